@@ -1,0 +1,1 @@
+"""Leaves that the layer and the model share: each a forward and a backward on one screen."""

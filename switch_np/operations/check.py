@@ -1,0 +1,130 @@
+"""Say what is wrong with an argument: its name, what came, what is wanted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+
+def integer(name: str, value: Any, at_least: int) -> None:
+    """Refuse whatever is no whole number of at least `at_least`; a bool is no number.
+
+    >>> integer("top_k", 0, 1)
+    Traceback (most recent call last):
+    ValueError: top_k must be at least 1, got 0
+    """
+    if not isinstance(value, Integral) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a whole number, got {_kind(value)}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+
+
+def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:
+    """Refuse whatever is no finite real number with low <= value < below.
+
+    >>> number("jitter", 1.5, 0, 1)
+    Traceback (most recent call last):
+    ValueError: jitter must be finite, at least 0 and below 1, got 1.5
+    """
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+    if not (math.isfinite(value) and low <= value < below):
+        bounds = ["finite"] + [f"at least {low:g}"] * (low > -math.inf)
+        wanted = ", ".join(bounds) + (f" and below {below:g}" if below < math.inf else "")
+        raise ValueError(f"{name} must be {wanted}, got {value}")
+
+
+def flag(name: str, value: Any) -> None:
+    """Refuse whatever is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {_kind(value)}")
+
+
+def choice(name: str, value: Any, options: Sequence[Any]) -> None:
+    """Refuse whatever is not among `options`."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    """Refuse whatever is not of the class `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {_kind(value)}")
+
+
+def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarray | None = None,
+           finite: bool = False) -> None:
+    """Refuse whatever is no array of floating (or complex) numbers of this shape.
+
+    Parameters
+    ----------
+    name, value
+        What the message calls it, and what came.
+    shape
+        An int demands that length, a letter leaves it open.
+    like
+        An array whose precision `value` must share: float32 goes with float32, float64 with
+        float64 and complex128. A mixture would silently lift one to the other.
+    finite
+        Refuse NaN and infinity too.
+
+    Examples
+    --------
+    >>> floats("x", np.zeros((3, 4)), ("T", 5))
+    Traceback (most recent call last):
+    ValueError: x must have shape (T, 5), got (3, 4)
+    """
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
+    if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
+        raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
+    _shape(name, value, shape)
+    if like is not None and value.real.dtype != like.real.dtype:
+        raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
+    if finite and not np.isfinite(value).all():
+        where = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
+        raise ValueError(f"{name} must be finite, got {value[where]} at {where}")
+
+
+def integers(name: str, value: Any, shape: Sequence[int | str], low: int, below: int) -> None:
+    """Refuse whatever is no array of whole numbers of this shape with low <= value < below."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")
+    _shape(name, value, shape)
+    bad = (value < low) | (value >= below)
+    if bad.any():
+        where = tuple(map(int, np.argwhere(bad)[0]))
+        raise ValueError(f"{name} must lie in {low} .. {below - 1}, got {value[where]} at {where}")
+
+
+def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
+    """Refuse whatever is no array of bools of this shape."""
+    if not isinstance(value, np.ndarray) or value.dtype != bool:
+        raise TypeError(f"{name} must be a NumPy array of bool, got {_kind(value)}")
+    _shape(name, value, shape)
+
+
+def keys(name: str, value: Any, wanted: set[str]) -> None:
+    """Refuse whatever is no mapping with just these keys."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
+    if set(value) != wanted:
+        raise ValueError(f"{name} must have the keys {sorted(wanted)}, got {sorted(value)}")
+
+
+def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
+    fits = len(shape) == value.ndim and all(
+        isinstance(want, str) or want == have for want, have in zip(shape, value.shape))
+    if not fits:
+        wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} must have shape ({wanted}), got {value.shape}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return f"{value!r:.60} ({type(value).__name__})"

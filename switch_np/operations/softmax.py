@@ -1,0 +1,39 @@
+"""Softmax over the last axis, and the logarithm of its normalizer.
+
+Source: equation 1 of the paper; log Z is what the router z-loss squares.
+
+Forward:   p = exp(x - max x) / Z,   Z = Σ exp(x - max x),   log_z = max x + log Z
+Backward:  ∂p_j/∂x_i = p_j (δ_ij - p_i) and ∂log_z/∂x_i = p_i, hence
+           d_x = p ⊙ (d_p - Σ_j p_j d_p_j) + p d_log_z.
+The maximum only shifts x; p and log_z do not depend on it, so it has no gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities (..., n) and log Σ exp(x) (...), for logits x (..., n).
+
+    The probabilities are all that `backward` needs.
+
+    Examples
+    --------
+    >>> probs, log_z = forward(np.array([[0.0, np.log(3.0)]]))
+    >>> probs.round(3), log_z.round(3)
+    (array([[0.25, 0.75]]), array([1.386]))
+    """
+    highest = x.real.max(axis=-1, keepdims=True)
+    probs = x - highest
+    np.exp(probs, out=probs)
+    total = probs.sum(axis=-1, keepdims=True)
+    probs /= total
+    return probs, (highest + np.log(total))[..., 0]
+
+
+def backward(d_probs: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Return d_x (..., n) from the gradient of the probabilities (..., n)."""
+    d_x = d_probs * probs
+    d_x -= probs * d_x.sum(axis=-1, keepdims=True)
+    return d_x

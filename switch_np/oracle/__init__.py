@@ -1,0 +1,1 @@
+"""What proves a gradient right."""

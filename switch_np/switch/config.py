@@ -1,0 +1,117 @@
+"""What a Switch layer computes: one frozen value, whose defaults are the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from switch_np.operations import check
+
+
+@dataclass(frozen=True)
+class SwitchConfig:
+    """The layer's options, validated when it is made.
+
+    Parameters
+    ----------
+    num_experts
+        E, the number of feed-forward networks.
+    top_k
+        K, experts chosen per token: 1 is Switch, more is the mixture of experts of equation 2.
+    capacity_factor
+        Slots per expert as a multiple of the even share: floor(factor * n / E) for a group of n
+        tokens (equation 3). None: no limit, no token is dropped.
+    eval_capacity_factor
+        The same outside training; "same" takes `capacity_factor`. The authors evaluate with 2.0.
+    min_capacity
+        The least capacity that a factor may give (the authors' code has 4).
+    capacity
+        An absolute number of slots per expert and group, in place of both factors.
+    capacity_per_choice
+        Multiply the factor by K. The authors' code does not: with K = 2 and factor 1 at least half
+        of the choices are dropped.
+    groups
+        Tokens that share buffers: "all" of a call, "rows" (each sequence of a (B, S, D) input), or
+        a number of equal consecutive groups.
+    router_bias
+        Give the router a bias `b_router` (E,).
+    jitter
+        In training the router's input is multiplied by U(1 - jitter, 1 + jitter) (appendix C).
+    router_dropout
+        In training, dropout on the router's input (appendix C's "input dropout").
+    sample
+        In training, draw the experts from the softmax instead of taking the largest (appendix C).
+    expert_dropout
+        In training, dropout on the hidden activation inside the experts (section 2.4).
+    layout
+        "packed" computes the kept rows alone; "buffers" the paper's buffers of fixed size, padded
+        with rows of zeros. Both give the same numbers.
+
+    Examples
+    --------
+    >>> SwitchConfig(num_experts=4, capacity_factor=1.25).expert_capacity(10)
+    3
+    >>> SwitchConfig(num_experts=4, top_k=5)
+    Traceback (most recent call last):
+    ValueError: top_k must be at most num_experts, 4, got 5
+    """
+
+    num_experts: int = 8
+    top_k: int = 1
+    capacity_factor: float | None = 1.25
+    eval_capacity_factor: float | str | None = "same"
+    min_capacity: int = 0
+    capacity: int | None = None
+    capacity_per_choice: bool = False
+    groups: int | str = "all"
+    router_bias: bool = False
+    jitter: float = 0.01
+    router_dropout: float = 0.0
+    sample: bool = False
+    expert_dropout: float = 0.0
+    layout: str = "packed"
+
+    def __post_init__(self) -> None:
+        check.integer("num_experts", self.num_experts, 1)
+        check.integer("top_k", self.top_k, 1)
+        if self.top_k > self.num_experts:
+            raise ValueError(
+                f"top_k must be at most num_experts, {self.num_experts}, got {self.top_k}")
+        if self.capacity_factor is not None:
+            check.number("capacity_factor", self.capacity_factor, 0)
+        if isinstance(self.eval_capacity_factor, str):
+            check.choice("eval_capacity_factor", self.eval_capacity_factor, ["same"])
+        elif self.eval_capacity_factor is not None:
+            check.number("eval_capacity_factor", self.eval_capacity_factor, 0)
+        check.integer("min_capacity", self.min_capacity, 0)
+        if self.capacity is not None:
+            check.integer("capacity", self.capacity, 0)
+        if isinstance(self.groups, str):
+            check.choice("groups", self.groups, ["all", "rows"])
+        else:
+            check.integer("groups", self.groups, 1)
+        for name in ("jitter", "router_dropout", "expert_dropout"):
+            check.number(name, getattr(self, name), 0, 1)
+        for name in ("capacity_per_choice", "router_bias", "sample"):
+            check.flag(name, getattr(self, name))
+        check.choice("layout", self.layout, ["packed", "buffers"])
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a training step of this layer draws random numbers."""
+        return bool(self.jitter or self.router_dropout or self.sample or self.expert_dropout)
+
+    def expert_capacity(self, group_size: int, training: bool = False) -> int | None:
+        """Return the slots of one expert for one group of `group_size` tokens; None: no limit.
+
+        The product comes before the quotient, as in the authors' code: with floats,
+        floor(factor * n / E) and floor(factor * (n / E)) can differ.
+        """
+        if self.capacity is not None:
+            return self.capacity
+        factor = self.capacity_factor
+        if not training and self.eval_capacity_factor != "same":
+            factor = self.eval_capacity_factor
+        if factor is None:
+            return None
+        per_token = self.top_k if self.capacity_per_choice else 1
+        return max(self.min_capacity, int(per_token * group_size * factor / self.num_experts))

@@ -1,0 +1,93 @@
+"""The experts: E feed-forward networks, each on its own rows.
+
+Source: section 2.1 of the paper; FFN_e(x) = ReLU(x W_in) W_out without biases, as in T5; expert
+dropout on the hidden activation from section 2.4.
+
+Forward, per expert:   h = ReLU(rows W_in) ⊙ keep / (1 - rate),  out = h W_out
+Backward, per expert:  d_W_out = hᵀ d_out,  d_h = d_out W_outᵀ, times 1 / (1 - rate) where h > 0 and
+                       0 elsewhere,  d_W_in = rowsᵀ d_h,  d_rows = d_h W_inᵀ.
+h > 0 just where the rectifier lets through and dropout keeps, so h alone remembers both masks.
+An expert to which no token came is skipped: its rows and its gradients stay zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.operations import dropout, relu
+from switch_np.switch.plan import Plan
+
+
+class ExpertsCache(NamedTuple):
+    """Kept: rows in and hidden activation; the products before ReLU are not needed again."""
+
+    params: Mapping[str, np.ndarray]
+    rows_RD: np.ndarray
+    hidden_RF: np.ndarray
+    rate: float
+    plan: Plan
+
+
+def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
+            keep_TKF: np.ndarray | None = None,
+            rate: float = 0.0) -> tuple[np.ndarray, ExpertsCache]:
+    """Return the experts' outputs (R, D).
+
+    Parameters
+    ----------
+    params
+        `w_in` (E, D, F) and `w_out` (E, F, D).
+    rows_RD
+        Tokens in the order of the plan's rows.
+    plan
+        Says which rows are whose.
+    keep_TKF, rate
+        Mask and rate of expert dropout; the mask is keyed by token and choice.
+
+    Examples
+    --------
+    >>> from switch_np.switch.plan import fill
+    >>> params = {"w_in": np.full((2, 1, 3), 1.0), "w_out": np.array([[[1.0]] * 3, [[10.0]] * 3])}
+    >>> plan = fill(np.array([[0], [1]]), 2, capacity=1)
+    >>> forward(params, np.array([[1.0], [2.0]]), plan)[0].tolist()
+    [[3.0], [60.0]]
+    """
+    w_in, w_out = params["w_in"], params["w_out"]
+    dtype = np.result_type(rows_RD, w_in, w_out)
+    out_RD = np.zeros(rows_RD.shape, dtype)
+    hidden_RF = np.zeros((len(rows_RD), w_in.shape[2]), dtype)
+    keep_RF = None
+    if keep_TKF is not None:
+        keep_RF = np.zeros(hidden_RF.shape, bool)
+        keep_RF[plan.row] = keep_TKF[plan.token, plan.choice]
+    for e, mine in _busy(plan):
+        hidden = relu.forward(rows_RD[mine] @ w_in[e])
+        if keep_RF is not None:
+            hidden = dropout.forward(hidden, keep_RF[mine], rate)
+        hidden_RF[mine] = hidden
+        np.matmul(hidden, w_out[e], out=out_RD[mine])
+    return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan)
+
+
+def backward(d_out_RD: np.ndarray,
+             cache: ExpertsCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return d_rows (R, D) and the gradients of `w_in` and `w_out`."""
+    params, rows_RD, hidden_RF, rate, plan = cache
+    w_in, w_out = params["w_in"], params["w_out"]
+    d_rows_RD = np.zeros_like(d_out_RD)
+    grads = {"w_in": np.zeros_like(w_in), "w_out": np.zeros_like(w_out)}
+    for e, mine in _busy(plan):
+        np.matmul(hidden_RF[mine].T, d_out_RD[mine], out=grads["w_out"][e])
+        d_hidden = relu.backward(d_out_RD[mine] @ w_out[e].T, hidden_RF[mine]) * (1 / (1 - rate))
+        np.matmul(rows_RD[mine].T, d_hidden, out=grads["w_in"][e])
+        np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
+    return d_rows_RD, grads
+
+
+def _busy(plan: Plan) -> Iterator[tuple[int, slice]]:
+    """Yield each expert that got a token, with its rows."""
+    for e in np.flatnonzero(plan.kept_load.sum(axis=0)):
+        yield int(e), slice(plan.start[e], plan.start[e + 1])

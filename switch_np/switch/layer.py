@@ -1,0 +1,266 @@
+"""The Switch layer: router, plan, gates, dispatch, experts and combine, one after the other.
+
+Source: sections 2.1 and 2.2 of the paper. For a kept token y = p_e(x) · FFN_e(x); for a dropped one
+y = 0. `backward` is `forward` read from the bottom up, a line for a line.
+
+The router meets three gradients: through the gates (from y), through the load-balancing loss (into
+the probabilities) and through the z-loss (into log_z). x meets two: as the experts' input and as
+the router's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from switch_np.operations import check
+from switch_np.operations.initialization import truncated_normal
+from switch_np.switch import (
+    balance_loss, combine, dispatch, experts, gates, noise as noises, plan as plans, router, z_loss)
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.noise import Noise
+from switch_np.switch.plan import Plan
+
+
+class LayerOutput(NamedTuple):
+    """What the layer gives.
+
+    Attributes
+    ----------
+    y
+        The output, shaped like x; 0 for dropped tokens and padding.
+    balance_loss, z_loss
+        Scalars, not yet multiplied by any coefficient.
+    probs, logits
+        (T, E) of the router; T is B * S for a (B, S, D) input.
+    gates
+        (T, K) the weights of the chosen experts, dropped or not.
+    plan
+        All that was decided: `expert`, `slot`, `kept`, `load`, `capacity`, `dropped_fraction`.
+    """
+
+    y: np.ndarray
+    balance_loss: np.ndarray
+    z_loss: np.ndarray
+    probs: np.ndarray
+    logits: np.ndarray
+    gates: np.ndarray
+    plan: Plan
+
+
+class LayerCache(NamedTuple):
+    """Kept: the caches of the parts, the probabilities and the plan."""
+
+    shape: tuple[int, ...]
+    router: router.RouterCache
+    experts: experts.ExpertsCache
+    combine: combine.CombineCache
+    balance: balance_loss.BalanceCache
+    z: z_loss.ZCache
+    probs_TE: np.ndarray
+    plan: Plan
+
+
+def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig,
+         scale: float = 0.1, dtype: DTypeLike = np.float64) -> dict[str, np.ndarray]:
+    """Draw the parameters: truncated normal, standard deviation √(scale / fan-in).
+
+    Returns
+    -------
+    dict
+        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D), and `b_router` (E,), zeros, where
+        the config has a router bias.
+
+    Examples
+    --------
+    >>> config = SwitchConfig(num_experts=4)
+    >>> params = init(np.random.default_rng(0), d_model=8, d_ff=16, config=config)
+    >>> {name: value.shape for name, value in params.items()}
+    {'w_router': (8, 4), 'w_in': (4, 8, 16), 'w_out': (4, 16, 8)}
+    """
+    check.instance("rng", rng, np.random.Generator)
+    check.integer("d_model", d_model, 1)
+    check.integer("d_ff", d_ff, 1)
+    check.instance("config", config, SwitchConfig)
+    check.number("scale", scale, 0)
+    e = config.num_experts
+    params = {"w_router": truncated_normal(rng, (d_model, e), d_model, scale, dtype)}
+    if config.router_bias:
+        params["b_router"] = np.zeros(e, dtype)
+    params["w_in"] = truncated_normal(rng, (e, d_model, d_ff), d_model, scale, dtype)
+    params["w_out"] = truncated_normal(rng, (e, d_ff, d_model), d_ff, scale, dtype)
+    return params
+
+
+def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig, *,
+            plan: Plan | None = None, padding: np.ndarray | None = None,
+            noise: Noise | None = None, rng: np.random.Generator | None = None,
+            training: bool = False) -> tuple[LayerOutput, LayerCache]:
+    """Route every token through its experts.
+
+    Parameters
+    ----------
+    params
+        As `init` gives them.
+    x
+        Tokens (T, D) or (B, S, D), float32 or float64; complex for a complex step.
+    config
+        What to compute.
+    plan
+        Replay these decisions instead of making new ones.
+    padding
+        Bool (T,) or (B, S), True where the token is padding: y is 0 there, no slot is taken, and no
+        loss counts it.
+    noise
+        Replay this noise, in training or not.
+    rng
+        Where the noise comes from in training, if none is handed in.
+    training
+        Switches the noise on and chooses the capacity factor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument does not fit; the message names it.
+
+    Examples
+    --------
+    >>> config = SwitchConfig(num_experts=4, capacity_factor=1.0)
+    >>> rng = np.random.default_rng(0)
+    >>> params = init(rng, d_model=8, d_ff=16, config=config)
+    >>> out, cache = forward(params, rng.standard_normal((12, 8)), config)
+    >>> out.y.shape, out.plan.capacity, out.plan.load.tolist()
+    ((12, 8), 3, [[4, 2, 4, 2]])
+    """
+    x_TD, padding_T, num_groups = _checked(params, x, config, padding)
+    noise = _noise(params, x_TD, config, noise, rng, training)
+    scale_TD = noises.router_scale(noise, config.router_dropout)
+
+    routing, router_cache = router.forward(params, x_TD, scale_TD)
+    if plan is None:
+        scores_TE = routing.probs_TE if noise.gumbel is None else routing.logits_TE + noise.gumbel
+        plan = plans.decide(scores_TE, config, num_groups=num_groups, padding_T=padding_T,
+                            training=training)
+    else:
+        plans.check_plan(plan, len(x_TD), config.num_experts, num_groups)
+    gates_TK = gates.forward(routing.probs_TE, plan)
+    rows_RD = dispatch.forward(x_TD, plan)
+    out_RD, experts_cache = experts.forward(
+        params, rows_RD, plan, noise.expert_dropout, config.expert_dropout)
+    y_TD, combine_cache = combine.forward(out_RD, gates_TK, plan)
+    balance, balance_cache = balance_loss.forward(routing.probs_TE, plan, padding_T)
+    z, z_cache = z_loss.forward(routing.log_z_T, padding_T)
+
+    out = LayerOutput(y_TD.reshape(x.shape), balance, z, routing.probs_TE, routing.logits_TE,
+                      gates_TK, plan)
+    return out, LayerCache(x.shape, router_cache, experts_cache, combine_cache, balance_cache,
+                           z_cache, routing.probs_TE, plan)
+
+
+def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
+             d_z_loss: float = 0.0, *, d_probs: np.ndarray | None = None,
+             d_logits: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x, shaped like x, and the gradients of the parameters.
+
+    Parameters
+    ----------
+    d_y
+        Gradient arriving at y, shaped like it.
+    cache
+        From `forward`.
+    d_balance_loss, d_z_loss
+        Gradients arriving at the losses: their coefficients, if they are added to the objective.
+    d_probs, d_logits
+        (T, E) what else reaches the router's outputs, for losses made outside (such as those that
+        pool several layers).
+
+    Examples
+    --------
+    >>> config = SwitchConfig(num_experts=4)
+    >>> rng = np.random.default_rng(0)
+    >>> params = init(rng, d_model=8, d_ff=16, config=config)
+    >>> out, cache = forward(params, rng.standard_normal((12, 8)), config)
+    >>> d_x, grads = backward(np.ones((12, 8)), cache, d_balance_loss=0.01)
+    >>> d_x.shape, sorted(grads)
+    ((12, 8), ['w_in', 'w_out', 'w_router'])
+    """
+    x_like = cache.probs_TE
+    check.floats("d_y", d_y, cache.shape, like=x_like)
+    for name, value in (("d_probs", d_probs), ("d_logits", d_logits)):
+        if value is not None:
+            check.floats(name, value, x_like.shape, like=x_like)
+    check.number("d_balance_loss", d_balance_loss)
+    check.number("d_z_loss", d_z_loss)
+    d_y_TD = d_y.reshape(len(x_like), cache.shape[-1])
+
+    d_log_z_T = z_loss.backward(float(d_z_loss), cache.z)
+    d_probs_TE = balance_loss.backward(float(d_balance_loss), cache.balance)
+    d_out_RD, d_gates_TK = combine.backward(d_y_TD, cache.combine)
+    d_rows_RD, expert_grads = experts.backward(d_out_RD, cache.experts)
+    d_x_TD = dispatch.backward(d_rows_RD, cache.plan)
+    d_probs_TE += gates.backward(d_gates_TK, cache.probs_TE, cache.plan)
+    if d_probs is not None:
+        d_probs_TE += d_probs
+    d_logits_TE = np.zeros_like(x_like) if d_logits is None else d_logits
+    d_routed_TD, router_grads = router.backward(
+        router.Router(d_logits_TE, d_probs_TE, d_log_z_T), cache.router)
+    return (d_x_TD + d_routed_TD).reshape(cache.shape), router_grads | expert_grads
+
+
+def _checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig,
+             padding: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Return x (T, D), padding (T,) and the number of groups, once all arguments fit."""
+    check.instance("config", config, SwitchConfig)
+    if not isinstance(x, np.ndarray) or x.ndim not in (2, 3):
+        have = f"shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise (ValueError if isinstance(x, np.ndarray) else TypeError)(
+            f"x must be an array of shape (T, D) or (B, S, D), got {have}")
+    check.keys("params", params, {"w_router", "w_in", "w_out"} | (
+        {"b_router"} if config.router_bias else set()))
+    d, e = x.shape[-1], config.num_experts
+    check.floats("x", x, x.shape, finite=True)
+    check.floats("params['w_in']", params["w_in"], (e, d, "F"), like=x)
+    f = params["w_in"].shape[2]
+    check.floats("params['w_out']", params["w_out"], (e, f, d), like=x)
+    check.floats("params['w_router']", params["w_router"], (d, e), like=x, finite=True)
+    if config.router_bias:
+        check.floats("params['b_router']", params["b_router"], (e,), like=x, finite=True)
+    if padding is not None:
+        check.booleans("padding", padding, x.shape[:-1])
+        padding = padding.reshape(-1)
+    x_TD = x.reshape(int(np.prod(x.shape[:-1])), d)
+    return x_TD, padding, _num_groups(config, x.shape)
+
+
+def _num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
+    """Return into how many groups the tokens of this shape are cut."""
+    if config.groups == "all":
+        return 1
+    if config.groups == "rows":
+        if len(shape) != 3:
+            raise ValueError(f"x must have shape (B, S, D) with groups='rows', got {shape}")
+        return shape[0]
+    tokens = int(np.prod(shape[:-1]))
+    if tokens % config.groups:
+        raise ValueError(f"groups must divide the number of tokens, {tokens}, got {config.groups}")
+    return config.groups
+
+
+def _noise(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig,
+           noise: Noise | None, rng: np.random.Generator | None, training: bool) -> Noise:
+    """Return the noise handed in, or drawn in training, or none."""
+    check.flag("training", training)
+    d_ff = params["w_in"].shape[2]
+    if noise is not None:
+        noises.check_noise(noise, config, x_TD, d_ff)
+        return noise
+    if not (training and config.noisy):
+        return Noise()
+    if rng is None:
+        raise ValueError("rng must be a Generator (or noise= be given) when training=True and the "
+                         "config has noise, got None; jitter=0.0 switches the jitter off")
+    check.instance("rng", rng, np.random.Generator)
+    return noises.draw_noise(rng, config, *x_TD.shape, d_ff, x_TD.real.dtype)

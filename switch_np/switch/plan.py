@@ -1,0 +1,241 @@
+"""The plan: which expert, which slot, who is dropped. All that is discrete is decided here.
+
+Source: section 2.2 of the paper (expert capacity, equation 3; dropped tokens); for k > 1 the order
+is that of the authors' code: first choices fill the buffers before second ones.
+
+A plan holds integers and bools alone. Nothing in it is ever differentiated, and everything after it
+is smooth, so a plan can be replayed, or taken from another library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.operations import check
+from switch_np.switch.config import SwitchConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where every token goes. The arrays are read-only.
+
+    Attributes
+    ----------
+    expert
+        (T, K) the experts that a token chose, best first; those of padding count nowhere.
+    slot
+        (T, K) the place in the buffer of (group, expert), -1 where the choice is dropped.
+    kept
+        (T, K) bool, False where the choice is dropped and where the token is padding.
+    token, choice, row
+        (N,) of the N kept choices, sorted by expert, group and slot: the token, its choice k, and
+        the row that it gets among those handed to the experts.
+    start
+        (E + 1,) expert e works on the rows start[e] to start[e + 1].
+    group
+        (T,) the group of a token.
+    load
+        (G, E) choices per expert before any is dropped.
+    capacity
+        Slots per group and expert; without a limit, the largest load.
+    layout
+        "packed": the rows are the kept choices; "buffers": each expert has G * capacity rows, of
+        which the unfilled are zeros.
+    balance_count, balance_tokens
+        (G, E) and (G,): the first choices per expert and the real tokens that the load-balancing
+        loss counts.
+    """
+
+    expert: np.ndarray
+    slot: np.ndarray
+    kept: np.ndarray
+    token: np.ndarray
+    choice: np.ndarray
+    row: np.ndarray
+    start: np.ndarray
+    group: np.ndarray
+    load: np.ndarray
+    capacity: int
+    layout: str
+    balance_count: np.ndarray
+    balance_tokens: np.ndarray
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    @property
+    def num_rows(self) -> int:
+        """R, the number of rows handed to the experts."""
+        return int(self.start[-1])
+
+    @cached_property
+    def kept_load(self) -> np.ndarray:
+        """(G, E) choices per expert that got a slot."""
+        g, e = self.load.shape
+        buffer_N = self.group[self.token] * e + self.expert[self.token, self.choice]
+        return np.bincount(buffer_N, minlength=g * e).reshape(g, e)
+
+    @property
+    def dropped_fraction(self) -> float:
+        """The share of the real tokens' choices that found no slot; 0 without tokens."""
+        wanted = self.load.sum()
+        return float(1 - len(self.token) / wanted) if wanted else 0.0
+
+
+class Margins(NamedTuple):
+    """How firm a plan's decisions are, per token.
+
+    Attributes
+    ----------
+    choice
+        (T,) the smallest gap between scores that, closed, would change the token's choices or their
+        order; infinity where there is but one expert.
+    contested
+        (T,) bool: an expert that the token chose is over capacity in its group. Whether the token
+        is kept then hangs on the choices of others.
+    """
+
+    choice: np.ndarray
+    contested: np.ndarray
+
+
+def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
+           padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
+    """Give every token its experts and slots.
+
+    Parameters
+    ----------
+    scores_TE
+        Whatever ranks the experts of a token: the router's probabilities, or logits with noise.
+    config
+        Says k, capacity and layout.
+    num_groups
+        Tokens are cut into this many equal consecutive groups, each with buffers of its own.
+    padding_T
+        (T,) bool, True where the token is padding: it takes no slot and is not counted.
+    training
+        Chooses between the two capacity factors.
+
+    Notes
+    -----
+    At a tie the lowest index wins. Slots are given in the order of choice, then of position. The
+    capacity counts all tokens of a group, padding included, as the authors' code does.
+
+    Examples
+    --------
+    >>> scores = np.array([[.7, .3], [.6, .4], [.2, .8], [.9, .1]])
+    >>> plan = decide(scores, SwitchConfig(num_experts=2, capacity_factor=1.0))
+    >>> plan.expert[:, 0].tolist(), plan.slot[:, 0].tolist(), plan.dropped_fraction
+    ([0, 0, 1, 0], [0, 1, 0, -1], 0.25)
+    """
+    expert_TK = _largest(scores_TE.real, config.top_k)
+    group_size = len(expert_TK) // max(num_groups, 1)
+    return fill(expert_TK, config.num_experts, num_groups=num_groups, padding_T=padding_T,
+                capacity=config.expert_capacity(group_size, training), layout=config.layout)
+
+
+def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capacity: int | None,
+         padding_T: np.ndarray | None = None, layout: str = "packed") -> Plan:
+    """Give slots to choices already made: the second half of `decide`.
+
+    One stable sort by (expert, group) queues the choices in their order of priority; the place in
+    the queue is the slot.
+
+    Examples
+    --------
+    >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
+    [True, False, True]
+    """
+    t, k = expert_TK.shape
+    g, e = num_groups, num_experts
+    group_T = np.arange(t) // max(t // max(g, 1), 1)
+    real_T = np.ones(t, bool) if padding_T is None else ~padding_T
+
+    queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
+    queue_KT[:, ~real_T] = e * g                               # padding queues behind the last
+    order = np.argsort(queue_KT, axis=None, kind="stable")[:k * real_T.sum()]
+    queue_sorted = queue_KT.ravel()[order]
+    length = np.bincount(queue_sorted, minlength=e * g)
+    place = np.arange(len(order)) - (np.cumsum(length) - length)[queue_sorted]
+    if capacity is None:
+        capacity = int(length.max(initial=0))
+
+    kept_sorted = place < capacity
+    order_N, queue_N, place_N = order[kept_sorted], queue_sorted[kept_sorted], place[kept_sorted]
+    choice_N, token_N = np.divmod(order_N, max(t, 1))
+    slot_TK = np.full((t, k), -1)
+    slot_TK[token_N, choice_N] = place_N
+    load_GE = length.reshape(e, g).T
+    if layout == "packed":
+        row_N = np.arange(len(order_N))
+        start = np.append(0, np.minimum(load_GE, capacity).sum(axis=0).cumsum())
+    else:
+        row_N = queue_N * capacity + place_N
+        start = np.arange(e + 1) * (g * capacity)
+    first = group_T[real_T] * e + expert_TK[real_T, 0]
+    return Plan(expert_TK, slot_TK, slot_TK >= 0, token_N, choice_N, row_N, start, group_T, load_GE,
+                capacity, layout, np.bincount(first, minlength=g * e).reshape(g, e),
+                np.bincount(group_T[real_T], minlength=g))
+
+
+def margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
+    """Tell how far each token is from another decision, in units of the scores.
+
+    Examples
+    --------
+    >>> scores = np.array([[.7, .3], [.6, .4]])
+    >>> found = margins(scores, decide(scores, SwitchConfig(num_experts=2, capacity_factor=1.0)))
+    >>> found.choice.round(2).tolist(), found.contested.tolist()
+    ([0.4, 0.2], [True, True])
+    """
+    scores_TE = scores_TE.real
+    chosen_TK = np.take_along_axis(scores_TE, plan.expert, axis=1)
+    rest_TE = scores_TE.copy()
+    np.put_along_axis(rest_TE, plan.expert, -np.inf, axis=1)
+    ranked = np.column_stack([chosen_TK, rest_TE.max(axis=1)])
+    over_GE = plan.load > plan.capacity
+    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1),
+                   over_GE[plan.group[:, None], plan.expert].any(axis=1))
+
+
+def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -> None:
+    """Refuse a plan that contradicts itself, or that was made for other tokens or experts."""
+    check.instance("plan", plan, Plan)
+    t, k = plan.expert.shape
+    g, e = plan.load.shape
+    if (t, e, g) != (num_tokens, num_experts, num_groups):
+        raise ValueError(f"plan must be for {num_tokens} tokens, {num_experts} experts and "
+                         f"{num_groups} group(s), got one for {t}, {e} and {g}")
+    check.integers("plan.expert", plan.expert, (t, k), 0, e)
+    check.integers("plan.token", plan.token, ("N",), 0, max(t, 1))
+    check.integers("plan.choice", plan.choice, plan.token.shape, 0, k)
+    check.integers("plan.row", plan.row, plan.token.shape, 0, plan.num_rows)
+    twice = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
+    if twice.any():
+        token = int(twice.argmax())
+        raise ValueError(f"plan.expert must name an expert once per token, got "
+                         f"{plan.expert[token].tolist()} for token {token}")
+    owner_N = plan.expert[plan.token, plan.choice]
+    if ((plan.row < plan.start[owner_N]) | (plan.row >= plan.start[owner_N + 1])).any():
+        raise ValueError("plan.row must lie among the rows of the chosen expert, got one outside")
+    if (np.diff(plan.row) <= 0).any():
+        raise ValueError("plan.row must rise, one row for each kept choice, got one twice or late")
+    kept_TK = np.zeros((t, k), bool)
+    kept_TK[plan.token, plan.choice] = True
+    if (kept_TK != plan.kept).any():
+        raise ValueError("plan.kept must be True just for the choices listed in plan.token and "
+                         "plan.choice, got another pattern")
+
+
+def _largest(scores_TE: np.ndarray, k: int) -> np.ndarray:
+    """Return the indices (T, K) of the k largest scores, best first, the lowest at a tie."""
+    if k == 1:
+        return scores_TE.argmax(axis=1)[:, None]
+    return np.argsort(-scores_TE, axis=1, kind="stable")[:, :k]

@@ -1,0 +1,1 @@
+"""The T5-style model around the layer."""

@@ -1,0 +1,124 @@
+"""Multi-head attention, from S queries to M keys and values.
+
+Source: T5 (Raffel et al., JMLR 21, 2020): no biases, scores not divided by √A, relative positions
+added to them. Self-attention hands in its input twice; cross-attention the encoder's output.
+
+Forward:   q = x W_q,  k = m W_k,  v = m W_v,  per head  P = softmax(q kᵀ + bias),  P' = dropout(P),
+           y = (P' v over all heads) W_o
+Backward:  d_W_o = contextᵀ d_y,  d_context = d_y W_oᵀ;  per head  d_P' = d_context vᵀ,
+           d_v = P'ᵀ d_context,  d_scores = P ⊙ (d_P - Σ_m P d_P),  d_q = d_scores k,
+           d_k = d_scoresᵀ q;  d_bias = Σ_b d_scores;  then d_x = d_q W_qᵀ,
+           d_m = d_k W_kᵀ + d_v W_vᵀ, and d_W = inputᵀ d_output for each of the three.
+Masked positions have P = 0 exactly, and so no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.operations import dropout, softmax
+
+MASKED = -1e30    # finite, so that a row in which all is masked stays a number
+
+
+class AttentionCache(NamedTuple):
+    """Kept: inputs, heads and probabilities; the scores are not needed again."""
+
+    params: Mapping[str, np.ndarray]
+    x_BSD: np.ndarray
+    memory_BMD: np.ndarray
+    q_BHSA: np.ndarray
+    k_BHMA: np.ndarray
+    v_BHMA: np.ndarray
+    probs_BHSM: np.ndarray
+    context_BSHA: np.ndarray
+    keep_BHSM: np.ndarray | None
+    rate: float
+
+
+def causal_mask(queries: int, keys: int) -> np.ndarray:
+    """Return (S, M): 0 where a query may look, MASKED where the key lies ahead of it.
+
+    >>> (causal_mask(2, 2) == 0).tolist()
+    [[True, False], [True, True]]
+    """
+    ahead = np.arange(keys) > np.arange(queries)[:, None]
+    return np.where(ahead, MASKED, 0.0)
+
+
+def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.ndarray,
+            bias_HSM: np.ndarray, padding_BM: np.ndarray | None = None,
+            keep_BHSM: np.ndarray | None = None,
+            rate: float = 0.0) -> tuple[np.ndarray, AttentionCache]:
+    """Return y (B, S, D).
+
+    Parameters
+    ----------
+    params
+        `w_q`, `w_k`, `w_v` (D, H*A) and `w_o` (H*A, D).
+    x_BSD, memory_BMD
+        Where the queries come from, and the keys and values.
+    bias_HSM
+        Added to the scores: relative positions, and MASKED where a query may not look.
+    padding_BM
+        Bool, True where a key is padding and must not be looked at.
+    keep_BHSM, rate
+        Mask and rate of dropout on the probabilities.
+    """
+    heads = len(bias_HSM)
+    q_BHSA = _split(x_BSD, params["w_q"], heads)
+    k_BHMA = _split(memory_BMD, params["w_k"], heads)
+    v_BHMA = _split(memory_BMD, params["w_v"], heads)
+    scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias_HSM
+    if padding_BM is not None:
+        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias_HSM.real.dtype)[:, None, None]
+    probs_BHSM, _ = softmax.forward(scores_BHSM)
+    context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
+    context_BSHA = np.ascontiguousarray(context_BHSA.swapaxes(1, 2))
+    y_BSD = _flat(context_BSHA) @ params["w_o"]
+    cache = AttentionCache(params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
+                           context_BSHA, keep_BHSM, rate)
+    return y_BSD.reshape(x_BSD.shape), cache
+
+
+def backward(d_y_BSD: np.ndarray, cache: AttentionCache
+             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients."""
+    params, q_BHSA, k_BHMA, v_BHMA = cache.params, cache.q_BHSA, cache.k_BHMA, cache.v_BHMA
+    d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
+    d_w_o = _flat(cache.context_BSHA).T @ d_y_TD
+    d_context_BHSA = (d_y_TD @ params["w_o"].T).reshape(cache.context_BSHA.shape).swapaxes(1, 2)
+    d_probs_BHSM = dropout.backward(
+        d_context_BHSA @ v_BHMA.swapaxes(2, 3), cache.keep_BHSM, cache.rate)
+    dropped_BHSM = dropout.forward(cache.probs_BHSM, cache.keep_BHSM, cache.rate)
+    d_v_BHMA = dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA
+    d_scores_BHSM = softmax.backward(d_probs_BHSM, cache.probs_BHSM)
+    d_x_BSD, d_w_q = _merge(d_scores_BHSM @ k_BHMA, cache.x_BSD, params["w_q"])
+    d_k_BMD, d_w_k = _merge(d_scores_BHSM.swapaxes(2, 3) @ q_BHSA, cache.memory_BMD, params["w_k"])
+    d_v_BMD, d_w_v = _merge(d_v_BHMA, cache.memory_BMD, params["w_v"])
+    grads = {"w_q": d_w_q, "w_k": d_w_k, "w_v": d_w_v, "w_o": d_w_o}
+    return d_x_BSD, d_k_BMD + d_v_BMD, d_scores_BHSM.sum(axis=0), grads
+
+
+def _split(x_BSD: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
+    """Return x W as heads (B, H, S, A)."""
+    b, s, d = x_BSD.shape
+    product = x_BSD.reshape(b * s, d) @ weight
+    return np.ascontiguousarray(product.reshape(b, s, heads, -1).swapaxes(1, 2))
+
+
+def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,
+           weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return d_x and d_W for heads = split(x W)."""
+    d_product = _flat(d_heads_BHSA.swapaxes(1, 2))
+    d_weight = x_BSD.reshape(-1, x_BSD.shape[-1]).T @ d_product
+    return (d_product @ weight.T).reshape(x_BSD.shape), d_weight
+
+
+def _flat(heads_BSHA: np.ndarray) -> np.ndarray:
+    """Return (B*S, H*A)."""
+    b, s, h, a = heads_BSHA.shape
+    return heads_BSHA.reshape(b * s, h * a)

@@ -1,0 +1,50 @@
+"""Cross-entropy of the next token, in nats, averaged over the targets that count.
+
+Forward:   L = mean over counted t of (log Σ_v exp logits[t, v] - logits[t, target[t]])
+Backward:  d_logits[t, v] = d_L (p[t, v] - δ(v = target[t])) / n for a counted t, 0 for others,
+           n the number counted. Without any the loss is 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.operations import softmax
+
+IGNORED = -100    # a target that does not count, by the custom of PyTorch and its users
+
+
+class CrossEntropyCache(NamedTuple):
+    """Kept: probabilities and targets."""
+
+    probs_TV: np.ndarray
+    targets_T: np.ndarray
+    counted: int
+
+
+def forward(logits_TV: np.ndarray,
+            targets_T: np.ndarray) -> tuple[np.ndarray, CrossEntropyCache]:
+    """Return the loss, a scalar; a target of IGNORED is passed over.
+
+    >>> loss, cache = forward(np.zeros((2, 4)), np.array([3, IGNORED]))
+    >>> bool(loss == np.log(4))
+    True
+    """
+    probs_TV, log_z_T = softmax.forward(logits_TV)
+    counts_T = targets_T != IGNORED
+    counted = max(int(counts_T.sum()), 1)
+    target_logits_T = logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)]
+    loss = ((log_z_T - target_logits_T) * counts_T).sum() * (1 / counted)
+    return loss, CrossEntropyCache(probs_TV, targets_T, counted)
+
+
+def backward(d_loss: float, cache: CrossEntropyCache) -> np.ndarray:
+    """Return d_logits (T, V)."""
+    probs_TV, targets_T, counted = cache
+    counts_T = targets_T != IGNORED
+    d_logits_TV = probs_TV.copy()
+    d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1
+    d_logits_TV *= (d_loss / counted) * counts_T[:, None].astype(probs_TV.dtype)
+    return d_logits_TV

@@ -1,0 +1,34 @@
+"""The embedding: one vector per token id.
+
+Forward:   x[b, s] = table[ids[b, s]]
+Backward:  d_table[v] = Σ d_x[b, s] over the places where ids[b, s] = v: sort the places by id, then
+           add up each run. Rows of ids that do not occur are zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def forward(table_VD: np.ndarray, ids_BS: np.ndarray) -> np.ndarray:
+    """Return x (B, S, D).
+
+    >>> forward(np.array([[1.0], [2.0]]), np.array([[1, 1, 0]]))[0, :, 0].tolist()
+    [2.0, 2.0, 1.0]
+    """
+    return table_VD[ids_BS]
+
+
+def backward(d_x_BSD: np.ndarray, ids_BS: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Return d_table (V, D).
+
+    >>> backward(np.array([[[1.0], [5.0], [7.0]]]), np.array([[1, 1, 0]]), 3)[:, 0].tolist()
+    [7.0, 6.0, 0.0]
+    """
+    d_x_TD = d_x_BSD.reshape(-1, d_x_BSD.shape[-1])
+    order = np.argsort(ids_BS, axis=None, kind="stable")
+    found, begin = np.unique(ids_BS.ravel()[order], return_index=True)
+    d_table_VD = np.zeros((vocab_size, d_x_TD.shape[1]), d_x_TD.dtype)
+    if len(found):
+        d_table_VD[found] = np.add.reduceat(d_x_TD[order], begin, axis=0)
+    return d_table_VD

@@ -1,0 +1,49 @@
+"""T5's layer norm: divide by the root mean square, multiply by a learned scale; no mean, no bias.
+
+Source: Raffel et al., JMLR 21 (2020), section 2.1; Zhang and Sennrich, "Root mean square layer
+normalization" (2019).
+
+Forward:   n = x / √(mean(x²) + ε),  y = n ⊙ scale
+Backward:  with a = d_y ⊙ scale and i = 1 / √(mean(x²) + ε):  d_x = i (a - n · mean(a ⊙ n)),
+           d_scale = Σ d_y ⊙ n. The second term of d_x is the gradient through i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+EPSILON = 1e-6
+
+
+class NormCache(NamedTuple):
+    """Kept: the normalized input and the factor that made it."""
+
+    params: Mapping[str, np.ndarray]
+    normed_BSD: np.ndarray
+    inverse_BS1: np.ndarray
+
+
+def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray) -> tuple[np.ndarray, NormCache]:
+    """Return y (B, S, D); `params` holds `scale` (D,).
+
+    >>> forward({"scale": np.ones(2)}, np.array([[[3.0, 4.0]]]))[0].round(3).tolist()
+    [[[0.849, 1.131]]]
+    """
+    mean_BS1 = np.einsum("bsd,bsd->bs", x_BSD, x_BSD)[..., None] * (1 / x_BSD.shape[-1])
+    inverse_BS1 = 1 / np.sqrt(mean_BS1 + EPSILON)
+    normed_BSD = x_BSD * inverse_BS1
+    return normed_BSD * params["scale"], NormCache(params, normed_BSD, inverse_BS1)
+
+
+def backward(d_y_BSD: np.ndarray, cache: NormCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (B, S, D) and the gradient of `scale`."""
+    params, normed_BSD, inverse_BS1 = cache
+    grads = {"scale": np.einsum("bsd,bsd->d", d_y_BSD, normed_BSD)}
+    d_normed_BSD = d_y_BSD * params["scale"]
+    along_BS1 = np.einsum("bsd,bsd->bs", d_normed_BSD, normed_BSD)[..., None]
+    d_normed_BSD -= normed_BSD * (along_BS1 * (1 / normed_BSD.shape[-1]))
+    d_normed_BSD *= inverse_BS1
+    return d_normed_BSD, grads

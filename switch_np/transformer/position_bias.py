@@ -1,0 +1,73 @@
+"""T5's relative positions: a learned bias per head and per bucket of distance, added to the scores.
+
+Source: Raffel et al., JMLR 21 (2020), section 2.1. Half of the buckets hold one distance each, the
+other half widen logarithmically up to `max_distance`; all that is farther shares the last. One
+table serves all layers of a stack. With `bidirectional` half of the buckets look ahead.
+
+Forward:   bias[h, s, m] = table[bucket(m - s), h]
+Backward:  d_table[b, h] = Σ d_bias[h, s, m] over the pairs whose distance lies in b: first along
+           the diagonals of equal m - s, then over the few distances of a bucket. Buckets are
+           integers and have no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class BiasCache(NamedTuple):
+    """Kept: the bucket of each distance m - s, from -(S - 1) up, and the number of buckets."""
+
+    buckets: np.ndarray
+    num_buckets: int
+
+
+def bucket(distance: np.ndarray, num_buckets: int, max_distance: int,
+           bidirectional: bool = False) -> np.ndarray:
+    """Return the bucket of each distance m - s: how far ahead the attended position lies.
+
+    >>> bucket(np.array([0, -1, -2, -3, -5, -9, -99, 4]), 4, 8).tolist()
+    [0, 1, 2, 2, 3, 3, 3, 0]
+    """
+    first = 0
+    if bidirectional:
+        num_buckets //= 2
+        first = np.where(distance > 0, num_buckets, 0)
+        back = abs(distance)
+    else:
+        back = np.maximum(-distance, 0)
+    exact = num_buckets // 2
+    # float32, as in T5: the floor of the logarithm falls elsewhere in float64 at a few distances.
+    ratio = np.log(np.maximum(back, 1).astype(np.float32) / exact) / math.log(max_distance / exact)
+    wide = exact + (ratio * (num_buckets - exact)).astype(int)
+    return first + np.where(back < exact, back, np.minimum(wide, num_buckets - 1))
+
+
+def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_distance: int,
+            bidirectional: bool = False) -> tuple[np.ndarray, BiasCache]:
+    """Return the bias (H, S, M) for S queries and M keys; `params` holds `table` (buckets, H).
+
+    >>> table = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> forward({"table": table}, 3, 3, max_distance=8)[0][0].tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 1.0, 0.0]]
+    """
+    table = params["table"]
+    buckets = bucket(np.arange(1 - queries, keys), len(table), max_distance, bidirectional)
+    distance_SM = np.arange(keys) - np.arange(queries)[:, None] + queries - 1
+    return table.T[:, buckets[distance_SM]], BiasCache(buckets, len(table))
+
+
+def backward(d_bias_HSM: np.ndarray, cache: BiasCache) -> dict[str, np.ndarray]:
+    """Return the gradient of `table`; there is no other input."""
+    h, s, m = d_bias_HSM.shape
+    # Rows of length S + M, read back as rows of S + M - 1, shift each row by one more place: with
+    # the queries reversed, entries of one distance then stand in one column.
+    sheared = np.zeros((h, s, s + m), d_bias_HSM.dtype)
+    sheared[:, :, :m] = d_bias_HSM[:, ::-1]
+    sheared = sheared.reshape(h, -1)[:, :s * (s + m - 1)].reshape(h, s, s + m - 1)
+    in_bucket = cache.buckets[:, None] == np.arange(cache.num_buckets)
+    return {"table": in_bucket.astype(d_bias_HSM.dtype).T @ sheared.sum(axis=1).T}
