@@ -21,9 +21,10 @@ V       vocabulary
 ======  =================================================  =====================
 """
 
+from switch_np import oracle
 from switch_np.oracle import gradcheck
 from switch_np.switch import layer as switch_layer
 from switch_np.switch.config import SwitchConfig
 
 __version__ = "0.1.0"
-__all__ = ["SwitchConfig", "gradcheck", "switch_layer"]
+__all__ = ["SwitchConfig", "gradcheck", "oracle", "switch_layer"]

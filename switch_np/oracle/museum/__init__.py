@@ -1,0 +1,134 @@
+"""A museum of wrong gradients: bugs that were seen in the wild, planted into a copy of the layer.
+
+`kernel.py` is a right layer, independent of the rest; a piece replaces a line or a few of its text,
+so that each bug can be read as the difference that it is. The museum proves that the verdicts find
+them, names them in reports, and grades other people's tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from switch_np.operations import check
+from switch_np.oracle.decisions import table
+from switch_np.oracle.museum import gradients, outputs
+from switch_np.oracle.museum.piece import Piece
+from switch_np.oracle.precision import round_to
+from switch_np.oracle.verdict import misfit
+
+if TYPE_CHECKING:
+    from switch_np.oracle.truth import Reference
+
+PIECES: dict[str, Piece] = {piece.name: piece for piece in (
+    *outputs.ROUTING, *outputs.OUTPUT, *outputs.LOSSES, *gradients.ROUTER, *gradients.EXPERTS)}
+SOURCE = Path(__file__).with_name("kernel.py")
+
+
+@cache
+def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
+    """Return the layer with one bug planted; None for the right one.
+
+    It takes x (T, D), params, config, d_y, balance_coef, z_coef, padding and a function that rounds
+    what is stored, and returns a dict: y, balance_loss, z_loss, expert, kept, slot and grads.
+
+    >>> planted("capacity_not_enforced").__name__
+    'run'
+    """
+    text = SOURCE.read_text()
+    if name is not None:
+        check.choice("name", name, list(PIECES))
+        for right, wrong in PIECES[name].changes:
+            if text.count(right) != 1:
+                raise ValueError(f"{name}: {right!r} stands {text.count(right)} times in the "
+                                 f"kernel, want once")
+            text = text.replace(right, wrong)
+    space: dict[str, Any] = {"round_to": round_to, "kept_load": _kept_load}
+    exec(compile(text, f"<{name or 'kernel'}>", "exec"), space)
+    return space["run"]
+
+
+def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: Any, *,
+        d_y: np.ndarray, balance_coef: float = 0.0, z_coef: float = 0.0,
+        padding: np.ndarray | None = None, precision: str = "float64") -> dict[str, Any]:
+    """Run a planted bug, or None for the right layer, in a precision.
+
+    Parameters
+    ----------
+    name
+        Of the piece.
+    x, params, config, d_y, balance_coef, z_coef, padding
+        As `oracle.reference` takes them: one flat group, plain experts, no router bias.
+    precision
+        "float64" or "float32" compute in that; halves store in it and add up in float32.
+
+    Examples
+    --------
+    >>> from switch_np import SwitchConfig
+    >>> from switch_np.oracle import problems
+    >>> problem = problems.draw(SwitchConfig(num_experts=2), 6, d_model=4, d_ff=5)
+    >>> bool(run("dx_without_router", **problem)["grads"]["w_in"].any())
+    True
+    """
+    dtype = np.float64 if precision == "float64" else np.float32
+    half = precision in ("bfloat16", "float16")
+    with np.errstate(all="ignore"):
+        return planted(name)(
+            x.astype(dtype), {key: value.astype(dtype) for key, value in params.items()}, config,
+            d_y.astype(dtype), balance_coef, z_coef, padding,
+            (lambda value: round_to(value, precision)) if half else (lambda value: value))
+
+
+def recognise(ref: Reference, got: dict[str, np.ndarray], given: dict[str, Any] | None,
+              replayed: Reference, precision: str) -> list[str]:
+    """Return what the pieces are that give just what came: decisions and tensors, all of them.
+
+    `ref` is the reference with its own decisions, `replayed` with those handed in. Nothing is
+    recognised where the right kernel does not compute what the reference does.
+    """
+    p = ref.problem
+    if set(p.params) != {"w_router", "w_in", "w_out"} or p.noise is not None or p.x.ndim != 2:
+        return []
+
+    def fit(name: str | None, tensors: dict[str, np.ndarray], given: dict[str, Any] | None,
+            sigma: dict[str, np.ndarray]) -> float:
+        try:
+            result = run(name, p.x, dict(p.params), p.config, d_y=p.d_y, padding=p.padding,
+                         balance_coef=p.balance_coef, z_coef=p.z_coef)
+        except (ValueError, IndexError):                  # such as two tokens in one slot
+            return np.inf
+        for key in ("expert", "kept"):
+            if given and given.get(key) is not None and (
+                    table(key, given[key], len(p.x)).astype(int) != result[key]).any():
+                return np.inf
+        numbers, total = flat(result), 0.0
+        for key, value in tensors.items():
+            total += misfit(sigma[key], value)(numbers[key])
+            if total == np.inf:
+                break
+        return total
+
+    if fit(None, ref.outputs(), None, ref.sigma(precision)) == np.inf:
+        return []
+    sigma = replayed.sigma(precision)
+    fits = {piece: fit(piece.name, got, given, sigma) for piece in PIECES.values()}
+    return [f"{piece.what}; seen: {piece.seen}"
+            for piece, value in sorted(fits.items(), key=lambda item: item[1]) if value < np.inf]
+
+
+def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the numbers of a kernel's result under the names of `Reference.outputs`.
+
+    >>> sorted(flat({"y": 1.0, "balance_loss": 1.0, "z_loss": 2.0, "grads": {"x": 3.0}}))
+    ['balance_loss', 'd_x', 'y', 'z_loss']
+    """
+    return {name: np.asarray(result[name]) for name in ("y", "balance_loss", "z_loss")} | {
+        f"d_{name}": np.asarray(grad) for name, grad in result["grads"].items()}
+
+
+def _kept_load(kept: np.ndarray, expert: np.ndarray, num_experts: int) -> np.ndarray:
+    return np.bincount(expert[kept], minlength=num_experts)

@@ -1,0 +1,58 @@
+"""Random problems for kernels: inputs that leave no term of any gradient at zero.
+
+Random-sign upstream, weights large enough that the router has opinions, a scale on which the three
+parts of the objective are of one size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from switch_np.oracle.precision import round_to
+from switch_np.switch import layer
+from switch_np.switch.config import SwitchConfig
+
+
+def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed: int = 0,
+         scale: float = 1.0, padding: int = 0, unused: int = 0,
+         precision: str = "float64") -> dict[str, Any]:
+    """Return the arguments of `oracle.reference` for a random problem.
+
+    Parameters
+    ----------
+    config, num_tokens, d_model, d_ff
+        The layer and its sizes; one flat group of tokens.
+    seed
+        Of the generator.
+    scale
+        Of everything that arrives from behind: d_y and the coefficients of the losses.
+    padding
+        So many tokens at the end are padding.
+    unused
+        So many experts, the last ones, are chosen by no token.
+    precision
+        All numbers are rounded to it.
+
+    Examples
+    --------
+    >>> sorted(draw(SwitchConfig(num_experts=2), 3, d_model=4, d_ff=5))
+    ['balance_coef', 'config', 'd_y', 'params', 'x', 'z_coef']
+    """
+    rng = np.random.default_rng(seed)
+    params = layer.init(rng, d_model, d_ff, config, scale=2.0)
+    for name, value in params.items():
+        if not value.any():
+            params[name] = 0.3 * rng.standard_normal(value.shape)
+    x = rng.standard_normal((num_tokens, d_model))
+    if unused:                              # a constant feature that speaks against these experts
+        x[:, -1] = 1.0
+        params["w_router"][-1, -unused:] = -12.0
+    d_y = scale * rng.standard_normal(x.shape)
+    problem = {"x": round_to(x, precision), "config": config, "d_y": round_to(d_y, precision),
+               "params": {name: round_to(value, precision) for name, value in params.items()},
+               "balance_coef": 0.5 * scale, "z_coef": 0.25 * scale}
+    if padding:
+        problem["padding"] = np.arange(num_tokens) >= num_tokens - padding
+    return problem

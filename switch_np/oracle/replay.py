@@ -1,0 +1,182 @@
+"""Judge a kernel's decisions, then replay them, so that the numbers can be judged apart.
+
+tau, how close two scores must be to count as a near-tie, is TAU times the noise of a token's
+scores. Experts within tau of the cut are legal. Which choices are kept must follow from the experts
+by the capacity's rule, exactly. Where a kernel does not say what it chose, and a token lies at a
+near-tie, its y says it: the choice that explains it best is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_np.oracle.decisions import as_plan, keep, table
+from switch_np.oracle.routing import RoutingReport, compare_routing
+from switch_np.oracle.truth import Reference, num_groups, solve
+from switch_np.oracle.verdict import describe
+from switch_np.switch import layer
+from switch_np.switch.plan import Plan
+
+TAU = 8.0
+MOST = 16                            # near-ties that are worked out from y; beyond, undecided
+
+
+class Replayed(NamedTuple):
+    """The verdict on decisions, and the reference under them.
+
+    `unsure`: near-ties about which nothing is known. `given`: the decisions as they came.
+    """
+
+    reference: Reference
+    routing: RoutingReport | None
+    errors: list[str]
+    notes: list[str]
+    unsure: bool
+    given: dict[str, Any] | None
+
+
+def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | None:
+    """Return the decisions as a dict, whichever way they were handed in."""
+    if plan is not None:
+        if isinstance(plan, Plan):
+            return {"expert": plan.expert, "kept": plan.kept}
+        return dict(plan) if isinstance(plan, Mapping) else {"expert": plan}
+    if expert is None:
+        if kept is not None or slot is not None:
+            raise ValueError("expert must be handed in along with kept and slot, got None")
+        return None
+    return {"expert": expert, "kept": kept, "slot": slot}
+
+
+def judge(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
+          precision: str) -> Replayed:
+    """Return the verdict on these decisions, and the reference that replays them."""
+    tau_T = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
+    if given is None:
+        return _infer(ref, y, tau_T, precision)
+    notes: list[str] = []
+    t = len(ref.scores)
+    expert_TK = table("expert", given["expert"], t)
+    routing = compare_routing(ref.scores, expert_TK, tau=tau_T)
+    real_T = np.ones(t, bool) if ref.problem.padding is None else ~ref.problem.padding.reshape(-1)
+    routing.status[~real_T] = 0
+    errors = [f"wrong experts: {routing}"] if not routing.ok else []
+    if not routing.ok and (np.isinf(routing.gap) & real_T).any():
+        return Replayed(ref, routing, errors, notes, False, given)
+    expert_TK = np.where(real_T[:, None], expert_TK, ref.plan.expert)
+    # A list of experts may be sorted by anything. What the scores tell apart they put in order.
+    order_TK = _order(ref.scores, expert_TK, tau_T)
+    expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
+    if (expert_TK == ref.plan.expert).all() or not ref.plan.expert.size:
+        plan = ref.plan
+    else:
+        plan = _plan(ref, expert_TK)
+    kept_TK = given.get("kept")
+    if kept_TK is not None:
+        kept_TK = np.take_along_axis(table("kept", kept_TK, t).astype(bool), order_TK, axis=1)
+        kept_TK &= real_T[:, None]
+        errors += _kept_errors(plan, kept_TK)
+        if (kept_TK != plan.kept).any():
+            plan = keep(plan, kept_TK, None, ref.problem.padding if ref.problem.padding is None
+                        else ref.problem.padding.reshape(-1))
+    if given.get("slot") is not None and not errors:
+        slot_TK = np.take_along_axis(table("slot", given["slot"], t), order_TK, axis=1)
+        errors += _slot_errors(plan, slot_TK)
+    if plan is not ref.plan:
+        notes.append("the numbers are judged under the kernel's own decisions")
+        ref = solve(ref.problem, plan, ref.precision)
+    return Replayed(ref, routing, errors, notes, False, given)
+
+
+def _plan(ref: Reference, expert_TK: np.ndarray) -> Plan:
+    """Return the plan that follows from these experts."""
+    p = ref.problem
+    return as_plan(expert_TK, p.config, len(expert_TK), num_groups=num_groups(p.config, p.x.shape),
+                   padding_T=None if p.padding is None else p.padding.reshape(-1),
+                   training=p.training)
+
+
+def _order(scores_TE: np.ndarray, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarray:
+    """Return (T, K) the order that leaves near-ties as they came, and sorts a row with others."""
+    chosen_TK = np.take_along_axis(scores_TE, expert_TK, axis=1)
+    order_TK = np.broadcast_to(np.arange(expert_TK.shape[1]), expert_TK.shape).copy()
+    mixed_T = (np.diff(chosen_TK, axis=1) > tau_T[:, None]).any(axis=1)
+    order_TK[mixed_T] = np.argsort(-chosen_TK[mixed_T], axis=1, kind="stable")
+    return order_TK
+
+
+def _kept_errors(plan: Plan, kept_TK: np.ndarray) -> list[str]:
+    """Return what is wrong with who was kept, if anything."""
+    wrong = np.argwhere(kept_TK != plan.kept)
+    if not len(wrong):
+        return []
+    token, choice = map(int, wrong[0])
+    e, g = int(plan.expert[token, choice]), int(plan.group[token])
+    who = f"token {token}, choice {choice}"
+    load, capacity = int(plan.load[g, e]), plan.capacity
+    text = (f"{who} is kept, want dropped" if kept_TK[token, choice] else
+            f"{who} is dropped, want kept in slot {plan.slot[token, choice]}")
+    return [f"{text}: expert {e} has {load} choices for {capacity} slots, {describe(token, plan)}; "
+            f"{len(wrong)} such choices, {kept_TK.sum()} kept in all, want {plan.kept.sum()}"]
+
+
+def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:
+    """Return what is wrong with the slots of kept choices: out of range, or one given twice."""
+    token_N, choice_N = np.nonzero(plan.kept)
+    slot_N = slot_TK[token_N, choice_N]
+    expert_N, group_N = plan.expert[token_N, choice_N], plan.group[token_N]
+    bad_N = (slot_N < 0) | (slot_N >= max(plan.capacity, 1))
+    if bad_N.any():
+        i = int(bad_N.argmax())
+        return [f"slot {slot_N[i]} of token {token_N[i]} is outside 0 .. {plan.capacity - 1}"]
+    order = np.lexsort((slot_N, expert_N, group_N))
+    same = (np.diff(slot_N[order]) == 0) & (np.diff(expert_N[order]) == 0) & (
+        np.diff(group_N[order]) == 0)
+    if same.any():
+        i, j = order[same.argmax()], order[same.argmax() + 1]
+        return [f"slot {slot_N[i]} of expert {expert_N[i]} is given twice, to tokens {token_N[i]} "
+                f"and {token_N[j]}"]
+    return []
+
+
+def _infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
+    """Return the reference under the choices that explain y best, where tokens lie at near-ties."""
+    near = np.flatnonzero(ref.margin <= tau_T)
+    hidden = y is None or len(near) > MOST or not np.isfinite(y).all()
+    nothing = Replayed(ref, None, [], [], bool(len(near)) and hidden, None)
+    if not len(near) or hidden:
+        return nothing
+    p, best = ref.problem, ref.plan
+    error = ((y - ref.y) ** 2).sum()
+    for token in near:
+        for row in _alternatives(ref.scores[token], best.expert[token], tau_T[token]):
+            expert_TK = best.expert.copy()
+            expert_TK[token] = row
+            plan = _plan(ref, expert_TK)
+            out, _ = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                   noise=p.noise, training=p.training)
+            found = ((y - out.y) ** 2).sum()
+            if found < error:
+                error, best = found, plan
+    if best is ref.plan:
+        return nothing
+    moved = np.flatnonzero((best.expert != ref.plan.expert).any(axis=1))
+    note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; hand "
+            "in expert= to have it judged")
+    return Replayed(solve(p, best, ref.precision), None, [], [note], False, None)
+
+
+def _alternatives(scores_E: np.ndarray, chosen_K: np.ndarray, tau: float) -> list[np.ndarray]:
+    """Return the other legal rows: a near expert in place of one chosen, or two in other order."""
+    rows = []
+    for k, e in enumerate(chosen_K):
+        for other in np.flatnonzero(np.abs(scores_E - scores_E[e]) <= tau):
+            if other != e:
+                row = chosen_K.copy()
+                row[row == other] = e
+                row[k] = other
+                rows.append(row)
+    return rows

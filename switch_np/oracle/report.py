@@ -1,0 +1,247 @@
+"""Compare what a kernel gave with the truth, and say what is wrong.
+
+The order is that in which a person would look: structure (missing, None, wrong shape, not finite),
+routing, outputs, gradients; then the diagnosis. The kernel's own decisions are replayed, so that a
+flip at a near-tie is a line of the report and not a thousand mismatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+
+from switch_np.oracle import adapters, diagnosis, replay
+from switch_np.oracle.precision import named
+from switch_np.oracle.routing import RoutingReport
+from switch_np.oracle.truth import Reference
+from switch_np.oracle.verdict import TensorVerdict, judge
+
+QUARTER = 0.25
+HALVES = ("float16", "bfloat16")
+
+
+class NoVerdict(SkipTest):
+    """Neither pass nor fail: pytest and unittest count the test as skipped, with the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `compare` found; `str()` is for people, `to_dict()` for programs.
+
+    Attributes
+    ----------
+    verdict
+        "pass", "fail", "out of range" (a number on the way exceeds a quarter of what the precision
+        can hold) or "undecided" (near-ties, and the kernel did not say how it took them).
+    precision
+        By which the errors were measured.
+    structure, routing_errors
+        What is missing, None, of the wrong shape or not finite; wrong decisions.
+    routing
+        The verdict on the experts; None where they were not handed in.
+    tensors
+        The verdicts on what was handed in.
+    diagnosis
+        What explains the failures, the likeliest first.
+    notes
+        What is no failure, and worth knowing.
+    reference
+        The reference under the kernel's own decisions.
+    """
+
+    verdict: str
+    precision: str
+    structure: tuple[str, ...]
+    routing: RoutingReport | None
+    routing_errors: tuple[str, ...]
+    tensors: dict[str, TensorVerdict]
+    diagnosis: tuple[str, ...]
+    notes: tuple[str, ...]
+    reference: Reference
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything handed in is right."""
+        return self.verdict == "pass"
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {len(self.tensors)} tensors in {self.precision}, "
+                 f"{self.reference!r}"]
+        lines += [f"  cause      {text}" for text in self.diagnosis[:3]]
+        lines += [f"  structure  {text}" for text in self.structure]
+        if self.routing is not None:
+            lines.append(f"  routing    {self.routing}")
+        lines += [f"  routing    {text}" for text in self.routing_errors]
+        lines += [f"  numbers    {tensor}" for tensor in self.tensors.values() if not tensor.ok]
+        right = [name for name, tensor in self.tensors.items() if tensor.ok]
+        if right:
+            worst = max(self.tensors[name].worst for name in right)
+            lines.append(f"  right      {', '.join(right)} (worst {worst:.2g} sigma)")
+        return "\n".join(lines + [f"  note       {text}" for text in self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, ready for JSON."""
+        routing = None if self.routing is None else {
+            "status": self.routing.status.tolist(), "gap": _finite(self.routing.gap),
+            "tau": _finite(self.routing.tau)}
+        return {"verdict": self.verdict, "precision": self.precision,
+                "structure": list(self.structure), "routing": routing,
+                "routing_errors": list(self.routing_errors),
+                "tensors": {name: {"ok": t.ok, "worst": _finite(t.worst), "rms": _finite(t.rms),
+                                   "at": list(t.at), "got": t.got, "want": t.want,
+                                   "blocks": list(t.blocks)} for name, t in self.tensors.items()},
+                "diagnosis": list(self.diagnosis), "notes": list(self.notes)}
+
+
+def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
+            grads: Mapping[str, Any] | None = None, expert: Any = None, kept: Any = None,
+            slot: Any = None, plan: Any = None, precision: str | None = None,
+            complete: bool = False) -> Report:
+    """Judge a kernel's outputs and gradients against the reference.
+
+    Parameters
+    ----------
+    ref
+        From `reference`, of the very numbers that the kernel got.
+    y, balance_loss, z_loss
+        What it gave, of any array library; what is not handed in is not judged.
+    grads
+        Its gradients, under the names of `ref.grads`. Per-expert ones may be a list of E arrays.
+    expert, kept, slot
+        Its decisions, (T,), (T, K) or (B, S, K): judged first, then replayed.
+    plan
+        The same as one value: a `Plan`, or a dict of the three.
+    precision
+        "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among what was
+        handed in, or that of the inputs where they are of half precision.
+    complete
+        Demand y and every gradient.
+
+    Examples
+    --------
+    >>> from switch_np import SwitchConfig
+    >>> from switch_np.oracle import problems, truth
+    >>> ref = truth.reference(**problems.draw(SwitchConfig(num_experts=4), 12, d_model=8, d_ff=16))
+    >>> compare(ref, y=ref.y, grads=ref.grads).ok
+    True
+    >>> wrong = ref.grads["w_router"] - ref.terms["w_router"]["balance"]
+    >>> print(compare(ref, grads={"w_router": wrong}).diagnosis[0])
+    d_w_router = 1.00·gate + 0.00·balance + 1.00·z: the balance loss does not reach the router
+    """
+    given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss}
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = set(grads or {}) - set(ref.grads)
+    if unknown:
+        raise ValueError(f"grads must have keys among {sorted(ref.grads)}, got {sorted(unknown)}")
+    given |= {f"d_{name}": value for name, value in (grads or {}).items()}
+    if precision is None:
+        precision = ref.precision if ref.precision in HALVES else (
+            adapters.precision_of(*given.values()) or ref.precision)
+    kind = named(precision)
+    notes = _notes(ref)
+
+    if ref.rounding(precision).peak > QUARTER * kind.largest:
+        peak = ref.rounding(precision).peak
+        return Report("out of range", precision, (), None, (), {}, (), (
+            f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
+    got, structure = _collect(ref, given, complete, notes)
+    decisions = replay.decisions(plan, expert, kept, slot)
+    replayed = replay.judge(ref, decisions, got.get("y"), precision)
+    truth = replayed.reference
+    notes += replayed.notes
+    tensors = {name: judge(name, value, truth.outputs()[name], truth.sigma(precision)[name], truth)
+               for name, value in got.items() if np.isfinite(value).all()}
+
+    failed = not all(tensor.ok for tensor in tensors.values())
+    wrong = bool(structure or replayed.errors)
+    verdict = "fail" if failed or wrong else "pass"
+    if failed and not wrong and replayed.unsure:
+        verdict = "undecided"
+    found = diagnosis.diagnose(ref, got, tensors, precision, replayed) if verdict == "fail" else ()
+    return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
+                  tensors, tuple(found), tuple(notes), truth)
+
+
+def assert_matches(ref: Reference, **got: Any) -> None:
+    """Do as `compare` does, with the same arguments; raise where the kernel is wrong.
+
+    Raises
+    ------
+    AssertionError
+        With the report.
+    NoVerdict
+        Where the report is neither pass nor fail; test runners count that as skipped.
+    """
+    __tracebackhide__ = True
+    report = compare(ref, **got)
+    if report.verdict == "fail":
+        raise AssertionError(str(report))
+    if not report.ok:
+        raise NoVerdict(str(report))
+
+
+def _collect(ref: Reference, given: Mapping[str, Any], complete: bool,
+             notes: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the tensors in float64 and the right shapes, and what is wrong with the rest."""
+    got, wrong = {}, []
+    for name, want in ref.outputs().items():
+        if name not in given:
+            if complete and name not in ("balance_loss", "z_loss"):
+                wrong.append(f"{name} is missing")
+            continue
+        value = _filled(name, given[name], want, wrong, notes)
+        if value is None:
+            continue
+        array = adapters.lift(value)
+        same_rows = array.size == want.size and array.shape[-1:] == want.shape[-1:]
+        if array.shape != want.shape and not (name in ("y", "d_x") and same_rows) and not (
+                want.size == array.size == 1):
+            turned = array.shape[:-2] + array.shape[-2:][::-1] == want.shape
+            wrong.append(f"{name} has shape {array.shape}, want {want.shape}"
+                         + ": transposed" * turned)
+            continue
+        got[name] = array = array.reshape(want.shape)
+        if not np.isfinite(array).all():
+            bad = np.argwhere(~np.isfinite(array))
+            kind = "NaN" if np.isnan(array).any() else "infinity"
+            verdict = judge(name, np.where(np.isfinite(array), want, np.inf), want,
+                            np.ones(want.shape), ref)
+            only = f", only {', '.join(verdict.blocks[:4])}" if verdict.blocks else ""
+            wrong.append(f"{name} has {len(bad)} of {array.size} entries not finite ({kind}), "
+                         f"first at {bad[0].tolist()}{verdict.where}{only}")
+    return got, wrong
+
+
+def _filled(name: str, value: Any, want: np.ndarray, wrong: list[str], notes: list[str]) -> Any:
+    """Return the value with zeros for a None that stands for them; None where it does not."""
+    if value is None:
+        if want.any():
+            wrong.append(f"{name} is None: no gradient reaches it")
+            return None
+        notes.append(f"{name} is None, and its gradient is zero")
+        return np.zeros(want.shape)
+    if isinstance(value, (list, tuple)) and any(part is None for part in value):
+        lost = [i for i, part in enumerate(value) if part is None]
+        reached = [i for i in lost if i >= len(want) or want[i].any()]
+        if reached:
+            wrong.append(f"{name} is None for expert {', '.join(map(str, reached))}")
+            return None
+        notes.append(f"{name} is None for expert {', '.join(map(str, lost))}, whose gradient is 0")
+        return [np.zeros(want.shape[1:]) if part is None else part for part in value]
+    return value
+
+
+def _notes(ref: Reference) -> list[str]:
+    d_y = ref.problem.d_y
+    if d_y.size > 1 and (d_y == d_y.flat[0]).all() and d_y.any():
+        return ["d_y is constant: a permuted batch would give the same weight gradients"]
+    return []
+
+
+def _finite(value: Any) -> Any:
+    """Return numbers that JSON knows: infinity becomes 1e300."""
+    return np.clip(np.nan_to_num(value, posinf=1e300), -1e300, 1e300).tolist()

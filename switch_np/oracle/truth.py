@@ -1,0 +1,269 @@
+"""The truth about a layer: outputs, losses and every gradient, in float64, part by part.
+
+Forward and backward are the layer's own (`switch_np.switch.layer`); here they are run once for each
+seed, and the gradients taken apart into their additive terms:
+
+    d_w_router = gate + balance + z              d_x = experts + gate + balance + z
+
+`gate` is what the output's gradient sends through the gates, `experts` what it sends through the
+feed-forward networks, `balance` and `z` come from the losses, coefficients included. In the
+backward d_x meets the router only as d_logits W_rᵀ, so the same backward with W_r = 0 there leaves
+d_x's `experts` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_np.operations import check
+from switch_np.oracle import adapters, noise as rounding
+from switch_np.oracle.decisions import as_plan
+from switch_np.switch import layer, plan as plans
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.noise import Noise
+from switch_np.switch.plan import Plan
+
+SEEDS = ("output", "balance", "z")
+
+
+class Problem(NamedTuple):
+    """What was asked, in float64 throughout; the layer's arguments under their names."""
+
+    x: np.ndarray
+    params: Mapping[str, np.ndarray]
+    config: SwitchConfig
+    d_y: np.ndarray
+    balance_coef: float = 0.0
+    z_coef: float = 0.0
+    padding: np.ndarray | None = None
+    noise: Noise | None = None
+    training: bool = False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference:
+    """The truth about one problem. The objective is sum(y · d_y) + coefficients · losses.
+
+    Attributes
+    ----------
+    y, balance_loss, z_loss, objective
+        The outputs; the losses without their coefficients.
+    grads
+        The gradient of the objective with respect to "x" and every parameter.
+    seeds
+        The same for the three parts of the objective: "output", "balance" and "z", the losses with
+        coefficient 1.
+    terms
+        Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
+    plan, margin
+        The decisions, and (T,) how far each token's scores are from another decision.
+    probs, logits, gates, scores
+        (T, E), (T, E), (T, K) of the router, and the (T, E) that the choice goes by.
+    intermediates
+        Everything else that the layer keeps, such as "experts.hidden".
+    problem
+        What was asked.
+    precision
+        The coarsest precision among the arrays handed in.
+    """
+
+    y: np.ndarray
+    balance_loss: float
+    z_loss: float
+    objective: float
+    grads: dict[str, np.ndarray]
+    seeds: dict[str, dict[str, np.ndarray]]
+    terms: dict[str, dict[str, np.ndarray]]
+    plan: Plan
+    margin: np.ndarray
+    probs: np.ndarray
+    logits: np.ndarray
+    gates: np.ndarray
+    scores: np.ndarray
+    intermediates: dict[str, np.ndarray]
+    problem: Problem
+    precision: str
+    _noise: dict[str, rounding.Rounding] = field(default_factory=dict)
+
+    def rounding(self, precision: str) -> rounding.Rounding:
+        """Return what a correct kernel's rounding does to each number; worked out once."""
+        if precision not in self._noise:
+            self._noise[precision] = rounding.estimate(self, precision)
+        return self._noise[precision]
+
+    def sigma(self, precision: str) -> dict[str, np.ndarray]:
+        """Return the standard deviation of a correct kernel's error, element by element.
+
+        The keys are those of `outputs()`; 0 stands where the number must be exactly 0.
+        """
+        return self.rounding(precision).sigma
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""
+        return {"y": self.y, "balance_loss": np.asarray(self.balance_loss),
+                "z_loss": np.asarray(self.z_loss)} | {
+                    f"d_{name}": grad for name, grad in self.grads.items()}
+
+    def __repr__(self) -> str:
+        t, k = self.plan.expert.shape
+        return (f"<Reference: {t} tokens, {self.plan.load.shape[1]} experts, top {k}, "
+                f"{self.plan.dropped_fraction:.0%} dropped>")
+
+
+def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
+              balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None,
+              padding: Any = None, noise: Noise | None = None,
+              training: bool = False) -> Reference:
+    """Compute a layer's outputs, losses and gradients in float64.
+
+    Parameters
+    ----------
+    x
+        (T, D) or (B, S, D), of any array library and dtype, like every array here: the numbers are
+        lifted to float64 as they are, so hand in what the kernel under test gets, rounded alike.
+    params
+        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D) and what else the config asks for.
+    config
+        What is computed: a `SwitchConfig`, or the name of a preset.
+    d_y
+        The gradient arriving at y, shaped like it; None for zeros. Let it be random: a constant
+        one cannot tell a permuted batch from a right one.
+    balance_coef, z_coef
+        The factors of the two losses in the objective.
+    plan
+        Decisions to replay: a `Plan`, or another library's as `as_plan` takes them.
+    padding, noise, training
+        As `switch_layer.forward` takes them; noise in training must be handed in.
+
+    Raises
+    ------
+    MemoryError
+        Where the arrays in float64 would not fit into memory; before any is allocated.
+
+    Examples
+    --------
+    >>> from switch_np.oracle.problems import draw
+    >>> ref = reference(**draw(SwitchConfig(num_experts=4), num_tokens=12, d_model=8, d_ff=16))
+    >>> ref.y.shape, sorted(ref.terms["w_router"])
+    ((12, 8), ['balance', 'gate', 'z'])
+    >>> bool(np.allclose(sum(ref.terms["x"].values()), ref.grads["x"]))
+    True
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a dict of arrays, got {type(params).__name__}")
+    if isinstance(config, str):
+        config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
+    check.instance("config", config, SwitchConfig)
+    check_memory(adapters.shape_of(x), {name: adapters.shape_of(value)
+                                        for name, value in params.items()}, config.top_k)
+    precision = adapters.precision_of(x, *params.values()) or "float64"
+    x = adapters.lift(x)
+    problem = Problem(
+        x, {name: adapters.lift(value) for name, value in params.items()}, config,
+        np.zeros(x.shape) if d_y is None else adapters.lift(d_y), balance_coef, z_coef,
+        None if padding is None else adapters.to_numpy(padding), _lift_noise(noise), training)
+    if training and config.noisy and noise is None:
+        raise ValueError("noise must be handed in when training=True and the config has noise, "
+                         "since the reference draws none, got None")
+    if plan is not None:
+        plan = as_plan(plan, config, x[..., 0].size, num_groups=num_groups(config, x.shape),
+                       padding_T=None if problem.padding is None else problem.padding.reshape(-1),
+                       training=training)
+    return solve(problem, plan, precision)
+
+
+def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
+    """Return the reference of a problem whose arrays are lifted already."""
+    p = problem
+    out, cache = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                               noise=p.noise, training=p.training)
+    nothing = np.zeros(p.x.shape)
+    seeds = {seed: _named(layer.backward(p.d_y if seed == "output" else nothing, cache,
+                                         float(seed == "balance"), float(seed == "z")))
+             for seed in SEEDS}
+    unrouted = cache.router._replace(params=dict(
+        cache.router.params, w_router=np.zeros_like(p.params["w_router"])))
+    d_x_experts, _ = layer.backward(p.d_y, cache._replace(router=unrouted))
+    terms = {}
+    for name, whole in seeds["output"].items():
+        if name == "x":
+            terms[name] = {"experts": d_x_experts, "gate": whole - d_x_experts}
+        else:
+            terms[name] = {"gate" if name in ROUTER else "experts": whole}
+        if name == "x" or name in ROUTER:
+            terms[name]["balance"] = seeds["balance"][name] * float(p.balance_coef)
+            terms[name]["z"] = seeds["z"][name] * float(p.z_coef)
+    scores = choice_scores(out, p)
+    return Reference(
+        out.y, float(out.balance_loss), float(out.z_loss), float(
+            (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
+        {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
+        plans.margins(scores, out.plan).choice, out.probs, out.logits, out.gates, scores,
+        dict(_kept(cache)), problem, precision)
+
+
+ROUTER = ("w_router", "b_router")
+
+
+def choice_scores(out: layer.LayerOutput, problem: Problem) -> np.ndarray:
+    """Return what the choice of experts goes by: probabilities, or logits with Gumbel noise."""
+    sampled = problem.noise is not None and problem.noise.gumbel is not None
+    return out.logits + problem.noise.gumbel if sampled else out.probs
+
+
+def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
+    """Return into how many groups tokens of this shape are cut."""
+    if config.groups == "all":
+        return 1
+    return shape[0] if config.groups == "rows" else config.groups
+
+
+def check_memory(x_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]],
+                 top_k: int) -> None:
+    """Refuse sizes whose reference would not fit into the memory that is free."""
+    tokens = int(np.prod(x_shape[:-1], dtype=object))
+    weights = sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
+    width = sum(n for shape in shapes.values() for n in shape[-2:])
+    needed = 8 * (8 * weights + tokens * (12 * x_shape[-1] + 4 * top_k * width))
+    free = free_memory()
+    if needed > free:
+        raise MemoryError(
+            f"x of shape {x_shape} with {weights:,} weights must fit into memory in float64: the "
+            f"reference takes about {needed / 2 ** 30:,.1f} GiB, free are {free / 2 ** 30:,.1f}")
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free, or 8 GiB where the system does not say."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration):
+        return 8 * 2 ** 30
+
+
+def _named(result: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the gradients of x and of the parameters under one roof."""
+    return {"x": result[0], **result[1]}
+
+
+def _lift_noise(noise: Noise | None) -> Noise | None:
+    if noise is None:
+        return None
+    arrays = [None if part is None else adapters.to_numpy(part) for part in noise]
+    return type(noise)(*(array if array is None or array.dtype == bool else adapters.lift(array)
+                         for array in arrays))
+
+
+def _kept(cache: Any, prefix: str = "") -> list[tuple[str, np.ndarray]]:
+    """Return name and value of every float array in a cache of caches."""
+    found = []
+    for name, value in zip(cache._fields, cache):
+        if hasattr(value, "_fields"):
+            found += _kept(value, f"{prefix}{name}.")
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            found.append((prefix + name.rpartition("_")[0], value))
+    return found
