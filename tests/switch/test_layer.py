@@ -81,6 +81,10 @@ def test_gradients_by_complex_step(name, padded, layout):
         assert plan.dropped_fraction > 0
 
 
+def test_gradients_in_evaluation_with_all_noise_configured():
+    check_layer(0, snp.SwitchConfig(**CASES["noise"]), training=False)
+
+
 @pytest.mark.parametrize("shape", [(0,), (1,), (13,), (2, 5)])
 def test_gradients_of_other_shapes(shape):
     rows = "rows" if len(shape) == 2 else "all"
