@@ -5,6 +5,7 @@ matplotlib is imported when the first picture is drawn, and nowhere else in the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours (2008), which colour-blind people can tell apart; grey takes black's place.
+# Okabe and Ito's colours (2008), which colour-blind people can tell apart; grey replaces black.
 _EIGHT = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 
 
 def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
            **options: Any) -> tuple[Figure, Any]:
-    """Return a figure of `size` inches and its Axes, an array (rows, columns), to be saved as PNG."""
+    """Return a figure of `size` inches, to be saved as PNG, and its Axes (rows, columns)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -102,7 +103,7 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
         letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
         ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center",
                 family="DejaVu Sans Mono", fontsize=8)
-    ax.set(xlim=(0, width), ylim=(-(-(-len(text) // width)), 0))
+    ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
     ax.set_axis_off()
     seen = sorted(set(map(int, expert))) if num_experts > len(_EIGHT) else range(num_experts)
     patches = [Patch(facecolor=colors[e], alpha=0.75, label=f"expert {e}") for e in seen]

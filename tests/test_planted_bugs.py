@@ -29,7 +29,8 @@ LAYER_BUGS = [
     (balance_loss, "(d_loss * cache.slope_GE)", "(0 * cache.slope_GE)"),
     (z_loss, "d_loss * 2", "d_loss"),
     (z_loss, "d_loss * 2 / cache.real_tokens", "d_loss * 2 / len(cache.log_z_T)"),
-    (dispatch, "sums_TD[plan.token[begin:end]] += rows_ND", "sums_TD[plan.token[begin:end]] = rows_ND"),
+    (dispatch, "sums_TD[plan.token[begin:end]] += rows_ND",
+     "sums_TD[plan.token[begin:end]] = rows_ND"),
     (combine, "d_y_ND *= gates_TK[plan.token, plan.choice][:, None]", "pass"),
     (combine, 'np.einsum("nd,nd->n", d_y_ND, take_rows(out_RD, plan))', "d_y_ND.sum(axis=1)"),
     (experts, "hidden_RF[mine]) * (1 / (1 - rate))", "hidden_RF[mine])"),
@@ -129,5 +130,5 @@ def test_a_plan_that_gives_a_slot_twice_is_refused(monkeypatch):
     import numpy as np
     bad = broken.fill(np.array([[0], [0], [1]]), 2, capacity=2)
     good = plan.Plan(**{name: getattr(bad, name) for name in plan.Plan.__dataclass_fields__})
-    with pytest.raises(ValueError, match="plan.row must"):
+    with pytest.raises(ValueError, match=r"plan\.row must"):
         plan.check_plan(good, 3, 2, 1)

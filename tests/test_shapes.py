@@ -27,7 +27,7 @@ def faults(name, value, sizes):
         yield f"{name} has shape {value.shape}"
         return
     for letter, size in zip(letters, value.shape):
-        if letter == "1" and size != 1 or sizes.setdefault(letter, size) != size:
+        if (letter == "1" and size != 1) or sizes.setdefault(letter, size) != size:
             yield f"{name} has shape {value.shape}, where {letter} was {sizes.get(letter, 1)}"
 
 

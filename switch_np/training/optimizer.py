@@ -98,7 +98,7 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
 
 
 def learning_rate(count: int, total: int, warmup: int, peak: float) -> float:
-    """Return η of step `count` (from 1): up a straight line to `peak`, then down a half cosine to 0.
+    """Return η of step `count` (from 1): straight up to `peak`, then down a half cosine to 0.
 
     >>> [learning_rate(count, 10, 2, 1.0) for count in (1, 2, 6, 10)]
     [0.5, 1.0, 0.5, 0.0]

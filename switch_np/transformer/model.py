@@ -83,7 +83,7 @@ def init(rng: np.random.Generator, config: ModelConfig,
 
     Weights are truncated normal with standard deviation √(init_scale / fan-in); the queries' fan-in
     counts the width of a head too, since T5 does not divide the scores by its root. The embedding
-    has standard deviation 1, norms start at 1.
+    counts as fan-in 1, norms start at 1.
 
     Examples
     --------
@@ -110,9 +110,10 @@ def init(rng: np.random.Generator, config: ModelConfig,
             decoder[str(layer)]["switch"] = switch_layer.init(
                 rng, d, f, config.switch, scale, dtype)
         else:
-            decoder[str(layer)]["feed_forward"] = {"w_in": draw((d, f), d), "w_out": draw((f, d), f)}
+            decoder[str(layer)]["feed_forward"] = {
+                "w_in": draw((d, f), d), "w_out": draw((f, d), f)}
     decoder["final_norm"] = {"scale": np.ones(d, dtype)}
-    return {"embedding": {"table": truncated_normal(rng, (v, d), 1, 1.0, dtype)},
+    return {"embedding": {"table": draw((v, d), 1)},
             "decoder": decoder}
 
 
