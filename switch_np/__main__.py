@@ -31,6 +31,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         Naming the file, where it is missing, broken, or no checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
         state = json.loads(flat.pop("state").item())
     except OSError as error:

@@ -113,18 +113,21 @@ def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
     Raises
     ------
     FloatingPointError
-        Where loss or gradient is no longer finite; the run is then as it was before the step.
+        Where loss or gradient is no longer finite; the parameters stay as they were.
     """
     begin = time.perf_counter()
     config = run.config
     batch = objective.next_byte(run.text_rng, corpus.train, config.batch_size, config.seq_len)
-    with np.errstate(over="ignore", invalid="ignore"):
-        loss, grads = model.loss_and_grads(
-            run.params, batch, run.model_config, rng=run.noise_rng, training=True)
-        grads, norm = optimizer.clip(grads, config.max_norm)
-    if not math.isfinite(loss.total) or not math.isfinite(norm):
-        raise FloatingPointError(f"the loss is {loss.total} and the gradient's norm {norm} at step "
-                                 f"{run.step + 1}: try a lower learning rate")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, grads = model.loss_and_grads(
+                run.params, batch, run.model_config, rng=run.noise_rng, training=True)
+            grads, norm = optimizer.clip(grads, config.max_norm)
+        if not (math.isfinite(loss.total) and math.isfinite(norm)):
+            raise ValueError(f"loss {loss.total}, gradient norm {norm}")
+    except ValueError as error:       # the batch is ours and fits, so it is the numbers
+        raise FloatingPointError(f"not finite at step {run.step + 1}: try a lower learning rate "
+                                 f"({error})") from error
     run.step += 1
     rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
     optimizer.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
