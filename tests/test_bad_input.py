@@ -85,7 +85,7 @@ LAYER = [
 MODELS = [
     (lambda: loss((IDS, IDS)), TypeError, "batch must be a Batch, got"),
     (lambda: loss(snp.Batch(IDS[:0], IDS[:0])), ValueError, "batch must hold at least one target"),
-    (lambda: loss(snp.Batch(IDS, IDS * 0 - 100)), ValueError, "batch must hold at least one target"),
+    (lambda: loss(snp.Batch(IDS, IDS * 0 - 100)), ValueError, "batch must hold at least one targ"),
     (lambda: loss(snp.Batch(IDS + 3, IDS)), ValueError, "batch.inputs must lie in 0 .. 6, got"),
     (lambda: loss(snp.Batch(IDS, IDS - 7)), ValueError, "batch.targets must lie in 0 .. 6 or be"),
     (lambda: loss(snp.Batch(IDS * 1.0, IDS)), TypeError, "batch.inputs must be .* whole numbers"),
@@ -100,7 +100,7 @@ MODELS = [
     (lambda: snp.model.forward(WEIGHTS, IDS[:, :0], MODEL), ValueError, "ids must hold at least"),
     (lambda: snp.ModelConfig(num_layers=0), ValueError, "num_layers must be at least 1"),
     (lambda: snp.ModelConfig(switch={}), TypeError, "switch must be a SwitchConfig, got {}"),
-    (lambda: snp.ModelConfig(dropout=1.0), ValueError, "dropout must be finite, at least 0 and bel"),
+    (lambda: snp.ModelConfig(dropout=1.0), ValueError, "dropout must be finite, at least 0 and be"),
     (lambda: snp.ModelConfig.from_dict({"d_model": 3}), ValueError, "model config must have the k"),
     (lambda: generate.generate(WEIGHTS, MODEL, np.array([9]), 1, RNG), ValueError,
      "prompt must lie in 0 .. 6, got 9"),

@@ -68,7 +68,7 @@ def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path
     words = ["train", *TINY, "--steps", "400", "--text", text]
     call(tmp_path, *words, "--name", "whole")
     process = start(tmp_path, *words, "--name", "stopped")
-    while not process.stdout.readline().startswith("step"):
+    while not process.stdout.readline().startswith("step 1/"):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
