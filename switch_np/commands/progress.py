@@ -12,7 +12,7 @@ import numpy as np
 from switch_np.commands.folder import Metrics, loads
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
-from switch_np.transformer import model
+from switch_np.transformer import model, parameters
 from switch_np.transformer.model import Loss
 
 PASSAGE = 480    # bytes of held-out text in routing.png
@@ -22,9 +22,10 @@ def say_start(run: Run, corpus: Corpus, folder: Path) -> None:
     """Say what is about to be trained on what."""
     config, train = run.model_config, run.config
     layers = config.switch_layers
-    kind = (f"Switch layers {', '.join(map(str, layers))} with {config.switch.num_experts} experts"
+    names = ", ".join(map(str, layers))
+    kind = (f"Switch layers {names} with {config.switch.num_experts} experts"
             if layers else "dense")
-    print(f"{config.num_layers} blocks, {kind}, {model.count_params(run.params):,} parameters; "
+    print(f"{config.num_layers} blocks, {kind}, {parameters.count_params(run.params):,} parameters; "
           f"{len(corpus.train):,} bytes of text, {len(corpus.held_out):,} held out\n"
           f"steps {run.step + 1} to {train.steps} of {train.batch_size} x {train.seq_len} bytes; "
           f"writes {folder}/; Ctrl-C saves and stops", flush=True)

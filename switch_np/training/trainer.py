@@ -21,7 +21,7 @@ from switch_np.operations import check
 from switch_np.training import checkpoint, objective, optimizer
 from switch_np.training.corpus import Corpus
 from switch_np.training.optimizer import AdamW
-from switch_np.transformer import model
+from switch_np.transformer import model, parameters
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Loss
 
@@ -166,9 +166,9 @@ def load(path: str | Path, corpus: Corpus | None = None) -> Run:
     try:
         model_config = ModelConfig.from_dict(state["model"])
         config = TrainConfig.from_dict(state["training"])
-        model.check_params(arrays["params"], model_config)
+        parameters.check_params(arrays["params"], model_config)
         for name in ("m", "v"):
-            model.check_params(arrays["moments"][name], model_config)
+            parameters.check_params(arrays["moments"][name], model_config)
         run = Run(model_config, config, arrays["params"], arrays["moments"],
                   _generator(state["text_rng"]), _generator(state["noise_rng"]),
                   state["text_id"], state["step"], state["seconds"])
