@@ -30,19 +30,23 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
     return made, made.subplots(rows, columns, squeeze=False, **options)
 
 
-def expert_colors(num_experts: int) -> list[Any]:
-    """Return one colour per expert, the same for expert e in every picture.
+def expert_colors(num_experts: int) -> list[tuple[float, float, float]]:
+    """Return one colour (red, green, blue) per expert, the same for expert e in every picture.
 
-    Eight are told apart by anybody; more than eight come from one continuous map.
+    Eight hues that anybody tells apart, then the same eight darker; more than sixteen experts
+    share one continuous map.
 
-    >>> expert_colors(2)
-    ['#E69F00', '#56B4E9']
+    >>> [tuple(round(part, 2) for part in color) for color in expert_colors(2)]
+    [(0.9, 0.62, 0.0), (0.34, 0.71, 0.91)]
     """
-    if num_experts <= len(_EIGHT):
-        return list(_EIGHT[:num_experts])
+    if num_experts <= 2 * len(_EIGHT):
+        hues = [tuple(int(name[i:i + 2], 16) / 255 for i in (1, 3, 5)) for name in _EIGHT]
+        darker = [tuple(0.5 * part for part in hue) for hue in hues]
+        return (hues + darker)[:num_experts]
     import matplotlib
 
-    return list(matplotlib.colormaps["viridis"](np.linspace(0, 1, num_experts)))
+    return [tuple(color[:3]) for color in matplotlib.colormaps["viridis"](
+        np.linspace(0, 1, num_experts))]
 
 
 def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
@@ -88,6 +92,8 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
                    num_experts: int, width: int = 80) -> Axes:
     """Draw a text, each byte on the colour of its expert; dropped bytes are hatched.
 
+    The legend names the experts that occur.
+
     Line breaks are drawn as ⏎, other bytes outside printable ASCII as a dot.
     """
     from matplotlib.patches import Patch, Rectangle
@@ -95,18 +101,17 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
     colors = expert_colors(num_experts)
     for place, (byte, e, keep) in enumerate(zip(text, expert, kept)):
         row, column = divmod(place, width)
-        ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0,
-                               alpha=0.75))
+        ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0))
         if not keep:
             ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor="none", hatch="//////",
                                    edgecolor="black", linewidth=0))
         letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
-        ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center",
-                family="DejaVu Sans Mono", fontsize=8)
+        ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center", fontsize=8,
+                family="DejaVu Sans Mono", color="white" if sum(colors[e]) < 1 else "black")
     ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
     ax.set_axis_off()
-    seen = sorted(set(map(int, expert))) if num_experts > len(_EIGHT) else range(num_experts)
-    patches = [Patch(facecolor=colors[e], alpha=0.75, label=f"expert {e}") for e in seen]
+    patches = [Patch(facecolor=colors[e], label=f"expert {e}")
+               for e in sorted(set(map(int, expert)))]
     patches.append(Patch(facecolor="none", hatch="//////", edgecolor="black", label="dropped"))
     ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=8,
               ncols=min(len(patches), 9), frameon=False)

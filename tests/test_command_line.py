@@ -95,7 +95,7 @@ def test_dense_and_top_2_and_float64_train(tmp_path, text):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["train", "--top-k", "9"], "top_k must be at most num_experts, 8, got 9"),
+    (["train", "--top-k", "17"], "top_k must be at most num_experts, 16, got 17"),
     (["train", "--capacity-factor", "-1"], "capacity_factor must be finite, at least 0, got -1.0"),
     (["train", "--capacity-factor", "wide"], "argument --capacity-factor: invalid"),
     (["train", "--num-heads", "3"], "--num-heads must divide --d-model"),

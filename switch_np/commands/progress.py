@@ -25,7 +25,8 @@ def say_start(run: Run, corpus: Corpus, folder: Path) -> None:
     names = ", ".join(map(str, layers))
     kind = (f"Switch layers {names} with {config.switch.num_experts} experts"
             if layers else "dense")
-    print(f"{config.num_layers} blocks, {kind}, {parameters.count_params(run.params):,} parameters; "
+    count = parameters.count_params(run.params)
+    print(f"{config.num_layers} blocks, {kind}, {count:,} parameters; "
           f"{len(corpus.train):,} bytes of text, {len(corpus.held_out):,} held out\n"
           f"steps {run.step + 1} to {train.steps} of {train.batch_size} x {train.seq_len} bytes; "
           f"writes {folder}/; Ctrl-C saves and stops", flush=True)

@@ -46,10 +46,10 @@ class TrainConfig:
         AdamW's own options.
     """
 
-    steps: int = 1000
-    batch_size: int = 16
+    steps: int = 1200
+    batch_size: int = 32
     seq_len: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-2
     warmup: int = 100
     max_norm: float = 1.0
     seed: int = 0
