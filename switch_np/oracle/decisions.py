@@ -86,9 +86,9 @@ def keep(plan: Plan, kept_TK: np.ndarray, slot_TK: np.ndarray | None = None,
         order_N = np.lexsort((place_N, queue_N))
         token_N, choice_N, queue_N, place_N = (
             part[order_N] for part in (token_N, choice_N, queue_N, place_N))
-        twice_N = (np.diff(queue_N) == 0) & (np.diff(place_N) == 0)
-        if (place_N < 0).any() or twice_N.any():
-            bad = int(np.argmax(place_N < 0)) if (place_N < 0).any() else int(twice_N.argmax()) + 1
+        twice = (np.diff(queue_N) == 0) & (np.diff(place_N) == 0)
+        if (place_N < 0).any() or twice.any():
+            bad = int(np.argmax(place_N < 0)) if (place_N < 0).any() else int(twice.argmax()) + 1
             raise ValueError("slot must be at least 0 and unique per expert and group for kept "
                              f"choices, got {place_N[bad]} for token {token_N[bad]}")
     slots_TK = np.full(kept_TK.shape, -1)

@@ -78,10 +78,10 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     probs_BHSM, _ = softmax.forward(scores_BHSM)
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = np.ascontiguousarray(context_BHSA.swapaxes(1, 2))
-    y_BSD = _flat(context_BSHA) @ params["w_o"]
+    y_TD = _flat(context_BSHA) @ params["w_o"]
     cache = AttentionCache(params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
                            context_BSHA, keep_BHSM, rate)
-    return y_BSD.reshape(x_BSD.shape), cache
+    return y_TD.reshape(x_BSD.shape), cache
 
 
 def backward(d_y_BSD: np.ndarray, cache: AttentionCache

@@ -47,13 +47,14 @@ class ModelConfig:
     """
 
     vocab_size: int = 256
-    d_model: int = 64
-    d_ff: int = 256
-    num_heads: int = 4
+    d_model: int = 32
+    d_ff: int = 128
+    num_heads: int = 2
     d_kv: int = 16
     num_layers: int = 4
     switch_every: int = 2
-    switch: SwitchConfig = field(default_factory=lambda: SwitchConfig(eval_capacity_factor=2.0))
+    switch: SwitchConfig = field(default_factory=lambda: SwitchConfig(
+        num_experts=16, eval_capacity_factor=2.0))
     dropout: float = 0.0
     num_buckets: int = 32
     max_distance: int = 128

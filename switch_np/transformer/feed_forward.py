@@ -18,7 +18,7 @@ from switch_np.operations import dropout, relu
 
 
 class FeedForwardCache(NamedTuple):
-    """Kept: the input and the hidden activation."""
+    """Kept: the input, the hidden activation, and the rate by which it was scaled up."""
 
     params: Mapping[str, np.ndarray]
     x_TD: np.ndarray
@@ -37,7 +37,8 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray,
     """
     hidden_TF = relu.forward(x_TD @ params["w_in"])
     hidden_TF = dropout.forward(hidden_TF, keep_TF, rate)
-    return hidden_TF @ params["w_out"], FeedForwardCache(params, x_TD, hidden_TF, rate)
+    cache = FeedForwardCache(params, x_TD, hidden_TF, 0.0 if keep_TF is None else rate)
+    return hidden_TF @ params["w_out"], cache
 
 
 def backward(d_y_TD: np.ndarray,

@@ -10,40 +10,22 @@ Backward:  d_y = d_logits table / √D;  the table gets two gradients, as head (
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check, tree
-from switch_np.operations.initialization import truncated_normal
-from switch_np.switch import layer as switch_layer
+from switch_np.operations import check
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, stack
+from switch_np.transformer.batch import Batch, targets_that_count
 from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.parameters import check_params, init
 from switch_np.transformer.stack import StackNoise
 
-
-class Batch(NamedTuple):
-    """Token ids, what shall follow each, and which of them are padding.
-
-    Attributes
-    ----------
-    inputs
-        (B, S) integers, 0 to vocab_size - 1.
-    targets
-        (B, S) integers, the id that follows; `cross_entropy.IGNORED` (-100) does not count.
-    padding
-        (B, S) bool, True where the input is padding: nobody looks at it, it takes no expert's slot
-        and its target does not count. None: no padding.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    padding: np.ndarray | None = None
+__all__ = ["Batch", "Loss", "backward", "draw_noise", "forward", "init", "loss", "loss_and_grads"]
 
 
 class Loss(NamedTuple):
@@ -75,45 +57,6 @@ class ModelCache(NamedTuple):
     ids_BS: np.ndarray
     y_TD: np.ndarray
     stack: stack.StackCache
-
-
-def init(rng: np.random.Generator, config: ModelConfig,
-         dtype: DTypeLike = np.float64) -> dict[str, Any]:
-    """Draw the parameters, a nested dict such as params["decoder"]["1"]["switch"]["w_in"].
-
-    Weights are truncated normal with standard deviation √(init_scale / fan-in); the queries' fan-in
-    counts the width of a head too, since T5 does not divide the scores by its root. The embedding
-    has standard deviation 1, norms start at 1.
-
-    Examples
-    --------
-    >>> params = init(np.random.default_rng(0), ModelConfig(num_layers=2))
-    >>> list(params["decoder"]["1"])
-    ['attention_norm', 'attention', 'feed_forward_norm', 'switch']
-    """
-    check.instance("rng", rng, np.random.Generator)
-    check.instance("config", config, ModelConfig)
-    v, d, f, scale = config.vocab_size, config.d_model, config.d_ff, config.init_scale
-    heads, width = config.num_heads, config.num_heads * config.d_kv
-
-    def draw(shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-        return truncated_normal(rng, shape, fan_in, scale, dtype)
-
-    decoder: dict[str, Any] = {"position_bias": {"table": draw((config.num_buckets, heads), d)}}
-    for layer in range(config.num_layers):
-        decoder[str(layer)] = {
-            "attention_norm": {"scale": np.ones(d, dtype)},
-            "attention": {"w_q": draw((d, width), d * config.d_kv), "w_k": draw((d, width), d),
-                          "w_v": draw((d, width), d), "w_o": draw((width, d), width)},
-            "feed_forward_norm": {"scale": np.ones(d, dtype)}}
-        if config.is_switch(layer):
-            decoder[str(layer)]["switch"] = switch_layer.init(
-                rng, d, f, config.switch, scale, dtype)
-        else:
-            decoder[str(layer)]["feed_forward"] = {"w_in": draw((d, f), d), "w_out": draw((f, d), f)}
-    decoder["final_norm"] = {"scale": np.ones(d, dtype)}
-    return {"embedding": {"table": truncated_normal(rng, (v, d), 1, 1.0, dtype)},
-            "decoder": decoder}
 
 
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
@@ -203,7 +146,7 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     >>> batch = Batch(inputs=np.array([[72, 105]]), targets=np.array([[105, 33]]))
     >>> found, grads = loss_and_grads(params, batch, config)
     >>> grads["decoder"]["1"]["switch"]["w_in"].shape
-    (8, 64, 256)
+    (16, 32, 128)
     """
     found, cross_entropy_cache, cache = _loss(params, batch, config, plans, noise, rng, training)
     d_logits_TV = cross_entropy.backward(1.0, cross_entropy_cache)
@@ -222,7 +165,7 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
           plans: Sequence[Plan] | None, noise: StackNoise | None,
           rng: np.random.Generator | None, training: bool
           ) -> tuple[Loss, cross_entropy.CrossEntropyCache, ModelCache]:
-    targets_T = _targets(batch, config)
+    targets_T = targets_that_count(batch, config)
     logits, switched, cache = forward(params, batch.inputs, config, padding=batch.padding,
                                       plans=plans, noise=noise, rng=rng, training=training)
     nats, cross_entropy_cache = cross_entropy.forward(
@@ -232,26 +175,6 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
     found = Loss(total, nats, balance, z, tuple(out.plan for out in switched))
     return found, cross_entropy_cache, cache
-
-
-def _targets(batch: Batch, config: ModelConfig) -> np.ndarray:
-    """Return the targets (T,), those of padding ignored, once the batch fits."""
-    check.instance("batch", batch, Batch)
-    check.integers("batch.inputs", batch.inputs, ("B", "S"), 0, config.vocab_size)
-    check.integers("batch.targets", batch.targets, batch.inputs.shape,
-                   cross_entropy.IGNORED, config.vocab_size)
-    targets = batch.targets
-    bad = (targets < 0) & (targets != cross_entropy.IGNORED)
-    if bad.any():
-        raise ValueError(f"batch.targets must lie in 0 .. {config.vocab_size - 1} or be "
-                         f"{cross_entropy.IGNORED} (ignored), got {targets[bad][0]}")
-    if batch.padding is not None:
-        check.booleans("batch.padding", batch.padding, batch.inputs.shape)
-        targets = np.where(batch.padding, cross_entropy.IGNORED, targets)
-    if (targets == cross_entropy.IGNORED).all():
-        raise ValueError(f"batch must hold at least one target that counts, got none in "
-                         f"targets of shape {targets.shape}")
-    return targets.ravel()
 
 
 def _check(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,
@@ -269,37 +192,6 @@ def _check(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,
     check_params(params, config)
 
 
-def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
-    """Refuse parameters of another structure, shape or precision than the config's."""
-    shapes, flat = _shapes(config), tree.flatten(params)
-    check.keys("params", flat, set(shapes))
-    first = flat["embedding.table"]
-    check.floats("params['embedding.table']", first, shapes["embedding.table"])
-    for name, value in flat.items():
-        check.floats(f"params[{name!r}]", value, shapes[name], like=first)
-
-
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every parameter by its path name."""
-    d, f, e = config.d_model, config.d_ff, config.switch.num_experts
-    width = config.num_heads * config.d_kv
-    shapes: dict[str, tuple[int, ...]] = {
-        "embedding.table": (config.vocab_size, d),
-        "decoder.position_bias.table": (config.num_buckets, config.num_heads),
-        "decoder.final_norm.scale": (d,)}
-    for layer in range(config.num_layers):
-        mine = {"attention_norm.scale": (d,), "feed_forward_norm.scale": (d,),
-                "attention.w_q": (d, width), "attention.w_k": (d, width),
-                "attention.w_v": (d, width), "attention.w_o": (width, d)}
-        if config.is_switch(layer):
-            mine |= {"switch.w_router": (d, e), "switch.w_in": (e, d, f), "switch.w_out": (e, f, d)}
-            mine |= {"switch.b_router": (e,)} if config.switch.router_bias else {}
-        else:
-            mine |= {"feed_forward.w_in": (d, f), "feed_forward.w_out": (f, d)}
-        shapes |= {f"decoder.{layer}.{name}": shape for name, shape in mine.items()}
-    return shapes
-
-
 def _noise(config: ModelConfig, shape: tuple[int, int], rng: np.random.Generator | None,
            training: bool, dtype: DTypeLike) -> StackNoise:
     """Return noise drawn in training, none elsewhere."""
@@ -311,12 +203,3 @@ def _noise(config: ModelConfig, shape: tuple[int, int], rng: np.random.Generator
                          "config has noise, got None")
     check.instance("rng", rng, np.random.Generator)
     return draw_noise(rng, config, shape, dtype)
-
-
-def count_params(params: Mapping[str, Any]) -> int:
-    """Return the number of parameters.
-
-    >>> count_params({"a": {"b": np.zeros((2, 3))}, "c": np.zeros(4)})
-    10
-    """
-    return sum(math.prod(value.shape) for value in tree.flatten(params).values())

@@ -1,0 +1,39 @@
+"""The command line: `python -m switch_np COMMAND`, each command with --help."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a tiny Switch Transformer on text, and watch its experts",
+    "sample": "let a trained model write",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, or 2 with a line that says what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m switch_np", description=(
+        "The Switch Transformer in NumPy, forwards and backwards by hand."))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    words = sys.argv[1:] if words is None else list(words)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose[0].upper()
+                                      + purpose[1:] + ".",
+                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        if name in words[:1]:
+            importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
+    args = parser.parse_args(words)
+    try:
+        return importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The folder of a run, `runs/NAME/`: what is written there, and how it is found again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_np.training.trainer import Run
+from switch_np.transformer.model import Loss
+
+RUNS = Path("runs")
+
+
+def new(name: str | None) -> Path:
+    """Return the folder for a new run: runs/NAME, or the first free runs/run-1, runs/run-2, ..."""
+    if name is None:
+        taken = {path.name for path in RUNS.glob("run-*")}
+        return RUNS / next(f"run-{n}" for n in range(1, len(taken) + 2) if f"run-{n}" not in taken)
+    if not name or Path(name).name != name:
+        raise ValueError(f"--name must be a plain folder name, got {name!r}")
+    if (RUNS / name / "checkpoint.npz").exists():
+        raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
+                         f"--resume goes on with it")
+    return RUNS / name
+
+
+def existing(name: str | None) -> Path:
+    """Return the folder of a run by its name or path; without a name, of the latest one."""
+    if name is None:
+        saved = sorted(RUNS.glob("*/checkpoint.npz"), key=lambda path: path.stat().st_mtime)
+        if not saved:
+            raise ValueError(f"there must be a run to go on with, got none in {RUNS}/")
+        return saved[-1].parent
+    for folder in (RUNS / name, Path(name)):
+        if (folder / "checkpoint.npz").exists():
+            return folder
+    raise ValueError(f"the run must hold a checkpoint.npz, got {name!r}: found neither "
+                     f"{RUNS / name} nor {name}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its name and rename it, so that it is never half there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def write_config(folder: Path, run: Run, files: Iterable[str]) -> None:
+    """Write config.json: the options of model and training, and the text files."""
+    from dataclasses import asdict
+
+    values = {"model": run.model_config.to_dict(), "training": asdict(run.config),
+              "text": [str(Path(file).resolve()) for file in files]}
+    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what `write_config` wrote."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the run must hold a config.json, got {folder}: {error}") from error
+
+
+class Metrics:
+    """metrics.csv: one row per step.
+
+    Columns: step, seconds (of computing so far), loss (with the router's losses) and cross_entropy
+    in nats per byte, bits_per_byte, grad_norm (before clipping), dropped (share of choices, over
+    all Switch layers), then per Switch layer n: balance_n, z_n, dropped_n, and per expert e
+    load_n_e, its share of the tokens before dropping; held_out_bits_per_byte where it was measured.
+    """
+
+    def __init__(self, path: Path, run: Run) -> None:
+        layers, experts = run.model_config.switch_layers, run.model_config.switch.num_experts
+        self.path = path
+        self.columns = ["step", "seconds", "loss", "cross_entropy", "bits_per_byte", "grad_norm",
+                        "dropped"]
+        for n in layers:
+            self.columns += [f"balance_{n}", f"z_{n}", f"dropped_{n}"]
+            self.columns += [f"load_{n}_{e}" for e in range(experts)]
+        self.columns.append("held_out_bits_per_byte")
+        self.rows: list[list[Any]] = self._read(run.step) if run.step else []
+
+    def add(self, run: Run, loss: Loss, grad_norm: float, held_out: float | None) -> None:
+        """Keep the row of the step that `run` has just done."""
+        drops = [plan.dropped_fraction for plan in loss.plans]
+        row: list[Any] = [run.step, round(run.seconds, 4), float(loss.total),
+                          float(loss.cross_entropy), float(loss.cross_entropy) / np.log(2),
+                          grad_norm, float(np.mean(drops)) if drops else 0.0]
+        for balance, z, plan, dropped in zip(loss.balance, loss.z, loss.plans, drops):
+            row += [float(balance), float(z), dropped, *loads(plan)]
+        row.append("" if held_out is None else held_out)
+        self.rows.append([value.item() if isinstance(value, np.generic) else value
+                          for value in row])
+
+    def write(self) -> None:
+        """Write all rows to the file."""
+        lines = [",".join(map(str, row)) for row in [self.columns, *self.rows]]
+        write_text(self.path, "\n".join(lines) + "\n")
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one column as floats, NaN where it is empty."""
+        place = self.columns.index(name)
+        return np.array([np.nan if row[place] == "" else float(row[place]) for row in self.rows])
+
+    def _read(self, step: int) -> list[list[Any]]:
+        """Return the rows up to `step`: what came after the checkpoint is done again."""
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                header, *rows = csv.reader(file)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"the run must hold its metrics.csv, got {self.path}: "
+                             f"{error}") from error
+        if header != self.columns or [row[0] for row in rows[:step]] != [
+                str(n) for n in range(1, step + 1)]:
+            raise ValueError(f"metrics.csv must hold the steps 1 to {step} of this run, got "
+                             f"something else in {self.path}")
+        return rows[:step]
+
+
+def loads(plan: Any) -> list[float]:
+    """Return each expert's share of the choices, before dropping."""
+    load = plan.load.sum(axis=0)
+    return (load / max(load.sum(), 1)).tolist()

@@ -1,0 +1,1 @@
+"""Data, objective, optimizer, checkpoints, and the loop that ties them together."""

@@ -1,0 +1,61 @@
+"""Save and load a training run in one .npz file, without pickle.
+
+The file holds every parameter and moment by its path name, and the rest (configs, step, generators'
+states) as one JSON text. It is written beside its final name and then renamed, so that a run
+stopped in between leaves the older file whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import tree
+
+
+def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a tree of arrays and a JSON-able dict.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/run.npz", {"params": {"w": np.ones(2)}}, {"step": 3})
+    ...     load(f"{folder}/run.npz")
+    ({'params': {'w': array([1., 1.])}}, {'step': 3})
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    with open(beside, "wb") as file:
+        np.savez(file, state=np.array(json.dumps(state)), **tree.flatten(arrays))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tree of arrays and the dict that `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        Naming the file, where it is missing, broken, or no checkpoint.
+    """
+    try:
+        with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
+            flat = {name: file[name] for name in file.files}
+        state = json.loads(flat.pop("state").item())
+    except OSError as error:
+        raise ValueError(f"checkpoint must be a readable file, got {path}: "
+                         f"{error.strerror or error}") from error
+    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"checkpoint must be an .npz written by a training run, got {path}, "
+                         f"which is broken or something else ({error})") from error
+    return tree.unflatten(flat), state

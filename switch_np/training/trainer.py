@@ -1,0 +1,199 @@
+"""Training, one step at a time. It computes numbers and writes none; whoever calls it shows them.
+
+All that a run depends on is in one `Run`: parameters, moments, the step, and the states of the two
+generators that choose the text and draw the noise. So a run that was stopped, saved and loaded goes
+on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import check
+from switch_np.training import checkpoint, objective, optimizer
+from switch_np.training.corpus import Corpus
+from switch_np.training.optimizer import AdamW
+from switch_np.transformer import model, parameters
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model import Loss
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The options of training.
+
+    Parameters
+    ----------
+    steps, batch_size, seq_len
+        Number of steps; windows per step; bytes per window.
+    learning_rate, warmup
+        Peak of the rate, and the steps in which it rises; then it falls along a half cosine.
+    max_norm
+        Gradients are scaled down to this global norm.
+    seed
+        Of initialization, text and noise.
+    dtype
+        "float32" or "float64".
+    optimizer
+        AdamW's own options.
+    """
+
+    steps: int = 1200
+    batch_size: int = 32
+    seq_len: int = 64
+    learning_rate: float = 2e-2
+    warmup: int = 100
+    max_norm: float = 1.0
+    seed: int = 0
+    dtype: str = "float32"
+    optimizer: AdamW = field(default_factory=AdamW)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "seq_len", "warmup"):
+            check.integer(name, getattr(self, name), 1)
+        check.integer("seed", self.seed, 0)
+        check.number("learning_rate", self.learning_rate, 0)
+        check.number("max_norm", self.max_norm, 0)
+        check.choice("dtype", self.dtype, ["float32", "float64"])
+        check.instance("optimizer", self.optimizer, AdamW)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Return the config that `dataclasses.asdict` took apart."""
+        check.keys("train config", values, {f.name for f in fields(cls)})
+        return cls(**{**values, "optimizer": AdamW(**values["optimizer"])})
+
+
+@dataclass
+class Run:
+    """A training run between two steps; `step` counts those done, `seconds` the time they took."""
+
+    model_config: ModelConfig
+    config: TrainConfig
+    params: dict[str, Any]
+    moments: dict[str, Any]
+    text_rng: np.random.Generator
+    noise_rng: np.random.Generator
+    text_id: str
+    step: int = 0
+    seconds: float = 0.0
+
+
+def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus) -> Run:
+    """Return a run before its first step.
+
+    Examples
+    --------
+    >>> text = np.frombuffer(b"to be or not to be " * 20, np.uint8)
+    >>> corpus = Corpus(text[:300], text[300:])
+    >>> run = start(ModelConfig(num_layers=2), TrainConfig(seq_len=16), corpus)
+    >>> losses = [float(advance(run, corpus)[0].cross_entropy) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+    _check_text(corpus, config)
+    init_rng, text_rng, noise_rng = (
+        np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
+    params = model.init(init_rng, model_config, np.dtype(config.dtype))
+    return Run(model_config, config, params, optimizer.init(params), text_rng, noise_rng,
+               _text_id(corpus))
+
+
+def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
+    """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
+
+    Raises
+    ------
+    FloatingPointError
+        Where loss or gradient is no longer finite; the parameters stay as they were.
+    """
+    begin = time.perf_counter()
+    config = run.config
+    batch = objective.next_byte(run.text_rng, corpus.train, config.batch_size, config.seq_len)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, grads = model.loss_and_grads(
+                run.params, batch, run.model_config, rng=run.noise_rng, training=True)
+            grads, norm = optimizer.clip(grads, config.max_norm)
+        if not (math.isfinite(loss.total) and math.isfinite(norm)):
+            raise ValueError(f"loss {loss.total}, gradient norm {norm}")
+    except ValueError as error:       # the batch is ours and fits, so it is the numbers
+        raise FloatingPointError(f"not finite at step {run.step + 1}: try a lower learning rate "
+                                 f"({error})") from error
+    run.step += 1
+    rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
+    optimizer.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
+    run.seconds += time.perf_counter() - begin
+    return loss, norm
+
+
+def evaluate(run: Run, data: np.ndarray, windows_at_once: int = 32) -> float:
+    """Return the bits per byte on a text, read in windows of the training length, capacity and all.
+
+    The evaluation capacity factor holds, and no noise.
+    """
+    nats = tokens = 0.0
+    for batch in objective.held_out(data, windows_at_once, run.config.seq_len):
+        loss = model.loss(run.params, batch, run.model_config)
+        nats += float(loss.cross_entropy) * batch.targets.size
+        tokens += batch.targets.size
+    return nats / tokens / math.log(2)
+
+
+def save(run: Run, path: str | Path) -> None:
+    """Write a run to one file."""
+    checkpoint.save(path, {"params": run.params, "moments": run.moments}, {
+        "model": run.model_config.to_dict(), "training": asdict(run.config), "step": run.step,
+        "seconds": run.seconds, "text_id": run.text_id,
+        "text_rng": run.text_rng.bit_generator.state,
+        "noise_rng": run.noise_rng.bit_generator.state})
+
+
+def load(path: str | Path, corpus: Corpus | None = None) -> Run:
+    """Return the run that `save` wrote.
+
+    With a corpus, refuse to go on with another text than the run began with.
+    """
+    arrays, state = checkpoint.load(path)
+    try:
+        model_config = ModelConfig.from_dict(state["model"])
+        config = TrainConfig.from_dict(state["training"])
+        parameters.check_params(arrays["params"], model_config)
+        for name in ("m", "v"):
+            parameters.check_params(arrays["moments"][name], model_config)
+        run = Run(model_config, config, arrays["params"], arrays["moments"],
+                  _generator(state["text_rng"]), _generator(state["noise_rng"]),
+                  state["text_id"], state["step"], state["seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint must hold one run of one model, got {path}, where "
+                         f"{error}") from error
+    if corpus is not None and _text_id(corpus) != run.text_id:
+        raise ValueError(f"text must be the one that the run began with, got another for {path}")
+    return run
+
+
+def _generator(state: Mapping[str, Any]) -> np.random.Generator:
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
+    return rng
+
+
+def _text_id(corpus: Corpus) -> str:
+    digest = hashlib.sha256(corpus.train.tobytes())
+    digest.update(corpus.held_out.tobytes())
+    return digest.hexdigest()
+
+
+def _check_text(corpus: Corpus, config: TrainConfig) -> None:
+    for name, data in (("training", corpus.train), ("held-out", corpus.held_out)):
+        if len(data) <= config.seq_len:
+            raise ValueError(f"text must leave more than seq_len, {config.seq_len}, bytes for its "
+                             f"{name} part, got {len(data)}")

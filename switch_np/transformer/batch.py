@@ -1,0 +1,50 @@
+"""A batch of token ids, and which of its targets count."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.operations import check
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.cross_entropy import IGNORED
+
+
+class Batch(NamedTuple):
+    """Token ids, what shall follow each, and which of them are padding.
+
+    Attributes
+    ----------
+    inputs
+        (B, S) integers, 0 to vocab_size - 1.
+    targets
+        (B, S) integers, the id that follows; `cross_entropy.IGNORED` (-100) does not count.
+    padding
+        (B, S) bool, True where the input is padding: nobody looks at it, it takes no expert's slot
+        and its target does not count. None: no padding.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    padding: np.ndarray | None = None
+
+
+def targets_that_count(batch: Batch, config: ModelConfig) -> np.ndarray:
+    """Return the targets (T,), those of padding ignored, once the batch fits."""
+    check.instance("batch", batch, Batch)
+    check.integers("batch.inputs", batch.inputs, ("B", "S"), 0, config.vocab_size)
+    check.integers("batch.targets", batch.targets, batch.inputs.shape,
+                   IGNORED, config.vocab_size)
+    targets = batch.targets
+    bad = (targets < 0) & (targets != IGNORED)
+    if bad.any():
+        raise ValueError(f"batch.targets must lie in 0 .. {config.vocab_size - 1} or be "
+                         f"{IGNORED} (ignored), got {targets[bad][0]}")
+    if batch.padding is not None:
+        check.booleans("batch.padding", batch.padding, batch.inputs.shape)
+        targets = np.where(batch.padding, IGNORED, targets)
+    if (targets == IGNORED).all():
+        raise ValueError(f"batch must hold at least one target that counts, got none in "
+                         f"targets of shape {targets.shape}")
+    return targets.ravel()

@@ -1,0 +1,118 @@
+"""Bad input to the public calls: the message names the argument, what came, and what is wanted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import TINY
+
+import switch_np as snp
+from switch_np.switch.noise import Noise
+from switch_np.transformer import generate, model
+
+CONFIG = snp.SwitchConfig(num_experts=3)
+RNG = np.random.default_rng(0)
+PARAMS = snp.switch_layer.init(RNG, 4, 5, CONFIG)
+X = RNG.standard_normal((6, 4))
+MODEL = snp.ModelConfig(**TINY, switch=CONFIG)
+WEIGHTS = model.init(RNG, MODEL)
+IDS = RNG.integers(0, 7, (2, 5))
+
+
+def layer(params=PARAMS, x=X, config=CONFIG, **options):
+    return snp.switch_layer.forward(params, x, config, **options)
+
+
+def with_nan(array):
+    return np.where(np.arange(array.size).reshape(array.shape) == 3, np.nan, array)
+
+
+def loss(batch, params=WEIGHTS, **options):
+    return snp.model.loss_and_grads(params, batch, MODEL, **options)
+
+
+PLAN = layer()[0].plan
+LAYER = [
+    (lambda: layer(x=X.tolist()), TypeError, r"x must be an array of shape \(T, D\)"),
+    (lambda: layer(x=X[0]), ValueError, r"x must be an array of shape .* got shape \(4,\)"),
+    (lambda: layer(x=X[:, :3]), ValueError, r"params\['w_in'\] must have shape \(3, 3, F\)"),
+    (lambda: layer(x=X.astype(int)), TypeError, "x must hold float32 or float64 numbers, got int"),
+    (lambda: layer(x=X.astype(np.float32)), TypeError, "must be float32 like the rest, got float6"),
+    (lambda: layer(x=with_nan(X)), ValueError, r"x must be finite, got nan at \(0, 3\)"),
+    (lambda: layer(x=X * np.inf), ValueError, "x must be finite, got -?inf"),
+    (lambda: layer(params={}), ValueError, r"params must have the keys \['w_in', 'w_out', 'w_rout"),
+    (lambda: layer(params=[1]), TypeError, "params must be a dict of arrays, got"),
+    (lambda: layer(params={**PARAMS, "w_router": with_nan(PARAMS["w_router"])}), ValueError,
+     r"params\['w_router'\] must be finite, got nan at"),
+    (lambda: layer(params={**PARAMS, "w_out": PARAMS["w_in"]}), ValueError,
+     r"params\['w_out'\] must have shape \(3, 5, 4\), got \(3, 4, 5\)"),
+    (lambda: layer(config=None), TypeError, "config must be a SwitchConfig, got None"),
+    (lambda: layer(padding=np.zeros(6)), TypeError, "padding must be .* bool, got .*float64"),
+    (lambda: layer(padding=np.zeros(5, bool)), ValueError, r"padding must have shape \(6,\)"),
+    (lambda: layer(config=replace(CONFIG, groups=4)), ValueError,
+     "groups must divide the number of tokens, 6, got 4"),
+    (lambda: layer(config=replace(CONFIG, groups="rows")), ValueError,
+     r"x must have shape \(B, S, D\) with groups='rows', got \(6, 4\)"),
+    (lambda: layer(training=True), ValueError, "rng must be a Generator"),
+    (lambda: layer(training=True, rng=7), TypeError, "rng must be a Generator, got 7"),
+    (lambda: layer(training="yes"), TypeError, "training must be True or False, got 'yes'"),
+    (lambda: layer(noise=Noise(jitter=np.ones((5, 4)))), ValueError, "noise.jitter must have shap"),
+    (lambda: layer(noise=Noise(expert_dropout=np.ones((6, 1, 5)))), TypeError,
+     "noise.expert_dropout must be a NumPy array of bool"),
+    (lambda: layer(plan="first"), TypeError, "plan must be a Plan, got 'first'"),
+    (lambda: layer(x=X[:5], plan=PLAN), ValueError, "plan must be for 5 tokens, 3 experts"),
+    (lambda: layer(plan=replace(PLAN, expert=PLAN.expert + 1)), ValueError, "plan.expert must lie"),
+    (lambda: layer(plan=replace(PLAN, kept=~PLAN.kept)), ValueError, "plan.kept must be True just"),
+    (lambda: snp.switch_layer.backward(X[:5], layer()[1]), ValueError, r"d_y must have shape \(6"),
+    (lambda: snp.switch_layer.backward(X, layer()[1], d_balance_loss="a"), TypeError,
+     "d_balance_loss must be a number, got 'a'"),
+    (lambda: snp.switch_layer.backward(X, layer()[1], d_z_loss=np.nan), ValueError,
+     "d_z_loss must be finite, got nan"),
+    (lambda: snp.switch_layer.backward(X, layer()[1], d_probs=X), ValueError, "d_probs must have"),
+    (lambda: snp.switch_layer.init(0, 4, 5, CONFIG), TypeError, "rng must be a Generator, got 0"),
+    (lambda: snp.switch_layer.init(RNG, 0, 5, CONFIG), ValueError, "d_model must be at least 1"),
+    (lambda: snp.SwitchConfig(num_experts=0), ValueError, "num_experts must be at least 1, got 0"),
+    (lambda: snp.SwitchConfig(num_experts=2.0), TypeError, "num_experts must be a whole number"),
+    (lambda: snp.SwitchConfig(num_experts=2, top_k=3), ValueError, "top_k must be at most num_exp"),
+    (lambda: snp.SwitchConfig(capacity_factor=-0.5), ValueError, "capacity_factor must be finite"),
+    (lambda: snp.SwitchConfig(capacity_factor=float("inf")), ValueError, "capacity_factor must be"),
+    (lambda: snp.SwitchConfig(capacity=-1), ValueError, "capacity must be at least 0, got -1"),
+    (lambda: snp.SwitchConfig(eval_capacity_factor="x"), ValueError, "eval_capacity_factor must"),
+    (lambda: snp.SwitchConfig(groups="columns"), ValueError, "groups must be one of 'all', 'rows'"),
+    (lambda: snp.SwitchConfig(layout="dense"), ValueError, "layout must be one of"),
+    (lambda: snp.SwitchConfig(sample=1), TypeError, "sample must be True or False, got 1"),
+]
+MODELS = [
+    (lambda: loss((IDS, IDS)), TypeError, "batch must be a Batch, got"),
+    (lambda: loss(snp.Batch(IDS[:0], IDS[:0])), ValueError, "batch must hold at least one target"),
+    (lambda: loss(snp.Batch(IDS, IDS * 0 - 100)), ValueError, "batch must hold at least one targ"),
+    (lambda: loss(snp.Batch(IDS + 3, IDS)), ValueError, "batch.inputs must lie in 0 .. 6, got"),
+    (lambda: loss(snp.Batch(IDS, IDS - 7)), ValueError, "batch.targets must lie in 0 .. 6 or be"),
+    (lambda: loss(snp.Batch(IDS * 1.0, IDS)), TypeError, "batch.inputs must be .* whole numbers"),
+    (lambda: loss(snp.Batch(IDS, IDS[:1])), ValueError, r"batch.targets must have shape \(2, 5\)"),
+    (lambda: loss(snp.Batch(IDS, IDS, IDS)), TypeError, "batch.padding must be .* bool"),
+    (lambda: loss(snp.Batch(IDS, IDS), plans=[]), ValueError, "plans must be 1, one per Switch"),
+    (lambda: loss(snp.Batch(IDS, IDS), training=True), ValueError, "rng must be a Generator"),
+    (lambda: loss(snp.Batch(IDS, IDS), {"embedding": {"table": np.ones((7, 4))}}), ValueError,
+     "params must have the keys"),
+    (lambda: loss(snp.Batch(IDS, IDS), {**WEIGHTS, "embedding": {"table": np.ones((7, 5))}}),
+     ValueError, r"params\['embedding.table'\] must have shape \(7, 4\), got \(7, 5\)"),
+    (lambda: snp.model.forward(WEIGHTS, IDS[:, :0], MODEL), ValueError, "ids must hold at least"),
+    (lambda: snp.ModelConfig(num_layers=0), ValueError, "num_layers must be at least 1"),
+    (lambda: snp.ModelConfig(switch={}), TypeError, "switch must be a SwitchConfig, got {}"),
+    (lambda: snp.ModelConfig(dropout=1.0), ValueError, "dropout must be finite, at least 0 and be"),
+    (lambda: snp.ModelConfig.from_dict({"d_model": 3}), ValueError, "model config must have the k"),
+    (lambda: generate.generate(WEIGHTS, MODEL, np.array([9]), 1, RNG), ValueError,
+     "prompt must lie in 0 .. 6, got 9"),
+    (lambda: generate.generate(WEIGHTS, MODEL, np.array([1]), 1, RNG, top_k=0), ValueError,
+     "top_k must be at least 1, got 0"),
+    (lambda: snp.gradcheck.complex_step(lambda x: abs(x).sum(), X), TypeError,
+     "f must return one complex number"),
+    (lambda: snp.gradcheck.complex_step(lambda x: x.sum(), [1.0]), TypeError, "x must be a NumPy"),
+]
+
+
+@pytest.mark.parametrize("call, error, words", LAYER + MODELS)
+def test_the_message_names_the_argument(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -1,0 +1,158 @@
+"""The command line as a person uses it: train, stop, resume, sample, and get things wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
+        "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
+
+
+def start(folder, *words):
+    return subprocess.Popen([sys.executable, "-m", "switch_np", *words], cwd=folder, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def call(folder, *words, status=0):
+    process = start(folder, *words)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    return out, err
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"pack my box with five dozen liquor jugs. " * 60)
+    return str(path)
+
+
+def rows(folder, name):
+    """Return metrics.csv without its column of seconds."""
+    with open(folder / "runs" / name / "metrics.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"}
+                for row in csv.DictReader(file)]
+
+
+def test_train_leaves_all_that_it_promises_and_sample_writes(tmp_path, text):
+    out, _ = call(tmp_path, "train", *TINY, "--steps", "12", "--text", text)
+    folder = tmp_path / "runs" / "run-1"
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "metrics.csv", "checkpoint.npz", "loss.png", "expert_load.png",
+        "routing.png", "sample.txt"}
+    assert "bits per byte, a byte bigram" in out and "runs/run-1/ holds" in out
+    assert json.loads((folder / "config.json").read_text())["model"]["switch"]["num_experts"] == 3
+    table = rows(tmp_path, "run-1")
+    assert [int(row["step"]) for row in table] == list(range(1, 13))
+    for row in table:
+        assert abs(sum(float(row[f"load_1_{e}"]) for e in range(3)) - 1) < 1e-9
+        assert np.isfinite(float(row["grad_norm"])) and 0 <= float(row["dropped"]) < 1
+    assert table[-1]["held_out_bits_per_byte"]
+    for name in ("loss", "expert_load", "routing"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    first, _ = call(tmp_path, "sample", "run-1", "--prompt", "pack my", "--length", "20")
+    again, _ = call(tmp_path, "sample", "run-1", "--prompt", "pack my", "--length", "20")
+    other, _ = call(tmp_path, "sample", "run-1", "--prompt", "pack my", "--length", "20",
+                    "--seed", "1")
+    assert first == again != other and first.startswith("pack my")
+
+
+def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path, text):
+    words = ["train", *TINY, "--steps", "400", "--text", text]
+    call(tmp_path, *words, "--name", "whole")
+    process = start(tmp_path, *words, "--name", "stopped")
+    while not process.stdout.readline().startswith("step 1/"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and not err
+    done = len(rows(tmp_path, "stopped"))
+    if done < 400:
+        assert f"stopped after step {done}" in out and "--resume --name stopped" in out
+        call(tmp_path, "train", "--resume", "--name", "stopped")
+    assert rows(tmp_path, "whole") == rows(tmp_path, "stopped")
+    with np.load(tmp_path / "runs/whole/checkpoint.npz") as one, \
+            np.load(tmp_path / "runs/stopped/checkpoint.npz") as two:
+        assert one.files == two.files
+        for name in set(one.files) - {"state"}:
+            np.testing.assert_array_equal(one[name], two[name], name)
+
+
+def test_dense_and_top_2_and_float64_train(tmp_path, text):
+    for name, words in (("dense", ["--dense"]), ("moe", ["--top-k", "2"]),
+                        ("double", ["--dtype", "float64", "--capacity-factor", "none"])):
+        call(tmp_path, "train", *TINY, "--steps", "3", "--text", text, "--name", name, *words)
+    assert not (tmp_path / "runs/dense/expert_load.png").exists()
+    with np.load(tmp_path / "runs/double/checkpoint.npz") as file:
+        assert file["params.embedding.table"].dtype == np.float64
+
+
+@pytest.mark.parametrize("words, message", [
+    (["train", "--top-k", "17"], "top_k must be at most num_experts, 16, got 17"),
+    (["train", "--capacity-factor", "-1"], "capacity_factor must be finite, at least 0, got -1.0"),
+    (["train", "--capacity-factor", "wide"], "argument --capacity-factor: invalid"),
+    (["train", "--num-heads", "3"], "--num-heads must divide --d-model"),
+    (["train", "--steps", "0"], "steps must be at least 1, got 0"),
+    (["train", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+    (["train", "--text", "nowhere.txt"], "text must be a readable file, got nowhere.txt"),
+    (["train", "--resume"], "there must be a run to go on with, got none in runs/"),
+    (["train", "--resume", "--name", "x"], "the run must hold a checkpoint.npz, got 'x'"),
+    (["train", "--name", "a/b"], "--name must be a plain folder name, got 'a/b'"),
+    (["train", "--jitter", "1"], "jitter must be finite, at least 0 and below 1, got 1.0"),
+    (["train", "--seed", "-1"], "seed must be at least 0, got -1"),
+    (["sample", "x"], "the run must hold a checkpoint.npz, got 'x'"),
+    (["dance"], "invalid choice: 'dance'"),
+])
+def test_mistakes_get_one_line_and_status_2(tmp_path, words, message):
+    _, err = call(tmp_path, *words, status=2)
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_sample_refuses_what_it_cannot_do(tmp_path, text):
+    call(tmp_path, "train", *TINY, "--steps", "2", "--text", text, "--name", "a")
+    for words, message in ((["--prompt", ""], "prompt must hold at least one"),
+                           (["--temperature", "-1"], "temperature must be finite, at least 0"),
+                           (["--top-k", "0"], "top_k must be at least 1"),
+                           (["--length", "-1"], "length must be at least 0")):
+        _, err = call(tmp_path, "sample", "a", *words, status=2)
+        assert message in err and "Traceback" not in err
+    (tmp_path / "runs/a/checkpoint.npz").write_bytes(b"broken")
+    _, err = call(tmp_path, "sample", "a", status=2)
+    assert "checkpoint must be" in err
+    _, err = call(tmp_path, "train", "--name", "a", "--resume", status=2)
+    assert "checkpoint must be" in err
+
+
+def test_an_older_run_is_not_overwritten(tmp_path, text):
+    call(tmp_path, "train", *TINY, "--steps", "2", "--text", text, "--name", "a")
+    _, err = call(tmp_path, "train", *TINY, "--steps", "2", "--text", text, "--name", "a", status=2)
+    assert "--name must be new, got 'a'" in err
+    out, _ = call(tmp_path, "train", *TINY, "--steps", "2", "--text", text)
+    assert "runs/run-1/" in out
+
+
+def test_without_matplotlib_training_runs_on(tmp_path, text):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "switch_np", "train", *TINY, "--steps", "2",
+                           "--text", text], cwd=tmp_path, text=True, capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "matplotlib is not installed: no pictures are drawn" in done.stdout
+    assert (tmp_path / "runs/run-1/sample.txt").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["sample"]])
+def test_help_names_every_option_with_its_default(tmp_path, words):
+    out, _ = call(tmp_path, *words, "--help")
+    assert "usage: python -m switch_np" in out
+    if words == ["train"]:
+        assert "(default: 0.01)" in out and "--balance-coef" in out

@@ -1,0 +1,33 @@
+"""`import switch_np` is light: NumPy alone, and quick."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys, time
+import numpy
+begin = time.perf_counter()
+import switch_np
+spent = time.perf_counter() - begin
+heavy = {"matplotlib", "scipy", "torch", "jax", "pandas", "IPython"} & set(sys.modules)
+print(spent, sorted(heavy))
+"""
+
+
+def test_import_needs_numpy_alone_and_is_quick():
+    best = 9.0
+    for _ in range(5):
+        out = subprocess.run([sys.executable, "-W", "error", "-c", CODE], text=True,
+                             capture_output=True, check=True).stdout
+        spent, heavy = out.split(maxsplit=1)
+        assert heavy.strip() == "[]"
+        best = min(best, float(spent))
+    assert best < 0.2
+
+
+def test_what_is_public_is_there():
+    import switch_np
+
+    for name in switch_np.__all__:
+        assert hasattr(switch_np, name), name
+    assert switch_np.__version__.count(".") == 2

@@ -1,0 +1,134 @@
+"""A check that cannot fail is a defect: plant a bug in each backward, and see the check find it."""
+
+import inspect
+import types
+
+import pytest
+from support import TINY, check_layer, check_model
+
+import switch_np as snp
+from switch_np.operations import dropout, relu, softmax
+from switch_np.switch import (
+    balance_loss, combine, dispatch, experts, gates, layer, plan, router, z_loss)
+from switch_np.transformer import (
+    attention, block, cross_entropy, embedding, feed_forward, model, norm, position_bias, stack)
+from switch_np.transformer.config import ModelConfig
+
+LAYER_BUGS = [
+    (softmax, "d_x -= probs * d_x.sum(axis=-1, keepdims=True)", "pass"),
+    (relu, "return d_y * (y.real > 0)", "return d_y"),
+    (router, "d_out.log_z_T[:, None] * probs_TE", "d_out.log_z_T[:, None]"),
+    (router, "d_logits_TE += d_out.logits_TE", "pass"),
+    (router, 'grads["b_router"] = d_logits_TE.sum(axis=0)',
+     'grads["b_router"] = d_logits_TE.mean(axis=0)'),
+    (router, "d_x_TD *= scale_TD", "pass"),
+    (router, "routed_TD.T @ d_logits_TE", "(routed_TD * 0.99).T @ d_logits_TE"),
+    (gates, "d_probs_TE, plan.expert, d_gates_TK", "d_probs_TE, plan.expert[:, ::-1], d_gates_TK"),
+    (balance_loss, "num_experts * plan.balance_count", "plan.balance_count"),
+    (balance_loss, "d_probs_TE[cache.padding_T] = 0", "pass"),
+    (balance_loss, "(d_loss * cache.slope_GE)", "(0 * cache.slope_GE)"),
+    (z_loss, "d_loss * 2", "d_loss"),
+    (z_loss, "d_loss * 2 / cache.real_tokens", "d_loss * 2 / len(cache.log_z_T)"),
+    (dispatch, "sums_TD[plan.token[begin:end]] += rows_ND",
+     "sums_TD[plan.token[begin:end]] = rows_ND"),
+    (combine, "d_y_ND *= gates_TK[plan.token, plan.choice][:, None]", "pass"),
+    (combine, 'np.einsum("nd,nd->n", d_y_ND, take_rows(out_RD, plan))', "d_y_ND.sum(axis=1)"),
+    (experts, "hidden_RF[mine]) * (1 / (1 - rate))", "hidden_RF[mine])"),
+    (experts, "d_out_RD[mine] @ w_out[e].T", "d_out_RD[mine] @ w_out[0].T"),
+    (layer, "d_x_TD + d_routed_TD", "d_x_TD"),
+    (layer, "d_probs_TE += d_probs", "pass"),
+    (layer, "float(d_balance_loss), cache.balance", "0.0, cache.balance"),
+]
+MODEL_BUGS = [
+    (dropout, "return forward(d_y, keep, rate)", "return d_y"),
+    (norm, "d_normed_BSD -= normed_BSD * (along_BS1 * (1 / normed_BSD.shape[-1]))", "pass"),
+    (norm, "d_normed_BSD *= inverse_BS1", "pass"),
+    (position_bias, "d_bias_HSM[:, ::-1]", "d_bias_HSM"),
+    (attention, "d_k_BMD + d_v_BMD", "d_k_BMD"),
+    (attention, "dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA",
+     "cache.probs_BHSM.swapaxes(2, 3) @ d_context_BHSA"),
+    (feed_forward, "hidden_TF) * (1 / (1 - rate))", "hidden_TF)"),
+    (embedding, "np.add.reduceat(d_x_TD[order], begin, axis=0)", "d_x_TD[order][begin]"),
+    (cross_entropy, "(d_loss / counted)", "(d_loss / len(targets_T))"),
+    (cross_entropy, "d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1",
+     "pass"),
+    (block, "d_query_BSD + d_memory_BSD", "d_query_BSD"),
+    (block, "d_x_BSD = d_x_BSD + d_branch_BSD", "d_x_BSD = d_branch_BSD"),
+    (stack, "d_bias_HSM = d_bias_HSM + d_mine_HSM", "d_bias_HSM = d_mine_HSM"),
+    (model, "d_head_VD + embedding", "embedding"),
+    (model, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
+]
+
+
+def plant(monkeypatch, module, right, wrong):
+    """Replace a line of a module's backward (or of what it calls) for the length of a test."""
+    source = inspect.getsource(module)
+    assert source.count(right) == 1, f"{module.__name__} no longer says {right!r} just once"
+    broken = types.ModuleType(module.__name__)
+    exec(compile(source.replace(right, wrong), module.__name__, "exec"), broken.__dict__)
+    for name in ("backward", "add_back"):
+        if hasattr(broken, name):
+            monkeypatch.setattr(module, name, getattr(broken, name))
+    if module is balance_loss:
+        monkeypatch.setattr(module, "forward", broken.forward)
+    if module is dispatch:
+        monkeypatch.setattr(combine, "add_back", broken.add_back)
+
+
+def check_lively_layer():
+    config = snp.SwitchConfig(num_experts=3, top_k=2, router_bias=True, router_dropout=0.2,
+                              jitter=0.2, expert_dropout=0.3, capacity_factor=1.0, groups=2)
+    assert check_layer(2, config, padded=0.4).dropped_fraction > 0
+
+
+def check_lively_model():
+    check_model(5, ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3)))
+
+
+def test_without_a_bug_the_checks_pass():
+    check_lively_layer()
+    check_lively_model()
+
+
+def caught(bug):
+    name = bug[0].__name__.split(".")[-1]
+    return f"{name}: {bug[1]}"
+
+
+@pytest.mark.parametrize("bug", LAYER_BUGS, ids=caught)
+def test_layer_bug_is_caught(monkeypatch, bug):
+    if bug[0] is balance_loss and "num_experts" in bug[1]:
+        # Forward and backward share the slope, so only the loops know the factor.
+        from switch_np.switch import loops
+        plant(monkeypatch, *bug)
+        import numpy as np
+        config = snp.SwitchConfig(num_experts=3)
+        rng = np.random.default_rng(0)
+        params, x = snp.switch_layer.init(rng, 4, 5, config), rng.standard_normal((9, 4))
+        out, _ = snp.switch_layer.forward(params, x, config)
+        assert abs(out.balance_loss - loops.forward(params, x, config).balance_loss) > 0.1
+        return
+    plant(monkeypatch, *bug)
+    with pytest.raises((AssertionError, ValueError)):
+        check_lively_layer()
+
+
+@pytest.mark.parametrize("bug", MODEL_BUGS, ids=caught)
+def test_model_bug_is_caught(monkeypatch, bug):
+    plant(monkeypatch, *bug)
+    with pytest.raises(AssertionError):
+        check_lively_model()
+
+
+def test_a_plan_that_gives_a_slot_twice_is_refused(monkeypatch):
+    source = inspect.getsource(plan)
+    right = "row_N = np.arange(len(order_N))"
+    assert right in source
+    broken = types.ModuleType(plan.__name__)
+    exec(compile(source.replace(right, "row_N = np.arange(len(order_N)) // 2"), "plan", "exec"),
+         broken.__dict__)
+    import numpy as np
+    bad = broken.fill(np.array([[0], [0], [1]]), 2, capacity=2)
+    good = plan.Plan(**{name: getattr(bad, name) for name in plan.Plan.__dataclass_fields__})
+    with pytest.raises(ValueError, match=r"plan\.row must"):
+        plan.check_plan(good, 3, 2, 1)
