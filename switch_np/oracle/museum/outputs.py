@@ -93,7 +93,8 @@ OUTPUT = (
     Piece("rows_zeroed", "every fifth row of y is zero", "aiter#5032: 18 % zero rows passed",
           ((_SAVED, "    y[::5] = 0\n" + _SAVED),)),
     Piece("hidden_in_bfloat16", "the experts' outputs are rounded to bfloat16 before they are "
-          "added", "mlxcel#1045", ((_Y, "y[token] = y[token] + round_to(gate * out, 'bfloat16')"),)),
+          "added", "mlxcel#1045",
+          ((_Y, "y[token] = y[token] + round_to(gate * out, 'bfloat16')"),)),
 )
 
 LOSSES = (
