@@ -24,6 +24,7 @@ V       vocabulary
 from switch_np.oracle import gradcheck
 from switch_np.switch import layer as switch_layer
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.presets import presets
 
 __version__ = "0.1.0"
-__all__ = ["SwitchConfig", "gradcheck", "switch_layer"]
+__all__ = ["SwitchConfig", "gradcheck", "presets", "switch_layer"]

@@ -135,7 +135,7 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     >>> plan.expert[:, 0].tolist(), plan.slot[:, 0].tolist(), plan.dropped_fraction
     ([0, 0, 1, 0], [0, 1, 0, -1], 0.25)
     """
-    expert_TK = _largest(scores_TE.real, config.top_k)
+    expert_TK = largest(scores_TE.real, config.top_k)
     group_size = len(expert_TK) // max(num_groups, 1)
     return fill(expert_TK, config.num_experts, num_groups=num_groups, padding_T=padding_T,
                 capacity=config.expert_capacity(group_size, training), layout=config.layout)
@@ -160,29 +160,49 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
 
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
     queue_KT[:, ~real_T] = e * g                               # padding queues behind the last
-    order = np.argsort(queue_KT, axis=None, kind="stable")[:k * real_T.sum()]
-    queue_sorted = queue_KT.ravel()[order]
-    length = np.bincount(queue_sorted, minlength=e * g)
-    place = np.arange(len(order)) - (np.cumsum(length) - length)[queue_sorted]
+    place_KT, length = queue_up(queue_KT, e * g)
     if capacity is None:
         capacity = int(length.max(initial=0))
-
-    kept_sorted = place < capacity
-    order_N, queue_N, place_N = order[kept_sorted], queue_sorted[kept_sorted], place[kept_sorted]
-    choice_N, token_N = np.divmod(order_N, max(t, 1))
-    slot_TK = np.full((t, k), -1)
-    slot_TK[token_N, choice_N] = place_N
-    load_GE = length.reshape(e, g).T
-    if layout == "packed":
-        row_N = np.arange(len(order_N))
-        start = np.append(0, np.minimum(load_GE, capacity).sum(axis=0).cumsum())
-    else:
-        row_N = queue_N * capacity + place_N
-        start = np.arange(e + 1) * (g * capacity)
+    slot_TK = np.where((place_KT < capacity) & real_T, place_KT, -1).T
     first = group_T[real_T] * e + expert_TK[real_T, 0]
-    return Plan(expert_TK, slot_TK, slot_TK >= 0, token_N, choice_N, row_N, start, group_T, load_GE,
-                capacity, layout, np.bincount(first, minlength=g * e).reshape(g, e),
-                np.bincount(group_T[real_T], minlength=g))
+    return assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, layout,
+                    np.bincount(first, minlength=g * e).reshape(g, e),
+                    np.bincount(group_T[real_T], minlength=g))
+
+
+def queue_up(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return everyone's place in its queue, shaped like `queue`, and the queues' lengths.
+
+    Whoever comes earlier in `queue` stands further ahead; entries of `num_queues` stand nowhere.
+
+    >>> place, length = queue_up(np.array([1, 0, 1, 1, 2]), 2)
+    >>> place[:4].tolist(), length.tolist()
+    ([0, 0, 1, 2], [1, 3])
+    """
+    order = np.argsort(queue, axis=None, kind="stable")
+    queue_sorted = queue.ravel()[order]
+    length = np.bincount(queue_sorted, minlength=num_queues + 1)
+    place = np.empty(queue.size, int)
+    place[order] = np.arange(queue.size) - (np.cumsum(length) - length)[queue_sorted]
+    return place.reshape(queue.shape), length[:num_queues]
+
+
+def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, load_GE: np.ndarray,
+             capacity: int, layout: str, balance_count_GE: np.ndarray,
+             balance_tokens_G: np.ndarray) -> Plan:
+    """Make the plan of choices and slots: a slot of -1 is none, the others lie below `capacity`."""
+    g, e = load_GE.shape
+    token_N, choice_N = np.nonzero(slot_TK >= 0)
+    expert_N = expert_TK[token_N, choice_N]
+    row_N = (expert_N * g + group_T[token_N]) * capacity + slot_TK[token_N, choice_N]
+    order = np.argsort(row_N, kind="stable")
+    start = np.arange(e + 1) * (g * capacity)
+    row_N = row_N[order]
+    if layout == "packed":
+        start = np.append(0, np.bincount(expert_N, minlength=e).cumsum())
+        row_N = np.arange(len(row_N))
+    return Plan(expert_TK, slot_TK, slot_TK >= 0, token_N[order], choice_N[order], row_N, start,
+                group_T, load_GE, capacity, layout, balance_count_GE, balance_tokens_G)
 
 
 def margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
@@ -234,8 +254,12 @@ def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -
                          "plan.choice, got another pattern")
 
 
-def _largest(scores_TE: np.ndarray, k: int) -> np.ndarray:
-    """Return the indices (T, K) of the k largest scores, best first, the lowest at a tie."""
+def largest(scores_TE: np.ndarray, k: int) -> np.ndarray:
+    """Return the indices (T, K) of the k largest scores, best first, the lowest at a tie.
+
+    >>> largest(np.array([[1.0, 3.0, 3.0]]), 2).tolist()
+    [[1, 2]]
+    """
     if k == 1:
         return scores_TE.argmax(axis=1)[:, None]
     return np.argsort(-scores_TE, axis=1, kind="stable")[:, :k]
