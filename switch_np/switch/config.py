@@ -115,8 +115,11 @@ class SwitchConfig:
         if self.top_k > size * self.conventions.select_groups_kept:
             raise ValueError(f"top_k must be at most the experts of select_groups_kept groups, "
                              f"{size * self.conventions.select_groups_kept}, got {self.top_k}")
-        if self.conventions.second_balance and self.top_k == 1:
+        if self.conventions.second_balance and self.num_choices == 1:
             raise ValueError("top_k must be at least 2 with second_balance=True, got 1")
+        if self.sample and self.conventions.chooser == "experts":
+            raise ValueError("sample must be False with chooser='experts', where tokens choose "
+                             "nothing, got True")
 
     @classmethod
     def like(cls, name: str, **overrides: Any) -> SwitchConfig:

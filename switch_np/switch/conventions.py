@@ -258,6 +258,12 @@ class Conventions:
         if self.dispatch_gradient == "straight_through" and self.gate_at != "output":
             raise ValueError("dispatch_gradient='straight_through' must go with gate_at='output', "
                              f"got {self.gate_at!r}: at the input the gradient flows anyway")
+        for name, default in (("select_bias", False), ("select_groups", 1),
+                              ("select_precision", "same"), ("second_choice", "largest"),
+                              ("second_policy", "all"), ("priority", "choice")):
+            if self.chooser == "experts" and getattr(self, name) != default:
+                raise ValueError(f"{name} must be {default!r} with chooser='experts', where tokens "
+                                 f"choose nothing, got {getattr(self, name)!r}")
 
     @property
     def always_noisy(self) -> bool:

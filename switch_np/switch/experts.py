@@ -60,7 +60,9 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
     out_RD = np.zeros(rows_RD.shape, dtype)
     hidden_RF = np.zeros((len(rows_RD), w_in.shape[2]), dtype)
     keep_RF = None
-    if keep_TKF is not None:
+    if keep_TKF is None:
+        rate = 0.0
+    else:
         keep_RF = np.zeros(hidden_RF.shape, bool)
         keep_RF[plan.row] = keep_TKF[plan.token, plan.choice]
     for e, mine in busy(plan):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,10 +100,14 @@ class Margins(NamedTuple):
     contested
         (T,) bool: an expert that the token chose is over capacity in its group. Whether the token
         is kept then hangs on the choices of others.
+    cut
+        (T,) how far the token is from the capacity cut where priority goes by score: the gap to the
+        nearest choice on the other side; infinity where it goes by position.
     """
 
     choice: np.ndarray
     contested: np.ndarray
+    cut: np.ndarray
 
 
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
@@ -153,8 +157,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
-    t, k = expert_TK.shape
-    g, e = num_groups, num_experts
+    t, g, e = len(expert_TK), num_groups, num_experts
     group_T = np.arange(t) // max(t // max(g, 1), 1)
     real_T = np.ones(t, bool) if padding_T is None else ~padding_T
 
@@ -168,6 +171,17 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     return assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, layout,
                     np.bincount(first, minlength=g * e).reshape(g, e),
                     np.bincount(group_T[real_T], minlength=g))
+
+
+def from_choices(expert: np.ndarray, config: SwitchConfig, **decisions: Any) -> Plan:
+    """Make the plan of decisions taken elsewhere; `replay.from_choices` says how.
+
+    >>> from_choices(np.array([[1], [1]]), SwitchConfig(num_experts=2)).load.tolist()
+    [[0, 2]]
+    """
+    from switch_np.switch import replay
+
+    return replay.from_choices(expert, config, **decisions)
 
 
 def queue_up(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
@@ -205,8 +219,19 @@ def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, lo
                 group_T, load_GE, capacity, layout, balance_count_GE, balance_tokens_G)
 
 
-def margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
+def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None,
+            **routing: Any) -> Margins:
     """Tell how far each token is from another decision, in units of the scores.
+
+    Parameters
+    ----------
+    scores_TE
+        Whatever ranked the experts: probabilities, or logits with noise.
+    plan
+        The decisions.
+    config, routing
+        Under other libraries' conventions: the config, and `logits_TE`, `bias_E`, `noise` where
+        these decide too.
 
     Examples
     --------
@@ -215,14 +240,35 @@ def margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
     >>> found.choice.round(2).tolist(), found.contested.tolist()
     ([0.4, 0.2], [True, True])
     """
-    scores_TE = scores_TE.real
-    chosen_TK = np.take_along_axis(scores_TE, plan.expert, axis=1)
+    if config is not None and config.foreign:
+        from switch_np.switch.variants import margins as others
+
+        return others.margins(scores_TE, plan, config, **routing)
+    ranked_TK = rank(scores_TE.real, plan.expert)
+    return Margins((ranked_TK[:, :-1] - ranked_TK[:, 1:]).min(axis=1), contested(plan),
+                   np.full(len(plan.expert), np.inf))
+
+
+def rank(scores_TE: np.ndarray, expert_TK: np.ndarray) -> np.ndarray:
+    """Return (T, K + 1): the scores of a token's choices, and the best of the others' scores.
+
+    >>> rank(np.array([[.5, .1, .4]]), np.array([[0]])).tolist()
+    [[0.5, 0.4]]
+    """
+    chosen_TK = np.take_along_axis(scores_TE, expert_TK, axis=1)
     rest_TE = scores_TE.copy()
-    np.put_along_axis(rest_TE, plan.expert, -np.inf, axis=1)
-    ranked = np.column_stack([chosen_TK, rest_TE.max(axis=1)])
+    np.put_along_axis(rest_TE, expert_TK, -np.inf, axis=1)
+    return np.column_stack([chosen_TK, rest_TE.max(axis=1)])
+
+
+def contested(plan: Plan) -> np.ndarray:
+    """Return for each token (T,) whether an expert that it chose is over capacity in its group.
+
+    >>> contested(fill(np.array([[0], [0], [1]]), 2, capacity=1)).tolist()
+    [True, True, False]
+    """
     over_GE = plan.load > plan.capacity
-    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1),
-                   over_GE[plan.group[:, None], plan.expert].any(axis=1))
+    return over_GE[plan.group[:, None], plan.expert].any(axis=1)
 
 
 def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -> None:

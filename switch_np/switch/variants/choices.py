@@ -9,11 +9,14 @@ All of it is discrete: scores go in, indices and bools come out, and nothing has
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import largest
+from switch_np.switch.variants import gates
 
 
 def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, rules: Conventions, noise: Noise,
@@ -32,12 +35,21 @@ def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, rules: Conventions, nois
         score_TE = score_TE + bias_E.real
     if rules.select_groups == 1:
         return score_TE
-    t, e = score_TE.shape
-    grouped = score_TE.reshape(t, rules.select_groups, e // rules.select_groups)
-    together = np.sort(grouped, axis=2)[:, :, -2:].sum(axis=2)
+    together = group_scores(score_TE, rules.select_groups)
     open_ = np.zeros(together.shape, bool)
     np.put_along_axis(open_, largest(together, rules.select_groups_kept), True, axis=1)
-    return np.where(open_[:, :, None], grouped, -np.inf).reshape(t, e)
+    open_TE = np.repeat(open_, score_TE.shape[1] // rules.select_groups, axis=1)
+    return np.where(open_TE, score_TE, -np.inf)
+
+
+def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
+    """Return the sum of the two best scores of each group of experts (T, groups).
+
+    >>> group_scores(np.array([[0.5, 0.1, 0.4, 0.3]]), 2).round(1).tolist()
+    [[0.6, 0.7]]
+    """
+    t, e = score_TE.shape
+    return np.sort(score_TE.reshape(t, groups, e // groups), axis=2)[:, :, -2:].sum(axis=2)
 
 
 def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, rules: Conventions,
@@ -63,16 +75,25 @@ def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions,
     if rules.second_policy == "none":
         wanted_TK[:, 1:] = False
     elif rules.second_policy != "all":
-        gate_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
-        if rules.second_compare == "gate":
-            eps = 0.0 if rules.renorm_eps == "finfo" else rules.renorm_eps
-            gate_TK = gate_TK / (gate_TK.sum(axis=1, keepdims=True) + max(eps, 1e-30))
-        threshold = rules.second_threshold
+        gate_TK = held_against(expert_TK, probs_TE, rules)
         if rules.second_policy == "threshold":
-            wanted_TK[:, 1:] = gate_TK[:, 1:] > threshold
+            wanted_TK[:, 1:] = gate_TK[:, 1:] > rules.second_threshold
         else:
-            wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / max(threshold, 1e-9)
+            wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / max(rules.second_threshold, 1e-9)
     return wanted_TK
+
+
+def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions) -> np.ndarray:
+    """Return what the policy holds against its threshold (T, K): scores, or gates before drops.
+
+    >>> held_against(np.array([[0, 1]]), np.array([[.6, .2]]), Conventions()).round(2).tolist()
+    [[0.75, 0.25]]
+    """
+    gate_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+    if rules.second_compare == "score":
+        return gate_TK
+    before = replace(rules, renorm="pre", renorm_single=True)
+    return gate_TK / gates.divisor(gate_TK, np.ones(gate_TK.shape, bool), before)[0]
 
 
 def _rounded(score_TE: np.ndarray, precision: str) -> np.ndarray:

@@ -71,12 +71,12 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     queue, place = queue_TK.T.ravel(), np.empty(t * k, int)
     place[order], length = queue_up(queue[order], e * g)
     place_TK = place.reshape(k, t).T
-    if rules.priority == "logit_or_zero":                  # the zeros of those who chose others
-        absent_TK = group_size - np.append(length, 0)[queue_TK]
-        place_TK = place_TK + np.where(key_TK < 0, absent_TK, 0)
+    rivals_TK = np.zeros((t, k), int)
     if capacity is None:
         capacity = int(length.max(initial=0))
-    kept_TK = wanted_TK & (place_TK < capacity)
+    elif rules.priority == "logit_or_zero":                # the zeros of those who chose others
+        rivals_TK = np.where(key_TK < 0, group_size - np.append(length, 0)[queue_TK], 0)
+    kept_TK = wanted_TK & (place_TK + rivals_TK < capacity)
     if rules.chooser == "experts":
         length = queue_up(np.where(kept_TK, queue_TK, e * g), e * g)[1]
     if rules.slots == "position":

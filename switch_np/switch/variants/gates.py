@@ -43,7 +43,7 @@ def forward(probs_TE: np.ndarray, plan: Plan,
     [[0.8, 0.2]]
     """
     chosen_TK = gates.forward(probs_TE, plan)
-    sum_T1, slope_TK = _divisor(chosen_TK, plan, rules)
+    sum_T1, slope_TK = divisor(chosen_TK, plan.kept, rules)
     gates_TK = chosen_TK / sum_T1 * rules.gate_scale
     held_TK = None
     if rules.gate_gradient == "unit":
@@ -62,13 +62,17 @@ def backward(d_gates_TK: np.ndarray, probs_TE: np.ndarray, cache: GatesCache) ->
     return gates.backward(d_chosen_TK, probs_TE, plan)
 
 
-def _divisor(chosen_TK: np.ndarray, plan: Plan,
-             rules: Conventions) -> tuple[np.ndarray, np.ndarray]:
-    """Return s (T, 1) and ∂s/∂p (T, K)."""
+def divisor(chosen_TK: np.ndarray, kept_TK: np.ndarray,
+            rules: Conventions) -> tuple[np.ndarray, np.ndarray]:
+    """Return s (T, 1) and ∂s/∂p (T, K) for the chosen scores, and which were kept.
+
+    >>> divisor(np.array([[0.3, 0.2]]), np.array([[True, False]]), Conventions(renorm="post"))
+    (array([[0.3]]), array([[1., 0.]]))
+    """
     single = chosen_TK.shape[1] == 1 and not rules.renorm_single
     if rules.renorm == "none" or single:
         return np.ones_like(chosen_TK[:, :1]), np.zeros_like(chosen_TK)
-    counts_TK = plan.kept if rules.renorm == "post" else np.ones_like(plan.kept)
+    counts_TK = kept_TK if rules.renorm == "post" else np.ones_like(kept_TK)
     q = rules.renorm_power
     sum_T1 = (counts_TK * chosen_TK ** q).sum(axis=1, keepdims=True) ** (1 / q)
     slope_TK = counts_TK * (chosen_TK / np.where(sum_T1 == 0, 1, sum_T1)) ** (q - 1)
