@@ -25,9 +25,11 @@ from switch_np import oracle
 from switch_np.oracle import gradcheck
 from switch_np.switch import layer as switch_layer
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.presets import presets
 from switch_np.transformer import model
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Batch
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "oracle", "switch_layer"]
+__all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "oracle", "presets",
+           "switch_layer"]

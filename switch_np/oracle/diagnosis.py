@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from switch_np.oracle.verdict import TensorVerdict, blocks, describe, misfit
+from switch_np.oracle.verdict import (
+    TensorVerdict, blocks, describe, expert_axis, misfit)
 from switch_np.switch import dispatch
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
 def _not_finite(got: dict[str, np.ndarray], ref: Reference) -> list[str]:
     """Return what NaN and infinity in expert weights' gradients say."""
     idle_E = ref.plan.kept_load.sum(axis=0) == 0
-    bad = [name for name, value in got.items() if value.shape[:1] == idle_E.shape
-           and name not in ("y", "d_x") and not np.isfinite(value).all()]
+    bad = [name for name, value in got.items() if not np.isfinite(value).all()
+           and expert_axis(name, value.shape, len(idle_E)) == 0]
     hit_E = np.zeros(idle_E.shape, bool)
     for name in bad:
         hit_E |= ~np.isfinite(got[name].reshape(len(idle_E), -1)).all(axis=1)
@@ -87,7 +88,7 @@ def explanations(name: str, got: np.ndarray, ref: Reference,
 def _not_zero(name: str, got: np.ndarray, ref: Reference, sigma: np.ndarray) -> Iterator[str]:
     """Numbers where zeros were due, all of them in experts without tokens."""
     extra = (sigma == 0) & (got != 0)
-    if name not in ("y", "d_x") and extra.any() and got.shape[:1] == ref.plan.load.shape[1:]:
+    if extra.any() and expert_axis(name, got.shape, ref.plan.load.shape[1]) == 0:
         hit = extra.reshape(len(extra), -1).any(axis=1)
         if not (hit & (ref.plan.kept_load.sum(axis=0) > 0)).any():
             yield (f"{name} is not zero for experts without tokens "
@@ -190,8 +191,8 @@ def _moved_experts(name: str, got: np.ndarray, want: np.ndarray, ref: Reference,
                    fits: Callable[[np.ndarray], bool]) -> Iterator[str]:
     """The right blocks of a weight's gradient, at the wrong experts."""
     e = ref.plan.load.shape[1]
-    axis = -1 if "router" in name else 0
-    if name in ("y", "d_x") or want.ndim < 2 or want.shape[axis] != e:
+    axis = expert_axis(name, want.shape, e)
+    if axis is None or want.ndim < 2:
         return
     mine, right = (np.moveaxis(value, axis, 0).reshape(e, -1) for value in (got, want))
     source = _sources(mine, right)
@@ -226,7 +227,8 @@ def _lost_rows(name: str, got: np.ndarray, want: np.ndarray, ref: Reference,
         lost = ~rows.any(axis=1) & want.reshape(rows.shape).any(axis=1)
         if fits((want.reshape(rows.shape) * ~lost[:, None]).reshape(want.shape)):
             tokens = ", ".join(map(str, np.flatnonzero(lost)[:6]))
-            last = ", the last ones" if lost.any() and lost[lost.argmax():].all() else ""
+            still = rows.any(axis=1)[lost.argmax():]
+            last = ", the last ones" if lost.any() and not still.any() else ""
             yield f"{name} is zero for {lost.sum()} of {len(lost)} tokens{last}: {tokens}"
 
 

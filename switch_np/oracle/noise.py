@@ -60,7 +60,7 @@ def estimate(ref: Reference, precision: str, samples: int = SAMPLES) -> Rounding
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True
     """
-    wanted = ref.outputs() | {"scores": ref.scores}
+    wanted = ref.outputs() | {"scores": _finite(ref.scores)}
     squares = {name: np.zeros(np.shape(value)) for name, value in wanted.items()}
     kind = named(precision)
     # Rounding in float64 itself is the reference's too: measure a coarser one, and scale down.
@@ -78,8 +78,6 @@ def estimate(ref: Reference, precision: str, samples: int = SAMPLES) -> Rounding
 
 def _run(ref: Reference, rough: type[np.ndarray]) -> dict[str, np.ndarray]:
     """Return one sample of all outputs."""
-    from switch_np.oracle.truth import choice_scores
-
     def enter(array: np.ndarray) -> np.ndarray:
         entered = array.copy().view(rough)
         entered.given = True
@@ -94,7 +92,19 @@ def _run(ref: Reference, rough: type[np.ndarray]) -> dict[str, np.ndarray]:
                                 d_probs=enter(np.zeros(out.probs.shape)),
                                 d_logits=enter(np.zeros(out.probs.shape)))
     return {"y": out.y, "balance_loss": out.balance_loss, "z_loss": out.z_loss, "d_x": d_x,
-            "scores": choice_scores(out, p)} | {f"d_{name}": grad for name, grad in grads.items()}
+            "scores": _scores(out, ref)} | {f"d_{name}": grad for name, grad in grads.items()}
+
+
+def _scores(out: layer.LayerOutput, ref: Reference) -> np.ndarray:
+    """Return the scores of a sample, with what decides besides the router left as it was."""
+    given = ref.logits if ref.problem.noise is not None else ref.probs
+    moved = out.logits if given is ref.logits else out.probs
+    return np.where(np.isfinite(ref.scores), _finite(ref.scores) + np.asarray(moved - given), 0.0)
+
+
+def _finite(scores_TE: np.ndarray) -> np.ndarray:
+    """Return scores with 0 for experts that may not be chosen, whose score is -inf."""
+    return np.where(np.isfinite(scores_TE), scores_TE, 0.0)
 
 
 def _floored(sigma: np.ndarray, value: np.ndarray, smallest: float) -> np.ndarray:

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from switch_np.oracle.precision import round_to
-from switch_np.switch import layer
+from switch_np.switch import layer, noise as noises
 from switch_np.switch.config import SwitchConfig
 
 
 def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed: int = 0,
-         scale: float = 1.0, padding: int = 0, unused: int = 0,
-         precision: str = "float64") -> dict[str, Any]:
+         scale: float = 1.0, padding: int = 0, unused: int = 0, batch: int | None = None,
+         training: bool = False, precision: str = "float64") -> dict[str, Any]:
     """Return the arguments of `oracle.reference` for a random problem.
 
     Parameters
     ----------
     config, num_tokens, d_model, d_ff
-        The layer and its sizes; one flat group of tokens.
+        The layer and its sizes.
     seed
         Of the generator.
     scale
@@ -32,6 +32,10 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
         So many tokens at the end are padding.
     unused
         So many experts, the last ones, are chosen by no token.
+    batch
+        Cut the tokens into so many rows: x is (B, S, D), not (T, D).
+    training
+        In training; noise is drawn where the config has any.
     precision
         All numbers are rounded to it.
 
@@ -55,4 +59,12 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
                "balance_coef": 0.5 * scale, "z_coef": 0.25 * scale}
     if padding:
         problem["padding"] = np.arange(num_tokens) >= num_tokens - padding
+    if training:
+        problem["training"] = True
+    rules = config.conventions
+    if training or rules.always_noisy or rules.noise_when == "always":
+        problem["noise"] = noises.draw_noise(rng, config, num_tokens, d_model, d_ff)
+    if batch is not None:
+        problem |= {name: problem[name].reshape(batch, num_tokens // batch, *problem[name].shape[1:])
+                    for name in ("x", "d_y", "padding") if name in problem}
     return problem

@@ -9,15 +9,18 @@ near-tie, its y says it: the choice that explains it best is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.oracle.decisions import as_plan, keep, table
-from switch_np.oracle.routing import RoutingReport, compare_routing
-from switch_np.oracle.truth import Reference, num_groups, solve
+from switch_np.oracle.decisions import as_plan, table
+from switch_np.oracle.routing import FLIP, SAME, WRONG, RoutingReport, compare_routing
+from switch_np.oracle.truth import Reference, solve
 from switch_np.oracle.verdict import describe
 from switch_np.switch import layer
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
 
 TAU = 8.0
@@ -57,52 +60,100 @@ def judge(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     tau_T = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
     if given is None:
         return _infer(ref, y, tau_T, precision)
-    notes: list[str] = []
-    t = len(ref.scores)
-    expert_TK = table("expert", given["expert"], t)
-    routing = compare_routing(ref.scores, expert_TK, tau=tau_T)
-    real_T = np.ones(t, bool) if ref.problem.padding is None else ~ref.problem.padding.reshape(-1)
-    routing.status[~real_T] = 0
+    p, notes = ref.problem, []
+    expert_TK, wanted_TK = table("expert", given["expert"], len(ref.scores)), ref.plan.expert
+    if expert_TK.shape != wanted_TK.shape:
+        raise ValueError(f"expert must hold {wanted_TK.shape[1]} choices for each of "
+                         f"{len(wanted_TK)} tokens, got shape {expert_TK.shape}")
+    counts_T = np.ones(len(wanted_TK), bool)
+    if p.padding is not None and p.config.conventions.padding_routing == "left_out":
+        counts_T = ~p.padding.reshape(-1)
+        expert_TK = np.where(counts_T[:, None], expert_TK, wanted_TK)
+    routing = _routing(ref, expert_TK, tau_T)
     errors = [f"wrong experts: {routing}"] if not routing.ok else []
-    if not routing.ok and (np.isinf(routing.gap) & real_T).any():
+    if np.isinf(routing.gap[routing.status == WRONG]).any():              # ids that are none
         return Replayed(ref, routing, errors, notes, False, given)
-    expert_TK = np.where(real_T[:, None], expert_TK, ref.plan.expert)
-    # A list of experts may be sorted by anything. What the scores tell apart they put in order.
-    order_TK = _order(ref.scores, expert_TK, tau_T)
+    order_TK = _order(ref, expert_TK, tau_T)
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
-    if (expert_TK == ref.plan.expert).all() or not ref.plan.expert.size:
-        plan = ref.plan
-    else:
-        plan = _plan(ref, expert_TK)
-    kept_TK = given.get("kept")
-    if kept_TK is not None:
-        kept_TK = np.take_along_axis(table("kept", kept_TK, t).astype(bool), order_TK, axis=1)
-        kept_TK &= real_T[:, None]
-        errors += _kept_errors(plan, kept_TK)
+    plan = ref.plan if (expert_TK == wanted_TK).all() else _plan(ref, expert_TK)
+    if given.get("kept") is not None:
+        kept_TK = table("kept", given["kept"], len(expert_TK)).astype(bool)
+        kept_TK = np.take_along_axis(kept_TK, order_TK, axis=1) & counts_T[:, None]
+        near_T1 = (p.config.foreign & (ref.margin <= tau_T))[:, None]
+        errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():
-            plan = keep(plan, kept_TK, None, ref.problem.padding if ref.problem.padding is None
-                        else ref.problem.padding.reshape(-1))
+            roomy = replace(p.config, capacity=max(int(kept_TK.sum()), 1),
+                            layout="packed")
+            plan = _as_plan(ref, {"expert": expert_TK, "kept": kept_TK}, roomy)
     if given.get("slot") is not None and not errors:
-        slot_TK = np.take_along_axis(table("slot", given["slot"], t), order_TK, axis=1)
-        errors += _slot_errors(plan, slot_TK)
+        slot_TK = table("slot", given["slot"], len(expert_TK))
+        errors += _slot_errors(plan, np.take_along_axis(slot_TK, order_TK, axis=1))
     if plan is not ref.plan:
         notes.append("the numbers are judged under the kernel's own decisions")
-        ref = solve(ref.problem, plan, ref.precision)
+        ref = solve(p, plan, ref.precision)
     return Replayed(ref, routing, errors, notes, False, given)
 
 
+def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> RoutingReport:
+    """Return the verdict on the experts of every token.
+
+    Where they are not simply those of the k best scores (groups of experts, a sampled second
+    choice), a token's choices are legal if they are the reference's, or its margin is within tau.
+    """
+    if by_score(ref.problem.config):
+        return compare_routing(ref.scores, expert_TK, tau=tau_T)
+    wanted_TK = ref.plan.expert
+    valid_T = (np.diff(np.sort(expert_TK, axis=1), axis=1) > 0).all(axis=1) & (
+        (expert_TK >= 0) & (expert_TK < ref.scores.shape[1])).all(axis=1)
+    other_T = (np.sort(expert_TK, axis=1) != np.sort(wanted_TK, axis=1)).any(axis=1)
+    near_T = ref.margins.choice <= tau_T
+    status_T = np.where(other_T & ~(near_T & valid_T), WRONG, np.where(other_T, FLIP, SAME))
+    return RoutingReport(status_T.astype(np.int8), np.where(valid_T, ref.margins.choice, np.inf),
+                         tau_T, expert_TK, wanted_TK)
+
+
+def by_score(config: SwitchConfig) -> bool:
+    """Whether a token's experts are just the k best scores."""
+    rules = config.conventions
+    return (rules.chooser == "tokens" and rules.select_groups == 1
+            and rules.second_choice == "largest")
+
+
 def _plan(ref: Reference, expert_TK: np.ndarray) -> Plan:
-    """Return the plan that follows from these experts."""
+    """Return the plan that follows from these experts by the config's own rules."""
     p = ref.problem
-    return as_plan(expert_TK, p.config, len(expert_TK), num_groups=num_groups(p.config, p.x.shape),
+    if not p.config.foreign:
+        return _as_plan(ref, {"expert": expert_TK}, p.config)
+    from switch_np.switch.variants import choices, decide
+
+    noise = p.noise or Noise()
+    asked_TK = choices.wanted(expert_TK, ref.probs, p.config.conventions, noise)
+    return decide.serve(
+        expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=noise, training=p.training,
+        num_groups=len(ref.plan.load),
+        padding_T=None if p.padding is None else p.padding.reshape(-1))
+
+
+def _as_plan(ref: Reference, given: dict[str, Any], config: SwitchConfig) -> Plan:
+    p = ref.problem
+    return as_plan(given, config, len(ref.scores), num_groups=len(ref.plan.load),
                    padding_T=None if p.padding is None else p.padding.reshape(-1),
                    training=p.training)
 
 
-def _order(scores_TE: np.ndarray, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarray:
-    """Return (T, K) the order that leaves near-ties as they came, and sorts a row with others."""
-    chosen_TK = np.take_along_axis(scores_TE, expert_TK, axis=1)
+def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarray:
+    """Return the order (T, K) in which to take a token's experts.
+
+    A list of experts may be sorted by anything. What the scores tell apart they put in order;
+    near-ties stay as they came.
+    """
     order_TK = np.broadcast_to(np.arange(expert_TK.shape[1]), expert_TK.shape).copy()
+    if not by_score(ref.problem.config):
+        same_T = (np.sort(expert_TK, axis=1) == np.sort(ref.plan.expert, axis=1)).all(axis=1)
+        place_TK = np.argsort(np.argsort(ref.plan.expert[same_T], axis=1), axis=1)
+        order_TK[same_T] = np.take_along_axis(np.argsort(expert_TK[same_T], axis=1), place_TK, 1)
+        return order_TK
+    chosen_TK = np.take_along_axis(ref.scores, expert_TK, axis=1)
     mixed_T = (np.diff(chosen_TK, axis=1) > tau_T[:, None]).any(axis=1)
     order_TK[mixed_T] = np.argsort(-chosen_TK[mixed_T], axis=1, kind="stable")
     return order_TK
@@ -145,7 +196,8 @@ def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:
 def _infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
     """Return the reference under the choices that explain y best, where tokens lie at near-ties."""
     near = np.flatnonzero(ref.margin <= tau_T)
-    hidden = y is None or len(near) > MOST or not np.isfinite(y).all()
+    hidden = (y is None or len(near) > MOST or not np.isfinite(y).all()
+              or not by_score(ref.problem.config))
     nothing = Replayed(ref, None, [], [], bool(len(near)) and hidden, None)
     if not len(near) or hidden:
         return nothing

@@ -25,7 +25,7 @@ from switch_np.oracle.decisions import as_plan
 from switch_np.switch import layer, plan as plans
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.noise import Noise
-from switch_np.switch.plan import Plan
+from switch_np.switch.plan import Margins, Plan
 
 SEEDS = ("output", "balance", "z")
 
@@ -59,8 +59,9 @@ class Reference:
         coefficient 1.
     terms
         Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
-    plan, margin
-        The decisions, and (T,) how far each token's scores are from another decision.
+    plan, margins, margin
+        The decisions; how firm they are, as `plan.margins` says; and (T,) the smallest change of
+        scores that would decide otherwise about a token.
     probs, logits, gates, scores
         (T, E), (T, E), (T, K) of the router, and the (T, E) that the choice goes by.
     intermediates
@@ -79,7 +80,7 @@ class Reference:
     seeds: dict[str, dict[str, np.ndarray]]
     terms: dict[str, dict[str, np.ndarray]]
     plan: Plan
-    margin: np.ndarray
+    margins: Margins
     probs: np.ndarray
     logits: np.ndarray
     gates: np.ndarray
@@ -88,6 +89,11 @@ class Reference:
     problem: Problem
     precision: str
     _noise: dict[str, rounding.Rounding] = field(default_factory=dict)
+
+    @property
+    def margin(self) -> np.ndarray:
+        """(T,) how far each token is from another decision, in units of the scores."""
+        return np.minimum(self.margins.choice, self.margins.cut)
 
     def rounding(self, precision: str) -> rounding.Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
@@ -185,8 +191,9 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     seeds = {seed: _named(layer.backward(p.d_y if seed == "output" else nothing, cache,
                                          float(seed == "balance"), float(seed == "z")))
              for seed in SEEDS}
-    unrouted = cache.router._replace(params=dict(
-        cache.router.params, w_router=np.zeros_like(p.params["w_router"])))
+    unrouted = cache.router._replace(params={
+        name: np.zeros_like(value) if name in ROUTER else value
+        for name, value in cache.router.params.items()})
     d_x_experts, _ = layer.backward(p.d_y, cache._replace(router=unrouted))
     terms = {}
     for name, whole in seeds["output"].items():
@@ -197,22 +204,31 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
         if name == "x" or name in ROUTER:
             terms[name]["balance"] = seeds["balance"][name] * float(p.balance_coef)
             terms[name]["z"] = seeds["z"][name] * float(p.z_coef)
-    scores = choice_scores(out, p)
+    scores, margins = _choice(out, p)
     return Reference(
         out.y, float(out.balance_loss), float(out.z_loss), float(
             (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
-        plans.margins(scores, out.plan).choice, out.probs, out.logits, out.gates, scores,
-        dict(_kept(cache)), problem, precision)
+        margins, out.probs, out.logits, out.gates, scores, dict(_kept(cache)), problem, precision)
 
 
-ROUTER = ("w_router", "b_router")
+ROUTER = ("w_router", "b_router", "w_noise")
 
 
-def choice_scores(out: layer.LayerOutput, problem: Problem) -> np.ndarray:
-    """Return what the choice of experts goes by: probabilities, or logits with Gumbel noise."""
-    sampled = problem.noise is not None and problem.noise.gumbel is not None
-    return out.logits + problem.noise.gumbel if sampled else out.probs
+def _choice(out: layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
+    """Return what the experts were chosen by (T, E), and the margins of the plan."""
+    noise = problem.noise or Noise()
+    if not problem.config.foreign:
+        scores_TE = out.probs if noise.gumbel is None else out.logits + noise.gumbel
+        return scores_TE, plans.margins(scores_TE, out.plan)
+    from switch_np.switch.variants import choices
+
+    bias_E = problem.params.get("select_bias")
+    padding_T = None if problem.padding is None else problem.padding.reshape(-1)
+    scores_TE = choices.ranked(out.probs, out.logits, problem.config.conventions, noise, bias_E)
+    return scores_TE, plans.margins(
+        out.probs, out.plan, problem.config, logits_TE=out.logits, padding_T=padding_T,
+        bias_E=bias_E, noise=noise, training=problem.training)
 
 
 def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:

@@ -129,11 +129,23 @@ def blocks(name: str, shape: tuple[int, ...], ref: Reference) -> tuple[np.ndarra
     if name in ("y", "d_x"):
         label = owner(ref.plan).reshape(*shape[:-1], 1)
         return label, [f"tokens of expert {i}" for i in range(e)] + ["dropped tokens"]
-    if "router" in name:
-        return np.arange(e), experts
-    if shape[:1] == (e,) and "shared" not in name:
-        return np.arange(e).reshape(e, *[1] * (len(shape) - 1)), experts
-    return np.zeros(shape, int), ["all"]
+    axis = expert_axis(name, shape, e)
+    if axis is None:
+        return np.zeros(shape, int), ["all"]
+    return np.arange(e) if axis else np.arange(e).reshape(e, *[1] * (len(shape) - 1)), experts
+
+
+def expert_axis(name: str, shape: tuple[int, ...], num_experts: int) -> int | None:
+    """Return the axis of a gradient that counts experts: 0, -1, or None.
+
+    >>> expert_axis("d_w_router", (8, 4), 4), expert_axis("d_w_in", (4, 8, 16), 4)
+    (-1, 0)
+    """
+    if name in ("y", "d_x", "balance_loss", "z_loss") or "shared" in name:
+        return None
+    if name in ("d_w_router", "d_b_router", "d_w_noise"):
+        return -1
+    return 0 if shape[:1] == (num_experts,) else None
 
 
 def owner(plan: Plan) -> np.ndarray:
@@ -149,12 +161,11 @@ def _where(name: str, at: tuple[int, ...], ref: Reference) -> str:
     if name in ("y", "d_x"):
         token = int(np.ravel_multi_index(at[:-1], ref.y.shape[:-1]))
         return f" ({describe(token, plan)})"
-    if "router" in name:
-        return f" (expert {at[-1]})"
-    if len(at) > 1 and "shared" not in name:
-        tokens = int(plan.kept_load.sum(axis=0)[at[0]])
-        return f" (expert {at[0]}, {tokens} token{'s' * (tokens != 1)})"
-    return ""
+    axis = expert_axis(name, ref.outputs()[name].shape, plan.load.shape[1])
+    if axis is None:
+        return ""
+    tokens = int(plan.kept_load.sum(axis=0)[at[axis]])
+    return f" (expert {at[axis]}, {tokens} token{'s' * (tokens != 1)})"
 
 
 def describe(token: int, plan: Plan) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from foreign_kernels import KERNELS  # noqa: E402
+from foreign_kernels import KERNELS
 
-from switch_np import SwitchConfig, oracle  # noqa: E402
+from switch_np import SwitchConfig, oracle
 
 SHAPES = ((16, 8, 12, 2), (33, 12, 8, 4), (48, 16, 32, 8), (96, 32, 24, 4), (64, 24, 64, 16),
           (7, 5, 3, 3))

@@ -1,0 +1,195 @@
+"""The museum: the kernel is right, every piece is wrong, found and named; tests are scored."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import switch_np as snp
+from switch_np import SwitchConfig, oracle
+from switch_np.oracle import museum
+
+PADDED = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9)
+SINGLE = SwitchConfig(num_experts=4, capacity_factor=0.8)
+OPEN = SwitchConfig(num_experts=4, top_k=2, capacity_factor=2.0)
+# What the first line says where the algebra explains a piece more simply than its own sentence.
+WORDS = {
+    "rows_zeroed": "y is zero for", "balance_loss_zero": "balance_loss is all zeros",
+    "balance_divided_by_k": "balance_loss is divided by 2 (k",
+    "balance_sum_not_mean": "balance_loss is divided by 4 (E",
+    "balance_gradient_discarded": "the balance loss does not reach the router",
+    "balance_gradient_times_tokens": "multiplied by 35 (the real tokens)",
+    "balance_gradient_halved": "the balance loss's gradient is divided by 2",
+    "balance_gradient_without_e": "the balance loss's gradient is divided by 4 (E",
+    "gate_gradient_killed": "does not reach the router through the gates",
+    "z_gradient_lost": "the z-loss does not reach the router",
+    "z_gradient_without_2": "the z-loss's gradient is divided by 2",
+    "dx_forgotten": "nothing comes back through the experts",
+    "dx_without_router": "nothing comes back through the router",
+    "w_in_gradient_transposed": "d_w_in is transposed",
+    "expert_gradients_doubled": "d_w_in is multiplied by 2",
+    "expert_gradients_not_averaged": "d_w_in is multiplied by 4 (E",
+    "half_the_experts": "d_w_in is zero for expert 1",
+    "expert_gradients_by_load": "divided by each expert's number of tokens",
+    "empty_expert_nan": "not finite for experts without tokens (3)",
+    "empty_expert_stale": "not zero for experts without tokens (3)",
+}
+# Rounded to bfloat16 already, or rounded so on purpose: no different from a right bfloat16 kernel.
+BELOW_BFLOAT16 = {"router_in_bfloat16", "hidden_in_bfloat16"}
+
+
+@functools.cache
+def problems(precision):
+    """Problems with drops, padding and an idle expert; each also with one loss alone."""
+    found = []
+    for config, options in ((PADDED, {"padding": 5, "unused": 1}), (SINGLE, {"padding": 5}),
+                            (OPEN, {})):
+        asked = oracle.draw(config, 40, 12, 12, seed=3, precision=precision, **options)
+        silent = asked | {"d_y": np.zeros_like(asked["d_y"])}
+        for case in (asked, silent | {"z_coef": 0.0}, silent | {"balance_coef": 0.0}):
+            found.append((case, oracle.reference(**case)))
+    return found
+
+
+def judge(name, case, ref, precision):
+    given = museum.run(name, **case, precision=precision)
+    return oracle.compare(ref, y=given["y"], balance_loss=given["balance_loss"],
+                          z_loss=given["z_loss"], grads=given["grads"], expert=given["expert"],
+                          kept=given["kept"], slot=given["slot"], precision=precision)
+
+
+def first_failure(name, precision):
+    """Return the first report that fails, or None."""
+    for case, ref in problems(precision):
+        report = judge(name, case, ref, precision)
+        if report.verdict == "fail":
+            return report
+    return None
+
+
+def test_there_are_forty_and_each_says_where_it_was_seen():
+    assert len(museum.PIECES) >= 40
+    assert len({piece.what for piece in museum.PIECES.values()}) == len(museum.PIECES)
+    seen = [piece for piece in museum.PIECES.values() if "no thread known" not in piece.seen]
+    assert len(seen) >= 40
+
+
+@pytest.mark.parametrize("top_k, factor, padding", [(1, 0.7, 0), (2, 1.0, 4), (3, None, 2)])
+def test_the_kernel_is_right(top_k, factor, padding):
+    config = SwitchConfig(num_experts=5, top_k=top_k, capacity_factor=factor)
+    asked = oracle.draw(config, 30, 6, 7, seed=top_k, padding=padding)
+    given, ref = museum.run(None, **asked), oracle.reference(**asked)
+    assert (given["expert"] == ref.plan.expert).all() and (given["slot"] == ref.plan.slot).all()
+    for name, value in museum.flat(given).items():
+        snp.gradcheck.compare(name, value, ref.outputs()[name])
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16", "float16"])
+def test_the_right_kernel_passes(precision):
+    for case, ref in problems(precision):
+        report = judge(None, case, ref, precision)
+        assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+def test_every_bug_is_found_and_most_are_named(precision):
+    named, found = [], []
+    for name, piece in museum.PIECES.items():
+        report = first_failure(name, precision)
+        if report is not None:
+            found.append(name)
+            if any(words in report.diagnosis[0] for words in (
+                    piece.what, WORDS.get(name, piece.what))):
+                named.append(name)
+    missed = set(museum.PIECES) - set(found)
+    assert missed == (BELOW_BFLOAT16 if precision == "bfloat16" else set())
+    assert len(named) >= 0.8 * len(museum.PIECES), set(found) - set(named)
+
+
+@pytest.mark.parametrize("name", sorted(BELOW_BFLOAT16))
+def test_what_is_missed_lies_below_the_noise(name):
+    """In exact arithmetic too, these bugs stay within a right bfloat16 kernel's errors."""
+    for case, ref in problems("bfloat16"):
+        given = museum.run(name, **case)
+        report = oracle.compare(ref, y=given["y"], balance_loss=given["balance_loss"],
+                                z_loss=given["z_loss"], grads=given["grads"],
+                                expert=given["expert"], precision="bfloat16")
+        assert report.ok, str(report)
+
+
+def test_a_piece_that_no_longer_fits_is_an_error(monkeypatch):
+    piece = museum.PIECES["dx_forgotten"]._replace(changes=(("no such line", "pass"),))
+    monkeypatch.setitem(museum.PIECES, "dx_forgotten", piece)
+    museum.planted.cache_clear()
+    with pytest.raises(ValueError, match="stands 0 times"):
+        museum.planted("dx_forgotten")
+    museum.planted.cache_clear()
+
+
+ASKED = oracle.draw(PADDED, 40, 12, 12, seed=3, padding=5, unused=1)
+TRUTH = oracle.reference(**ASKED)
+
+
+def thorough(layer):
+    given = layer(**ASKED)
+    oracle.assert_matches(
+        TRUTH, y=given["y"], balance_loss=given["balance_loss"], z_loss=given["z_loss"],
+        grads=given["grads"], expert=given["expert"], kept=given["kept"], complete=True)
+
+
+def test_a_thorough_test_catches_everything():
+    score = oracle.score(thorough)
+    assert set(score.caught) | set(score.unseen) == {
+        "all zeros", "all NaN", "the batch permuted", "the last row lost", *museum.PIECES} - set(
+            score.missed)
+    assert score.missed == () and len(score.unseen) <= 1, str(score)
+
+
+def test_loose_tests_are_told_what_they_let_through():
+    def like_many(layer):
+        """A mean as upstream, a constant tolerance, small outputs, outputs alone."""
+        small = {name: 0.1 * value for name, value in ASKED["params"].items()}
+        given = layer(ASKED["x"], small, OPEN, d_y=np.ones_like(ASKED["x"]) / ASKED["x"].size)
+        want = oracle.reference(ASKED["x"], small, OPEN).y
+        np.testing.assert_allclose(given["y"], want, atol=2e-2)
+
+    score = oracle.score(like_many)
+    assert "all zeros" in score.missed and "all NaN" in score.caught
+    assert "balance_gradient_discarded" in score.unseen      # no coefficient was handed in
+    assert "dx_forgotten" in score.missed and "z_loss_counts_padding" in score.unseen
+    text = str(score)
+    assert "let through  all zeros" in text
+    assert "let through  dx_forgotten: d_x lacks what comes back through the experts" in text
+
+    def errors_above(layer):
+        given = layer(**ASKED)
+        if (np.abs(given["y"] - TRUTH.y) > 1e-3).any():
+            raise AssertionError
+
+    assert "all NaN" in oracle.score(errors_above).missed     # NaN is not above anything
+
+
+def test_skips_and_falsehoods_count():
+    assert oracle.score(lambda layer: layer(**ASKED) is not None).caught == ()
+    caught = oracle.score(lambda layer: bool(np.abs(layer(**ASKED)["y"]).max() < 1e9)).caught
+    assert caught == ("all NaN",)
+
+    def skips(layer):
+        if not np.isfinite(layer(**ASKED)["y"]).all():
+            pytest.skip("no number")
+
+    assert oracle.score(skips).caught == ()
+    with pytest.raises(ValueError, match="must accept the right layer"):
+        oracle.score(lambda layer: False)
+
+
+def test_layers_under_trial_take_half_precision():
+    asked = {**ASKED, "x": ASKED["x"].astype(np.float16)}
+    seen = []
+
+    def test(layer):
+        seen.append(layer(**asked)["y"])
+
+    oracle.score(test)
+    assert seen[0].dtype == np.float32
+    assert (seen[0] == seen[0].astype(np.float16)).all()

@@ -1,0 +1,168 @@
+"""Other libraries' conventions: against loops, against the complex step, and what they refuse."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+import switch_np as snp
+from switch_np.oracle import gradcheck
+from switch_np.switch import plan as plans
+from switch_np.switch.conventions import CHOICES, Conventions
+from switch_np.switch.noise import Noise
+from switch_np.switch.variants import loops
+from switch_np.switch.variants import noise as drawn
+
+FLAGS = ["select_bias", "capacity_whole_share", "capacity_at_most_group", "renorm_single",
+         "second_balance", "expert_gated", "expert_biases", "expert_hidden_scale", "shared_bias"]
+
+
+def random_config(rng, keep_paper=0.6):
+    """Draw a config over all knobs, each left at the paper's with probability `keep_paper`."""
+    groups = int(rng.choice([1, 2]))
+    e = int(rng.choice([2, 4, 6])) if groups == 2 else int(rng.integers(1, 6))
+    k = int(rng.integers(1, max(e // groups, 1) + 1))
+    settings = {name: str(rng.choice(options)) for name, options in CHOICES.items()
+                if rng.random() > keep_paper}
+    settings |= {name: True for name in FLAGS if rng.random() > keep_paper}
+    settings |= {"select_groups": groups, "capacity_multiple_of": int(rng.integers(1, 4)),
+                 "capacity_unused": int(rng.integers(0, 2)),
+                 "second_threshold": float(rng.choice([0.0, 0.2, 0.4])),
+                 "logit_noise_scale": 0.5, "shared_experts": int(rng.integers(0, 3)),
+                 "gate_scale": float(rng.choice([1.0, 2.5])),
+                 "renorm_power": float(rng.choice([1.0, 2.0])),
+                 "renorm_eps": [0.0, 1e-9, 0.3, "finfo"][rng.integers(4)],
+                 "eval_capacity_fraction": [None, 0.25][rng.integers(2)]}
+    if settings.get("chooser") == "experts":
+        settings |= {"select_bias": False, "select_groups": 1, "select_precision": "same",
+                     "second_choice": "largest", "second_policy": "all", "priority": "choice"}
+    if settings.get("gate_at", "output") != "output":
+        settings["dispatch_gradient"] = "stop"
+    settings["second_balance"] = settings.get("second_balance", False) and k > 1
+    return snp.SwitchConfig(
+        num_experts=e, top_k=k, capacity_factor=[None, 0.5, 1.0, 1.3][rng.integers(4)],
+        eval_capacity_factor=["same", 0.8][rng.integers(2)], min_capacity=int(rng.integers(0, 3)),
+        capacity_per_choice=bool(rng.random() < 0.5), groups=int(rng.integers(1, 4)),
+        router_bias=bool(rng.random() < 0.5), jitter=float(rng.choice([0.0, 0.3])),
+        router_dropout=float(rng.choice([0.0, 0.2])), sample=bool(rng.random() < 0.2)
+        and settings.get("chooser") != "experts",
+        expert_dropout=float(rng.choice([0.0, 0.4])),
+        layout=str(rng.choice(["packed", "buffers"])), conventions=Conventions(**settings))
+
+
+def problem(rng, config, group_size=None, d=3, f=4):
+    """Draw parameters that are nowhere trivial, tokens, padding and noise."""
+    group_size = int(rng.integers(0, 6)) if group_size is None else group_size
+    t = config.groups * group_size
+    params = {name: rng.standard_normal(shape)
+              for name, shape in snp.switch_layer.shapes(d, f, config).items()}
+    padding = rng.random(t) < 0.3 if rng.random() < 0.6 else None
+    training = bool(rng.random() < 0.5)
+    noise = Noise()
+    if training:
+        noise = snp.switch_layer.noises.draw_noise(rng, config, t, d, f)
+    elif config.foreign:
+        noise = drawn.draw(rng, noise, config, t, float, training=False)
+    return params, rng.standard_normal((t, d)), padding, noise, training
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_layer_equals_loops(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        config = random_config(rng, rng.choice([0.3, 0.6, 0.9]))
+        params, x, padding, noise, training = problem(rng, config)
+        out, _ = snp.switch_layer.forward(
+            params, x, config, padding=padding, noise=noise, training=training)
+        want = loops.forward(params, x, config, num_groups=config.groups, padding_T=padding,
+                             noise=noise, training=training)
+        for name in ("expert", "slot", "kept", "load", "capacity"):
+            assert np.array_equal(getattr(out.plan, name), getattr(want, name)), (name, config)
+        for name in ("logits", "probs", "gates", "y", "balance_loss", "z_loss"):
+            np.testing.assert_allclose(getattr(out, name), getattr(want, name), rtol=1e-11,
+                                       atol=1e-13, err_msg=f"{name} {config}")
+
+
+def check_layer(rng, config, group_size=None, padded=True):
+    """Hold every gradient against the complex step, with the plan replayed."""
+    params, x, padding, noise, training = problem(rng, config, group_size)
+    padding = padding if padded else None
+    options = {"padding": padding, "noise": noise, "training": training}
+    plan = snp.switch_layer.forward(params, x, config, **options)[0].plan
+    idle = {"select_bias"} & set(params) | ({"w_noise"} & set(params) if noise.logits is None
+                                            else set())
+    fixed = {name: params.pop(name) for name in idle}
+
+    def forward(inputs):
+        out, cache = snp.switch_layer.forward(
+            inputs["params"] | {name: value.astype(inputs["x"].dtype)
+                                for name, value in fixed.items()},
+            inputs["x"], config, plan=plan, **options)
+        return (out.y, out.balance_loss, out.z_loss, out.probs, out.logits), cache
+
+    def backward(d_y, d_balance, d_z, d_probs, d_logits, cache):
+        d_x, grads = snp.switch_layer.backward(d_y, cache, float(d_balance), float(d_z),
+                                               d_probs=d_probs, d_logits=d_logits)
+        assert not any(grads.pop(name).any() for name in idle)
+        return {"x": d_x, "params": grads}
+
+    found = gradcheck.check_backward(forward, backward, {"x": x, "params": params}, rng)
+    assert set(found) == {"x"} | {f"params.{name}" for name in params}
+
+
+KNOBS = [{name: option} for name, options in CHOICES.items() for option in options[1:]]
+KNOBS += [{name: True} for name in FLAGS]
+KNOBS += [{"renorm": when, "renorm_eps": 0.3, "renorm_eps_mode": mode, "renorm_power": power}
+          for when in ("pre", "post") for mode in ("add", "clamp") for power in (1.0, 2.0)]
+KNOBS += [{"renorm": "pre", "renorm_eps": 0.6, "renorm_eps_mode": "clamp"},
+          {"gate_scale": 2.5}, {"shared_experts": 2, "expert_gated": True},
+          {"dropped": "gated_identity", "gate_gradient": "unit", "renorm": "pre"},
+          {"expert_gated": True, "expert_biases": True, "expert_hidden_scale": True,
+           "expert_activation": "gelu"}]
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: "-".join(map(str, knob.values())))
+def test_backward_of_every_knob(knob):
+    """Three choices of five, some dropped, some padding; the first draw without any padding."""
+    rng = np.random.default_rng(7)
+    for padded in (False, True):
+        config = snp.SwitchConfig(num_experts=5, top_k=3, capacity=2, groups=2, router_bias=True,
+                                  jitter=0.2, expert_dropout=0.3, conventions=Conventions(**knob))
+        check_layer(rng, config, group_size=3, padded=padded)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_backward_of_random_configs(seed):
+    rng = np.random.default_rng(100 + seed)
+    for _ in range(6):
+        check_layer(rng, random_config(rng, rng.choice([0.3, 0.6, 0.9])))
+
+
+@pytest.mark.parametrize("name", snp.presets())
+def test_backward_of_every_preset(name):
+    config = snp.SwitchConfig.like(name, num_experts=4, capacity_factor=1.0, min_capacity=0,
+                                   groups=2, capacity=None)
+    check_layer(np.random.default_rng(3), config, group_size=4)
+
+
+def test_paper_conventions_give_the_paper_through_the_other_path(monkeypatch):
+    """The second layer under the paper's conventions: the same numbers as the first."""
+    rng = np.random.default_rng(0)
+    for k in (1, 2):
+        config = snp.SwitchConfig(num_experts=4, top_k=k, capacity_factor=0.8, groups=2,
+                                  router_bias=True, expert_dropout=0.3)
+        params, x, _, noise, _ = problem(rng, config, group_size=8)
+        padding = rng.random(16) < 0.3
+        d_y = rng.standard_normal(x.shape)
+        both = []
+        for foreign in (False, True):
+            monkeypatch.setattr(snp.SwitchConfig, "foreign", property(lambda _, f=foreign: f))
+            out, cache = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise)
+            assert isinstance(cache, snp.switch_layer.LayerCache) is not foreign
+            both.append((out, *snp.switch_layer.backward(d_y, cache, 0.3, 0.2)))
+        (one, d_x, grads), (other, other_d_x, other_grads) = both
+        for name in ("y", "balance_loss", "z_loss", "gates"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-14)
+        np.testing.assert_allclose(d_x, other_d_x, rtol=1e-12)
+        for name in params:
+            np.testing.assert_allclose(grads[name], other_grads[name], rtol=1e-12, atol=1e-15)
