@@ -49,7 +49,7 @@ def to_numpy(value: Any) -> np.ndarray:
     elif short:
         value = np.asarray(value).astype(np.float32)
     try:
-        array = np.array(value)
+        array = np.array(np.asarray(value))
     except (TypeError, ValueError, RuntimeError):
         if not hasattr(value, "__dlpack__"):
             raise TypeError(f"an array was wanted, got {type(value).__name__}") from None

@@ -5,10 +5,10 @@ derivative of all three parts of the objective along v, to the last digit (`grad
 
     residual = |⟨gradient, v⟩ - derivative| / scale,   scale = Σ |gradient · v|
 
-at least a hundredth of its mean over the experts; and where the output's gradient is a difference
-of large numbers, as with a gate that is always 1, the size of these numbers. Projections per
-expert, so that no large tensor hides a small one; per seed, so that the output's gradient does not
-hide that of a loss. A certificate holds at residuals of at most 1e-13.
+or, where a gradient is a difference of larger numbers (a gate that is always 1, a perfect balance),
+the size of these: what rounding moves, in units of the last place. Projections per expert, so that
+no large tensor hides a small one; per seed, so that the output's gradient does not hide that of a
+loss. A certificate holds at residuals of at most 1e-13.
 
 Where a library stops or straightens a gradient, the forward under a complex step holds the detached
 factors at their real parts, so what is certified is that surrogate; the certificate names them.
@@ -16,17 +16,17 @@ factors at their real parts, so what is certified is that surrogate; the certifi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from switch_np.oracle.gradcheck import STEP
-from switch_np.oracle.truth import Reference
+from switch_np.oracle.noise import estimate
+from switch_np.oracle.truth import SEEDS, Reference
 from switch_np.oracle.verdict import blocks
 from switch_np.switch import layer
 
 TOLERANCE = 1e-13
-SMALL = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,23 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
     """
     p, rng = ref.problem, np.random.default_rng(seed)
     residuals = {}
+    rounding = {part: _rounding(ref, part) for part in SEEDS}
     for name, grad in ref.grads.items():
         label, names = blocks(f"d_{name}", grad.shape, ref)
         label = np.broadcast_to(label, grad.shape)
-        noise = ref.sigma("float64")[f"d_{name}"] * 2.0 ** 53
         directions = rng.standard_normal(grad.shape)
-        numbers = np.unique(label)
-        for number in numbers:
+        for number in np.unique(label):
             v = np.where(label == number, directions, 0.0)
             moved = (p.x if name == "x" else p.params[name]) + 1j * STEP * v
             out, _ = layer.forward(
                 {**p.params, **({} if name == "x" else {name: moved})},
                 moved if name == "x" else p.x, p.config, plan=ref.plan, padding=p.padding,
                 noise=p.noise, training=p.training)
-            steps = {"output": (out.y * p.d_y).sum(), "balance": out.balance_loss, "z": out.z_loss}
-            for part, value in steps.items():
+            steps = ((out.y * p.d_y).sum(), out.balance_loss, out.z_loss)
+            for part, value in zip(SEEDS, steps):
                 along = ref.seeds[part][name] * v
-                scale = max(np.abs(along).sum(), SMALL / len(numbers) * np.abs(
-                    ref.seeds[part][name] * directions).sum())
-                if part == "output":
-                    scale = max(scale, np.sqrt(((noise * v) ** 2).sum()))
+                large = np.sqrt(((rounding[part][f"d_{name}"] * v) ** 2).sum()) * 2.0 ** 53
+                scale = max(np.abs(along).sum(), large)
                 error = abs(along.sum() - np.imag(value) / STEP)
                 residuals[part, name, names[number]] = float(
                     error / scale if scale else (np.inf if error else 0.0))
@@ -104,3 +101,11 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
         ("the gates' own divisors", rules.gate_gradient == "unit"),
         ("the dispatch mask's value, 1,", rules.dispatch_gradient == "straight_through")) if held]
     return Certificate(residuals, tuple(frozen))
+
+
+def _rounding(ref: Reference, part: str) -> dict[str, np.ndarray]:
+    """Return what float64's rounding does to the gradients of one part of the objective."""
+    p = ref.problem
+    alone = p._replace(d_y=p.d_y if part == "output" else np.zeros_like(p.d_y),
+                       balance_coef=float(part == "balance"), z_coef=float(part == "z"))
+    return estimate(replace(ref, problem=alone, grads=ref.seeds[part]), "float64", 4).sigma

