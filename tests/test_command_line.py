@@ -104,6 +104,7 @@ def test_dense_and_top_2_and_float64_train(tmp_path, text):
     (["train", "--text", "nowhere.txt"], "text must be a readable file, got nowhere.txt"),
     (["train", "--resume"], "there must be a run to go on with, got none in runs/"),
     (["train", "--resume", "--name", "x"], "the run must hold a checkpoint.npz, got 'x'"),
+    (["train", "--resume", "--steps", "7"], "--resume goes on with the run's own options, got --st"),
     (["train", "--name", "a/b"], "--name must be a plain folder name, got 'a/b'"),
     (["train", "--jitter", "1"], "jitter must be finite, at least 0 and below 1, got 1.0"),
     (["train", "--seed", "-1"], "seed must be at least 0, got -1"),
@@ -138,6 +139,8 @@ def test_an_older_run_is_not_overwritten(tmp_path, text):
     assert "--name must be new, got 'a'" in err
     out, _ = call(tmp_path, "train", *TINY, "--steps", "2", "--text", text)
     assert "runs/run-1/" in out
+    out, _ = call(tmp_path, "train", "--resume", "--name", "a")
+    assert "all 2 steps were done before" in out and len(rows(tmp_path, "a")) == 2
 
 
 def test_without_matplotlib_training_runs_on(tmp_path, text):
