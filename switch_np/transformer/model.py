@@ -173,6 +173,7 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     balance = tuple(out.balance_loss for out in switched)
     z = tuple(out.z_loss for out in switched)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
+    total = total.astype(nats.dtype)         # NumPy 1.26 lifts a scalar times a float
     found = Loss(total, nats, balance, z, tuple(out.plan for out in switched))
     return found, cross_entropy_cache, cache
 
