@@ -244,8 +244,8 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
         from switch_np.switch.variants import margins as others
 
         return others.margins(scores_TE, plan, config, **routing)
-    ranked_TK = rank(scores_TE.real, plan.expert)
-    return Margins((ranked_TK[:, :-1] - ranked_TK[:, 1:]).min(axis=1), contested(plan),
+    ranked = rank(scores_TE.real, plan.expert)
+    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1), contested(plan),
                    np.full(len(plan.expert), np.inf))
 
 

@@ -73,10 +73,9 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: Swi
         later = rank(later_TE, plan.expert[:, 1:])
         gaps = [first[:, :1] - first[:, 1:], later[:, :-1] - later[:, 1:]]
     else:
-        ranked_TK = rank(score_TE, plan.expert)
-        closed = np.isneginf(ranked_TK[:, :-1])            # a replayed choice from a closed group
-        below_TK = np.where(closed, 0, ranked_TK[:, 1:])
-        gaps = [ranked_TK[:, :-1] - below_TK]
+        ranked = rank(score_TE, plan.expert)
+        closed = np.isneginf(ranked[:, :-1])               # a replayed choice from a closed group
+        gaps = [ranked[:, :-1] - np.where(closed, 0, ranked[:, 1:])]
     if rules.select_groups > rules.select_groups_kept:
         open_TE = choices.ranked(probs_TE, logits_TE, replace(rules, select_groups=1,
                                                               select_groups_kept=1), noise, bias_E)
