@@ -180,3 +180,67 @@ def test_a_tie_that_the_library_broke_otherwise_is_replayed(tmp_path):
     case.plan = None
     with pytest.raises(AssertionError, match="another decision"):
         replayed(case, out)
+
+
+def test_input_that_was_filled_up_to_whole_groups(tmp_path):
+    """Three of four sequences, filled up to four: the rest is zeros, and is cut off again."""
+    name = "flaxformer__masked_k1_drops"
+    path = changed(tmp_path, name)
+    with np.load(path.with_suffix(".npz")) as stored:
+        arrays = dict(stored)
+    for key in ("x", "R", "y", "dx"):
+        arrays[key] = arrays[key][:3]
+    arrays["objective"] = ((arrays["y"] * arrays["R"]).sum() + arrays["coef_aux"]
+                           * arrays["aux_loss"] + arrays["coef_z"] * arrays["z_loss"])
+    np.savez(path.with_suffix(".npz"), **arrays)
+    case = golden_reader.read(path)
+    assert case.x.shape == (4, 8, 6) and case.config.groups == 4 and not case.x[3].any()
+    assert np.array_equal(case.cut(case.x), arrays["x"])
+    assert run(case)[0].plan.load.sum(axis=1).tolist() == [8, 8, 8, 8]
+
+
+def test_experts_of_a_torch_module():
+    rng = np.random.default_rng(0)
+    arrays = {"dx": np.zeros(1), "router_w": np.zeros((2, 3)), "d_router_w": np.zeros((2, 3))}
+    shapes = {"0.weight": (10, 2), "0.bias": (10,), "1.mult_bias": (5,), "2.weight": (2, 5),
+              "2.bias": (2,)}
+    for e in range(3):
+        for name, shape in shapes.items():
+            for prefix in ("param:", "grad:"):
+                arrays[f"{prefix}experts.experts.{e}.net.{name}"] = rng.standard_normal(shape)
+    params, grads = golden_reader._parameters(arrays)
+    assert set(params) == set(grads) - {"x"} == {
+        "w_router", "w_in", "w_gate", "w_out", "b_in", "b_gate", "b_out", "hidden_scale"}
+    first = arrays["param:experts.experts.1.net.0.weight"]
+    assert np.array_equal(params["w_in"][1], first[:5].T)
+    assert np.array_equal(params["w_gate"][1], first[5:].T)
+    assert params["w_out"].shape == (3, 5, 2) and params["b_out"].shape == (3, 2)
+    with pytest.raises(KeyError):
+        golden_reader._parameters(arrays | {"d_router_scale": np.zeros(1)})
+
+
+def test_random_numbers_that_were_recorded():
+    drawn = np.random.default_rng(0).random((2, 8))
+    found = golden_reader._drawn({"second_uniform": drawn}, "unif", 16, (2, 1))
+    assert np.array_equal(found[:, 0], drawn.ravel())
+    both = np.stack([drawn, drawn + 1])
+    found = golden_reader._drawn({"uniform": both}, "unif", 16, (2, 1))
+    assert np.array_equal(found[:, 1], drawn.ravel() + 1)
+    assert golden_reader._drawn({"y": drawn}, "unif", 16, (1,)) is None
+
+
+def test_a_policy_at_random_and_its_threshold_are_read(tmp_path):
+    """Uniform numbers beside a record: the threshold that gives the recorded choices is found."""
+    name = "mesh_tf__top2_threshold"
+    path = changed(tmp_path, name, "second_policy", "random")
+    with np.load(path.with_suffix(".npz")) as stored:
+        arrays = dict(stored)
+    np.savez(path.with_suffix(".npz"), **arrays, second_policy_uniform=np.full((2, 8), 0.75))
+    case = golden_reader.read(path)
+    assert case.config.conventions.second_policy == "random"
+    assert case.noise.policy.shape == (16, 1)
+    check(case)
+    np.savez(path.with_suffix(".npz"), **arrays, second_policy_uniform=np.where(
+        arrays["kept"][..., 1], 0.999, 0.001))
+    with pytest.raises(ValueError, match="no threshold"):
+        golden_reader.read(path)

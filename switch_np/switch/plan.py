@@ -47,7 +47,7 @@ class Plan:
         which the unfilled are zeros.
     balance_count, balance_tokens
         (G, E) and (G,): the first choices per expert and the real tokens that the load-balancing
-        loss counts.
+        loss counts; under other libraries' conventions, what theirs counts.
     """
 
     expert: np.ndarray

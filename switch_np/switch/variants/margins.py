@@ -94,8 +94,8 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: Swi
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
          config: SwitchConfig) -> np.ndarray:
     (t, k), (g, e) = key_TK.shape, plan.load.shape
-    rank_TK = np.arange(k) if decide.leveled(config.conventions) else np.zeros(k, int)
-    queue_TK = (rank_TK * e + plan.expert) * g + plan.group[:, None]
+    level_K = np.arange(k) if decide.leveled(config.conventions) else np.zeros(k, int)
+    queue_TK = (level_K * e + plan.expert) * g + plan.group[:, None]
     dropped_TK = queued_TK & ~plan.kept
     best_dropped, worst_kept = np.full(k * e * g, -np.inf), np.full(k * e * g, np.inf)
     np.maximum.at(best_dropped, queue_TK[dropped_TK], key_TK[dropped_TK])
