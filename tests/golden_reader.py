@@ -139,7 +139,7 @@ def recorded_plan(case: Case) -> Plan:
 
 def _padding(flat: dict[str, Any], arrays: dict[str, np.ndarray]) -> np.ndarray | None:
     real = [arrays[name] for name in REAL_TOKENS if name in arrays]
-    if not real and flat.get("padding", "none")[:4] != "none":
+    if not real and (flat.get("padding") or "none")[:4] != "none":
         raise ValueError("the conventions speak of padding, but no mask is recorded")
     return real[0] == 0 if real else None
 
@@ -257,12 +257,14 @@ def _experts(preset: str, activation: str, params: dict[str, np.ndarray]) -> dic
     """Return the kind of experts; it stands in the arrays that are there."""
     if "hidden_scale" in params:
         return {}
-    words = re.match(r"\w*", activation)[0].lower()
-    kinds = {"": "relu", "relu": "relu", "silu": "silu", "swish": "silu",
-             "gelu": "gelu_tanh" if "flax" in preset else "gelu"}
-    if words not in kinds:
+    found = re.search("swiglu|geglu|relu|silu|swish|gelu", activation.lower())
+    if activation and not found:
         raise ValueError(f"activation {activation!r} cannot be read")
-    return {"expert_activation": kinds[words], "expert_gated": "w_gate" in params,
+    smooth = re.search("tanh|approx", activation) or "flax" in preset
+    kinds = {"swiglu": "silu", "swish": "silu", "silu": "silu", "relu": "relu",
+             "gelu": "gelu_tanh" if smooth else "gelu"}
+    kind = kinds[found[0].replace("geglu", "gelu")] if found else "relu"
+    return {"expert_activation": kind, "expert_gated": "w_gate" in params,
             "expert_biases": "b_in" in params, "expert_hidden_scale": False}
 
 

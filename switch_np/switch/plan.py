@@ -26,7 +26,8 @@ class Plan:
     Attributes
     ----------
     expert
-        (T, K) the experts that a token chose, best first; those of padding count nowhere.
+        (T, K) the experts that a token chose, best first; those of padding count nowhere. Where
+        experts choose tokens, all E of them.
     slot
         (T, K) the place in the buffer of (group, expert), -1 where the choice is dropped.
     kept

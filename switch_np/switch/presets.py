@@ -239,7 +239,7 @@ PRESETS: dict[str, Preset] = {
                   "jitter": 0.0, "capacity_at_most_group": True, "second_policy": "random",
                   "renorm": "pre", "renorm_eps": 1e-9, "z_when": "never", **NO_PADDING},
         weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
-        leaves_out=("its own default for second_policy 'threshold' fails there",
+        leaves_out=("second_policy='threshold' raises there",
                     "the two-level version")),
     "labml": Preset(
         source="labmlai e6b3c8a, labml_nn/transformers/switch",

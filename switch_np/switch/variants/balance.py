@@ -1,6 +1,6 @@
 """What the load-balancing loss counts, by the rules of other libraries.
 
-Source: section 1 of each library's balance loss; all of them are the mean over groups of
+Source: the libraries named in `conventions`. All balance losses are the mean over groups of
 E · Σ_e f_e P_e, and differ in the choices behind f, in the tokens behind P, and in what divides.
 
 f is counted into the plan, `balance_count` over `balance_tokens`; who counts in P is a weight per
