@@ -107,7 +107,7 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
                                    edgecolor="black", linewidth=0))
         letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
         ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center", fontsize=8,
-                family="DejaVu Sans Mono", color="white" if sum(colors[e]) < 1 else "black")
+                family="DejaVu Sans Mono", color=_readable_on(colors[e]))
     ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
     ax.set_axis_off()
     patches = [Patch(facecolor=colors[e], label=f"expert {e}")
@@ -116,3 +116,9 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
     ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=8,
               ncols=min(len(patches), 9), frameon=False)
     return ax
+
+
+def _readable_on(color: tuple[float, float, float]) -> str:
+    """Return black or white, whichever stands out from the colour."""
+    red, green, blue = color
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.45 else "black"

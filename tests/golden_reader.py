@@ -1,4 +1,4 @@
-"""Recorded layers of other libraries, read as cases of ours: preset, parameters, what must come out.
+"""Recorded layers of other libraries, read as cases of ours: preset, parameters, what comes out.
 
 Nothing here knows a single case. The library's name and a field or two choose the preset; the rest
 of the sidecar and the arrays that are there replace its numbers. What cannot be read is an error.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import switch_np as snp
 from switch_np.switch import plan as plans
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
+from switch_np.switch.variants import choices
 
 PRESET = {
     "mesh_tf": ("gating", {"switch": "mesh_tf", "top_2": "mesh_tf_top2"}),
@@ -38,7 +39,7 @@ FIELDS: dict[str, Any] = {
     else {},
     "batch_prioritized_routing": lambda v: {"priority": "batch"} if v else {},
     "drop_tokens": lambda v: {} if v else {"capacity_factor": None, "capacity": None},
-    "drop_policy": lambda v: {None: {}, "probs": {}, "position": {"priority": "token"}}[v],
+    "drop_policy": lambda v: {"probs": {}, "position": {"priority": "token"}}[v],
     "top2_2nd_expert_sampling": lambda v: {"second_choice": "sampled" if v else "largest"},
     "norm_topk_prob": lambda v: {} if v else {"renorm": "none"},
     "normalize_gate": lambda v: {} if v else {"renorm": "none"},
@@ -60,15 +61,18 @@ ARRAYS = {"router_w": "w_router", "router_b": "b_router", "wi": "w_in", "wo": "w
           "w_up": "w_in", "w_down": "w_out", "score_bias": "select_bias",
           "shared_w_gate": "shared_w_gate", "shared_w_up": "shared_w_in",
           "shared_w_down": "shared_w_out"}
+COEFFICIENTS = (("coef_aux", "coef_balance"), ("coef_z",))
 REAL_TOKENS = ("nonpadding", "padding_mask", "attention_mask", "used_token", "token_mask")
 
 
 @dataclass
 class Case:
-    """What goes in, and what the library gave: `want` by our names, plan and gates as (T, E)."""
+    """What goes in, and what the library gave, under its own names in `arrays`.
+
+    `x` and `upstream` are filled up with zeros where the library did so; `cut` takes that back.
+    """
 
     config: snp.SwitchConfig
-    preset: str
     params: dict[str, np.ndarray]
     x: np.ndarray
     upstream: np.ndarray
@@ -76,18 +80,17 @@ class Case:
     noise: Noise
     plan: Plan | None
     training: bool
-    coef_balance: float
-    coef_z: float
+    coefs: tuple[float, float]
     microbatches: int
     limited: bool
     tolerance: float
     arrays: dict[str, np.ndarray]
     grads: dict[str, np.ndarray]
 
-    @property
-    def tokens(self) -> int:
-        """The tokens of the library's input, before it was filled up to whole groups."""
-        return int(np.prod(self.arrays["x"].shape[:-1]))
+    def cut(self, filled: np.ndarray) -> np.ndarray:
+        """Return an array without what was filled up."""
+        shape = self.arrays["x"].shape
+        return filled.reshape(self.x.shape)[:shape[0], :shape[1]]
 
 
 def read(path: Path) -> Case:
@@ -95,39 +98,30 @@ def read(path: Path) -> Case:
     sidecar = json.loads(path.read_text())
     with np.load(path.with_suffix(".npz")) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    single = sidecar["precision"] == "float32"
-    if not single and sidecar["precision"] != "float64":
-        raise ValueError(f"precision {sidecar['precision']!r} cannot be read")
+    tolerance = {"float64": 1e-12, "float32": 1e-5}[sidecar["precision"]]
     arrays = {name: value.astype(np.float64) if value.dtype.kind == "f" else value
               for name, value in arrays.items()}
+    if "kept" not in arrays and "expert_index" in arrays:  # a library without capacity
+        arrays["kept"] = np.ones(arrays["expert_index"].shape, bool)
     flat = sidecar | sidecar["dims"] | sidecar["conventions"]
-    preset = _preset(sidecar)
     params, grads = _parameters(arrays)
-    config = _config(preset, flat, arrays, params)
+    config = _config(preset_name(sidecar), flat, arrays, params)
 
-    x, upstream = arrays["x"], arrays["R"]
-    tokens = int(np.prod(x.shape[:-1]))
-    real = [arrays[name] for name in REAL_TOKENS if name in arrays]
-    padding = None if not real else real[0].reshape(-1) == 0
-    if padding is None and flat.get("padding", "none")[:4] != "none":
-        raise ValueError("the conventions speak of padding, but no mask is recorded")
-    if isinstance(config.groups, int):                     # filled up with zeros to whole groups
-        extra = config.groups * int(arrays["tokens_per_group"]) - tokens
-        x, upstream = (np.concatenate([a.reshape(tokens, -1), np.zeros((extra, a.shape[-1]))])
-                       for a in (x, upstream))
-        if padding is not None and len(padding) == tokens:
-            padding = np.append(padding, np.ones(extra, bool))
+    x, upstream, padding = arrays["x"], arrays["R"], _padding(flat, arrays)
+    if "padded_shape" in arrays:
+        shape = (*map(int, arrays["padded_shape"]), x.shape[-1])
+        x, upstream = _filled(x, shape), _filled(upstream, shape)
     if padding is not None:
         padding = padding.reshape(x.shape[:-1])
-    noise, replay = _noise(config, arrays, tokens)
-    coefs = [next((float(arrays[name]) for name in names if name in arrays), 0.0)
-             for names in (("coef_aux", "coef_balance"), ("coef_z",))]
-    case = Case(config, preset, params, x, upstream, padding, noise, None,
-                bool(sidecar.get("train", "train mode" in sidecar["source"])), *coefs,
-                sidecar.get("num_microbatches", 1), flat.get("capacity_factor", 1) > 0,
-                1e-5 if single else 1e-12, arrays, grads)
+    noise, replay = _noise(config, arrays, int(np.prod(x.shape[:-1])))
+    case = Case(config, params, x, upstream, padding, noise, None,
+                bool(sidecar.get("train", "train mode" in sidecar["source"])),
+                _coefficients(flat, arrays, tolerance), sidecar.get("num_microbatches", 1),
+                flat.get("capacity_factor", 1) > 0, tolerance, arrays, grads)
     if replay:
         case.plan = recorded_plan(case)
+    elif config.conventions.second_policy in ("threshold", "random"):
+        case.config = _with_threshold(case, flat)
     return case
 
 
@@ -143,7 +137,54 @@ def recorded_plan(case: Case) -> Plan:
         padding=None if case.padding is None else case.padding.reshape(-1), training=case.training)
 
 
-def _preset(sidecar: dict[str, Any]) -> str:
+def _padding(flat: dict[str, Any], arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    real = [arrays[name] for name in REAL_TOKENS if name in arrays]
+    if not real and (flat.get("padding") or "none")[:4] != "none":
+        raise ValueError("the conventions speak of padding, but no mask is recorded")
+    return real[0] == 0 if real else None
+
+
+def _filled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    found = np.zeros(shape)
+    found[:x.shape[0], :x.shape[1]] = x
+    return found
+
+
+def _coefficients(flat: dict[str, Any], arrays: dict[str, np.ndarray],
+                  tolerance: float) -> tuple[float, float]:
+    """Return the two losses' coefficients, with which the recorded objective comes out."""
+    aux, z = (next((float(arrays[name]) for name in names if name in arrays), 0.0)
+              for names in COEFFICIENTS)
+    terms = arrays["y"] * arrays["R"]
+    losses = [float(arrays.get(name, 0.0)) for name in ("aux_loss", "z_loss")]
+    for coefs in ((aux, z), (aux, aux * z)):               # a loss's coefficient may hold for both
+        value = terms.sum() + coefs[0] * losses[0] + coefs[1] * losses[1]
+        if abs(value - float(arrays["objective"])) <= tolerance * abs(terms).sum():
+            return coefs
+    raise ValueError(f"the objective {flat['objective']!r} cannot be read")
+
+
+def _with_threshold(case: Case, flat: dict[str, Any]) -> snp.SwitchConfig:
+    """Return the config, its threshold read off the recorded choices where it is not recorded."""
+    if "second_threshold" in flat:
+        return case.config
+    rules, k = case.config.conventions, case.config.top_k
+    out, _ = snp.switch_layer.forward(case.params, case.x, case.config, padding=case.padding,
+                                      noise=case.noise, training=case.training)
+    held = choices.held_against(out.plan.expert, out.probs, rules)[:, 1:]
+    if rules.second_policy == "random":
+        held = held / np.maximum(case.noise.policy, 1e-300)
+    steps = np.append(0, np.sort(held, axis=None))
+    for threshold in (rules.second_threshold, *((steps[1:] + steps[:-1]) / 2), steps[-1] + 1):
+        config = replace(case.config, conventions=replace(rules, second_threshold=float(threshold)))
+        found, _ = snp.switch_layer.forward(case.params, case.x, config, padding=case.padding,
+                                            noise=case.noise, training=case.training)
+        if (found.plan.kept == case.arrays["kept"].reshape(-1, k)).all():
+            return config
+    raise ValueError("no threshold of the second policy gives the recorded choices")
+
+
+def preset_name(sidecar: dict[str, Any]) -> str:
     name = sidecar["impl"]
     if name in PRESET:
         field, names = PRESET[name]
@@ -160,12 +201,10 @@ def _parameters(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray],
     params = {ours: arrays[theirs] for theirs, ours in ARRAYS.items() if theirs in arrays}
     grads = {"x": arrays["dx"]}
     for name, value in arrays.items():
-        if name.startswith("d_"):
+        if name.startswith("d_") and not name.startswith("d_param:"):
             grads[ARRAYS[name[2:]]] = value
-    native = {name for name in arrays if re.match(r"(param|grad):", name)}
-    for found, prefix in ((params, "param:"), (grads, "grad:")):
-        if any(name.startswith(prefix) for name in native):
-            found.update(_native(arrays, prefix))
+    params |= _native(arrays, r"param:")
+    grads |= _native(arrays, r"(grad|d_param):")
     return params, grads
 
 
@@ -173,12 +212,12 @@ def _native(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
     """Return the experts of a torch module: net.0 Linear of both branches, net.1, net.2 Linear."""
     found: dict[str, dict[int, np.ndarray]] = {}
     for name, value in arrays.items():
-        if not name.startswith(prefix):
+        if not re.match(prefix + ".*expert", name):
             continue
-        parts = re.fullmatch(r".*?expert\D*(\d+)\.net\.(\d)\.(\w+)", name)
+        parts = re.fullmatch(r".*?expert\D*(?P<e>\d+)\.net\.(?P<place>\d)\.(?P<kind>\w+)", name)
         if not parts:
             raise ValueError(f"array {name!r} cannot be read")
-        e, place, kind = int(parts[1]), parts[2], parts[3]
+        e, place, kind = int(parts["e"]), parts["place"], parts["kind"]
         if place == "0":
             half = len(value) // 2
             for ours, piece in (("in", value[:half]), ("gate", value[half:])):
@@ -200,8 +239,10 @@ def _config(preset: str, flat: dict[str, Any], arrays: dict[str, np.ndarray],
     if told:
         settings["second_policy"] = told[1]
     for name, meaning in FIELDS.items():
-        if flat.get(name) is not None or name in ("drop_policy",):
-            settings |= meaning(flat.get(name))
+        if flat.get(name) is not None:
+            settings |= meaning(flat[name])
+    if flat.get("drop_policy") == "probs" and "logits" not in flat["priority"].lower():
+        settings["priority"] = "gate"
     if default.capacity is not None:
         settings["capacity"] = int(arrays["capacity"])
     elif default.capacity_factor is not None and "capacity_factor" not in settings:
@@ -216,12 +257,14 @@ def _experts(preset: str, activation: str, params: dict[str, np.ndarray]) -> dic
     """Return the kind of experts; it stands in the arrays that are there."""
     if "hidden_scale" in params:
         return {}
-    words = re.match(r"\w*", activation)[0].lower()
-    kinds = {"": "relu", "relu": "relu", "silu": "silu", "swish": "silu",
-             "gelu": "gelu_tanh" if "flax" in preset else "gelu"}
-    if words not in kinds:
+    found = re.search("swiglu|geglu|relu|silu|swish|gelu", activation.lower())
+    if activation and not found:
         raise ValueError(f"activation {activation!r} cannot be read")
-    return {"expert_activation": kinds[words], "expert_gated": "w_gate" in params,
+    smooth = re.search("tanh|approx", activation) or "flax" in preset
+    kinds = {"swiglu": "silu", "swish": "silu", "silu": "silu", "relu": "relu",
+             "gelu": "gelu_tanh" if smooth else "gelu"}
+    kind = kinds[found[0].replace("geglu", "gelu")] if found else "relu"
+    return {"expert_activation": kind, "expert_gated": "w_gate" in params,
             "expert_biases": "b_in" in params, "expert_hidden_scale": False}
 
 
@@ -234,19 +277,26 @@ def _noise(config: snp.SwitchConfig, arrays: dict[str, np.ndarray],
         kept = arrays["kept"].reshape(tokens, k)
         noise = noise._replace(priority=kept.astype(np.float64))
     if rules.second_policy == "random":
-        noise = noise._replace(policy=_drawn(arrays, "uniform|rand", tokens, k)[:, -(k - 1):])
+        drawn = _drawn(arrays, "unif|rand|policy", tokens, (k, k - 1))
+        replay |= drawn is None
+        noise = noise._replace(policy=None if drawn is None else drawn[:, -(k - 1):])
     if rules.second_choice == "sampled":
-        replay = not any("gumbel" in name for name in arrays)
-        noise = noise if replay else noise._replace(second=_drawn(arrays, "gumbel", tokens, e))
-    if any("jitter" in name for name in arrays):
-        noise = noise._replace(jitter=_drawn(arrays, "jitter", tokens, arrays["x"].shape[-1]))
-    return noise, replay
+        noise = noise._replace(second=_drawn(arrays, "gumbel|noise", tokens, (e,)))
+        replay |= noise.second is None
+    return noise._replace(jitter=_drawn(arrays, "jitter", tokens, arrays["x"].shape[-1:])), replay
 
 
-def _drawn(arrays: dict[str, np.ndarray], pattern: str, tokens: int, width: int) -> np.ndarray:
-    """Return the one recorded array of random numbers whose name fits, (tokens, some width)."""
-    names = [name for name, value in arrays.items() if re.search(pattern, name)
-             and value.size in (tokens * width, tokens * max(width - 1, 1))]
-    if len(names) != 1:
-        raise ValueError(f"one array of random numbers like {pattern!r} is wanted, got {names}")
-    return arrays[names[0]].reshape(tokens, -1)
+def _drawn(arrays: dict[str, np.ndarray], pattern: str, tokens: int,
+           widths: tuple[int, ...]) -> np.ndarray | None:
+    """Return the one recorded array (tokens, width) whose name fits; None if there is none."""
+    found = [value for name, value in arrays.items() if re.search(pattern, name)
+             and value.dtype.kind == "f" and value.size in [tokens * width for width in widths]
+             and value.size > 1]
+    if len(found) > 1:
+        raise ValueError(f"one array of random numbers like {pattern!r} is wanted, got several")
+    if not found:
+        return None
+    value, width = found[0], found[0].size // tokens
+    if width > 1 and value.shape[0] == width and value.shape[-1] != width:    # choices first
+        return np.moveaxis(value, 0, -1).reshape(tokens, width)
+    return value.reshape(tokens, width)

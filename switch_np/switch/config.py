@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from switch_np.operations import check
@@ -74,7 +74,7 @@ class SwitchConfig:
     sample: bool = False
     expert_dropout: float = 0.0
     layout: str = "packed"
-    conventions: Conventions = Conventions()
+    conventions: Conventions = field(default_factory=Conventions)
 
     def __post_init__(self) -> None:
         check.integer("num_experts", self.num_experts, 1)

@@ -1,4 +1,4 @@
-"""What other libraries do differently from the paper: one frozen value, whose defaults are the paper.
+"""What other libraries do differently from the paper: one frozen value; its defaults are the paper.
 
 Facts: the libraries' own sources; `presets` says which version of each. Every knob is one decision,
 independent of the others, and says who needs it. The discrete ones act in the plan alone, the

@@ -137,7 +137,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
         Replay these decisions instead of making new ones.
     padding
         Bool (T,) or (B, S), True where the token is padding: y is 0 there, no slot is taken, and no
-        loss counts it.
+        loss counts it. Conventions may treat it otherwise.
     noise
         Replay this noise, in training or not.
     rng

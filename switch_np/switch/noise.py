@@ -86,7 +86,8 @@ def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int)
                        (t, config.num_choices, d_ff))
     for name in ("logits", "second", "policy", "priority"):
         if getattr(noise, name) is not None and not config.foreign:
-            raise ValueError(f"noise.{name} must be None with the paper's conventions, got an array")
+            raise ValueError(
+                f"noise.{name} must be None with the paper's conventions, got an array")
 
 
 def router_scale(noise: Noise, router_dropout: float) -> np.ndarray | None:

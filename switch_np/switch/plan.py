@@ -26,7 +26,8 @@ class Plan:
     Attributes
     ----------
     expert
-        (T, K) the experts that a token chose, best first; those of padding count nowhere.
+        (T, K) the experts that a token chose, best first; those of padding count nowhere. Where
+        experts choose tokens, all E of them.
     slot
         (T, K) the place in the buffer of (group, expert), -1 where the choice is dropped.
     kept
@@ -47,7 +48,7 @@ class Plan:
         which the unfilled are zeros.
     balance_count, balance_tokens
         (G, E) and (G,): the first choices per expert and the real tokens that the load-balancing
-        loss counts.
+        loss counts; under other libraries' conventions, what theirs counts.
     """
 
     expert: np.ndarray
@@ -244,8 +245,8 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
         from switch_np.switch.variants import margins as others
 
         return others.margins(scores_TE, plan, config, **routing)
-    ranked_TK = rank(scores_TE.real, plan.expert)
-    return Margins((ranked_TK[:, :-1] - ranked_TK[:, 1:]).min(axis=1), contested(plan),
+    ranked = rank(scores_TE.real, plan.expert)
+    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1), contested(plan),
                    np.full(len(plan.expert), np.inf))
 
 

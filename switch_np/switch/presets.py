@@ -1,8 +1,8 @@
 """Other libraries by name: what each of them computes, as a config.
 
-`SwitchConfig.like(name, ...)` makes the config, `presets()` lists them with source, version and what
-they leave out. Sizes and factors are each library's defaults and are there to be overridden. A bug
-of a library is a knob like any other, so that its numbers come out.
+`SwitchConfig.like(name, ...)` makes the config; `presets()` lists them with source, version and
+what they leave out. Sizes and factors are each library's defaults and are there to be overridden.
+A bug of a library is a knob like any other, so that its numbers come out.
 
 Coefficients of the losses, and how the losses of several layers are put together, are the caller's.
 """
@@ -84,7 +84,7 @@ def _grouped(num_experts: int) -> dict[str, int]:
     ({'select_groups': 8, 'select_groups_kept': 4, 'top_k': 8}, 4)
     """
     check.integer("num_experts", num_experts, 1)
-    groups = max(g for g in range(1, 9) if num_experts % g == 0 and (2 * g <= num_experts or g == 1))
+    groups = max(g for g in range(1, 9) if num_experts % g == 0 and g <= max(num_experts // 2, 1))
     kept = max(groups // 2, 1)
     return {"select_groups": groups, "select_groups_kept": kept,
             "top_k": min(8, num_experts // groups * kept)}
@@ -239,7 +239,7 @@ PRESETS: dict[str, Preset] = {
                   "jitter": 0.0, "capacity_at_most_group": True, "second_policy": "random",
                   "renorm": "pre", "renorm_eps": 1e-9, "z_when": "never", **NO_PADDING},
         weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
-        leaves_out=("its own default for second_policy 'threshold' fails there",
+        leaves_out=("second_policy='threshold' raises there",
                     "the two-level version")),
     "labml": Preset(
         source="labmlai e6b3c8a, labml_nn/transformers/switch",

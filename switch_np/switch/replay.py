@@ -14,6 +14,8 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan, assemble, check_plan, queue_up
 from switch_np.switch.variants import balance
 
+ANYTHING = (-2**63, 2**63)
+
 
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
                  slot: np.ndarray | None = None, num_groups: int = 1,
@@ -24,7 +26,8 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     ----------
     expert
         (T, K) whole numbers: the experts of each token, distinct, first choice first. They need not
-        be the K that score best. Those of padding may be anything.
+        be the K that score best. What stands at padding counts only if the balance loss counts
+        padding; where it could not be a choice it is taken to be the first K.
     config
         Says E, K, the capacity and what the balance loss counts.
     kept
@@ -49,51 +52,71 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     ([-1, 0, 0], [[1, 2]])
     """
     e, g, k = config.num_experts, num_groups, config.num_choices
-    anything = (-2**63, 2**63)
-    check.integers("expert", expert, ("T", k), *anything)
+    check.integers("expert", expert, ("T", k), *ANYTHING)
     t = len(expert)
-    if slot is not None:
-        check.integers("slot", slot, (t, k), *anything)
     check.integer("num_groups", g, 1)
     if t % g:
         raise ValueError(f"num_groups must divide the number of tokens, {t}, got {g}")
-    for name, value, shape in (("padding", padding, (t,)), ("kept", kept, (t, k))):
-        if value is not None:
-            check.booleans(name, value, shape)
-    real_T = np.ones(t, bool) if padding is None else ~padding
+    real_T = np.ones(t, bool)
+    if padding is not None:
+        check.booleans("padding", padding, (t,))
+        real_T = ~padding
     routed_T1 = (real_T | (config.conventions.padding_routing != "left_out"))[:, None]
-    expert_TK = np.where(routed_T1, expert, np.arange(k))
-    check.integers("expert", expert_TK, (t, k), 0, e)
+    expert_TK = _experts(expert, routed_T1, e)
+
     group_T = np.arange(t) // max(t // g, 1)
     queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
-    length = queue_up(queue_TK, e * g)[1]
     capacity = config.expert_capacity(t // g, training)
-    if capacity is None:
-        highest = -1 if slot is None else int(np.max(slot, initial=-1))
-        capacity = max(int(length.max(initial=0)), highest + 1)
-
-    if slot is None:
-        asked_TK = routed_T1 & (np.ones((t, k), bool) if kept is None else kept)
-        slot = queue_up(np.where(asked_TK, queue_TK, e * g).T, e * g)[0].T
-        kept = asked_TK & (slot < capacity) if kept is None else kept
-    kept_TK = routed_T1 & (slot >= 0) if kept is None else kept
-    if (kept_TK & ~routed_T1).any():
-        raise ValueError("kept must be False for padding, got True")
-    slot_TK = np.where(kept_TK, slot, -1)
-    inside_TK = (slot_TK >= 0) & (slot_TK < capacity)
-    if (kept_TK & ~inside_TK).any():
-        token = int((kept_TK & ~inside_TK).any(axis=1).argmax())
-        raise ValueError(f"slot must lie in 0 .. {capacity - 1} for kept choices, the config's "
-                         f"capacity, got {slot_TK[token].tolist()} for token {token}")
-    taken = (queue_TK * capacity + slot_TK)[kept_TK]
-    if len(np.unique(taken)) < len(taken):
-        raise ValueError("slot must differ within the buffer of a group and expert, got one twice")
-
-    count_GE, tokens_G = balance.counts(expert_TK, kept_TK, expert_TK, group_T, (g, e), padding,
-                                        config.conventions, training)
+    slot_TK = _slots(queue_TK, e * g, kept, slot, capacity)
+    length = queue_up(queue_TK, e * g)[1]
     if config.conventions.chooser == "experts":
-        length = queue_up(np.where(kept_TK, queue_TK, e * g), e * g)[1]
+        length = queue_up(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
+    if capacity is None:
+        capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
+    count_GE, tokens_G = balance.counts(expert_TK, slot_TK >= 0, expert_TK, group_T, (g, e),
+                                        padding, config.conventions, training)
     plan = assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config.layout,
                     count_GE, tokens_G)
     check_plan(plan, t, e, g)
     return plan
+
+
+def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.ndarray:
+    """Return the choices (T, K), those of padding replaced where they could be none."""
+    k = expert.shape[1]
+    outside_TK = (expert < 0) | (expert >= num_experts)
+    twice_TK = np.diff(np.sort(expert, axis=1), axis=1, append=num_experts + k) == 0
+    wrong_T1 = (outside_TK | twice_TK).any(axis=1, keepdims=True)
+    expert_TK = np.where(wrong_T1 & ~routed_T1, np.arange(k), expert)
+    check.integers("expert", expert_TK, (len(expert), k), 0, num_experts)
+    return expert_TK
+
+
+def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
+           capacity: int | None) -> np.ndarray:
+    """Return the slots (T, K), -1 where a choice is not kept, once they fit each other."""
+    shape = queue_TK.shape
+    routed_TK = queue_TK < num_queues
+    limit = 2**62 if capacity is None else capacity
+    kept_TK = routed_TK
+    if kept is not None:
+        check.booleans("kept", kept, shape)
+        if (kept & ~routed_TK).any():
+            raise ValueError("kept must be False for padding, got True")
+        kept_TK = kept
+    if slot is not None:
+        check.integers("slot", slot, shape, *ANYTHING)
+        kept_TK = kept_TK if kept is not None else routed_TK & (slot >= 0)
+        slot_TK = slot
+    else:
+        slot_TK = queue_up(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
+        kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK < limit)
+    wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)
+    if wrong_T.any():
+        token = int(wrong_T.argmax())
+        raise ValueError(f"slot must lie in 0 .. {limit - 1} for kept choices, the config's "
+                         f"capacity, got {slot_TK[token].tolist()} for token {token}")
+    taken = np.column_stack([queue_TK[kept_TK], slot_TK[kept_TK]])
+    if len(np.unique(taken, axis=0)) < len(taken):
+        raise ValueError("slot must differ within the buffer of a group and expert, got one twice")
+    return np.where(kept_TK, slot_TK, -1)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from switch_np.switch.conventions import Conventions
-
 if TYPE_CHECKING:
     from switch_np.switch.config import SwitchConfig
 
@@ -36,7 +34,8 @@ WORDS: dict[str, tuple[str, str | dict[Any, str]]] = {
     "scores": ("Scores", {
         "softmax": "softmax of the logits", "sigmoid": "sigmoid of each logit alone",
         "sqrtsoftplus": "root of the softplus of each logit"}),
-    "chooser": ("Who chooses", {"tokens": "tokens their experts", "experts": "experts their tokens"}),
+    "chooser": ("Who chooses", {
+        "tokens": "tokens their experts", "experts": "experts their tokens"}),
     "select_bias": ("A bias without gradient is added for the choice alone", YES_NO),
     "select_groups": ("Groups of experts", "{}"),
     "select_groups_kept": ("Groups a token may choose from", "{}"),
@@ -109,7 +108,7 @@ WORDS: dict[str, tuple[str, str | dict[Any, str]]] = {
         "mask_valid": "counts nowhere", "include": "counts like any token",
         "mask_full": "counts in the divisors alone", "mask_f": "is left out of f alone",
         "mask_p": "is left out of P alone",
-        "real_fraction": "counts everywhere, and the loss is multiplied by the share of real tokens"}),
+        "real_fraction": "counts everywhere, and the share of real tokens multiplies the loss"}),
     "balance_when": ("The balance loss is there", {"always": "always", "training": "in training"}),
     "second_balance": ("Second choices have a balance loss too", YES_NO),
     "z_padding": ("Padding in the z-loss", {

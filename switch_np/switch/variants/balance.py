@@ -1,6 +1,6 @@
 """What the load-balancing loss counts, by the rules of other libraries.
 
-Source: section 1 of each library's balance loss; all of them are the mean over groups of
+Source: the libraries named in `conventions`. All balance losses are the mean over groups of
 E · Σ_e f_e P_e, and differ in the choices behind f, in the tokens behind P, and in what divides.
 
 f is counted into the plan, `balance_count` over `balance_tokens`; who counts in P is a weight per
@@ -41,17 +41,17 @@ def counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray, gro
     tokens_G = np.bincount(group_T[real_T] if valid else group_T, minlength=g)
     if rules.balance_counts == "none" or (rules.balance_when == "training" and not training):
         return np.zeros(shape, int), tokens_G
-    counted_TK = plain_TK if rules.balance_counts == "plain_over_k" else expert_TK
-    seen_TK = np.ones(kept_TK.shape, bool)
+    counted = plain_TK if rules.balance_counts == "plain_over_k" else expert_TK
+    seen = np.ones(kept_TK.shape, bool)
     if rules.balance_drops == "post":
-        seen_TK = kept_TK
+        seen = kept_TK
     elif rules.balance_drops == "post_as_0":
-        counted_TK = np.where(kept_TK, counted_TK, 0)
+        counted = np.where(kept_TK, counted, 0)
     if rules.balance_padding not in ("include", "mask_p", "real_fraction"):
-        seen_TK = seen_TK & real_T[:, None]
+        seen = seen & real_T[:, None]
     if rules.balance_counts == "first":
-        counted_TK, seen_TK = counted_TK[:, :1], seen_TK[:, :1]
-    mine = (group_T[:, None] * e + counted_TK)[seen_TK]
+        counted, seen = counted[:, :1], seen[:, :1]
+    mine = (group_T[:, None] * e + counted)[seen]
     return np.bincount(mine, minlength=g * e).reshape(g, e), tokens_G
 
 

@@ -3,13 +3,13 @@
 Source: Mixtral and DeepSeek-V3 (SwiGLU), ST-MoE in PyTorch (GEGLU, scaled), labml and fairseq
 (biases), MegaBlocks and nanoMoE (GELU).
 
-Forward, per expert:   a = rows W_in + b_in,  h = act(a), or act(u) ⊙ a with u = rows W_gate + b_gate;
-                       h = h ⊙ scale ⊙ keep / (1 - rate),  out = h W_out + b_out
-Backward, per expert:  d_W_out = hᵀ d_out,  d_b_out = Σ d_out,  d_h = d_out W_outᵀ ⊙ keep / (1 - rate),
-                       d_scale = Σ d_h ⊙ (h before scale),  then d_h ⊙ scale goes on:
-                       d_a = d_h ⊙ act'(a), or d_h ⊙ act(u) with d_u = d_h ⊙ a ⊙ act'(u);
-                       d_W_in = rowsᵀ d_a,  d_b_in = Σ d_a, the same with u for the gate,
-                       d_rows = d_a W_inᵀ + d_u W_gateᵀ.
+Forward, per expert:   a = rows W_in + b_in;  h = act(a), or act(u) ⊙ a, u = rows W_gate + b_gate;
+                       h' = h ⊙ scale ⊙ keep / (1 - rate),  out = h' W_out + b_out
+Backward, per expert:  d_W_out = h'ᵀ d_out,  d_b_out = Σ d_out,
+                       d_h = d_out W_outᵀ ⊙ keep / (1 - rate),  d_scale = Σ d_h ⊙ h,
+                       then d_h ⊙ scale goes on: d_a = d_h ⊙ act'(a), or, gated, d_h ⊙ act(u) and
+                       d_u = d_h ⊙ a ⊙ act'(u);  d_W_in = rowsᵀ d_a,  d_b_in = Σ d_a, the same with
+                       u for the gate;  d_rows = d_a W_inᵀ + d_u W_gateᵀ.
 An expert to which no token came is skipped, as in the paper's experts. Empty rows of its buffer
 meet a bias, but no token takes them and no gradient comes.
 """

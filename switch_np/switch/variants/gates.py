@@ -6,9 +6,10 @@ labml (value 1).
 Forward:   g_k = c p_k / s,  s = (Σ_j w_j p_j^q)^(1/q), plus ε or no less than ε; w = 0 (none, where
            s = 1), 1 (pre), kept (post). Unit gates: g / ḡ with ḡ the same number held fixed.
 Backward:  ∂s/∂p_k = w_k p_k^(q-1) s^(1-q), 0 where ε holds s up, hence
-           d_p_k = c (d_g_k - ∂s/∂p_k Σ_j d_g_j p_j / s) / s;  unit gates: the same on d_g / ḡ.
-With one choice that is divided by itself, or a single one kept, g is constant: the two terms cancel
-and the main loss does not reach the router.
+           d_p_k = c (d_g_k - ∂s/∂p_k Σ_j d_g_j q_j) / s with q = p / s;  unit gates: the same on
+           d_g / ḡ.
+With one choice that is divided by itself, or a single one kept, q = 1 and g is constant: the two
+terms cancel to the last bit, and the main loss does not reach the router.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from switch_np.switch.plan import Plan
 
 
 class GatesCache(NamedTuple):
-    """Kept: the chosen scores, s and its slope, and ḡ where gates are held at 1, else None."""
+    """Kept: q, s and its slope, and ḡ where gates are held at 1, else None."""
 
-    chosen_TK: np.ndarray
+    shares_TK: np.ndarray
     sum_T1: np.ndarray
     slope_TK: np.ndarray
     held_TK: np.ndarray | None
@@ -44,20 +45,21 @@ def forward(probs_TE: np.ndarray, plan: Plan,
     """
     chosen_TK = gates.forward(probs_TE, plan)
     sum_T1, slope_TK = divisor(chosen_TK, plan.kept, rules)
-    gates_TK = chosen_TK / sum_T1 * rules.gate_scale
+    shares_TK = chosen_TK / sum_T1
+    gates_TK = shares_TK * rules.gate_scale
     held_TK = None
     if rules.gate_gradient == "unit":
         held_TK = np.where(gates_TK == 0, 1, gates_TK.real)
         gates_TK = gates_TK / held_TK
-    return gates_TK, GatesCache(chosen_TK, sum_T1, slope_TK, held_TK, rules, plan)
+    return gates_TK, GatesCache(shares_TK, sum_T1, slope_TK, held_TK, rules, plan)
 
 
 def backward(d_gates_TK: np.ndarray, probs_TE: np.ndarray, cache: GatesCache) -> np.ndarray:
     """Return d_probs (T, E)."""
-    chosen_TK, sum_T1, slope_TK, held_TK, rules, plan = cache
+    shares_TK, sum_T1, slope_TK, held_TK, rules, plan = cache
     if held_TK is not None:
         d_gates_TK = d_gates_TK / held_TK
-    along_T1 = (d_gates_TK * chosen_TK).sum(axis=1, keepdims=True) / sum_T1
+    along_T1 = (d_gates_TK * shares_TK).sum(axis=1, keepdims=True)
     d_chosen_TK = rules.gate_scale * (d_gates_TK - slope_TK * along_T1) / sum_T1
     return gates.backward(d_chosen_TK, probs_TE, plan)
 

@@ -18,16 +18,26 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.switch import balance_loss, combine, dispatch, layer, noise as noises
-from switch_np.switch import plan as plans, z_loss
+from switch_np.switch import balance_loss, combine, dispatch, layer, z_loss
+from switch_np.switch import noise as noises
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
 from switch_np.switch.router import Router
 from switch_np.switch.variants import (
-    balance, decide, experts, gates, noise as drawn, passing, router, second_place, shared, shares,
-    weigh)
+    balance,
+    decide,
+    experts,
+    gates,
+    passing,
+    router,
+    second_place,
+    shared,
+    shares,
+    weigh,
+)
+from switch_np.switch.variants import noise as drawn
 
 
 class LayerCache(NamedTuple):

@@ -73,10 +73,9 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: Swi
         later = rank(later_TE, plan.expert[:, 1:])
         gaps = [first[:, :1] - first[:, 1:], later[:, :-1] - later[:, 1:]]
     else:
-        ranked_TK = rank(score_TE, plan.expert)
-        closed = np.isneginf(ranked_TK[:, :-1])            # a replayed choice from a closed group
-        below_TK = np.where(closed, 0, ranked_TK[:, 1:])
-        gaps = [ranked_TK[:, :-1] - below_TK]
+        ranked = rank(score_TE, plan.expert)
+        closed = np.isneginf(ranked[:, :-1])               # a replayed choice from a closed group
+        gaps = [ranked[:, :-1] - np.where(closed, 0, ranked[:, 1:])]
     if rules.select_groups > rules.select_groups_kept:
         open_TE = choices.ranked(probs_TE, logits_TE, replace(rules, select_groups=1,
                                                               select_groups_kept=1), noise, bias_E)
@@ -95,8 +94,8 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: Swi
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
          config: SwitchConfig) -> np.ndarray:
     (t, k), (g, e) = key_TK.shape, plan.load.shape
-    rank_TK = np.arange(k) if decide.leveled(config.conventions) else np.zeros(k, int)
-    queue_TK = (rank_TK * e + plan.expert) * g + plan.group[:, None]
+    level_K = np.arange(k) if decide.leveled(config.conventions) else np.zeros(k, int)
+    queue_TK = (level_K * e + plan.expert) * g + plan.group[:, None]
     dropped_TK = queued_TK & ~plan.kept
     best_dropped, worst_kept = np.full(k * e * g, -np.inf), np.full(k * e * g, np.inf)
     np.maximum.at(best_dropped, queue_TK[dropped_TK], key_TK[dropped_TK])

@@ -3,8 +3,8 @@
 Source: DeepSeek-V3 (sigmoid of each logit alone); Megatron (the same, or √softplus); Tutel and
 ST-MoE in PyTorch (noise added to the logits); nanoMoE (noise times softplus(x W_n), learned).
 
-Forward:   r = x ⊙ s,  logits = r W + b + n ⊙ v,  v = 1 or softplus(r W_n);  log_z = log Σ exp logits
-           p = softmax(logits), σ(logits) or √softplus(logits)
+Forward:   r = x ⊙ s,  logits = r W + b + n ⊙ v with v = 1 or softplus(r W_n),
+           p = softmax(logits), σ(logits) or √softplus(logits);  log_z = log Σ exp logits
 Backward:  d_logits = d_p ⊙ p' + softmax(logits) d_log_z + whatever reaches them directly, with
            p' = σ (1 - σ), or σ / (2p) for the root, and the softmax's own rule;
            d_W = rᵀ d_logits,  d_b = Σ_t d_logits,  d_W_n = rᵀ (d_logits ⊙ n ⊙ σ(r W_n)),

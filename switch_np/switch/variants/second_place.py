@@ -3,8 +3,8 @@
 Source: Mesh TensorFlow's top-2 gating with `moe_use_second_place_loss`.
 
 Forward:   L = mean over groups of ½ E Σ_e f_e Q_e;  f_e: share of the group's tokens whose second
-           choice is e, before policy and drops; Q_e: mean of q, the scores without the first choice,
-           divided by their sum + 1e-9. Padding has no choices, but stays in Q and in the divisors.
+           choice is e, before policy and drops;  Q_e: mean of q, the scores without the first
+           choice over their sum + 1e-9. Padding has no choices, but is in Q and in the divisors.
 Backward:  d_q[t, e] = d_L · ½ E f[g, e] / (G n);  from q to p by `shares`.
 """
 

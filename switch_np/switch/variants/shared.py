@@ -40,7 +40,8 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, real_T: np.ndarr
     """
     y_TD, cache = np.zeros_like(x_TD), None
     if rules.shared_experts:
-        mine = {name: params[f"shared_{name}"][None] for name in NAMES if f"shared_{name}" in params}
+        mine = {name: params["shared_" + name][None] for name in NAMES
+                if "shared_" + name in params}
         everyone = fill(np.zeros((len(x_TD), 1), int), 1, capacity=None)
         y_TD, cache = experts.forward(mine, x_TD, everyone, rules)
     if rules.shared_bias:
