@@ -31,4 +31,5 @@ from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Batch
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "oracle", "presets", "switch_layer"]
+__all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "oracle", "presets",
+           "switch_layer"]

@@ -1,6 +1,6 @@
 """What proves a gradient right: the truth in float64, verdicts on kernels, and proofs of itself."""
 
-from switch_np.oracle import gradcheck, museum
+from switch_np.oracle import gradcheck, museum, vectors
 from switch_np.oracle.adapters import to_numpy
 from switch_np.oracle.certify import Certificate, certify
 from switch_np.oracle.problems import draw
@@ -11,4 +11,4 @@ from switch_np.oracle.truth import Reference, reference
 
 __all__ = ["Certificate", "NoVerdict", "Reference", "Report", "RoutingReport", "Score",
            "assert_matches", "certify", "compare", "compare_routing", "draw", "gradcheck", "museum",
-           "reference", "score", "to_numpy"]
+           "reference", "score", "to_numpy", "vectors"]
