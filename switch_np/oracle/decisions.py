@@ -61,9 +61,9 @@ def table(name: str, value: Any, num_tokens: int) -> np.ndarray:
     array = to_numpy(value)
     if array.dtype.kind not in "biu":
         raise TypeError(f"{name} must hold whole numbers or bools, got {array.dtype}")
-    if num_tokens == 0 or array.size % num_tokens or array.size == 0:
-        if array.shape[:1] != (num_tokens,):
-            raise ValueError(f"{name} must have a row for each of {num_tokens} tokens, "
-                             f"got shape {array.shape}")
-        return array.reshape(num_tokens, -1 if array.size else 1)
-    return array.reshape(num_tokens, -1)
+    if array.size and num_tokens and array.size % num_tokens == 0:
+        return array.reshape(num_tokens, -1)
+    if array.ndim == 2 and len(array) == num_tokens:
+        return array
+    raise ValueError(f"{name} must have a row for each of {num_tokens} tokens, "
+                     f"got shape {array.shape}")

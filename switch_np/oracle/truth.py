@@ -14,7 +14,7 @@ d_x's `experts` alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Margins, Plan
 
 SEEDS = ("output", "balance", "z")
+ROUTER = ("w_router", "b_router", "w_noise")             # what only the router's own gradient meets
 
 
 class Problem(NamedTuple):
@@ -165,7 +166,8 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
     check.instance("config", config, SwitchConfig)
     check_memory(adapters.shape_of(x), {name: adapters.shape_of(value)
-                                        for name, value in params.items()}, config.top_k)
+                                        for name, value in params.items()}, config.num_choices)
+    config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x)
     problem = Problem(
@@ -210,9 +212,6 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
             (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
         margins, out.probs, out.logits, out.gates, scores, dict(_kept(cache)), problem, precision)
-
-
-ROUTER = ("w_router", "b_router", "w_noise")
 
 
 def _choice(out: layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:

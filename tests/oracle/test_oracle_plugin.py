@@ -3,15 +3,18 @@
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+INSTALLED = "moe_oracle" in [entry.name for entry in entry_points(group="pytest11")]
+PLUGIN = [] if INSTALLED else ["-p", "pytest_moe_oracle"]
 
 
 def run(folder, text, *options):
     (folder / "test_it.py").write_text(textwrap.dedent(text))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_moe_oracle", "-p",
-               "no:cacheprovider", "--rootdir", str(folder), "-W", "error", *options, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-q", *PLUGIN, "-p", "no:cacheprovider",
+               "--rootdir", str(folder), "-W", "error", *options, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 

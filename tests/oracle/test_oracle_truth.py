@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,17 @@ def test_group_counts_match_the_layer():
         again = oracle.reference(**asked, plan=own.plan.expert)
         assert truth.num_groups(config, shape) == own.plan.load.shape[0]
         assert (again.plan.kept == own.plan.kept).all()
+
+
+def test_a_preset_is_taken_by_name():
+    config = SwitchConfig.like("hf_mixtral", num_experts=5)
+    asked = oracle.draw(config, 12, d_model=6, d_ff=4)
+    ref = oracle.reference(**asked | {"config": "hf_mixtral"})
+    assert ref.problem.config == config
+    buffers = oracle.reference(**asked | {"config": replace(config, layout="buffers")})
+    assert (buffers.y == ref.y).all()
+    assert set(ref.grads) == {"x", "w_router", "w_in", "w_gate", "w_out"}
+    np.testing.assert_allclose(ref.gates.sum(axis=1), 1, rtol=1e-14)
 
 
 def test_kept_choices_keep_their_order():
