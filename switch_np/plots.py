@@ -211,7 +211,7 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
         ax.text(-0.1, -place - 0.4, name, ha="right", va="center")
     ax.axvline(plan.capacity - 0.03, color="black", linewidth=3)
     ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[], xlabel="slot")
-    ax.set_xticks(np.arange(width) + 0.47, np.arange(width))
+    ax.set_xticks(np.arange(plan.capacity) + 0.47, np.arange(plan.capacity))
     ax.spines[:].set_visible(False)
     return ax
 
