@@ -242,14 +242,16 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
                 digits: int = 2) -> Axes:
     """Draw a matrix as a map with its numbers: probabilities from 0 to 1, or signed around 0.
 
-    `rows` and `columns` say what is counted along them.
+    `rows` and `columns` say what is counted along them. "0" is an exact zero, "≈0" rounds to one.
     """
     top = float(np.abs(values).max(initial=0)) or 1.0
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
                       vmax=top if signed else 2, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         dark = np.dot(shade.cmap(shade.norm(value))[:3], [0.3, 0.59, 0.11]) < 0.45
-        number = f"{value:{'+' if signed else ''}.{digits}f}" if value else "0"
+        number = f"{value:{'+' if signed else ''}.{digits}f}"
+        if float(number) == 0:
+            number = "≈0" if value else "0"
         ax.text(j, i, number,
                 ha="center", va="center", color="white" if dark else "black")
     ax.set(xlabel=columns, ylabel=rows, xticks=range(values.shape[1]),
