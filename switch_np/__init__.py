@@ -21,15 +21,38 @@ V       vocabulary
 ======  =================================================  =====================
 """
 
-from switch_np import oracle
-from switch_np.oracle import gradcheck
-from switch_np.switch import layer as switch_layer
-from switch_np.switch.config import SwitchConfig
-from switch_np.switch.presets import presets
-from switch_np.transformer import model
-from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.model import Batch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from switch_np import oracle
+    from switch_np.oracle import gradcheck
+    from switch_np.switch import layer as switch_layer
+    from switch_np.switch.config import SwitchConfig
+    from switch_np.switch.presets import presets
+    from switch_np.transformer import model
+    from switch_np.transformer.batch import Batch
+    from switch_np.transformer.config import ModelConfig
 
 __version__ = "0.1.0"
 __all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "oracle", "presets",
            "switch_layer"]
+
+_HOMES = {
+    "Batch": "transformer.batch:Batch", "ModelConfig": "transformer.config:ModelConfig",
+    "SwitchConfig": "switch.config:SwitchConfig", "gradcheck": "oracle.gradcheck:",
+    "model": "transformer.model:", "oracle": "oracle:", "presets": "switch.presets:presets",
+    "switch_layer": "switch.layer:"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for.
+
+    pytest imports this package in every project of a user, for the oracle's fixtures; NumPy must
+    not come along before a test asks for one.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, attribute = _HOMES[name].split(":")
+    module = import_module(f"{__name__}.{home}")
+    return getattr(module, attribute) if attribute else module

@@ -8,6 +8,8 @@ import sys, time
 import numpy
 begin = time.perf_counter()
 import switch_np
+for name in switch_np.__all__:
+    getattr(switch_np, name)
 spent = time.perf_counter() - begin
 heavy = {"matplotlib", "scipy", "torch", "jax", "pandas", "IPython"} & set(sys.modules)
 print(spent, sorted(heavy))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = "moe_oracle" in [entry.name for entry in entry_points(group="pytest11")]
-PLUGIN = [] if INSTALLED else ["-p", "pytest_moe_oracle"]
+PLUGIN = [] if INSTALLED else ["-p", "switch_np.pytest_plugin"]
 
 
 def run(folder, text, *options):
@@ -59,7 +59,7 @@ def test_without_a_fixture_nothing_is_imported(tmp_path):
         import sys
 
         def test_it():
-            assert "pytest_moe_oracle" in sys.modules
+            assert "switch_np.pytest_plugin" in sys.modules
             assert not {"switch_np", "numpy"} & set(sys.modules)
         """)
     assert found.returncode == 0, found.stdout

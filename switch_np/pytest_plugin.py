@@ -7,7 +7,7 @@
 
 `moe_oracle` is the module `switch_np.oracle`. `moe_case` gives the arguments of `reference` for
 each problem of the vector set, or those that `@pytest.mark.moe_cases("padding", ...)` names.
-The module lies outside the package, whose import would bring NumPy along.
+pytest imports this file in every project; `switch_np` itself imports nothing until it is used.
 """
 
 import pytest
