@@ -167,7 +167,26 @@ def test_without_matplotlib_training_runs_on(tmp_path, text):
     assert (tmp_path / "runs/run-1/sample.txt").exists()
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["sample"]])
+def test_vectors_are_written_and_judged(tmp_path):
+    out, _ = call("vectors", "--out", "cases", "--cases", "switch_drops", "padding")
+    assert "cases/ holds 2 cases" in out
+    case = "cases/switch_drops.npz"
+    with np.load(case) as arrays:
+        right = {name[4:]: arrays[name] for name in arrays.files if name.startswith("ref.")
+                 and name[4:] not in ("probs", "logits", "gates")}
+    np.savez("right.npz", **right)
+    assert call("verify", "right.npz", case)[0].startswith("pass")
+    np.savez("wrong.npz", **{**right, "d_w_in": 2 * right["d_w_in"]})
+    out, _ = call("verify", "wrong.npz", case, status=1)
+    assert out.startswith("fail") and "d_w_in" in out
+    for words, message in ((["nowhere.npz", case], "nowhere.npz"),
+                           (["right.npz", "right.npz"], "right.npz must be a case of `vectors`"),
+                           (["text.txt", case], "text.txt must end in .npz or .safetensors")):
+        assert message in call("verify", *words, status=2)[1]
+    assert "names must be among" in call("vectors", "--out", "x", "--cases", "none", status=2)[1]
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["vectors"], ["verify"]])
 def test_help_names_every_option_with_its_default(tmp_path, words):
     out, _ = call(*words, "--help")
     assert "usage: python -m switch_np" in out
