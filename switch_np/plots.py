@@ -370,19 +370,21 @@ def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
 
 
 def heat_table(ax: Axes, shares: np.ndarray, title: str, rows: Sequence[str],
-               columns: Sequence[str], label: str,
-               row_experts: Sequence[int] | None = None) -> Axes:
-    """Draw a table of shares, in per cent, the darker the larger; `label` says of what.
+               columns: Sequence[str], row_experts: Sequence[int] | None = None) -> Axes:
+    """Draw a table of shares of each row, in per cent, the darker the larger.
 
     `row_experts` puts the labels of the first rows on their experts' colours.
     """
-    mesh = ax.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    import matplotlib
+
+    ax.imshow(shares, cmap=matplotlib.colormaps["Blues"].resampled(10), vmin=0, vmax=1,
+              aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8,
                 color="white" if share > 0.6 else "black")
     _label_cells(ax, rows, columns, row_experts)
+    ax.set_xlabel("% of the row", fontsize=8)
     ax.set_title(title, fontsize=10)
-    ax.figure.colorbar(mesh, ax=ax, label=label)
     return ax
 
 
