@@ -24,9 +24,10 @@ V       vocabulary
 from switch_np.oracle import gradcheck
 from switch_np.switch import layer as switch_layer
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.presets import presets
 from switch_np.transformer import model
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Batch
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "switch_layer"]
+__all__ = ["Batch", "ModelConfig", "SwitchConfig", "gradcheck", "model", "presets", "switch_layer"]

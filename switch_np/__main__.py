@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,5 +36,18 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _with_one_blas_thread() -> None:
+    """Start this process again with one BLAS thread, unless the environment says how many.
+
+    The toy's products are small: threads that wait for each other cost more than they give, several
+    times more on a busy machine. BLAS reads the number when NumPy is imported, which is done here.
+    """
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    if os.name == "posix" and not any(name in os.environ for name in names):
+        os.environ.update(dict.fromkeys(names, "1"))
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 if __name__ == "__main__":
+    _with_one_blas_thread()
     sys.exit(main())

@@ -132,7 +132,7 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
                                    edgecolor="black", linewidth=0))
         letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
         ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center", fontsize=8,
-                family="DejaVu Sans Mono", color="white" if sum(colors[e]) < 1 else "black")
+                family="DejaVu Sans Mono", color=_readable_on(colors[e]))
     ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
     ax.set_axis_off()
     patches = [Patch(facecolor=colors[e], label=f"expert {e}")
@@ -141,6 +141,12 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
     ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=8,
               ncols=min(len(patches), 9), frameon=False)
     return ax
+
+
+def _readable_on(color: tuple[float, float, float]) -> str:
+    """Return black or white, whichever stands out from the colour."""
+    red, green, blue = color
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.45 else "black"
 
 
 # Notebooks 01 to 03: routing, buffers, loads and the load-balancing loss.
@@ -176,7 +182,7 @@ def routing(ax: Axes, expert_TK: np.ndarray, gates_TK: np.ndarray, kept_TK: np.n
     for e in range(num_experts):
         ax.scatter(1, heights[e], 1500, [colors[e]], edgecolor="black", zorder=2)
         ax.text(1, heights[e], f"expert\n{e}", ha="center", va="center", zorder=3, fontsize=9,
-                color="white" if sum(colors[e]) < 1 else "black")
+                color=_readable_on(colors[e]))
     ax.set(xlim=(-0.1, 1.15), ylim=(0.6 - tokens, 0.6))
     ax.set_axis_off()
     return ax
@@ -211,7 +217,7 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
         ax.text(-0.1, -place - 0.4, name, ha="right", va="center")
     ax.axvline(plan.capacity - 0.03, color="black", linewidth=3)
     ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[], xlabel="slot")
-    ax.set_xticks(np.arange(width) + 0.47, np.arange(width))
+    ax.set_xticks(np.arange(plan.capacity) + 0.47, np.arange(plan.capacity))
     ax.spines[:].set_visible(False)
     return ax
 
@@ -242,16 +248,17 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
                 digits: int = 2) -> Axes:
     """Draw a matrix as a map with its numbers: probabilities from 0 to 1, or signed around 0.
 
-    `rows` and `columns` say what is counted along them.
+    `rows` and `columns` say what is counted along them. "0" is an exact zero, "≈0" rounds to one.
     """
     top = float(np.abs(values).max(initial=0)) or 1.0
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
                       vmax=top if signed else 2, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
-        dark = np.dot(shade.cmap(shade.norm(value))[:3], [0.3, 0.59, 0.11]) < 0.45
-        number = f"{value:{'+' if signed else ''}.{digits}f}" if value else "0"
+        number = f"{value:{'+' if signed else ''}.{digits}f}"
+        if float(number) == 0:
+            number = "≈0" if value else "0"
         ax.text(j, i, number,
-                ha="center", va="center", color="white" if dark else "black")
+                ha="center", va="center", color=_readable_on(shade.cmap(shade.norm(value))[:3]))
     ax.set(xlabel=columns, ylabel=rows, xticks=range(values.shape[1]),
            yticks=range(values.shape[0]))
     return ax

@@ -1,6 +1,8 @@
 """The command line as a person uses it: train, stop, resume, sample, and get things wrong."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import signal
@@ -9,6 +11,8 @@ import sys
 
 import numpy as np
 import pytest
+
+from switch_np.__main__ import main
 
 TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
         "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
@@ -19,11 +23,21 @@ def start(folder, *words):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def call(folder, *words, status=0):
-    process = start(folder, *words)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == status, err
-    return out, err
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*words, status=0):
+    """Run a command in this process: as `python -m switch_np` does, without its start-up."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            found = main(words)
+        except SystemExit as exit:              # argparse's own way out
+            found = exit.code
+    assert found == status, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
@@ -41,7 +55,7 @@ def rows(folder, name):
 
 
 def test_train_leaves_all_that_it_promises_and_sample_writes(tmp_path, text):
-    out, _ = call(tmp_path, "train", *TINY, "--steps", "12", "--text", text)
+    out, _ = call("train", *TINY, "--steps", "12", "--text", text)
     folder = tmp_path / "runs" / "run-1"
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "metrics.csv", "checkpoint.npz", "loss.png", "expert_load.png",
@@ -57,16 +71,16 @@ def test_train_leaves_all_that_it_promises_and_sample_writes(tmp_path, text):
     for name in ("loss", "expert_load", "routing"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
-    first, _ = call(tmp_path, "sample", "run-1", "--prompt", "pack my", "--length", "20")
-    again, _ = call(tmp_path, "sample", "run-1", "--prompt", "pack my", "--length", "20")
-    other, _ = call(tmp_path, "sample", "run-1", "--prompt", "pack my", "--length", "20",
+    first, _ = call("sample", "run-1", "--prompt", "pack my", "--length", "20")
+    again, _ = call("sample", "run-1", "--prompt", "pack my", "--length", "20")
+    other, _ = call("sample", "run-1", "--prompt", "pack my", "--length", "20",
                     "--seed", "1")
     assert first == again != other and first.startswith("pack my")
 
 
 def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path, text):
     words = ["train", *TINY, "--steps", "400", "--text", text]
-    call(tmp_path, *words, "--name", "whole")
+    call(*words, "--name", "whole")
     process = start(tmp_path, *words, "--name", "stopped")
     while not process.stdout.readline().startswith("step 1/"):
         assert process.poll() is None
@@ -76,7 +90,7 @@ def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path
     done = len(rows(tmp_path, "stopped"))
     if done < 400:
         assert f"stopped after step {done}" in out and "--resume --name stopped" in out
-        call(tmp_path, "train", "--resume", "--name", "stopped")
+        call("train", "--resume", "--name", "stopped")
     assert rows(tmp_path, "whole") == rows(tmp_path, "stopped")
     with np.load(tmp_path / "runs/whole/checkpoint.npz") as one, \
             np.load(tmp_path / "runs/stopped/checkpoint.npz") as two:
@@ -88,7 +102,7 @@ def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path
 def test_dense_and_top_2_and_float64_train(tmp_path, text):
     for name, words in (("dense", ["--dense"]), ("moe", ["--top-k", "2"]),
                         ("double", ["--dtype", "float64", "--capacity-factor", "none"])):
-        call(tmp_path, "train", *TINY, "--steps", "3", "--text", text, "--name", name, *words)
+        call("train", *TINY, "--steps", "3", "--text", text, "--name", name, *words)
     assert not (tmp_path / "runs/dense/expert_load.png").exists()
     with np.load(tmp_path / "runs/double/checkpoint.npz") as file:
         assert file["params.embedding.table"].dtype == np.float64
@@ -104,6 +118,7 @@ def test_dense_and_top_2_and_float64_train(tmp_path, text):
     (["train", "--text", "nowhere.txt"], "text must be a readable file, got nowhere.txt"),
     (["train", "--resume"], "there must be a run to go on with, got none in runs/"),
     (["train", "--resume", "--name", "x"], "the run must hold a checkpoint.npz, got 'x'"),
+    (["train", "--resume", "--steps", "7"], "--resume goes on with the run's own options, got --"),
     (["train", "--name", "a/b"], "--name must be a plain folder name, got 'a/b'"),
     (["train", "--jitter", "1"], "jitter must be finite, at least 0 and below 1, got 1.0"),
     (["train", "--seed", "-1"], "seed must be at least 0, got -1"),
@@ -111,33 +126,35 @@ def test_dense_and_top_2_and_float64_train(tmp_path, text):
     (["dance"], "invalid choice: 'dance'"),
 ])
 def test_mistakes_get_one_line_and_status_2(tmp_path, words, message):
-    _, err = call(tmp_path, *words, status=2)
+    _, err = call(*words, status=2)
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
 
 
 def test_sample_refuses_what_it_cannot_do(tmp_path, text):
-    call(tmp_path, "train", *TINY, "--steps", "2", "--text", text, "--name", "a")
+    call("train", *TINY, "--steps", "2", "--text", text, "--name", "a")
     for words, message in ((["--prompt", ""], "prompt must hold at least one"),
                            (["--temperature", "-1"], "temperature must be finite, at least 0"),
                            (["--top-k", "0"], "top_k must be at least 1"),
                            (["--length", "-1"], "length must be at least 0")):
-        _, err = call(tmp_path, "sample", "a", *words, status=2)
+        _, err = call("sample", "a", *words, status=2)
         assert message in err and "Traceback" not in err
     (tmp_path / "runs/a/checkpoint.npz").write_bytes(b"broken")
-    _, err = call(tmp_path, "sample", "a", status=2)
+    _, err = call("sample", "a", status=2)
     assert "checkpoint must be" in err
-    _, err = call(tmp_path, "train", "--name", "a", "--resume", status=2)
+    _, err = call("train", "--name", "a", "--resume", status=2)
     assert "checkpoint must be" in err
 
 
 def test_an_older_run_is_not_overwritten(tmp_path, text):
-    call(tmp_path, "train", *TINY, "--steps", "2", "--text", text, "--name", "a")
-    _, err = call(tmp_path, "train", *TINY, "--steps", "2", "--text", text, "--name", "a", status=2)
+    call("train", *TINY, "--steps", "2", "--text", text, "--name", "a")
+    _, err = call("train", *TINY, "--steps", "2", "--text", text, "--name", "a", status=2)
     assert "--name must be new, got 'a'" in err
-    out, _ = call(tmp_path, "train", *TINY, "--steps", "2", "--text", text)
+    out, _ = call("train", *TINY, "--steps", "2", "--text", text)
     assert "runs/run-1/" in out
+    out, _ = call("train", "--resume", "--name", "a")
+    assert "all 2 steps were done before" in out and len(rows(tmp_path, "a")) == 2
 
 
 def test_without_matplotlib_training_runs_on(tmp_path, text):
@@ -152,7 +169,7 @@ def test_without_matplotlib_training_runs_on(tmp_path, text):
 
 @pytest.mark.parametrize("words", [[], ["train"], ["sample"]])
 def test_help_names_every_option_with_its_default(tmp_path, words):
-    out, _ = call(tmp_path, *words, "--help")
+    out, _ = call(*words, "--help")
     assert "usage: python -m switch_np" in out
     if words == ["train"]:
         assert "(default: 0.01)" in out and "--balance-coef" in out

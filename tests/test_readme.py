@@ -1,5 +1,6 @@
 """The README says what is so: its commands, its code, its list of files."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,11 +26,15 @@ def test_code_runs_and_prints_what_it_says(code, capsys):
 
 
 def test_every_file_of_the_package_is_listed_once():
-    listed = re.findall(r"^\| `(switch_np/[\w/]+\.py)` \|", README, re.MULTILINE)
-    there = {str(path.relative_to(ROOT)) for path in (ROOT / "switch_np").rglob("*.py")
-             if path.name != "__init__.py"}
-    assert len(listed) == len(set(listed))
-    assert set(listed) == there
+    listed = re.findall(r"^\| `(switch_np/[\w/]+\.py)` \| (.*) \|$", README, re.MULTILINE)
+    there = {}
+    for path in (ROOT / "switch_np").rglob("*.py"):
+        if path.name != "__init__.py":
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+            there[str(path.relative_to(ROOT))] = " ".join(
+                docstring.split("\n\n")[0].split()).rstrip(".")
+    assert len(listed) == len(there)
+    assert dict(listed) == there
 
 
 def test_links_and_pictures_are_there():

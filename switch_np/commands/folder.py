@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,6 @@ def write_text(path: Path, text: str) -> None:
 
 def write_config(folder: Path, run: Run, files: Iterable[str]) -> None:
     """Write config.json: the options of model and training, and the text files."""
-    from dataclasses import asdict
-
     values = {"model": run.model_config.to_dict(), "training": asdict(run.config),
               "text": [str(Path(file).resolve()) for file in files]}
     write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")

@@ -27,9 +27,12 @@ def say_start(run: Run, corpus: Corpus, folder: Path) -> None:
             if layers else "dense")
     count = parameters.count_params(run.params)
     print(f"{config.num_layers} blocks, {kind}, {count:,} parameters; "
-          f"{len(corpus.train):,} bytes of text, {len(corpus.held_out):,} held out\n"
-          f"steps {run.step + 1} to {train.steps} of {train.batch_size} x {train.seq_len} bytes; "
-          f"writes {folder}/; Ctrl-C saves and stops", flush=True)
+          f"{len(corpus.train):,} bytes of text, {len(corpus.held_out):,} held out")
+    if run.step == train.steps:
+        print(f"all {run.step} steps were done before", flush=True)
+    else:
+        print(f"steps {run.step + 1} to {train.steps} of {train.batch_size} x {train.seq_len} "
+              f"bytes; writes {folder}/; Ctrl-C saves and stops", flush=True)
 
 
 class Line:

@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the end, or until Ctrl-C; both leave a checkpoint and the pictures."""
     if args.resume:
+        _refuse_options(args)
         folder = folders.existing(args.name)
         files = folders.read_config(folder)["text"]
         corpus = corpora.load(files)
@@ -90,6 +91,17 @@ def run(args: argparse.Namespace) -> int:
     finished = _train(state, corpus, metrics, folder)
     _leave(state, corpus, metrics, folder, finished)
     return 0
+
+
+def _refuse_options(args: argparse.Namespace) -> None:
+    """Refuse options that a resumed run would not heed."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    usual = vars(parser.parse_args([]))
+    for name in usual.keys() - {"resume", "name"}:
+        if (value := getattr(args, name)) != usual[name]:
+            raise ValueError(f"--resume goes on with the run's own options, "
+                             f"got --{name.replace('_', '-')} {value}")
 
 
 def _configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:

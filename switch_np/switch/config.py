@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from switch_np.operations import check
+from switch_np.switch.conventions import Conventions
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class SwitchConfig:
     layout
         "packed" computes the kept rows alone; "buffers" the paper's buffers of fixed size, padded
         with rows of zeros. Both give the same numbers.
+    conventions
+        What other libraries do differently; the default is the paper. `like` fills it by name.
 
     Examples
     --------
@@ -69,6 +74,7 @@ class SwitchConfig:
     sample: bool = False
     expert_dropout: float = 0.0
     layout: str = "packed"
+    conventions: Conventions = field(default_factory=Conventions)
 
     def __post_init__(self) -> None:
         check.integer("num_experts", self.num_experts, 1)
@@ -94,11 +100,74 @@ class SwitchConfig:
         for name in ("capacity_per_choice", "router_bias", "sample"):
             check.flag(name, getattr(self, name))
         check.choice("layout", self.layout, ["packed", "buffers"])
+        self._check_conventions()
+
+    def _check_conventions(self) -> None:
+        """Take them as a dict too, as `dataclasses.asdict` leaves them, and hold them against E."""
+        if isinstance(self.conventions, Mapping):
+            check.keys("conventions", self.conventions, {f.name for f in fields(Conventions)})
+            object.__setattr__(self, "conventions", Conventions(**self.conventions))
+        check.instance("conventions", self.conventions, Conventions)
+        size, rest = divmod(self.num_experts, self.conventions.select_groups)
+        if rest:
+            raise ValueError(f"select_groups must divide num_experts, {self.num_experts}, got "
+                             f"{self.conventions.select_groups}")
+        if self.top_k > size * self.conventions.select_groups_kept:
+            raise ValueError(f"top_k must be at most the experts of select_groups_kept groups, "
+                             f"{size * self.conventions.select_groups_kept}, got {self.top_k}")
+        if self.conventions.second_balance and self.num_choices == 1:
+            raise ValueError("top_k must be at least 2 with second_balance=True, got 1")
+        if self.sample and self.conventions.chooser == "experts":
+            raise ValueError("sample must be False with chooser='experts', where tokens choose "
+                             "nothing, got True")
+
+    @classmethod
+    def like(cls, name: str, **overrides: Any) -> SwitchConfig:
+        """Return the config that computes what a library computes; `presets()` lists the names.
+
+        Parameters
+        ----------
+        name
+            Such as "mesh_tf" or "hf_mixtral".
+        overrides
+            Fields of `SwitchConfig` or of `Conventions`, in place of the library's defaults.
+
+        Examples
+        --------
+        >>> config = SwitchConfig.like("hf_mixtral", num_experts=4)
+        >>> config.top_k, config.capacity_factor, config.conventions.renorm
+        (2, None, 'pre')
+        """
+        from switch_np.switch import presets
+
+        return presets.make(name, overrides)
+
+    def differences(self, other: SwitchConfig) -> list[str]:
+        """Say in words what this config does differently from another, a sentence per field.
+
+        >>> for sentence in SwitchConfig(jitter=0.0).differences(SwitchConfig()):
+        ...     print(sentence)
+        Jitter of the router's input: none; the other: U(1 - 0.01, 1 + 0.01).
+        """
+        from switch_np.switch import words
+
+        return words.differences(self, other)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another library's conventions are asked for."""
+        return self.conventions != Conventions()
 
     @property
     def noisy(self) -> bool:
         """Whether a training step of this layer draws random numbers."""
-        return bool(self.jitter or self.router_dropout or self.sample or self.expert_dropout)
+        return bool(self.jitter or self.router_dropout or self.sample or self.expert_dropout
+                    or self.conventions.logit_noise != "none" or self.conventions.always_noisy)
+
+    @property
+    def num_choices(self) -> int:
+        """K: `top_k`, or all E where the experts choose."""
+        return self.top_k if self.conventions.chooser == "tokens" else self.num_experts
 
     def expert_capacity(self, group_size: int, training: bool = False) -> int | None:
         """Return the slots of one expert for one group of `group_size` tokens; None: no limit.
@@ -106,12 +175,20 @@ class SwitchConfig:
         The product comes before the quotient, as in the authors' code: with floats,
         floor(factor * n / E) and floor(factor * (n / E)) can differ.
         """
+        if self.foreign:
+            from switch_np.switch.variants import capacity
+
+            return capacity.slots(self, group_size, training)
         if self.capacity is not None:
             return self.capacity
-        factor = self.capacity_factor
-        if not training and self.eval_capacity_factor != "same":
-            factor = self.eval_capacity_factor
+        factor = self.factor(training)
         if factor is None:
             return None
         per_token = self.top_k if self.capacity_per_choice else 1
         return max(self.min_capacity, int(per_token * group_size * factor / self.num_experts))
+
+    def factor(self, training: bool) -> float | None:
+        """Return the capacity factor in training, or outside it; None: no limit."""
+        if training or self.eval_capacity_factor == "same":
+            return self.capacity_factor
+        return self.eval_capacity_factor

@@ -65,7 +65,7 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
     else:
         keep_RF = np.zeros(hidden_RF.shape, bool)
         keep_RF[plan.row] = keep_TKF[plan.token, plan.choice]
-    for e, mine in _busy(plan):
+    for e, mine in busy(plan):
         hidden = relu.forward(rows_RD[mine] @ w_in[e])
         if keep_RF is not None:
             hidden = dropout.forward(hidden, keep_RF[mine], rate)
@@ -81,7 +81,7 @@ def backward(d_out_RD: np.ndarray,
     w_in, w_out = params["w_in"], params["w_out"]
     d_rows_RD = np.zeros_like(d_out_RD)
     grads = {"w_in": np.zeros_like(w_in), "w_out": np.zeros_like(w_out)}
-    for e, mine in _busy(plan):
+    for e, mine in busy(plan):
         np.matmul(hidden_RF[mine].T, d_out_RD[mine], out=grads["w_out"][e])
         d_hidden = relu.backward(d_out_RD[mine] @ w_out[e].T, hidden_RF[mine]) * (1 / (1 - rate))
         np.matmul(rows_RD[mine].T, d_hidden, out=grads["w_in"][e])
@@ -89,7 +89,7 @@ def backward(d_out_RD: np.ndarray,
     return d_rows_RD, grads
 
 
-def _busy(plan: Plan) -> Iterator[tuple[int, slice]]:
+def busy(plan: Plan) -> Iterator[tuple[int, slice]]:
     """Yield each expert that got a token, with its rows."""
     for e in np.flatnonzero(plan.kept_load.sum(axis=0)):
         yield int(e), slice(plan.start[e], plan.start[e + 1])

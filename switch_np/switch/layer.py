@@ -11,6 +11,7 @@ the router's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,16 @@ from numpy.typing import DTypeLike
 from switch_np.operations import check
 from switch_np.operations.initialization import truncated_normal
 from switch_np.switch import (
-    balance_loss, combine, dispatch, experts, gates, noise as noises, plan as plans, router, z_loss)
+    balance_loss,
+    combine,
+    dispatch,
+    experts,
+    gates,
+    router,
+    z_loss,
+)
+from switch_np.switch import noise as noises
+from switch_np.switch import plan as plans
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
@@ -71,8 +81,8 @@ def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig
     Returns
     -------
     dict
-        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D), and `b_router` (E,), zeros, where
-        the config has a router bias.
+        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D), and whatever else `shapes` lists;
+        biases are zeros.
 
     Examples
     --------
@@ -86,13 +96,27 @@ def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig
     check.integer("d_ff", d_ff, 1)
     check.instance("config", config, SwitchConfig)
     check.number("scale", scale, 0)
-    e = config.num_experts
-    params = {"w_router": truncated_normal(rng, (d_model, e), d_model, scale, dtype)}
-    if config.router_bias:
-        params["b_router"] = np.zeros(e, dtype)
-    params["w_in"] = truncated_normal(rng, (e, d_model, d_ff), d_model, scale, dtype)
-    params["w_out"] = truncated_normal(rng, (e, d_ff, d_model), d_ff, scale, dtype)
+    params = {}
+    for name, shape in shapes(d_model, d_ff, config).items():
+        if "w_" in name:
+            params[name] = truncated_normal(rng, shape, shape[-2], scale, dtype)
+        else:
+            params[name] = (np.ones if name == "hidden_scale" else np.zeros)(shape, dtype)
     return params
+
+
+def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every parameter.
+
+    >>> list(shapes(8, 16, SwitchConfig(num_experts=4, router_bias=True)))
+    ['w_router', 'b_router', 'w_in', 'w_out']
+    """
+    e = config.num_experts
+    found = {"w_router": (d_model, e)} | ({"b_router": (e,)} if config.router_bias else {})
+    found |= {"w_in": (e, d_model, d_ff), "w_out": (e, d_ff, d_model)}
+    if config.foreign:
+        found |= _variant().shapes(d_model, d_ff, config)
+    return found
 
 
 def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig, *,
@@ -113,7 +137,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
         Replay these decisions instead of making new ones.
     padding
         Bool (T,) or (B, S), True where the token is padding: y is 0 there, no slot is taken, and no
-        loss counts it.
+        loss counts it. Conventions may treat it otherwise.
     noise
         Replay this noise, in training or not.
     rng
@@ -136,16 +160,19 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     ((12, 8), 3, [[4, 2, 4, 2]])
     """
     x_TD, padding_T, num_groups = _checked(params, x, config, padding)
-    noise = _noise(params, x_TD, config, noise, rng, training)
-    scale_TD = noises.router_scale(noise, config.router_dropout)
+    noise = _noise(params, x_TD, config, noise, rng, plan is not None, training)
+    if plan is not None:
+        plans.check_plan(plan, len(x_TD), config.num_experts, num_groups)
+    if config.foreign:
+        return _variant().forward(params, x_TD, config, x.shape, num_groups, plan=plan,
+                                  padding_T=padding_T, noise=noise, training=training)
 
+    scale_TD = noises.router_scale(noise, config.router_dropout)
     routing, router_cache = router.forward(params, x_TD, scale_TD)
     if plan is None:
         scores_TE = routing.probs_TE if noise.gumbel is None else routing.logits_TE + noise.gumbel
         plan = plans.decide(scores_TE, config, num_groups=num_groups, padding_T=padding_T,
                             training=training)
-    else:
-        plans.check_plan(plan, len(x_TD), config.num_experts, num_groups)
     gates_TK = gates.forward(routing.probs_TE, plan)
     rows_RD = dispatch.forward(x_TD, plan)
     out_RD, experts_cache = experts.forward(
@@ -195,6 +222,10 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     check.number("d_balance_loss", d_balance_loss)
     check.number("d_z_loss", d_z_loss)
     d_y_TD = d_y.reshape(len(x_like), cache.shape[-1])
+    if not isinstance(cache, LayerCache):
+        d_x_TD, grads = _variant().backward(d_y_TD, cache, float(d_balance_loss), float(d_z_loss),
+                                            d_probs, d_logits)
+        return d_x_TD.reshape(cache.shape), grads
 
     d_log_z_T = z_loss.backward(float(d_z_loss), cache.z)
     d_probs_TE = balance_loss.backward(float(d_balance_loss), cache.balance)
@@ -218,16 +249,13 @@ def _checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConf
         have = f"shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
         raise (ValueError if isinstance(x, np.ndarray) else TypeError)(
             f"x must be an array of shape (T, D) or (B, S, D), got {have}")
-    check.keys("params", params, {"w_router", "w_in", "w_out"} | (
-        {"b_router"} if config.router_bias else set()))
-    d, e = x.shape[-1], config.num_experts
+    d = x.shape[-1]
+    check.keys("params", params, set(shapes(d, 1, config)))
     check.floats("x", x, x.shape, finite=True)
-    check.floats("params['w_in']", params["w_in"], (e, d, "F"), like=x)
-    f = params["w_in"].shape[2]
-    check.floats("params['w_out']", params["w_out"], (e, f, d), like=x)
-    check.floats("params['w_router']", params["w_router"], (d, e), like=x, finite=True)
-    if config.router_bias:
-        check.floats("params['b_router']", params["b_router"], (e,), like=x, finite=True)
+    check.floats("params['w_in']", params["w_in"], (config.num_experts, d, "F"), like=x)
+    for name, shape in shapes(d, params["w_in"].shape[2], config).items():
+        routes = name in ("w_router", "b_router", "w_noise", "select_bias")
+        check.floats(f"params[{name!r}]", params[name], shape, like=x, finite=routes)
     if padding is not None:
         check.booleans("padding", padding, x.shape[:-1])
         padding = padding.reshape(-1)
@@ -250,10 +278,13 @@ def _num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
 
 
 def _noise(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig,
-           noise: Noise | None, rng: np.random.Generator | None, training: bool) -> Noise:
+           noise: Noise | None, rng: np.random.Generator | None, replayed: bool,
+           training: bool) -> Noise:
     """Return the noise handed in, or drawn in training, or none."""
     check.flag("training", training)
     d_ff = params["w_in"].shape[2]
+    if config.foreign:
+        return _variant().noise_for(noise, config, x_TD, d_ff, rng, replayed, training)
     if noise is not None:
         noises.check_noise(noise, config, x_TD, d_ff)
         return noise
@@ -264,3 +295,10 @@ def _noise(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCon
                          "config has noise, got None; jitter=0.0 switches the jitter off")
     check.instance("rng", rng, np.random.Generator)
     return noises.draw_noise(rng, config, *x_TD.shape, d_ff, x_TD.real.dtype)
+
+
+def _variant() -> ModuleType:
+    """Return the layer under other libraries' conventions, imported when one is asked for."""
+    from switch_np.switch.variants import layer
+
+    return layer

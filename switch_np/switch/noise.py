@@ -30,12 +30,20 @@ class Noise(NamedTuple):
         draws from the softmax without replacement.
     expert_dropout
         (T, K, F) bool, True where the hidden activation of a choice is kept.
+    logits, second, policy, priority
+        Of other libraries alone (see `conventions`): (T, E) added to the logits; (T, E) Gumbel
+        noise for the later choices; (T, K - 1) uniform numbers that decide whether these are asked
+        for; (T, K) numbers of which the largest are served first.
     """
 
     jitter: np.ndarray | None = None
     input_dropout: np.ndarray | None = None
     gumbel: np.ndarray | None = None
     expert_dropout: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    second: np.ndarray | None = None
+    policy: np.ndarray | None = None
+    priority: np.ndarray | None = None
 
 
 def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, d_model: int,
@@ -50,12 +58,17 @@ def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, 
     ((3, 4), None)
     """
     t, d = num_tokens, d_model
-    return Noise(
+    noise = Noise(
         jitter=rng.uniform(1 - config.jitter, 1 + config.jitter, (t, d)).astype(dtype)
         if config.jitter else None,
         input_dropout=dropout.draw(rng, (t, d), config.router_dropout),
         gumbel=rng.gumbel(size=(t, config.num_experts)).astype(dtype) if config.sample else None,
-        expert_dropout=dropout.draw(rng, (t, config.top_k, d_ff), config.expert_dropout))
+        expert_dropout=dropout.draw(rng, (t, config.num_choices, d_ff), config.expert_dropout))
+    if config.foreign:
+        from switch_np.switch.variants import noise as others
+
+        noise = others.draw(rng, noise, config, t, dtype)
+    return noise
 
 
 def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int) -> None:
@@ -69,7 +82,12 @@ def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int)
     if noise.gumbel is not None:
         check.floats("noise.gumbel", noise.gumbel, (t, config.num_experts), like=x_TD, finite=True)
     if noise.expert_dropout is not None:
-        check.booleans("noise.expert_dropout", noise.expert_dropout, (t, config.top_k, d_ff))
+        check.booleans("noise.expert_dropout", noise.expert_dropout,
+                       (t, config.num_choices, d_ff))
+    for name in ("logits", "second", "policy", "priority"):
+        if getattr(noise, name) is not None and not config.foreign:
+            raise ValueError(
+                f"noise.{name} must be None with the paper's conventions, got an array")
 
 
 def router_scale(noise: Noise, router_dropout: float) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Plan:
     Attributes
     ----------
     expert
-        (T, K) the experts that a token chose, best first; those of padding count nowhere.
+        (T, K) the experts that a token chose, best first; those of padding count nowhere. Where
+        experts choose tokens, all E of them.
     slot
         (T, K) the place in the buffer of (group, expert), -1 where the choice is dropped.
     kept
@@ -47,7 +48,7 @@ class Plan:
         which the unfilled are zeros.
     balance_count, balance_tokens
         (G, E) and (G,): the first choices per expert and the real tokens that the load-balancing
-        loss counts.
+        loss counts; under other libraries' conventions, what theirs counts.
     """
 
     expert: np.ndarray
@@ -100,10 +101,14 @@ class Margins(NamedTuple):
     contested
         (T,) bool: an expert that the token chose is over capacity in its group. Whether the token
         is kept then hangs on the choices of others.
+    cut
+        (T,) how far the token is from the capacity cut where priority goes by score: the gap to the
+        nearest choice on the other side; infinity where it goes by position.
     """
 
     choice: np.ndarray
     contested: np.ndarray
+    cut: np.ndarray
 
 
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
@@ -135,7 +140,7 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     >>> plan.expert[:, 0].tolist(), plan.slot[:, 0].tolist(), plan.dropped_fraction
     ([0, 0, 1, 0], [0, 1, 0, -1], 0.25)
     """
-    expert_TK = _largest(scores_TE.real, config.top_k)
+    expert_TK = largest(scores_TE.real, config.top_k)
     group_size = len(expert_TK) // max(num_groups, 1)
     return fill(expert_TK, config.num_experts, num_groups=num_groups, padding_T=padding_T,
                 capacity=config.expert_capacity(group_size, training), layout=config.layout)
@@ -153,40 +158,81 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
-    t, k = expert_TK.shape
-    g, e = num_groups, num_experts
+    t, g, e = len(expert_TK), num_groups, num_experts
     group_T = np.arange(t) // max(t // max(g, 1), 1)
     real_T = np.ones(t, bool) if padding_T is None else ~padding_T
 
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
     queue_KT[:, ~real_T] = e * g                               # padding queues behind the last
-    order = np.argsort(queue_KT, axis=None, kind="stable")[:k * real_T.sum()]
-    queue_sorted = queue_KT.ravel()[order]
-    length = np.bincount(queue_sorted, minlength=e * g)
-    place = np.arange(len(order)) - (np.cumsum(length) - length)[queue_sorted]
+    place_KT, length = queue_up(queue_KT, e * g)
     if capacity is None:
         capacity = int(length.max(initial=0))
-
-    kept_sorted = place < capacity
-    order_N, queue_N, place_N = order[kept_sorted], queue_sorted[kept_sorted], place[kept_sorted]
-    choice_N, token_N = np.divmod(order_N, max(t, 1))
-    slot_TK = np.full((t, k), -1)
-    slot_TK[token_N, choice_N] = place_N
-    load_GE = length.reshape(e, g).T
-    if layout == "packed":
-        row_N = np.arange(len(order_N))
-        start = np.append(0, np.minimum(load_GE, capacity).sum(axis=0).cumsum())
-    else:
-        row_N = queue_N * capacity + place_N
-        start = np.arange(e + 1) * (g * capacity)
+    slot_TK = np.where((place_KT < capacity) & real_T, place_KT, -1).T
     first = group_T[real_T] * e + expert_TK[real_T, 0]
-    return Plan(expert_TK, slot_TK, slot_TK >= 0, token_N, choice_N, row_N, start, group_T, load_GE,
-                capacity, layout, np.bincount(first, minlength=g * e).reshape(g, e),
-                np.bincount(group_T[real_T], minlength=g))
+    return assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, layout,
+                    np.bincount(first, minlength=g * e).reshape(g, e),
+                    np.bincount(group_T[real_T], minlength=g))
 
 
-def margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
+def from_choices(expert: np.ndarray, config: SwitchConfig, **decisions: Any) -> Plan:
+    """Make the plan of decisions taken elsewhere; `replay.from_choices` says how.
+
+    >>> from_choices(np.array([[1], [1]]), SwitchConfig(num_experts=2)).load.tolist()
+    [[0, 2]]
+    """
+    from switch_np.switch import replay
+
+    return replay.from_choices(expert, config, **decisions)
+
+
+def queue_up(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return everyone's place in its queue, shaped like `queue`, and the queues' lengths.
+
+    Whoever comes earlier in `queue` stands further ahead; entries of `num_queues` stand nowhere.
+
+    >>> place, length = queue_up(np.array([1, 0, 1, 1, 2]), 2)
+    >>> place[:4].tolist(), length.tolist()
+    ([0, 0, 1, 2], [1, 3])
+    """
+    order = np.argsort(queue, axis=None, kind="stable")
+    queue_sorted = queue.ravel()[order]
+    length = np.bincount(queue_sorted, minlength=num_queues + 1)
+    place = np.empty(queue.size, int)
+    place[order] = np.arange(queue.size) - (np.cumsum(length) - length)[queue_sorted]
+    return place.reshape(queue.shape), length[:num_queues]
+
+
+def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, load_GE: np.ndarray,
+             capacity: int, layout: str, balance_count_GE: np.ndarray,
+             balance_tokens_G: np.ndarray) -> Plan:
+    """Make the plan of choices and slots: a slot of -1 is none, the others lie below `capacity`."""
+    g, e = load_GE.shape
+    token_N, choice_N = np.nonzero(slot_TK >= 0)
+    expert_N = expert_TK[token_N, choice_N]
+    row_N = (expert_N * g + group_T[token_N]) * capacity + slot_TK[token_N, choice_N]
+    order = np.argsort(row_N, kind="stable")
+    start = np.arange(e + 1) * (g * capacity)
+    row_N = row_N[order]
+    if layout == "packed":
+        start = np.append(0, np.bincount(expert_N, minlength=e).cumsum())
+        row_N = np.arange(len(row_N))
+    return Plan(expert_TK, slot_TK, slot_TK >= 0, token_N[order], choice_N[order], row_N, start,
+                group_T, load_GE, capacity, layout, balance_count_GE, balance_tokens_G)
+
+
+def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None,
+            **routing: Any) -> Margins:
     """Tell how far each token is from another decision, in units of the scores.
+
+    Parameters
+    ----------
+    scores_TE
+        Whatever ranked the experts: probabilities, or logits with noise.
+    plan
+        The decisions.
+    config, routing
+        Under other libraries' conventions: the config, and `logits_TE`, `bias_E`, `noise` where
+        these decide too.
 
     Examples
     --------
@@ -195,14 +241,35 @@ def margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
     >>> found.choice.round(2).tolist(), found.contested.tolist()
     ([0.4, 0.2], [True, True])
     """
-    scores_TE = scores_TE.real
-    chosen_TK = np.take_along_axis(scores_TE, plan.expert, axis=1)
+    if config is not None and config.foreign:
+        from switch_np.switch.variants import margins as others
+
+        return others.margins(scores_TE, plan, config, **routing)
+    ranked = rank(scores_TE.real, plan.expert)
+    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1), contested(plan),
+                   np.full(len(plan.expert), np.inf))
+
+
+def rank(scores_TE: np.ndarray, expert_TK: np.ndarray) -> np.ndarray:
+    """Return (T, K + 1): the scores of a token's choices, and the best of the others' scores.
+
+    >>> rank(np.array([[.5, .1, .4]]), np.array([[0]])).tolist()
+    [[0.5, 0.4]]
+    """
+    chosen_TK = np.take_along_axis(scores_TE, expert_TK, axis=1)
     rest_TE = scores_TE.copy()
-    np.put_along_axis(rest_TE, plan.expert, -np.inf, axis=1)
-    ranked = np.column_stack([chosen_TK, rest_TE.max(axis=1)])
+    np.put_along_axis(rest_TE, expert_TK, -np.inf, axis=1)
+    return np.column_stack([chosen_TK, rest_TE.max(axis=1)])
+
+
+def contested(plan: Plan) -> np.ndarray:
+    """Return for each token (T,) whether an expert that it chose is over capacity in its group.
+
+    >>> contested(fill(np.array([[0], [0], [1]]), 2, capacity=1)).tolist()
+    [True, True, False]
+    """
     over_GE = plan.load > plan.capacity
-    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1),
-                   over_GE[plan.group[:, None], plan.expert].any(axis=1))
+    return over_GE[plan.group[:, None], plan.expert].any(axis=1)
 
 
 def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -> None:
@@ -234,8 +301,12 @@ def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -
                          "plan.choice, got another pattern")
 
 
-def _largest(scores_TE: np.ndarray, k: int) -> np.ndarray:
-    """Return the indices (T, K) of the k largest scores, best first, the lowest at a tie."""
+def largest(scores_TE: np.ndarray, k: int) -> np.ndarray:
+    """Return the indices (T, K) of the k largest scores, best first, the lowest at a tie.
+
+    >>> largest(np.array([[1.0, 3.0, 3.0]]), 2).tolist()
+    [[1, 2]]
+    """
     if k == 1:
         return scores_TE.argmax(axis=1)[:, None]
     return np.argsort(-scores_TE, axis=1, kind="stable")[:, :k]

@@ -49,7 +49,7 @@ class TrainConfig:
     steps: int = 1200
     batch_size: int = 32
     seq_len: int = 64
-    learning_rate: float = 2e-2
+    learning_rate: float = 1e-2
     warmup: int = 100
     max_norm: float = 1.0
     seed: int = 0

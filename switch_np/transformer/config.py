@@ -48,7 +48,7 @@ class ModelConfig:
 
     vocab_size: int = 256
     d_model: int = 32
-    d_ff: int = 128
+    d_ff: int = 64
     num_heads: int = 2
     d_kv: int = 16
     num_layers: int = 4

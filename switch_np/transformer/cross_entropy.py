@@ -36,7 +36,7 @@ def forward(logits_TV: np.ndarray,
     counts_T = targets_T != IGNORED
     counted = max(int(counts_T.sum()), 1)
     target_logits_T = logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)]
-    loss = ((log_z_T - target_logits_T) * counts_T).sum() * (1 / counted)
+    loss = ((log_z_T - target_logits_T) * counts_T * (1 / counted)).sum()
     return loss, CrossEntropyCache(probs_TV, targets_T, counted)
 
 

@@ -146,7 +146,7 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     >>> batch = Batch(inputs=np.array([[72, 105]]), targets=np.array([[105, 33]]))
     >>> found, grads = loss_and_grads(params, batch, config)
     >>> grads["decoder"]["1"]["switch"]["w_in"].shape
-    (16, 32, 128)
+    (16, 32, 64)
     """
     found, cross_entropy_cache, cache = _loss(params, batch, config, plans, noise, rng, training)
     d_logits_TV = cross_entropy.backward(1.0, cross_entropy_cache)
@@ -173,6 +173,7 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     balance = tuple(out.balance_loss for out in switched)
     z = tuple(out.z_loss for out in switched)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
+    total = total.astype(nats.dtype)         # NumPy 1.26 lifts a scalar times a float
     found = Loss(total, nats, balance, z, tuple(out.plan for out in switched))
     return found, cross_entropy_cache, cache
 

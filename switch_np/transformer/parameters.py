@@ -67,7 +67,7 @@ def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter by its path name."""
-    d, f, e = config.d_model, config.d_ff, config.switch.num_experts
+    d, f = config.d_model, config.d_ff
     width = config.num_heads * config.d_kv
     shapes: dict[str, tuple[int, ...]] = {
         "embedding.table": (config.vocab_size, d),
@@ -78,8 +78,8 @@ def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
                 "attention.w_q": (d, width), "attention.w_k": (d, width),
                 "attention.w_v": (d, width), "attention.w_o": (width, d)}
         if config.is_switch(layer):
-            mine |= {"switch.w_router": (d, e), "switch.w_in": (e, d, f), "switch.w_out": (e, f, d)}
-            mine |= {"switch.b_router": (e,)} if config.switch.router_bias else {}
+            mine |= {f"switch.{name}": shape
+                     for name, shape in switch_layer.shapes(d, f, config.switch).items()}
         else:
             mine |= {"feed_forward.w_in": (d, f), "feed_forward.w_out": (f, d)}
         shapes |= {f"decoder.{layer}.{name}": shape for name, shape in mine.items()}

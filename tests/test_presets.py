@@ -1,0 +1,118 @@
+"""Presets: each makes a config that runs, says how it differs from the paper, and where from."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import golden_reader
+import numpy as np
+import pytest
+
+import switch_np as snp
+from switch_np.switch import words
+from switch_np.switch.conventions import CHOICES, Conventions
+from switch_np.transformer.config import ModelConfig
+
+NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
+         "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
+         "deepspeed_topk", "tutel", "st_moe", "lucidrains", "labml", "fairseq", "megatron",
+         "megablocks", "nanomoe"]
+LAYERS = sorted((Path(__file__).parent / "golden").glob("*.json"))
+
+
+def test_all_libraries_are_there_with_source_and_weights():
+    assert list(snp.presets()) == NAMES
+    for preset in snp.presets().values():
+        assert preset.source and preset.weights
+
+
+def test_recorded_says_whether_a_case_proves_it():
+    proven = {golden_reader.preset_name(json.loads(path.read_text())) for path in LAYERS}
+    assert proven == {name for name, preset in snp.presets().items() if preset.recorded}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_preset_runs(name, dtype):
+    """With 8 experts, in training and not; float32 stays float32, and nothing is written to."""
+    rng = np.random.default_rng(0)
+    config = snp.SwitchConfig.like(name, num_experts=8)
+    params = snp.switch_layer.init(rng, d_model=4, d_ff=6, config=config, dtype=dtype)
+    assert {key: value.shape for key, value in params.items()} == snp.switch_layer.shapes(
+        4, 6, config)
+    x = rng.standard_normal((2, 5, 4)).astype(dtype)
+    padding = rng.random((2, 5)) < 0.3
+    for array in (x, padding, *params.values()):
+        array.flags.writeable = False
+    for training in (False, True):
+        out, cache = snp.switch_layer.forward(params, x, config, padding=padding, rng=rng,
+                                              training=training)
+        d_x, grads = snp.switch_layer.backward(out.y, cache, 0.01, 0.01)
+        assert out.y.shape == d_x.shape == x.shape
+        assert {value.dtype for value in (out.y, out.balance_loss, out.z_loss, out.probs,
+                                          out.gates, d_x, *grads.values())} == {np.dtype(dtype)}
+        assert {key: value.shape for key, value in grads.items()} == {
+            key: value.shape for key, value in params.items()}
+    none, cache = snp.switch_layer.forward(params, x[:0], config, rng=rng)
+    d_x, grads = snp.switch_layer.backward(none.y, cache, 0.01, 0.01)
+    assert none.y.shape == (0, 5, 4) and not any(value.any() for value in grads.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_differences_from_the_paper_are_true_to_the_fields(name):
+    paper, config = snp.SwitchConfig.like("paper"), snp.SwitchConfig.like(name)
+    sentences = config.differences(paper)
+    flat = [{**asdict(c), **asdict(c.conventions)} for c in (config, paper)]
+    differ = [key for key in flat[0] if key != "conventions" and flat[0][key] != flat[1][key]]
+    assert len(sentences) == len(differ) and (bool(sentences) or name == "paper")
+    for key in differ:
+        topic = words.WORDS[key][0]
+        mine, other = (words.say(key, values[key]) for values in flat)
+        assert f"{topic}: {mine}; the other: {other}." in sentences
+    assert set(sentences) & set(paper.differences(config)) == set()
+    assert config.differences(config) == []
+
+
+def test_every_field_has_words_and_every_value_its_own():
+    names = [f.name for cls in (snp.SwitchConfig, Conventions) for f in fields(cls)]
+    assert set(words.WORDS) == set(names) - {"conventions"}
+    for name, options in CHOICES.items():
+        assert len({words.say(name, option) for option in options}) == len(options)
+        assert set(words.WORDS[name][1]) == set(options)
+    for name in names:
+        if name not in CHOICES and name != "conventions":
+            assert words.say(name, 2) != words.say(name, 3) or isinstance(
+                getattr(snp.SwitchConfig(), name, getattr(Conventions(), name, None)), bool | str)
+
+
+def test_overrides_reach_both_configs_and_wrong_ones_are_named():
+    config = snp.SwitchConfig.like("mesh_tf_top2", num_experts=16, second_policy="all")
+    assert config.num_experts == 16 and config.conventions.second_policy == "all"
+    with pytest.raises(ValueError, match="got 'second'"):
+        snp.SwitchConfig.like("mesh_tf_top2", second="all")
+    with pytest.raises(ValueError, match="name must be one of 'paper', 'mesh_tf'"):
+        snp.SwitchConfig.like("mesh")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_config_goes_through_json(name):
+    config = ModelConfig(switch=snp.SwitchConfig.like(name, num_experts=8))
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_papers_path_imports_no_variants():
+    program = """
+import sys
+import numpy as np
+import switch_np as snp
+config = snp.SwitchConfig(num_experts=4, top_k=2, expert_dropout=0.1)
+rng = np.random.default_rng(0)
+params = snp.switch_layer.init(rng, d_model=4, d_ff=6, config=config)
+out, cache = snp.switch_layer.forward(params, np.ones((5, 4)), config, rng=rng, training=True)
+snp.switch_layer.backward(out.y, cache, 0.01)
+print([name for name in sys.modules if "switch_np.switch.variants" in name])
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          cwd=Path(snp.__file__).parents[1], check=True).stdout.strip() == "[]"

@@ -1,0 +1,149 @@
+"""Foreign decisions replayed, and how firm decisions are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_conventions import check_layer, problem, random_config
+from test_golden import spread
+
+import switch_np as snp
+from switch_np.switch import plan as plans
+from switch_np.switch.conventions import Conventions
+from switch_np.switch.variants import decide
+
+ARRAYS = ("expert", "slot", "kept", "token", "choice", "row", "start", "group", "load",
+          "balance_count", "balance_tokens")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_own_decisions_come_back(seed):
+    """A plan taken apart into choices, kept and slots, and made again: the same plan."""
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        config = random_config(rng, 0.7)
+        rules = config.conventions
+        if rules.balance_counts == "plain_over_k" or rules.second_policy != "all":
+            continue                                       # these need scores, or leave no trace
+        params, x, padding, noise, training = problem(rng, config)
+        own = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise,
+                                       training=training)[0].plan
+        found = plans.from_choices(own.expert, config, kept=own.kept, slot=own.slot,
+                                   num_groups=config.groups, padding=padding, training=training)
+        for name in ARRAYS:
+            assert np.array_equal(getattr(found, name), getattr(own, name)), (name, config)
+        assert (found.capacity, found.layout) == (own.capacity, own.layout)
+
+
+def test_slots_are_made_where_none_are_given():
+    config = snp.SwitchConfig(num_experts=3, top_k=2, capacity=2)
+    expert = np.array([[0, 1], [1, 0], [0, 2], [0, 1]])
+    plan = plans.from_choices(expert, config)
+    assert plan.slot.tolist() == [[0, 1], [0, -1], [1, 0], [-1, -1]]
+    same = plans.fill(expert, 3, capacity=2)
+    assert all(np.array_equal(getattr(plan, name), getattr(same, name)) for name in ARRAYS)
+    kept = np.array([[False, True], [True, True], [False, True], [True, False]])
+    assert plans.from_choices(expert, config, kept=kept).slot.tolist() == [
+        [-1, 1], [0, 1], [-1, 0], [0, -1]]
+
+
+def test_choices_that_nobody_would_make_have_exact_gradients(monkeypatch):
+    """Experts that score worst, replayed; f is counted from them, gates come from all scores."""
+    for config in (snp.SwitchConfig(num_experts=4, top_k=2, capacity=3),
+                   snp.SwitchConfig.like("deepspeed_top2", num_experts=4, capacity=3,
+                                         second_choice="largest")):
+        rng = np.random.default_rng(0)
+        params, x, _, noise, _ = problem(rng, config, group_size=5)
+        probs = snp.switch_layer.forward(params, x, config, noise=noise)[0].probs
+        worst = np.argsort(probs, axis=1)[:, :2]
+        plan = plans.from_choices(worst, config)
+        out, _ = snp.switch_layer.forward(params, x, config, plan=plan, noise=noise)
+        assert (out.plan.balance_count == np.bincount(worst[:, 0], minlength=4)).all()
+        if not config.foreign:
+            assert np.array_equal(out.gates, np.take_along_axis(probs, worst, axis=1))
+        for module in (plans, decide):
+            monkeypatch.setattr(module, "decide", lambda *_, plan=plan, **__: plan)
+        check_layer(np.random.default_rng(0), replace(config, groups=1), group_size=5)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"expert": [[0], [1]]}, r"expert must have shape \(T, 2\)"),
+    ({"expert": [[0.0, 1.0]]}, "expert must be a NumPy array of whole numbers"),
+    ({"expert": [[0, 3]] * 4}, r"expert must lie in 0 .. 2, got 3 at \(0, 1\)"),
+    ({"expert": [[0, 1], [1, 1], [0, 1], [0, 1]]}, r"an expert once per token, got \[1, 1\]"),
+    ({"num_groups": 3}, "num_groups must divide the number of tokens, 4, got 3"),
+    ({"padding": [0, 1, 0, 0]}, "padding must be a NumPy array of bool"),
+    ({"kept": [[True, True]]}, r"kept must have shape \(4, 2\)"),
+    ({"kept": [[True, True]] * 4}, r"slot must lie in 0 .. 1 for kept choices"),
+    ({"padding": [True] * 4, "kept": [[True, False]] * 4}, "kept must be False for padding"),
+    ({"slot": [[0, 0]] * 4}, "slot must differ within the buffer"),
+    ({"slot": [[2, 0], [-1, -1], [-1, -1], [-1, -1]]}, r"got \[2, 0\] for token 0"),
+    ({"slot": [[-1, 0]] + [[-1, -1]] * 3, "kept": [[True, True]] + [[False, False]] * 3},
+     r"slot must lie in 0 .. 1 for kept choices, the config's capacity, got \[-1, 0\]")])
+def test_contradictions_are_refused(change, message):
+    config = snp.SwitchConfig(num_experts=3, top_k=2, capacity=2)
+    arguments = {"expert": [[0, 1]] * 4} | change
+    arguments = {name: value if name == "num_groups" else np.array(value)
+                 for name, value in arguments.items()}
+    with pytest.raises((TypeError, ValueError), match=message):
+        plans.from_choices(arguments.pop("expert"), config, **arguments)
+
+
+GATED = [Conventions(priority="gate"), Conventions(priority="logit_or_zero"),
+         Conventions(priority="batch"), Conventions(chooser="experts"),
+         Conventions(priority="gate", select_groups=2), Conventions(second_policy="threshold"),
+         Conventions(select_bias=True, select_groups=3, select_groups_kept=2),
+         Conventions(priority="batch", second_policy="threshold", second_compare="score")]
+
+
+@pytest.mark.parametrize("rules", GATED, ids=range(len(GATED)))
+def test_no_decision_changes_within_the_margins(rules):
+    """Every score moved by less than half the least margin: the same plan, 800 times."""
+    rng = np.random.default_rng(0)
+    config = snp.SwitchConfig(num_experts=6, top_k=2, capacity=3, groups=2, conventions=rules)
+    bias = rng.standard_normal(6) * 0.1 if rules.select_bias else None
+    for _ in range(20):
+        probs = rng.random((16, 6))
+        logits = np.log(probs / (1 - probs)) if rules.priority == "logit_or_zero" else probs
+        plan = decide.decide(probs, logits, config, num_groups=2, bias_E=bias)
+        firm = plans.margins(probs, plan, config, logits_TE=logits, bias_E=bias)
+        least = min(firm.choice.min(), firm.cut.min())
+        assert least > 0
+        scale = 0.25 if rules.second_policy == "threshold" else 0.999    # gates move otherwise
+        for _ in range(40):
+            move = rng.uniform(-1, 1, probs.shape) * 0.5 * scale * least
+            again = decide.decide(probs + move, logits + move, config, num_groups=2, bias_E=bias)
+            if rules.chooser == "tokens":
+                assert (again.expert == plan.expert).all()
+            assert (spread(again.kept, again.expert, 6)
+                    == spread(plan.kept, plan.expert, 6)).all()
+
+
+@pytest.mark.parametrize("rules", [Conventions(priority="gate"), Conventions(chooser="experts"),
+                                   Conventions(priority="batch"),
+                                   Conventions(priority="logit_or_zero")],
+                         ids=lambda rules: f"{rules.chooser}-{rules.priority}")
+def test_the_cut_is_just_where_the_margin_says(rules):
+    """One expert, one choice: a token that moves by a little more than its margin changes sides."""
+    rng = np.random.default_rng(0)
+    config = snp.SwitchConfig(num_experts=1, capacity=4, conventions=rules)
+    score = rng.standard_normal((9, 1))
+    plan = decide.decide(score, score, config)
+    cut = plans.margins(score, plan, config, logits_TE=score).cut
+    assert np.isfinite(cut).all() and 0 < plan.kept.sum() < 9
+    for t in range(9):
+        for factor, same in ((0.999, True), (1.001, False)):
+            moved = score.copy()
+            moved[t] += -cut[t] * factor if plan.kept[t] else cut[t] * factor
+            assert (decide.decide(moved, moved, config).kept[t] == plan.kept[t]) == same
+
+
+def test_zeros_of_others_make_a_cut():
+    """DeepSpeed's queue with room left: negative logits lose to zeros, and 0 is the cut."""
+    config = snp.SwitchConfig.like("deepspeed_topk", num_experts=4, top_k=1, capacity=3)
+    logits = np.array([[-1.0, -2, -3, -4], [2.0, 0, 0, 0], [-3, -.5, -3, -4], [0, 0, 1.5, 0]])
+    plan = decide.decide(np.exp(logits), logits, config)
+    assert plan.kept[:, 0].tolist() == [False, True, False, True]
+    firm = plans.margins(np.exp(logits), plan, config, logits_TE=logits)
+    assert firm.cut.tolist() == [1.0, 3.0, 0.5, 1.5]
