@@ -178,3 +178,40 @@ def test_balance_surface_is_the_loss_of_two_experts(ax):
         assert f / 2 <= p <= (1 + f) / 2
         value, _ = balance_loss.forward(probs, plan)
         np.testing.assert_allclose(value, 2 * (f * p + (1 - f) * (1 - p)))
+
+
+# Notebooks 04 and 05.
+
+def test_gradient_map_is_centred_on_zero_and_leaves_exact_zeros_blank(ax):
+    values = np.array([[-2.0, 0.0, 0.5], [0.0, 0.0, 1e-9]])
+    plots.gradient_map(ax, values, "finding", ["token 0", "token 1"], ["e0", "e1", "e2"],
+                       row_experts=[2, 0], column_experts=range(3), hatched=[1])
+    low, high = ax.images[0].get_clim()
+    assert (low, high) == (-2.0, 2.0) and ax.images[0].get_cmap().name == "RdBu_r"
+    drawn = {text.get_position(): text.get_text() for text in ax.texts}
+    assert drawn == {(0, 0): "-2.00", (2, 0): "+0.50", (2, 1): "+0.00"}
+    boxes = [label.get_bbox_patch().get_facecolor()[:3] for label in ax.get_yticklabels()]
+    assert boxes == [plots.expert_colors(3)[2], plots.expert_colors(3)[0]]
+    hatched = [patch for patch in ax.patches if patch.get_hatch()]
+    assert [(patch.get_y(), patch.get_width()) for patch in hatched] == [(0.5, 3)]
+    assert ax.get_title() == "finding"
+
+
+def test_gradient_map_of_zeros_has_a_scale(ax):
+    plots.gradient_map(ax, np.zeros((2, 2)), "", ["a", "b"], ["c", "d"])
+    assert ax.images[0].get_clim() == (-1.0, 1.0) and not ax.texts
+
+
+def test_gradient_maps_share_a_limit(ax):
+    plots.gradient_map(ax, np.array([[0.5]]), "", ["a"], ["b"], limit=3.0)
+    assert ax.images[0].get_clim() == (-3.0, 3.0)
+
+
+def test_heat_table_is_in_per_cent(ax):
+    plots.heat_table(ax, np.array([[0.25, 0.75], [1.0, 0.0]]), "finding", ["expert 0", "all"],
+                     ["a-z", "0-9"], row_experts=[0])
+    assert [text.get_text() for text in ax.texts] == ["25", "75", "100", "0"]
+    assert ax.images[0].get_clim() == (0, 1) and ax.get_xlabel() == "% of the row"
+    expert, all_bytes = ax.get_yticklabels()
+    assert expert.get_bbox_patch().get_facecolor()[:3] == plots.expert_colors(1)[0]
+    assert all_bytes.get_bbox_patch() is None
