@@ -1,10 +1,14 @@
 """The README says what is so: its commands, its code, its list of files."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
+import golden_reader
 import pytest
+
+import switch_np as snp
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,11 +22,38 @@ def test_two_commands_of_one_line_each_share_their_setup():
                             setup + ".venv/bin/python -m pytest"]
 
 
-@pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
-def test_code_runs_and_prints_what_it_says(code, capsys):
+def examples():
+    """Yield each block of Python, with what it says that it prints: in comments, or in a block."""
+    for place, (kind, code) in enumerate(BLOCKS):
+        if kind == "python":
+            said = re.findall(r"print\(.*\)\s+# (.*)", code)
+            after = BLOCKS[place + 1] if place + 1 < len(BLOCKS) else ("", "")
+            library = re.search(r"^import (torch|jax)$", code, re.MULTILINE)
+            yield pytest.param(
+                code, after[1].strip().split("\n") if after[0] == "text" else said, library,
+                marks=pytest.mark.crosscheck if library else (), id=library[1] if library else None)
+
+
+@pytest.mark.parametrize("code, said, library", list(examples()))
+def test_code_runs_and_prints_what_it_says(code, said, library, capsys):
+    if library:
+        pytest.importorskip(library[1])
     exec(compile(code, "README.md", "exec"), {})
-    said = re.findall(r"print\(.*\)\s+# (.*)", code)
-    assert said and capsys.readouterr().out.strip().split("\n") == said
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == said
+    assert said or "assert_matches" in code
+
+
+def test_the_table_of_conventions_is_that_of_the_presets():
+    proofs = {}
+    for path in sorted((ROOT / "tests" / "golden").glob("*.json")):
+        name = golden_reader.preset_name(json.loads(path.read_text()))
+        proofs.setdefault(name, []).append(f"`{path.stem}`")
+    for name, preset in snp.presets().items():
+        differs = ", ".join(f"{knob}={value!r}" for knob, value in preset.settings.items())
+        proof = ", ".join(proofs.get(name, [])) or (
+            "loops and complex step" if name == "paper" else "reading alone")
+        assert (f"| `{name}` | {preset.source} | {f'`{differs}`' if differs else 'nothing'} | "
+                f"{preset.weights} | {proof} |") in README
 
 
 def test_every_file_of_the_package_is_listed_once():
