@@ -1,0 +1,105 @@
+"""Pictures of a run: losses, loads, text coloured by expert, several curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from switch_np.plots.canvas import expert_colors, readable_on
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
+               levels: Mapping[str, float] | None = None) -> Axes:
+    """Draw the training loss in bits per byte over steps: each step pale, a running mean bold.
+
+    `levels` are horizontal lines with a label, such as a baseline.
+    """
+    width = max(len(bits) // 50, 10)
+    ax.plot(steps, bits, color="#0072B2", alpha=0.25, linewidth=0.8)
+    if len(bits) >= width:
+        mean = np.convolve(bits, np.ones(width) / width, mode="valid")
+        ax.plot(steps[width - 1:], mean, color="#0072B2", label=f"training (mean of {width} steps)")
+    styles = [("#D55E00", "--"), ("#009E73", "-."), ("#000000", ":")]
+    for (label, level), (color, style) in zip((levels or {}).items(), styles):
+        ax.axhline(level, color=color, linestyle=style, label=f"{label}: {level:.2f}")
+    ax.set(xlabel="step", ylabel="bits per byte")
+    ax.legend()
+    return ax
+
+
+def expert_load(ax: Axes, steps: np.ndarray, share_SE: np.ndarray, name: str) -> Axes:
+    """Draw each expert's share of the tokens over steps, as multiples of the fair share 1/E.
+
+    White is the fair share, red above, blue below; the scale ends at four times the fair share.
+    """
+    from matplotlib.colors import TwoSlopeNorm
+
+    fair = share_SE.shape[1] * share_SE
+    mesh = ax.imshow(fair.T, aspect="auto", interpolation="nearest", cmap="RdBu_r",
+                     norm=TwoSlopeNorm(1, 0, 4), origin="lower",
+                     extent=(steps[0] - 0.5, steps[-1] + 0.5, -0.5, share_SE.shape[1] - 0.5))
+    last = fair[-max(len(fair) // 20, 1):].mean(axis=0)
+    ax.set(xlabel="step", ylabel="expert",
+           title=f"{name}: at the end the busiest expert has {last.max():.1f}, "
+                 f"the idlest {last.min():.1f} fair shares")
+    ax.set_yticks(range(0, share_SE.shape[1], max(share_SE.shape[1] // 8, 1)))
+    ax.figure.colorbar(mesh, ax=ax, label="tokens / fair share", ticks=[0, 0.5, 1, 2, 3, 4])
+    return ax
+
+
+def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[bool],
+                   num_experts: int, width: int = 80) -> Axes:
+    """Draw a text, each byte on the colour of its expert; dropped bytes are hatched.
+
+    The legend names the experts that occur.
+
+    Line breaks are drawn as ⏎, other bytes outside printable ASCII as a dot.
+    """
+    from matplotlib.patches import Patch, Rectangle
+
+    colors = expert_colors(num_experts)
+    for place, (byte, e, keep) in enumerate(zip(text, expert, kept)):
+        row, column = divmod(place, width)
+        ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0))
+        if not keep:
+            ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor="none", hatch="//////",
+                                   edgecolor="black", linewidth=0))
+        letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
+        ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center", fontsize=8,
+                family="DejaVu Sans Mono", color=readable_on(colors[e]))
+    ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
+    ax.set_axis_off()
+    patches = [Patch(facecolor=colors[e], label=f"expert {e}")
+               for e in sorted(set(map(int, expert)))]
+    patches.append(Patch(facecolor="none", hatch="//////", edgecolor="black", label="dropped"))
+    ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=8,
+              ncols=min(len(patches), 9), frameon=False)
+    return ax
+
+
+def curves(ax: Axes, x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str,
+           **axes: Any) -> Axes:
+    """Draw labelled curves with colours, marks and dashes that differ; `axes` go to `Axes.set`.
+
+    Up to six; marks only where there are few points.
+    """
+    from matplotlib.ticker import NullLocator
+
+    looks = [("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"),
+             ("#CC79A7", ":", "D"), ("#000000", "-", "x"), ("#E69F00", "--", "v")]
+    for (label, values), (color, dashes, mark) in zip(lines.items(), looks):
+        ax.plot(x, values, color=color, linestyle=dashes, marker=mark if len(x) < 30 else None,
+                label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel, **axes)
+    for axis, ticks in ((ax.xaxis, "xticks"), (ax.yaxis, "yticks")):
+        if ticks in axes:
+            axis.set_minor_locator(NullLocator())
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return ax
