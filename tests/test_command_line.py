@@ -169,7 +169,7 @@ def test_without_matplotlib_training_runs_on(tmp_path, text):
 
 def test_vectors_are_written_and_judged(tmp_path):
     out, _ = call("vectors", "--out", "cases", "--cases", "switch_drops", "padding")
-    assert "cases/ holds 2 cases" in out
+    assert "2 cases" in out and "in cases" in out
     case = "cases/switch_drops.npz"
     with np.load(case) as arrays:
         right = {name[4:]: arrays[name] for name in arrays.files if name.startswith("ref.")

@@ -162,6 +162,10 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a dict of arrays, got {type(params).__name__}")
+    if "w_router" not in params:
+        raise ValueError(f"params must hold w_router, got {sorted(params)}")
+    check.number("balance_coef", balance_coef)
+    check.number("z_coef", z_coef)
     if isinstance(config, str):
         config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
     check.instance("config", config, SwitchConfig)

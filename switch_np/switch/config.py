@@ -151,6 +151,7 @@ class SwitchConfig:
         """
         from switch_np.switch import words
 
+        check.instance("other", other, SwitchConfig)
         return words.differences(self, other)
 
     @property

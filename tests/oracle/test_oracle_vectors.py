@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from switch_np import __main__ as command_line
 from switch_np import oracle
 from switch_np.oracle import exact, safetensors, vectors
 from switch_np.oracle.cases import CASES
@@ -52,7 +53,7 @@ def test_a_case_comes_back_as_it_went(folder, name):
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-def test_verify_judges_files(folder, tmp_path, kind):
+def test_verify_judges_files(folder, tmp_path, kind, capsys):
     case = folder / "top2_drops.npz"
     ref, _ = vectors.load(case)
     got = {**ref.outputs(), "expert": ref.plan.expert, "kept": ref.plan.kept}
@@ -168,6 +169,20 @@ def test_sums_that_need_more_bits_are_not_exact():
     assert watching.most == 300 > exact.BITS
     with pytest.raises(ValueError, match="seed must give short sums"):
         exact.problem(top_k=1, capacity=0, seed=0)
+
+
+def test_the_commands_write_and_verify(folder, tmp_path, capsys):
+    assert command_line.main(["vectors", "--out", str(tmp_path), "--cases", "one_token"]) == 0
+    assert "1 cases" in capsys.readouterr().out
+    case = tmp_path / "one_token.npz"
+    ref, _ = vectors.load(case)
+    np.savez(tmp_path / "good.npz", y=ref.y)
+    np.savez(tmp_path / "bad.npz", y=2 * ref.y)
+    assert command_line.main(["verify", str(tmp_path / "good.npz"), str(case)]) == 0
+    assert command_line.main(["verify", str(tmp_path / "bad.npz"), str(case), "--json"]) == 1
+    assert '"verdict": "fail"' in capsys.readouterr().out
+    assert command_line.main(["verify", str(case), str(case)]) == 2
+    assert command_line.main(["vectors", "--out", str(tmp_path), "--cases", "none"]) == 2
 
 
 @pytest.mark.crosscheck
