@@ -48,7 +48,7 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
     if unknown or "expert" not in decisions:
         raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, "
                          f"got the keys {sorted(decisions)}")
-    known = {name: table(name, value, num_tokens) for name, value in decisions.items()
+    known = {name: by_token(name, value, num_tokens) for name, value in decisions.items()
              if value is not None}
     if "kept" in known:
         known["kept"] = known["kept"].astype(bool)
@@ -56,7 +56,7 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
                               padding=padding_T, training=training, **known)
 
 
-def table(name: str, value: Any, num_tokens: int) -> np.ndarray:
+def by_token(name: str, value: Any, num_tokens: int) -> np.ndarray:
     """Return whole numbers or bools of any library as (T, K)."""
     array = to_numpy(value)
     if array.dtype.kind not in "biu":

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.oracle.decisions import as_plan, table
+from switch_np.oracle.decisions import as_plan, by_token
 from switch_np.oracle.routing import FLIP, SAME, WRONG, RoutingReport, compare_routing
 from switch_np.oracle.truth import Reference, solve
 from switch_np.oracle.verdict import describe
@@ -54,14 +54,14 @@ def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | 
     return {"expert": expert, "kept": kept, "slot": slot}
 
 
-def judge(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
+def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
           precision: str) -> Replayed:
     """Return the verdict on these decisions, and the reference that replays them."""
     tau_T = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
     if given is None:
         return _infer(ref, y, tau_T, precision)
     p, notes = ref.problem, []
-    expert_TK, wanted_TK = table("expert", given["expert"], len(ref.scores)), ref.plan.expert
+    expert_TK, wanted_TK = by_token("expert", given["expert"], len(ref.scores)), ref.plan.expert
     if expert_TK.shape != wanted_TK.shape:
         raise ValueError(f"expert must hold {wanted_TK.shape[1]} choices for each of "
                          f"{len(wanted_TK)} tokens, got shape {expert_TK.shape}")
@@ -77,7 +77,7 @@ def judge(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
     plan = ref.plan if (expert_TK == wanted_TK).all() else _plan(ref, expert_TK)
     if given.get("kept") is not None:
-        kept_TK = table("kept", given["kept"], len(expert_TK)).astype(bool)
+        kept_TK = by_token("kept", given["kept"], len(expert_TK)).astype(bool)
         kept_TK = np.take_along_axis(kept_TK, order_TK, axis=1) & counts_T[:, None]
         near_T1 = (p.config.foreign & (ref.margin <= tau_T))[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
@@ -86,7 +86,7 @@ def judge(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
                             layout="packed")
             plan = _as_plan(ref, {"expert": expert_TK, "kept": kept_TK}, roomy)
     if given.get("slot") is not None and not errors:
-        slot_TK = table("slot", given["slot"], len(expert_TK))
+        slot_TK = by_token("slot", given["slot"], len(expert_TK))
         errors += _slot_errors(plan, np.take_along_axis(slot_TK, order_TK, axis=1))
     if plan is not ref.plan:
         notes.append("the numbers are judged under the kernel's own decisions")

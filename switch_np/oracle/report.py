@@ -19,7 +19,7 @@ from switch_np.oracle import adapters, diagnosis, replay
 from switch_np.oracle.precision import named
 from switch_np.oracle.routing import RoutingReport
 from switch_np.oracle.truth import Reference
-from switch_np.oracle.verdict import TensorVerdict, judge
+from switch_np.oracle.verdict import TensorVerdict, tensor_verdict
 
 QUARTER = 0.25
 HALVES = ("float16", "bfloat16")
@@ -157,10 +157,11 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
             f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
     got, structure = _collect(ref, given, complete, notes)
     decisions = replay.decisions(plan, expert, kept, slot)
-    replayed = replay.judge(ref, decisions, got.get("y"), precision)
+    replayed = replay.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
     notes += replayed.notes
-    tensors = {name: judge(name, value, truth.outputs()[name], truth.sigma(precision)[name], truth)
+    wanted, sigma = truth.outputs(), truth.sigma(precision)
+    tensors = {name: tensor_verdict(name, value, wanted[name], sigma[name], truth)
                for name, value in got.items() if np.isfinite(value).all()}
 
     failed = not all(tensor.ok for tensor in tensors.values())
@@ -215,8 +216,8 @@ def _collect(ref: Reference, given: Mapping[str, Any], complete: bool,
         if not np.isfinite(array).all():
             bad = np.argwhere(~np.isfinite(array))
             kind = "NaN" if np.isnan(array).any() else "infinity"
-            verdict = judge(name, np.where(np.isfinite(array), want, np.inf), want,
-                            np.ones(want.shape), ref)
+            verdict = tensor_verdict(name, np.where(np.isfinite(array), want, np.inf), want,
+                                     np.ones(want.shape), ref)
             only = f", only {', '.join(verdict.blocks[:4])}" if verdict.blocks else ""
             wrong.append(f"{name} has {len(bad)} of {array.size} entries not finite ({kind}), "
                          f"first at {bad[0].tolist()}{verdict.where}{only}")

@@ -63,7 +63,7 @@ class TensorVerdict:
         return text
 
 
-def judge(name: str, got: np.ndarray, want: np.ndarray, sigma: np.ndarray,
+def tensor_verdict(name: str, got: np.ndarray, want: np.ndarray, sigma: np.ndarray,
           ref: Reference) -> TensorVerdict:
     """Return the verdict on a tensor of the shape of `want`, all of it finite."""
     if want.size == 0:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.oracle.decisions import table
+from switch_np.oracle.decisions import by_token
 from switch_np.oracle.museum import gradients, outputs
 from switch_np.oracle.museum.piece import Piece
 from switch_np.oracle.precision import round_to
@@ -103,7 +103,7 @@ def recognise(ref: Reference, got: dict[str, np.ndarray], given: dict[str, Any] 
             return np.inf
         for key in ("expert", "kept"):
             if given and given.get(key) is not None and (
-                    table(key, given[key], len(p.x)).astype(int) != result[key]).any():
+                    by_token(key, given[key], len(p.x)).astype(int) != result[key]).any():
                 return np.inf
         numbers, total = flat(result), 0.0
         for key, value in tensors.items():
