@@ -55,7 +55,7 @@ def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | 
 
 
 def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
-          precision: str) -> Replayed:
+             precision: str) -> Replayed:
     """Return the verdict on these decisions, and the reference that replays them."""
     tau_T = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
     if given is None:

@@ -15,6 +15,7 @@ from unittest import SkipTest
 
 import numpy as np
 
+from switch_np.operations import check
 from switch_np.oracle import adapters, diagnosis, replay
 from switch_np.oracle.precision import named
 from switch_np.oracle.routing import RoutingReport
@@ -139,6 +140,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     >>> print(compare(ref, grads={"w_router": wrong}).diagnosis[0])
     d_w_router = 1.00·gate + 0.00·balance + 1.00·z: the balance loss does not reach the router
     """
+    check.instance("ref", ref, Reference)
     given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss}
     given = {name: value for name, value in given.items() if value is not None}
     unknown = set(grads or {}) - set(ref.grads)
@@ -157,6 +159,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
             f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
     got, structure = _collect(ref, given, complete, notes)
     decisions = replay.decisions(plan, expert, kept, slot)
+    if not (given or complete or decisions):
+        raise ValueError("compare needs something to judge: y, balance_loss, z_loss, grads, expert "
+                         "or plan, got none of them")
     replayed = replay.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
     notes += replayed.notes

@@ -238,3 +238,20 @@ def test_rounded_kernels_pass_and_say_so():
     report = oracle.compare(oracle.reference(**asked), y=given["y"], grads=given["grads"],
                             expert=given["expert"], precision="bfloat16")
     assert report.ok and "right" in str(report)
+
+
+def test_what_is_missing_or_misshapen_is_said_without_a_guess_at_the_cause():
+    ref = oracle.reference(**oracle.draw(SwitchConfig(num_experts=4), 16, 4, 6))
+    report = oracle.compare(ref, y=ref.y[:2], grads={"w_router": None})
+    assert report.verdict == "fail" and not report.diagnosis
+    assert "y has shape (2, 4), want (16, 4)" in str(report)
+    assert "d_w_router is None: no gradient reaches it" in str(report)
+
+
+def test_nothing_to_judge_is_an_error():
+    ref = oracle.reference(**oracle.draw(SwitchConfig(num_experts=4), 16, 4, 6))
+    for got in ({}, {"grads": {}}, {"y": None}):
+        with pytest.raises(ValueError, match="compare needs something to judge"):
+            oracle.assert_matches(ref, **got)
+    with pytest.raises(TypeError, match="ref must be a Reference, got an array"):
+        oracle.compare(ref.y, y=ref.y)
