@@ -22,7 +22,7 @@ import numpy as np
 from switch_np.operations import check
 from switch_np.oracle import adapters, noise as rounding
 from switch_np.oracle.decisions import as_plan
-from switch_np.switch import layer, plan as plans
+from switch_np.switch import arguments, layer, plan as plans
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Margins, Plan
@@ -182,7 +182,8 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         raise ValueError("noise must be handed in when training=True and the config has noise, "
                          "since the reference draws none, got None")
     if plan is not None:
-        plan = as_plan(plan, config, x[..., 0].size, num_groups=num_groups(config, x.shape),
+        plan = as_plan(plan, config, x[..., 0].size,
+                       num_groups=arguments.num_groups(config, x.shape),
                        padding_T=None if problem.padding is None else problem.padding.reshape(-1),
                        training=training)
     return solve(problem, plan, precision)
@@ -236,13 +237,6 @@ def _choice(out: layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margi
     if padding_T is not None and rules.padding_routing == "left_out":     # nothing to decide there
         margins.choice[padding_T] = np.inf
     return scores_TE, margins
-
-
-def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
-    """Return into how many groups tokens of this shape are cut."""
-    if config.groups == "all":
-        return 1
-    return shape[0] if config.groups == "rows" else config.groups
 
 
 def check_memory(x_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]],

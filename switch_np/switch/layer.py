@@ -11,28 +11,20 @@ the router's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from switch_np.operations import check
-from switch_np.operations.initialization import truncated_normal
 from switch_np.switch import (
-    balance_loss,
-    combine,
-    dispatch,
-    experts,
-    gates,
-    router,
-    z_loss,
-)
-from switch_np.switch import noise as noises
-from switch_np.switch import plan as plans
+    arguments, balance_loss, combine, dispatch, experts, gates, noise as noises, plan as plans,
+    router, z_loss)
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.noise import Noise
+from switch_np.switch.parameters import init, shapes, variant
 from switch_np.switch.plan import Plan
+
+__all__ = ["LayerCache", "LayerOutput", "backward", "forward", "init", "shapes"]
 
 
 class LayerOutput(NamedTuple):
@@ -72,51 +64,6 @@ class LayerCache(NamedTuple):
     z: z_loss.ZCache
     probs_TE: np.ndarray
     plan: Plan
-
-
-def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig,
-         scale: float = 0.1, dtype: DTypeLike = np.float64) -> dict[str, np.ndarray]:
-    """Draw the parameters: truncated normal, standard deviation √(scale / fan-in).
-
-    Returns
-    -------
-    dict
-        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D), and whatever else `shapes` lists;
-        biases are zeros.
-
-    Examples
-    --------
-    >>> config = SwitchConfig(num_experts=4)
-    >>> params = init(np.random.default_rng(0), d_model=8, d_ff=16, config=config)
-    >>> {name: value.shape for name, value in params.items()}
-    {'w_router': (8, 4), 'w_in': (4, 8, 16), 'w_out': (4, 16, 8)}
-    """
-    check.instance("rng", rng, np.random.Generator)
-    check.integer("d_model", d_model, 1)
-    check.integer("d_ff", d_ff, 1)
-    check.instance("config", config, SwitchConfig)
-    check.number("scale", scale, 0)
-    params = {}
-    for name, shape in shapes(d_model, d_ff, config).items():
-        if "w_" in name:
-            params[name] = truncated_normal(rng, shape, shape[-2], scale, dtype)
-        else:
-            params[name] = (np.ones if name == "hidden_scale" else np.zeros)(shape, dtype)
-    return params
-
-
-def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every parameter.
-
-    >>> list(shapes(8, 16, SwitchConfig(num_experts=4, router_bias=True)))
-    ['w_router', 'b_router', 'w_in', 'w_out']
-    """
-    e = config.num_experts
-    found = {"w_router": (d_model, e)} | ({"b_router": (e,)} if config.router_bias else {})
-    found |= {"w_in": (e, d_model, d_ff), "w_out": (e, d_ff, d_model)}
-    if config.foreign:
-        found |= _variant().shapes(d_model, d_ff, config)
-    return found
 
 
 def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig, *,
@@ -159,13 +106,13 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     >>> out.y.shape, out.plan.capacity, out.plan.load.tolist()
     ((12, 8), 3, [[4, 2, 4, 2]])
     """
-    x_TD, padding_T, num_groups = _checked(params, x, config, padding)
-    noise = _noise(params, x_TD, config, noise, rng, plan is not None, training)
+    x_TD, padding_T, num_groups = arguments.checked(params, x, config, padding)
+    noise = arguments.noise_for(params, x_TD, config, noise, rng, plan is not None, training)
     if plan is not None:
         plans.check_plan(plan, len(x_TD), config.num_experts, num_groups)
     if config.foreign:
-        return _variant().forward(params, x_TD, config, x.shape, num_groups, plan=plan,
-                                  padding_T=padding_T, noise=noise, training=training)
+        return variant().forward(params, x_TD, config, x.shape, num_groups, plan=plan,
+                                 padding_T=padding_T, noise=noise, training=training)
 
     scale_TD = noises.router_scale(noise, config.router_dropout)
     routing, router_cache = router.forward(params, x_TD, scale_TD)
@@ -223,8 +170,8 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     check.number("d_z_loss", d_z_loss)
     d_y_TD = d_y.reshape(len(x_like), cache.shape[-1])
     if not isinstance(cache, LayerCache):
-        d_x_TD, grads = _variant().backward(d_y_TD, cache, float(d_balance_loss), float(d_z_loss),
-                                            d_probs, d_logits)
+        d_x_TD, grads = variant().backward(d_y_TD, cache, float(d_balance_loss), float(d_z_loss),
+                                           d_probs, d_logits)
         return d_x_TD.reshape(cache.shape), grads
 
     d_log_z_T = z_loss.backward(float(d_z_loss), cache.z)
@@ -239,66 +186,3 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     d_routed_TD, router_grads = router.backward(
         router.Router(d_logits_TE, d_probs_TE, d_log_z_T), cache.router)
     return (d_x_TD + d_routed_TD).reshape(cache.shape), router_grads | expert_grads
-
-
-def _checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig,
-             padding: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Return x (T, D), padding (T,) and the number of groups, once all arguments fit."""
-    check.instance("config", config, SwitchConfig)
-    if not isinstance(x, np.ndarray) or x.ndim not in (2, 3):
-        have = f"shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise (ValueError if isinstance(x, np.ndarray) else TypeError)(
-            f"x must be an array of shape (T, D) or (B, S, D), got {have}")
-    d = x.shape[-1]
-    check.keys("params", params, set(shapes(d, 1, config)))
-    check.floats("x", x, x.shape, finite=True)
-    check.floats("params['w_in']", params["w_in"], (config.num_experts, d, "F"), like=x)
-    for name, shape in shapes(d, params["w_in"].shape[2], config).items():
-        routes = name in ("w_router", "b_router", "w_noise", "select_bias")
-        check.floats(f"params[{name!r}]", params[name], shape, like=x, finite=routes)
-    if padding is not None:
-        check.booleans("padding", padding, x.shape[:-1])
-        padding = padding.reshape(-1)
-    x_TD = x.reshape(int(np.prod(x.shape[:-1])), d)
-    return x_TD, padding, _num_groups(config, x.shape)
-
-
-def _num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
-    """Return into how many groups the tokens of this shape are cut."""
-    if config.groups == "all":
-        return 1
-    if config.groups == "rows":
-        if len(shape) != 3:
-            raise ValueError(f"x must have shape (B, S, D) with groups='rows', got {shape}")
-        return shape[0]
-    tokens = int(np.prod(shape[:-1]))
-    if tokens % config.groups:
-        raise ValueError(f"groups must divide the number of tokens, {tokens}, got {config.groups}")
-    return config.groups
-
-
-def _noise(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig,
-           noise: Noise | None, rng: np.random.Generator | None, replayed: bool,
-           training: bool) -> Noise:
-    """Return the noise handed in, or drawn in training, or none."""
-    check.flag("training", training)
-    d_ff = params["w_in"].shape[2]
-    if config.foreign:
-        return _variant().noise_for(noise, config, x_TD, d_ff, rng, replayed, training)
-    if noise is not None:
-        noises.check_noise(noise, config, x_TD, d_ff)
-        return noise
-    if not (training and config.noisy):
-        return Noise()
-    if rng is None:
-        raise ValueError("rng must be a Generator (or noise= be given) when training=True and the "
-                         "config has noise, got None; jitter=0.0 switches the jitter off")
-    check.instance("rng", rng, np.random.Generator)
-    return noises.draw_noise(rng, config, *x_TD.shape, d_ff, x_TD.real.dtype)
-
-
-def _variant() -> ModuleType:
-    """Return the layer under other libraries' conventions, imported when one is asked for."""
-    from switch_np.switch.variants import layer
-
-    return layer

@@ -12,7 +12,8 @@ import pytest
 
 import switch_np as snp
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle import adapters, decisions, truth
+from switch_np.oracle import adapters, decisions
+from switch_np.switch import arguments
 
 
 def problem(**options):
@@ -195,7 +196,7 @@ def test_group_counts_match_the_layer():
         asked |= {"x": asked["x"].reshape(shape), "d_y": asked["d_y"].reshape(shape)}
         own = oracle.reference(**asked)
         again = oracle.reference(**asked, plan=own.plan.expert)
-        assert truth.num_groups(config, shape) == own.plan.load.shape[0]
+        assert arguments.num_groups(config, shape) == own.plan.load.shape[0]
         assert (again.plan.kept == own.plan.kept).all()
 
 
