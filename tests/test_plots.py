@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from switch_np import SwitchConfig, plots
+from switch_np.plots.canvas import _small_png
 from switch_np.switch import balance_loss, plan as plans
 
 
@@ -71,6 +72,26 @@ def test_a_figure_shows_itself_in_a_notebook_as_a_small_picture(monkeypatch):
     png = shown[0]
     assert png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) < 6000
     assert int.from_bytes(png[16:20], "big") == 300 and int.from_bytes(png[20:24], "big") == 200
+
+
+def test_the_small_picture_keeps_the_colours_of_cells_and_experts():
+    from io import BytesIO
+
+    from PIL import Image
+
+    made, axes = plots.figure(columns=3, size=(9, 2.8))
+    cells = np.random.default_rng(0).standard_normal((3, 6, 4))
+    for ax, values in zip(axes[0], cells):
+        plots.gradient_map(ax, values, "", list("abcdef"), list("wxyz"),
+                           row_experts=[1, 2, 1, 0, 0, 1])
+    made.canvas.draw()
+    full = np.asarray(made.canvas.buffer_rgba())[..., :3].astype(int)
+    small = np.asarray(Image.open(BytesIO(_small_png(made))).convert("RGB")).astype(int)
+    colors, count = np.unique(full.reshape(-1, 3), axis=0, return_counts=True)
+    flat = colors[np.argsort(-count)[:55]]
+    for color in [*flat, *(255 * np.array(plots.expert_colors(3))).round().astype(int)]:
+        here = (full == color).all(axis=-1)
+        assert here.any() and np.abs(small[here] - color).max() <= 8
 
 
 @pytest.mark.parametrize("k", [1, 2])
