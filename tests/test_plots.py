@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from switch_np import SwitchConfig, plots
+from switch_np.plots.canvas import _small_png
 from switch_np.switch import balance_loss, plan as plans
 
 
@@ -71,6 +72,26 @@ def test_a_figure_shows_itself_in_a_notebook_as_a_small_picture(monkeypatch):
     png = shown[0]
     assert png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) < 6000
     assert int.from_bytes(png[16:20], "big") == 300 and int.from_bytes(png[20:24], "big") == 200
+
+
+def test_the_small_picture_keeps_the_colours_of_cells_and_experts():
+    from io import BytesIO
+
+    from PIL import Image
+
+    made, axes = plots.figure(columns=3, size=(9, 2.8))
+    cells = np.random.default_rng(0).standard_normal((3, 6, 4))
+    for ax, values in zip(axes[0], cells):
+        plots.gradient_map(ax, values, "", list("abcdef"), list("wxyz"),
+                           row_experts=[1, 2, 1, 0, 0, 1])
+    made.canvas.draw()
+    full = np.asarray(made.canvas.buffer_rgba())[..., :3].astype(int)
+    small = np.asarray(Image.open(BytesIO(_small_png(made))).convert("RGB")).astype(int)
+    colors, count = np.unique(full.reshape(-1, 3), axis=0, return_counts=True)
+    flat = colors[np.argsort(-count)[:55]]
+    for color in [*flat, *(255 * np.array(plots.expert_colors(3))).round().astype(int)]:
+        here = (full == color).all(axis=-1)
+        assert here.any() and np.abs(small[here] - color).max() <= 8
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -215,3 +236,34 @@ def test_heat_table_is_in_per_cent(ax):
     expert, all_bytes = ax.get_yticklabels()
     assert expert.get_bbox_patch().get_facecolor()[:3] == plots.expert_colors(1)[0]
     assert all_bytes.get_bbox_patch() is None
+
+
+# Notebook 06.
+
+def test_right_and_wrong_share_a_scale_and_leave_rounding_blank():
+    axes = plots.figure(columns=3)[1][0]
+    right = np.array([[1.0, 0.0], [-0.5, 0.25]])
+    wrong = np.array([[1.0 + 1e-15, 0.0], [-0.5, 3.0]])
+    plots.right_and_wrong(axes, right, wrong, "d_w", ["a", "b"], ["c", "d"])
+    assert [ax.images[0].get_clim() for ax in axes] == [(-3.0, 3.0)] * 3
+    assert {text.get_position(): text.get_text() for text in axes[2].texts} == {(1, 1): "+2.75"}
+    assert [ax.get_title() for ax in axes] == ["d_w, right", "d_w, wrong",
+                                               "the error: wrong − right"]
+
+
+def test_right_and_wrong_names_what_is_no_number():
+    axes = plots.figure(columns=3)[1][0]
+    plots.right_and_wrong(axes, np.ones((1, 2)), np.array([[np.nan, 2.0]]), "d_w", ["a"],
+                          ["b", "c"])
+    assert axes[1].images[0].get_clim() == (-2.0, 2.0)
+    assert [text.get_text() for text in axes[1].texts] == ["+nan", "+2.00"]
+
+
+def test_escapes_are_dotted_and_counted(ax):
+    through = np.array([[True, False], [True, True], [False, False]])
+    plots.escapes(ax, through, "finding", ["bug a", "bug b", "bug c"], ["loose", "tight"])
+    dots = ax.get_lines()[0]
+    assert list(zip(dots.get_ydata(), dots.get_xdata())) == [(0, 0), (1, 0), (1, 1)]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["loose: 2", "tight: 1"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["bug a", "bug b", "bug c"]
+    assert ax.get_title() == "finding"

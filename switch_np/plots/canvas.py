@@ -17,7 +17,7 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
            **options: Any) -> tuple[Figure, Any]:
     """Return a figure of `size` inches, to be saved as PNG, and its Axes (rows, columns).
 
-    As the last expression of a notebook's cell it shows itself, in 64 colours: so a notebook with
+    As the last expression of a notebook's cell it shows itself, in 96 colours: so a notebook with
     ten pictures stays small.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,15 +35,23 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
 
 
 def _small_png(drawn: Figure) -> bytes:
-    """Return the picture as PNG of 64 colours, a quarter of the usual size."""
+    """Return the picture as PNG of 96 colours, a quarter of the usual size.
+
+    The 64 commonest stay as they are, so that an expert's colour does, however small its label.
+    """
     from io import BytesIO
 
     from PIL import Image
 
     drawn.canvas.draw()
     picture = Image.fromarray(np.asarray(drawn.canvas.buffer_rgba())).convert("RGB")
+    counted = sorted(picture.getcolors(picture.width * picture.height), reverse=True)
+    common = [part for _, color in counted[:64] for part in color]
+    others = picture.quantize(32, dither=Image.Dither.NONE).getpalette()[:3 * 32]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(common + others)
     file = BytesIO()
-    picture.quantize(64, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return file.getvalue()
 
 
