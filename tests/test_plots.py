@@ -231,3 +231,6 @@ def test_strips_cross_what_lies_beyond_the_first_limit(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["limit", "other"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["right", "wrong"]
     assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "sigmas")
+    calm = plots.figure()[1][0, 0]
+    plots.strips(calm, {"margins": np.array([1.0, 50.0])}, "", {"tau": 4.0}, 0.1, alarm=False)
+    assert [list(line.get_xdata()) for line in calm.get_lines()[:2]] == [[1.0, 50.0], []]

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def strips(ax: Axes, rows: Mapping[str, np.ndarray], xlabel: str, limits: Mapping[str, float],
-           lowest: float) -> Axes:
+           lowest: float, *, alarm: bool = True) -> Axes:
     """Draw one strip of dots per row on a logarithmic axis, and a vertical line per limit.
 
-    A dot is grey within the first limit and red, a cross, beyond it. Numbers below `lowest`, zeros
+    What lies beyond the first limit is a red cross. Numbers below `lowest`, zeros
     among them, stand at the left end.
 
     Parameters
@@ -28,13 +28,15 @@ def strips(ax: Axes, rows: Mapping[str, np.ndarray], xlabel: str, limits: Mappin
         Positive numbers, by what they are called.
     lowest
         Where the axis begins, positive.
+    alarm
+        False: dots on both sides of a limit look alike, for numbers that may be large.
     """
     rng, first = np.random.default_rng(0), next(iter(limits.values()))
     for row, numbers in enumerate(rows.values()):
         numbers = np.maximum(np.ravel(numbers), lowest)
         height = row + rng.uniform(-0.3, 0.3, numbers.shape)
-        for chosen, color, mark in ((numbers <= first, "#555555", "."),
-                                    (numbers > first, "#D55E00", "x")):
+        beyond = alarm & (numbers > first)
+        for chosen, color, mark in ((~beyond, "#555555", "."), (beyond, "#D55E00", "x")):
             ax.plot(numbers[chosen], height[chosen], mark, color=color, markersize=4,
                     linestyle="none", zorder=1)
     for (label, limit), dashes in zip(limits.items(), ("-", "--", ":")):
