@@ -234,3 +234,19 @@ def test_strips_cross_what_lies_beyond_the_first_limit(ax):
     calm = plots.figure()[1][0, 0]
     plots.strips(calm, {"margins": np.array([1.0, 50.0])}, "", {"tau": 4.0}, 0.1, alarm=False)
     assert [list(line.get_xdata()) for line in calm.get_lines()[:2]] == [[1.0, 50.0], []]
+
+
+def test_a_small_label_keeps_its_expert_s_colour_beside_many_shades():
+    from io import BytesIO
+
+    from PIL import Image
+    from switch_np.plots.canvas import _small_png
+
+    made, axes = plots.figure(size=(4, 3))
+    plots.gradient_map(axes[0, 0], np.random.default_rng(0).standard_normal((8, 4)), "",
+                       [f"d{d}" for d in range(8)], [f"e{e}" for e in range(4)],
+                       column_experts=range(4))
+    shown = np.asarray(Image.open(BytesIO(_small_png(made))).convert("RGB")).astype(int)
+    for color in plots.expert_colors(4):
+        error = np.abs(shown - np.round(255 * np.array(color))).max(axis=2)
+        assert np.count_nonzero(error <= 8) > 50

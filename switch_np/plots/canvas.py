@@ -17,7 +17,7 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
            **options: Any) -> tuple[Figure, Any]:
     """Return a figure of `size` inches, to be saved as PNG, and its Axes (rows, columns).
 
-    As the last expression of a notebook's cell it shows itself, in 64 colours: so a notebook with
+    As the last expression of a notebook's cell it shows itself, in 128 colours: so a notebook with
     ten pictures stays small.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,7 +35,11 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
 
 
 def _small_png(drawn: Figure) -> bytes:
-    """Return the picture as PNG of 64 colours, a quarter of the usual size."""
+    """Return the picture as PNG of 128 colours, a third of the usual size.
+
+    Spread over all that occur: chosen by how often they occur, a map's many shades would take the
+    place of an expert's colour behind a small label.
+    """
     from io import BytesIO
 
     from PIL import Image
@@ -43,7 +47,8 @@ def _small_png(drawn: Figure) -> bytes:
     drawn.canvas.draw()
     picture = Image.fromarray(np.asarray(drawn.canvas.buffer_rgba())).convert("RGB")
     file = BytesIO()
-    picture.quantize(64, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        file, "png", optimize=True)
     return file.getvalue()
 
 
