@@ -267,3 +267,38 @@ def test_escapes_are_dotted_and_counted(ax):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["loose: 2", "tight: 1"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["bug a", "bug b", "bug c"]
     assert ax.get_title() == "finding"
+
+
+# Notebook 07.
+
+def test_strips_cross_what_lies_beyond_the_first_limit(ax):
+    plots.strips(ax, {"right": np.array([[0.0, 0.5], [1.0, 2.0]]), "wrong": np.array([1.0, 50.0])},
+                 "sigmas", {"limit": 4.0, "other": 9.0}, 0.1)
+    dots, crosses = ([line for line in ax.get_lines() if line.get_marker() == mark]
+                     for mark in ".x")
+    assert [sorted(line.get_xdata()) for line in dots] == [[0.1, 0.5, 1.0, 2.0], [1.0]]
+    assert [list(line.get_xdata()) for line in crosses] == [[], [50.0]]
+    assert all(abs(line.get_ydata() - row).max() < 0.5 for row, line in enumerate(dots))
+    assert [line.get_xdata()[0] for line in ax.get_lines()[-2:]] == [4.0, 9.0]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["limit", "other"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["right", "wrong"]
+    assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "sigmas")
+    calm = plots.figure()[1][0, 0]
+    plots.strips(calm, {"margins": np.array([1.0, 50.0])}, "", {"tau": 4.0}, 0.1, alarm=False)
+    assert [list(line.get_xdata()) for line in calm.get_lines()[:2]] == [[1.0, 50.0], []]
+
+
+def test_a_small_label_keeps_its_expert_s_colour_beside_many_shades():
+    from io import BytesIO
+
+    from PIL import Image
+    from switch_np.plots.canvas import _small_png
+
+    made, axes = plots.figure(size=(4, 3))
+    plots.gradient_map(axes[0, 0], np.random.default_rng(0).standard_normal((8, 4)), "",
+                       [f"d{d}" for d in range(8)], [f"e{e}" for e in range(4)],
+                       column_experts=range(4))
+    shown = np.asarray(Image.open(BytesIO(_small_png(made))).convert("RGB")).astype(int)
+    for color in plots.expert_colors(4):
+        error = np.abs(shown - np.round(255 * np.array(color))).max(axis=2)
+        assert np.count_nonzero(error <= 8) > 50
