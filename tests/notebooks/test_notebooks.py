@@ -27,7 +27,11 @@ def code_cells(notebook):
 
 
 def outputs(notebook):
-    return [output for cell in code_cells(notebook) for output in cell["outputs"]]
+    """Return what the cells gave, and what their sliders show."""
+    models = [model for saved in notebook["metadata"].get("widgets", {}).values()
+              for model in saved["state"].values()]
+    return ([output for cell in code_cells(notebook) for output in cell["outputs"]]
+            + [output for model in models for output in model["state"].get("outputs", [])])
 
 
 def tagged(notebook, tag):
@@ -197,6 +201,8 @@ def plant(change):
     ("an error or a warning", lambda nb, cell: cell["outputs"][0].update(name="stderr")),
     ("an error or a warning", lambda nb, cell: cell["outputs"].append(
         dict(output_type="error", ename="E", evalue="", traceback=[]))),
+    ("an error or a warning", lambda nb, cell: nb["metadata"].update(widgets={"v": {"state": {
+        "0": {"state": {}}, "1": {"state": {"outputs": [dict(output_type="error")]}}}}})),
     ("no picture", lambda nb, cell: cell["outputs"].pop()),
     ("machine path /home/", lambda nb, cell: cell["outputs"][0].update(text=["in /home/me/x.py"])),
     ("16 lines: 'x = 1", lambda nb, cell: cell.update(source=["x = 1\n"] * 15 + ["assert x"])),
