@@ -44,14 +44,19 @@ def _small_png(drawn: Figure) -> bytes:
     from PIL import Image
 
     drawn.canvas.draw()
-    picture = Image.fromarray(np.asarray(drawn.canvas.buffer_rgba())).convert("RGB")
-    counted = sorted(picture.getcolors(picture.width * picture.height), reverse=True)
-    common = [part for _, color in counted[:64] for part in color]
-    others = picture.quantize(32, dither=Image.Dither.NONE).getpalette()[:3 * 32]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(common + others)
+    picture = np.asarray(drawn.canvas.buffer_rgba())[..., :3]
+    cut = Image.fromarray(picture).quantize(32, dither=Image.Dither.NONE).getpalette()
+    codes = picture.astype(np.int64) @ [65536, 256, 1]
+    found, place, count = np.unique(codes, return_inverse=True, return_counts=True)
+    colors = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    palette = np.concatenate([colors[np.argsort(-count, kind="stable")[:64]],
+                              np.reshape(cut[:3 * 32], (-1, 3))])
+    distance = ((colors ** 2).sum(axis=1)[:, None] - 2 * colors @ palette.T
+                + (palette ** 2).sum(axis=1))
+    small = Image.fromarray(distance.argmin(axis=1)[place].reshape(codes.shape).astype(np.uint8))
+    small.putpalette(palette.astype(np.uint8).tobytes())
     file = BytesIO()
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    small.save(file, "png", optimize=True)
     return file.getvalue()
 
 
