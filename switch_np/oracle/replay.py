@@ -100,9 +100,12 @@ def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> Routin
     Where they are not simply those of the k best scores (groups of experts, a sampled second
     choice), a token's choices are legal if they are the reference's, or its margin is within tau.
     """
-    if by_score(ref.problem.config):
-        return compare_routing(ref.scores, expert_TK, tau=tau_T)
     wanted_TK = ref.plan.expert
+    if by_score(ref.problem.config):
+        found = compare_routing(ref.scores, expert_TK, tau=tau_T)
+        # A replayed plan need not be the k best; whoever follows it is right.
+        follows_T = (np.sort(expert_TK, axis=1) == np.sort(wanted_TK, axis=1)).all(axis=1)
+        return replace(found, status=np.where(follows_T, SAME, found.status).astype(np.int8))
     valid_T = (np.diff(np.sort(expert_TK, axis=1), axis=1) > 0).all(axis=1) & (
         (expert_TK >= 0) & (expert_TK < ref.scores.shape[1])).all(axis=1)
     other_T = (np.sort(expert_TK, axis=1) != np.sort(wanted_TK, axis=1)).any(axis=1)
@@ -145,7 +148,7 @@ def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarr
     """Return the order (T, K) in which to take a token's experts.
 
     A list of experts may be sorted by anything. What the scores tell apart they put in order;
-    near-ties stay as they came.
+    near-ties, and what is the reference's own row, stay as they came.
     """
     order_TK = np.broadcast_to(np.arange(expert_TK.shape[1]), expert_TK.shape).copy()
     if not by_score(ref.problem.config):
@@ -154,7 +157,8 @@ def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarr
         order_TK[same_T] = np.take_along_axis(np.argsort(expert_TK[same_T], axis=1), place_TK, 1)
         return order_TK
     chosen_TK = np.take_along_axis(ref.scores, expert_TK, axis=1)
-    mixed_T = (np.diff(chosen_TK, axis=1) > tau_T[:, None]).any(axis=1)
+    mixed_T = (np.diff(chosen_TK, axis=1) > tau_T[:, None]).any(axis=1) & (
+        expert_TK != ref.plan.expert).any(axis=1)
     order_TK[mixed_T] = np.argsort(-chosen_TK[mixed_T], axis=1, kind="stable")
     return order_TK
 

@@ -81,7 +81,7 @@ class Report:
                  f"{self.reference!r}"]
         lines += [f"  cause      {text}" for text in self.diagnosis[:3]]
         lines += [f"  structure  {text}" for text in self.structure]
-        if self.routing is not None:
+        if self.routing is not None and self.routing.ok:
             lines.append(f"  routing    {self.routing}")
         lines += [f"  routing    {text}" for text in self.routing_errors]
         lines += [f"  numbers    {tensor}" for tensor in self.tensors.values() if not tensor.ok]

@@ -255,3 +255,16 @@ def test_nothing_to_judge_is_an_error():
             oracle.assert_matches(ref, **got)
     with pytest.raises(TypeError, match="ref must be a Reference, got an array"):
         oracle.compare(ref.y, y=ref.y)
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_whoever_follows_a_replayed_plan_is_right(top_k):
+    asked = oracle.draw(SwitchConfig(num_experts=4, top_k=top_k, capacity_factor=1.0), 24, 4, 6)
+    natural = oracle.reference(**asked).plan.expert
+    drifted = (natural + 1) % 4                               # not the best experts of any token
+    ref = oracle.reference(**asked, plan={"expert": drifted})
+    assert oracle.compare(ref, y=ref.y, grads=ref.grads, expert=drifted, kept=ref.plan.kept).ok
+    other = drifted.copy()
+    other[5] = (other[5] + 1) % 4
+    report = oracle.compare(ref, y=ref.y, expert=other)
+    assert report.verdict == "fail" and "wrong, as token 5: got" in str(report)
