@@ -37,7 +37,8 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
 def _small_png(drawn: Figure) -> bytes:
     """Return the picture as PNG of 96 colours, a quarter of the usual size.
 
-    The 64 commonest stay as they are, so that an expert's colour does, however small its label.
+    The 64 commonest stay as they are, and the experts' colours before all others, however small
+    a label they are seen on.
     """
     from io import BytesIO
 
@@ -48,6 +49,7 @@ def _small_png(drawn: Figure) -> bytes:
     cut = Image.fromarray(picture).quantize(32, dither=Image.Dither.NONE).getpalette()
     codes = picture.astype(np.int64) @ [65536, 256, 1]
     found, place, count = np.unique(codes, return_inverse=True, return_counts=True)
+    count[np.isin(found, [int(name[1:], 16) for name in _EIGHT])] = codes.size
     colors = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
     palette = np.concatenate([colors[np.argsort(-count, kind="stable")[:64]],
                               np.reshape(cut[:3 * 32], (-1, 3))])
