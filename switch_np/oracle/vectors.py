@@ -9,7 +9,7 @@
 A test in any language is: run, then demand |got - ref| <= limit · sigma for every element, the
 limit being in the manifest; sigma is 0 where only 0 passes. Cases whose name begins with `exact`
 demand ==. Each case is a safetensors and an npz file with the same arrays of F64, I64 and U8; a
-manifest says what each hunts.
+manifest says what each hunts, and what the complex step says of its gradients (`certify`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from switch_np.oracle import safetensors
 from switch_np.oracle.cases import CASES, Case
+from switch_np.oracle.certify import certify
 from switch_np.oracle.precision import PRECISIONS
 from switch_np.oracle.report import Report, compare
 from switch_np.oracle.truth import Reference, reference
@@ -58,6 +59,7 @@ def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
             np.savez(pair[1], about=text, **arrays)
             entries.append({"name": case.name, "hunts": case.hunts, "exact": case.exact,
                             "config": json.loads(about["config"]),
+                            "certificate": about["certificate"],
                             "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
                                        for path in pair}})
             paths += pair
@@ -97,7 +99,8 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     whole = {name: value.astype(np.int64) if value.dtype.kind == "i" else value
              for name, value in arrays.items()}
     return whole, {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
-                   "exact": json.dumps(case.exact), "training": json.dumps(p.training)}
+                   "exact": json.dumps(case.exact), "training": json.dumps(p.training),
+                   "certificate": str(certify(ref))}
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -29,6 +29,7 @@ def test_the_set_is_small_and_says_what_it_hunts(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert [entry["name"] for entry in manifest["cases"]] == list(CASES)
     assert all(len(entry["hunts"]) > 10 for entry in manifest["cases"])
+    assert all(entry["certificate"].startswith("certified: ") for entry in manifest["cases"])
     assert manifest["limit"] == 16.0
 
 
