@@ -104,13 +104,12 @@ def draw(found: Results) -> Figure:
     labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
     words = {arm: f"{PAPER[arm]:.3f}" for arm in bits} | {
         arm: f"{PAPER[arm]:.3f} ({100 * share:.0f} %)" for arm, share in kept(PAPER).items()}
-    made, axes = plots.figure(columns=2, size=(13, 4.5))
+    made, axes = plots.figure(columns=2, size=(14, 4.5))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)", words,
                        "the paper: neg. log perplexity (gain kept)", labels=labels)
     share = kept(bits)["mixed-copied"]
-    axes[0, 0].set_title(f"the dense student keeps {100 * share.mean():.0f} % of Switch's gain "
-                         f"(seeds: {', '.join(f'{100 * one:.0f}' for one in share)} %)",
-                         fontsize=10)
+    plots.finding(axes[0, 0], f"the dense student keeps {100 * share.mean():.0f} % of Switch's "
+                  f"gain (seeds: {', '.join(f'{100 * one:.0f}' for one in share)} %)", 50)
     plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
                         "held-out bits per byte", ylim=(
                             min(values.min() for values in bits.values()) - 0.05,
@@ -119,10 +118,9 @@ def draw(found: Results) -> Figure:
     first = by_arm({name: column[steps] for name, column in found.curves.items()},
                    "bits_per_byte")
     ahead = first["dense"].mean() - first["copied"].mean()
-    axes[0, 1].set_title(f"copied weights are {ahead:.2f} bits ahead after "
-                         f"{found.curves['step'].min():.0f} steps, and "
-                         f"{bits['dense'].mean() - bits['copied'].mean():+.3f} at the end",
-                         fontsize=10)
+    plots.finding(axes[0, 1], f"copied weights alone are {ahead:.2f} bits ahead of dense after "
+                  f"{found.curves['step'].min():.0f} steps, "
+                  f"{bits['dense'].mean() - bits['copied'].mean():.3f} at the end")
     return made
 
 
@@ -135,6 +133,6 @@ EXPERIMENT = Experiment("distillation", (
     Arm("probabilities", advance=partial(advance, share=1.0),
         label="teacher's probabilities alone", **_STUDENT),
     Arm("probabilities-copied", begin=copy_weights, advance=partial(advance, share=1.0),
-        label="probabilities and copied weights", **_STUDENT),
+        label="probabilities, copied weights", **_STUDENT),
     Arm("mixed-copied", begin=copy_weights, advance=partial(advance, share=SHARE),
-        label="0.75 right token, 0.25 teacher; copied", **_STUDENT)), summary, draw)
+        label="0.25 probabilities, copied weights", **_STUDENT)), summary, draw)
