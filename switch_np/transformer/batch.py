@@ -17,17 +17,23 @@ class Batch(NamedTuple):
     Attributes
     ----------
     inputs
-        (B, S) integers, 0 to vocab_size - 1.
+        (B, S) integers, 0 to vocab_size - 1: the decoder's.
     targets
         (B, S) integers, the id that follows; `cross_entropy.IGNORED` (-100) does not count.
     padding
         (B, S) bool, True where the input is padding: nobody looks at it, it takes no expert's slot
         and its target does not count. None: no padding.
+    source
+        (B, M) integers, the encoder's ids; None: the model is a decoder alone.
+    source_padding
+        (B, M) bool, True where the source is padding. None: no padding.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     padding: np.ndarray | None = None
+    source: np.ndarray | None = None
+    source_padding: np.ndarray | None = None
 
 
 def targets_that_count(batch: Batch, config: ModelConfig) -> np.ndarray:
