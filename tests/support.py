@@ -1,5 +1,8 @@
 """What several tests need: random problems, and the layer and the model under the complex step."""
 
+import inspect
+import types
+
 import numpy as np
 
 import switch_np as snp
@@ -89,3 +92,12 @@ def check_model(seed, config=None, training=True, **sizes):
                 noise=noise, rng=rng, training=training).total, value)
         gradcheck.compare(name, grads[name], want)
     return loss.plans
+
+
+def broken(module, right, wrong):
+    """Return a copy of a module in which one line says something else."""
+    source = inspect.getsource(module)
+    assert source.count(right) == 1, f"{module.__name__} no longer says {right!r} just once"
+    copy = types.ModuleType(module.__name__)
+    exec(compile(source.replace(right, wrong), module.__name__, "exec"), copy.__dict__)
+    return copy

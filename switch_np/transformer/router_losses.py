@@ -1,7 +1,7 @@
 """The router's losses of a stack: one for each Switch layer, or pooled over its layers.
 
-Source: section 2.2 of the paper: every Switch layer adds its own. Pooled: `load_balancing_loss_func`
-and `router_z_loss_func` of transformers 5.23.0, which see the router logits of all Switch layers
+Source: section 2.2 of the paper: every Switch layer adds its own. Pooled: transformers 5.23.0,
+whose `load_balancing_loss_func` and `router_z_loss_func` see the router logits of all Switch layers
 laid end to end along the sequence.
 
 Forward:   sum: what the layers gave.  pooled: balance = mean over groups of E · Σ_e f_e P_e with f
