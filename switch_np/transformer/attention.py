@@ -79,15 +79,15 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     return _attend(params, x_BSD, memory_BMD, k_BHMA, v_BHMA, bias_HSM, padding_BM, keep_BHSM, rate)
 
 
-def step(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, past: AttentionCache,
+def step(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, past: tuple[np.ndarray, np.ndarray],
          bias_HSM: np.ndarray, padding_BM: np.ndarray | None = None, *,
          grow: bool) -> tuple[np.ndarray, AttentionCache]:
-    """Return y (B, S, D) of tokens that look at the keys and values of `past`; forward only.
+    """Return y (B, S, D) of tokens that look at the keys and values in `past`; forward only.
 
-    With `grow` (self-attention) those of x come after them, and the cache returned is the past of
-    the next step; without (cross-attention) they stay as they are.
+    With `grow` (self-attention) those of x come after them, and the cache returned holds the past
+    of the next step; without (cross-attention) they stay as they are.
     """
-    k_BHMA, v_BHMA = past.k_BHMA, past.v_BHMA
+    k_BHMA, v_BHMA = past
     if grow:
         k_BHMA, v_BHMA = (
             np.concatenate([old, _split(x_BSD, params[name], len(bias_HSM))], axis=2)

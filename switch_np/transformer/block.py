@@ -101,8 +101,9 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
                                               padding_BS, noise.attention_probs, rate)
     else:
-        out_BSD, attended = attention.step(params["attention"], normed_BSD, past.attention,
-                                           bias_HSM, padding_BS, grow=True)
+        out_BSD, attended = attention.step(
+            params["attention"], normed_BSD, (past.attention.k_BHMA, past.attention.v_BHMA),
+            bias_HSM, padding_BS, grow=True)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
 
     if "cross_attention" in params:
@@ -178,8 +179,9 @@ def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelCon
             params["cross_attention"], normed_BSD, memory_BMD, bias_HSM, padding_BM,
             noise.cross_probs, config.dropout)
     else:
-        out_BSD, cache = attention.step(params["cross_attention"], normed_BSD, past, bias_HSM,
-                                        padding_BM, grow=False)
+        out_BSD, cache = attention.step(
+            params["cross_attention"], normed_BSD, (past.k_BHMA, past.v_BHMA), bias_HSM,
+            padding_BM, grow=False)
     return out_BSD, norm_cache, cache
 
 

@@ -142,7 +142,13 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
 
 def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
            source_padding: np.ndarray | None = None) -> np.ndarray:
-    """Return the encoder's output (B, M, D), without noise: the memory of `decode`."""
+    """Return the encoder's output (B, M, D), without noise: the memory of `decode`.
+
+    >>> config = ModelConfig(num_layers=2, num_encoder_layers=2)
+    >>> params = init(np.random.default_rng(0), config)
+    >>> encode(params, np.array([[1, 2, 3]]), config).shape
+    (1, 3, 32)
+    """
     check_params(params, config)
     check_source(source, source_padding, len(source), config)
     return _run(params, "encoder", source, config, padding_BS=source_padding)[0]
@@ -155,6 +161,12 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
 
     With `past` the ids follow those that it stands for. Without noise, and with the config's own
     capacity; `generate` says why it should have none.
+
+    >>> config = ModelConfig(num_layers=2)
+    >>> params = init(np.random.default_rng(0), config)
+    >>> _, past = decode(params, np.array([[72, 105]]), config)
+    >>> decode(params, np.array([[33]]), config, past=past)[0].shape
+    (1, 1, 256)
     """
     y_BSD, _, run = _run(params, "decoder", ids, config, memory=memory,
                          memory_padding=memory_padding, past=past)
