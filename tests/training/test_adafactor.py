@@ -129,18 +129,23 @@ def test_precision_is_kept_and_gradients_are_left_alone(dtype, config):
         assert value is arrays[name] and (value != before["params"][name]).all()
 
 
-def test_rows_without_gradient_stay_where_they_are():
-    """An embedding's row of a byte that never came; and a parameter without any gradient."""
-    for dtype in (np.float32, np.float64):
-        params = {"table": np.ones((3, 4), dtype), "unused": np.ones((2, 2), dtype),
-                  "scale": np.ones(3, dtype)}
-        grads = tree.apply(np.zeros_like, params)
-        grads["table"][0] = 1e9
-        moments = adafactor.init(params, Adafactor())
-        for t in range(1, 4):
-            adafactor.step(params, grads, moments, Adafactor(), 1e-2, t)
-        assert (params["table"][0] < 1).all() and (params["table"][1:] == 1).all()
-        assert (params["unused"] == 1).all() and (params["scale"] == 1).all()
+@pytest.mark.parametrize("config", [Adafactor(), Adafactor(decay=0.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_without_gradient_stay_where_they_are(dtype, config):
+    """An embedding's row of a byte that never came, or came once; and a parameter without any."""
+    params = {"table": np.ones((3, 4), dtype), "unused": np.ones((2, 2), dtype),
+              "scale": np.ones(3, dtype)}
+    grads = tree.apply(np.zeros_like, params)
+    grads["table"][:2] = 1e9
+    moments = adafactor.init(params, config)
+    adafactor.step(params, grads, moments, config, 1e-2, 1)
+    first = params["table"].copy()
+    grads["table"][1] = 0
+    for t in (2, 3):
+        adafactor.step(params, grads, moments, config, 1e-2, t)
+    assert (params["table"][0] < first[0]).all() and (first[:2] < 1).all()
+    assert (params["table"][1:] == first[1:]).all() and (first[2] == 1).all()
+    assert (params["unused"] == 1).all() and (params["scale"] == 1).all()
 
 
 def test_every_option_changes_something():
