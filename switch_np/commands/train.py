@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", "--lr", type=float, default=train.learning_rate, metavar="X",
         help="peak learning rate")
     add("--optimizer", choices=sorted(OPTIMIZERS), default="adamw",
-        help="Adafactor's learning rate is relative: times each array's root mean square")
+        help="adafactor's rate is relative to each array's root mean square: try --lr 0.1")
     add("--warmup", type=int, default=train.warmup, metavar="N",
         help="steps in which the rate rises")
     add("--seed", type=int, default=train.seed, metavar="N",
