@@ -37,16 +37,22 @@ class BlockNoise(NamedTuple):
     switch: Noise = Noise()
 
 
+class CrossCache(NamedTuple):
+    """Kept: the caches of norm and cross-attention."""
+
+    norm: norm.NormCache
+    attention: attention.AttentionCache
+
+
 class BlockCache(NamedTuple):
     """Kept: the caches of the parts; `switch` is None in a dense block, `dense` in a Switch one.
 
-    `cross_norm` and `cross` are None without an encoder.
+    `cross` is None without an encoder.
     """
 
     attention_norm: norm.NormCache
     attention: attention.AttentionCache
-    cross_norm: norm.NormCache | None
-    cross: attention.AttentionCache | None
+    cross: CrossCache | None
     feed_forward_norm: norm.NormCache
     switch: switch_layer.LayerCache | None
     dense: feed_forward.FeedForwardCache | gated_feed_forward.GatedCache | None
@@ -95,20 +101,20 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         The cache of the tokens before these, whose keys and values then are looked at; the cache
         returned serves the next tokens, and no backward.
     """
-    rate, cross_norm, crossed = config.dropout, None, None
+    rate, crossed = config.dropout, None
     normed_BSD, attention_norm = norm.forward(params["attention_norm"], x_BSD, config.norm_epsilon)
     if past is None:
         out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
                                               padding_BS, noise.attention_probs, rate)
     else:
         out_BSD, attended = attention.step(
-            params["attention"], normed_BSD, (past.attention.k_BHMA, past.attention.v_BHMA),
-            bias_HSM, padding_BS, grow=True)
+            params["attention"], normed_BSD, _keys_values(past.attention), bias_HSM, padding_BS,
+            grow=True)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
 
     if "cross_attention" in params:
-        out_BSD, cross_norm, crossed = _cross_attend(
-            params, x_BSD, config, memory, memory_padding, noise, past and past.cross)
+        out_BSD, crossed = _cross_attend(params, x_BSD, config, memory, memory_padding, noise,
+                                         _keys_values(past and past.cross.attention))
         x_BSD = x_BSD + dropout.forward(out_BSD, noise.cross_out, rate)
 
     normed_BSD, feed_forward_norm = norm.forward(
@@ -122,20 +128,20 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
     else:
         out_BSD, dense_cache = _feed_forward(params["feed_forward"], normed_BSD, config, noise)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.feed_forward_out, rate)
-    return x_BSD, switched, BlockCache(attention_norm, attended, cross_norm, crossed,
-                                       feed_forward_norm, switch_cache, dense_cache, noise, rate)
+    return x_BSD, switched, BlockCache(attention_norm, attended, crossed, feed_forward_norm,
+                                       switch_cache, dense_cache, noise, rate)
 
 
 def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0,
              d_z_loss: float = 0.0, d_probs: np.ndarray | None = None
              ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], np.ndarray | None]:
-    """Return d_x (B, S, D), d_bias (H, S, M), the parameters' gradients, d_memory (B, M, D).
+    """Return d_x (B, S, D), d_bias (H, S, S), the parameters' gradients, d_memory (B, M, D).
 
     `d_probs` (T, E) is what reaches the router's probabilities from pooled losses; without an
     encoder d_memory is None.
     """
     grads: dict[str, Any] = {}
-    d_memory_BMD = None
+    d_memory = None
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, cache.rate)
     if cache.switch is not None:
         d_normed_BSD, grads["switch"] = switch_layer.backward(
@@ -151,9 +157,9 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
 
     if cache.cross is not None:
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, cache.rate)
-        d_query_BSD, d_memory_BMD, _, grads["cross_attention"] = attention.backward(
-            d_out_BSD, cache.cross)
-        d_branch_BSD, grads["cross_norm"] = norm.backward(d_query_BSD, cache.cross_norm)
+        d_query_BSD, d_memory, _, grads["cross_attention"] = attention.backward(
+            d_out_BSD, cache.cross.attention)
+        d_branch_BSD, grads["cross_norm"] = norm.backward(d_query_BSD, cache.cross.norm)
         d_x_BSD = d_x_BSD + d_branch_BSD
 
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, cache.rate)
@@ -161,16 +167,15 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
         d_out_BSD, cache.attention)
     d_branch_BSD, grads["attention_norm"] = norm.backward(
         d_query_BSD + d_keys_BSD, cache.attention_norm)
-    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory_BMD
+    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
 
 
 def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,
                   memory_BMD: np.ndarray | None, padding_BM: np.ndarray | None, noise: BlockNoise,
-                  past: attention.AttentionCache | None
-                  ) -> tuple[np.ndarray, norm.NormCache, attention.AttentionCache]:
+                  past: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, CrossCache]:
     """Look at the memory, or at the keys and values that a step before has made of it."""
     normed_BSD, norm_cache = norm.forward(params["cross_norm"], x_BSD, config.norm_epsilon)
-    keys = memory_BMD.shape[1] if past is None else past.k_BHMA.shape[2]
+    keys = memory_BMD.shape[1] if past is None else past[0].shape[2]
     # T5 has no relative positions between the stacks; a view of one zero costs no memory.
     bias_HSM = np.broadcast_to(np.zeros(1, x_BSD.real.dtype),
                                (config.num_heads, x_BSD.shape[1], keys))
@@ -179,10 +184,14 @@ def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelCon
             params["cross_attention"], normed_BSD, memory_BMD, bias_HSM, padding_BM,
             noise.cross_probs, config.dropout)
     else:
-        out_BSD, cache = attention.step(
-            params["cross_attention"], normed_BSD, (past.k_BHMA, past.v_BHMA), bias_HSM,
-            padding_BM, grow=False)
-    return out_BSD, norm_cache, cache
+        out_BSD, cache = attention.step(params["cross_attention"], normed_BSD, past, bias_HSM,
+                                        padding_BM, grow=False)
+    return out_BSD, CrossCache(norm_cache, cache)
+
+
+def _keys_values(cache: attention.AttentionCache | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return what a step looks at."""
+    return cache and (cache.k_BHMA, cache.v_BHMA)
 
 
 def _feed_forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,

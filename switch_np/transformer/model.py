@@ -72,12 +72,11 @@ class StackRun(NamedTuple):
 
 
 class ModelCache(NamedTuple):
-    """Kept: what the head read, both stacks, and the parameters by reference."""
+    """Kept: what the head read, the stacks by name, and the parameters by reference."""
 
     params: Mapping[str, Any]
     y_TD: np.ndarray
-    decoder: StackRun
-    encoder: StackRun | None
+    runs: dict[str, StackRun]
 
 
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
@@ -127,17 +126,17 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     if noise is None:
         noise = _noise(config, ids.shape, source, rng, training, params)
     plans = list(plans or ())
-    memory_BMD, switched, encoded = None, [], None
+    memory, switched, runs = None, [], {}
     if source is not None:
-        memory_BMD, switched, encoded = _run(
+        memory, switched, runs["encoder"] = _run(
             params, "encoder", source, config, padding_BS=source_padding, training=training,
             noise=noise.encoder, plans=plans[:len(config.encoder.switch_layers)])
-    y_BSD, more, decoded = _run(
-        params, "decoder", ids, config, padding_BS=padding, memory=memory_BMD,
+    y_BSD, more, runs["decoder"] = _run(
+        params, "decoder", ids, config, padding_BS=padding, memory=memory,
         memory_padding=source_padding, noise=noise.decoder, plans=plans[len(switched):],
         training=training)
     logits_BSV, y_TD = _head(params, y_BSD)
-    return logits_BSV, switched + more, ModelCache(params, y_TD, decoded, encoded)
+    return logits_BSV, switched + more, ModelCache(params, y_TD, runs)
 
 
 def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
@@ -186,21 +185,23 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
     d_balance_loss, d_z_loss
         What arrives at each of the router's losses: its coefficient.
     """
-    params, y_TD, decoded, encoded = cache
+    params, y_TD, runs = cache
     grads: dict[str, Any] = {}
-    d_y_TD, grads["embedding"], head = _head_backward(d_logits.reshape(len(y_TD), -1), params, y_TD)
-    d_y_BSD = d_y_TD.reshape(*decoded.ids_BS.shape, -1)
-    d_table_VD, grads["decoder"], d_memory_BMD = _run_backward(
-        d_y_BSD, decoded, d_balance_loss, d_z_loss, len(params["embedding"]["table"]))
-    grads["embedding"]["table"] += d_table_VD
-    if encoded is not None:
-        d_table_VD, grads["encoder"], _ = _run_backward(
-            d_memory_BMD, encoded, d_balance_loss, d_z_loss, len(d_table_VD))
+    d_y_TD, d_table_VD, head = _head_backward(d_logits.reshape(len(y_TD), -1), params, y_TD)
+    grads |= head
+    d_more_VD, grads["decoder"], d_memory = _run_backward(
+        d_y_TD.reshape(*runs["decoder"].ids_BS.shape, -1), runs["decoder"], d_balance_loss,
+        d_z_loss, len(d_table_VD))
+    d_table_VD += d_more_VD
+    if "encoder" in runs:
+        d_more_VD, grads["encoder"], _ = _run_backward(
+            d_memory, runs["encoder"], d_balance_loss, d_z_loss, len(d_table_VD))
         if "encoder_embedding" in params:
-            grads["encoder_embedding"] = {"table": d_table_VD}
+            grads["encoder_embedding"] = {"table": d_more_VD}
         else:
-            grads["embedding"]["table"] += d_table_VD
-    return {name: (grads | head)[name] for name in params}
+            d_table_VD += d_more_VD
+    grads["embedding"] = {"table": d_table_VD}
+    return {name: grads[name] for name in params}
 
 
 def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,
@@ -242,9 +243,8 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
         source_padding=batch.source_padding, plans=plans, noise=noise, rng=rng, training=training)
     nats, cross_entropy_cache = cross_entropy.forward(
         logits.reshape(len(targets_T), -1), targets_T)
-    runs = [run.losses for run in (cache.encoder, cache.decoder) if run is not None]
-    balance = tuple(loss for losses in runs for loss in losses.balance)
-    z = tuple(loss for losses in runs for loss in losses.z)
+    balance = tuple(loss for run in cache.runs.values() for loss in run.losses.balance)
+    z = tuple(loss for run in cache.runs.values() for loss in run.losses.z)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
     total = total.astype(nats.dtype)         # NumPy 1.26 lifts a scalar times a float
     found = Loss(total, nats, balance, z, tuple(out.plan for out in switched))
@@ -269,8 +269,8 @@ def _run_backward(d_y_BSD: np.ndarray, run: StackRun, d_balance_loss: float, d_z
                   vocab_size: int) -> tuple[np.ndarray, dict[str, Any], np.ndarray | int]:
     """Return d_table (V, D), the gradients of the stack, and d_memory."""
     arriving = router_losses.backward(d_balance_loss, d_z_loss, run.losses)
-    d_x_BSD, grads, d_memory_BMD = stack.backward(d_y_BSD, run.stack, *arriving)
-    return embedding.backward(d_x_BSD, run.ids_BS, vocab_size), grads, d_memory_BMD
+    d_x_BSD, grads, d_memory = stack.backward(d_y_BSD, run.stack, *arriving)
+    return embedding.backward(d_x_BSD, run.ids_BS, vocab_size), grads, d_memory
 
 
 def _head(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -284,15 +284,15 @@ def _head(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _head_backward(d_logits_TV: np.ndarray, params: Mapping[str, Any], y_TD: np.ndarray
-                   ) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Return d_y (T, D), the table's gradient as head, and that of a head of its own."""
+                   ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Return d_y (T, D), the table's gradient as head (V, D), and that of a head of its own."""
     table_VD = params["embedding"]["table"]
     if "head" in params:
-        grads = {"head": {"w_head": y_TD.T @ d_logits_TV}}
         d_y_TD = d_logits_TV @ params["head"]["w_head"].T
-        return d_y_TD, {"table": np.zeros(table_VD.shape, d_y_TD.dtype)}, grads
+        return (d_y_TD, np.zeros(table_VD.shape, d_y_TD.dtype),
+                {"head": {"w_head": y_TD.T @ d_logits_TV}})
     d_y_TD = d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5
-    return d_y_TD, {"table": d_logits_TV.T @ y_TD}, {}
+    return d_y_TD, d_logits_TV.T @ y_TD, {}
 
 
 def _check(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,

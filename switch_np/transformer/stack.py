@@ -118,13 +118,13 @@ def backward(d_y_BSD: np.ndarray, cache: StackCache, d_balance_loss: float = 0.0
     remaining = list(d_probs or ())
     d_y_BSD = dropout.backward(d_y_BSD, cache.noise.last, cache.rate)
     d_x_BSD, grads["final_norm"] = norm.backward(d_y_BSD, cache.norm)
-    d_bias_HSM = d_memory_BMD = 0
+    d_bias_HSM = d_memory = 0
     for layer in reversed(range(len(cache.blocks))):
         mine = remaining.pop() if remaining and cache.blocks[layer].switch is not None else None
-        d_x_BSD, d_mine_HSM, grads[str(layer)], d_mine_BMD = block.backward(
+        d_x_BSD, d_mine_HSM, grads[str(layer)], d_more = block.backward(
             d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss, mine)
         d_bias_HSM = d_bias_HSM + d_mine_HSM
-        if d_mine_BMD is not None:
-            d_memory_BMD = d_memory_BMD + d_mine_BMD
+        if d_more is not None:
+            d_memory = d_memory + d_more
     grads["position_bias"] = position_bias.backward(d_bias_HSM, cache.bias)
-    return dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads, d_memory_BMD
+    return dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads, d_memory
