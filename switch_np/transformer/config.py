@@ -127,7 +127,7 @@ class ModelConfig:
         check.choice("router_losses", self.router_losses, ROUTER_LOSSES)
         check.number("dropout", self.dropout, 0, 1)
         check.integer("num_buckets", self.num_buckets, 4)
-        check.integer("max_distance", self.max_distance, self.num_buckets)
+        check.integer("max_distance", self.max_distance, self.num_buckets // 2 + 1)
         for name in ("norm_epsilon", "balance_coef", "z_coef", "init_scale"):
             check.number(name, getattr(self, name), 0)
         self._check_pooling()

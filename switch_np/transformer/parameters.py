@@ -34,12 +34,12 @@ def init(rng: np.random.Generator, config: ModelConfig,
     check.instance("config", config, ModelConfig)
     drawn = {name: _draw_stack(rng, config, kind, dtype)
              for name, kind in reversed(config.stacks.items())}
-    shapes = _outer_shapes(config)
-    for name, shape in shapes.items():
+    outer = _outer_shapes(config)
+    for name, shape in outer.items():
         fan_in = config.d_model if name == "head.w_head" else 1
         drawn |= tree.unflatten({name: truncated_normal(rng, shape, fan_in, config.init_scale,
                                                         dtype)})
-    order = [*dict.fromkeys(name.split(".")[0] for name in shapes), *config.stacks]
+    order = [*dict.fromkeys(name.split(".")[0] for name in outer), *config.stacks]
     return {name: drawn[name] for name in order}
 
 
@@ -68,50 +68,54 @@ def _draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig
 
 def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
     """Refuse parameters of another structure, shape or precision than the config's."""
-    shapes, flat = _shapes(config), tree.flatten(params)
-    check.keys("params", flat, set(shapes))
+    wanted, flat = shapes(config), tree.flatten(params)
+    check.keys("params", flat, set(wanted))
     first = flat["embedding.table"]
-    check.floats("params['embedding.table']", first, shapes["embedding.table"])
+    check.floats("params['embedding.table']", first, wanted["embedding.table"])
     for name, value in flat.items():
-        check.floats(f"params[{name!r}]", value, shapes[name], like=first)
+        check.floats(f"params[{name!r}]", value, wanted[name], like=first)
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every parameter by its path name."""
-    shapes = _outer_shapes(config)
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter by its path name.
+
+    >>> shapes(ModelConfig())["decoder.1.switch.w_in"]
+    (16, 32, 64)
+    """
+    found = _outer_shapes(config)
     for stack, kind in config.stacks.items():
-        shapes |= {f"{stack}.position_bias.table": (config.num_buckets, config.num_heads),
-                   f"{stack}.final_norm.scale": (config.d_model,)}
+        found |= {f"{stack}.position_bias.table": (config.num_buckets, config.num_heads),
+                  f"{stack}.final_norm.scale": (config.d_model,)}
         for layer in range(kind.num_layers):
-            shapes |= {f"{stack}.{layer}.{name}": shape
-                       for name, shape in _block_shapes(config, kind, layer).items()}
-    return shapes
+            found |= {f"{stack}.{layer}.{name}": shape
+                      for name, shape in _block_shapes(config, kind, layer).items()}
+    return found
 
 
 def _outer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shapes of embeddings and head, as the config ties them."""
     v, d, ties = config.vocab_size, config.d_model, config.tie_embeddings
-    shapes: dict[str, tuple[int, ...]] = {"embedding.table": (v, d)}
+    found: dict[str, tuple[int, ...]] = {"embedding.table": (v, d)}
     if ties == "none" and config.encoder:
-        shapes["encoder_embedding.table"] = (v, d)
-    return shapes if ties == "all" else {**shapes, "head.w_head": (d, v)}
+        found["encoder_embedding.table"] = (v, d)
+    return found if ties == "all" else {**found, "head.w_head": (d, v)}
 
 
 def _block_shapes(config: ModelConfig, kind: StackConfig, layer: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of one block's parameters, in the order in which a token meets them."""
     d, f, width = config.d_model, config.d_ff, config.num_heads * config.d_kv
-    shapes: dict[str, tuple[int, ...]] = {}
+    found: dict[str, tuple[int, ...]] = {}
     for name in ("attention", *(["cross"] if kind.cross else [])):
         attention = "cross_attention" if name == "cross" else name
-        shapes |= {f"{name}_norm.scale": (d,), f"{attention}.w_q": (d, width),
-                   f"{attention}.w_k": (d, width), f"{attention}.w_v": (d, width),
-                   f"{attention}.w_o": (width, d)}
-    shapes["feed_forward_norm.scale"] = (d,)
+        found |= {f"{name}_norm.scale": (d,), f"{attention}.w_q": (d, width),
+                  f"{attention}.w_k": (d, width), f"{attention}.w_v": (d, width),
+                  f"{attention}.w_o": (width, d)}
+    found["feed_forward_norm.scale"] = (d,)
     if kind.is_switch(layer):
-        return shapes | {f"switch.{name}": shape for name, shape in
-                         switch_layer.shapes(d, f, config.switch).items()}
+        return found | {f"switch.{name}": shape for name, shape in
+                        switch_layer.shapes(d, f, config.switch).items()}
     gate = {"feed_forward.w_gate": (d, f)} if config.gated else {}
-    return shapes | {"feed_forward.w_in": (d, f)} | gate | {"feed_forward.w_out": (f, d)}
+    return found | {"feed_forward.w_in": (d, f)} | gate | {"feed_forward.w_out": (f, d)}
 
 
 def count_params(params: Mapping[str, Any]) -> int:
