@@ -208,7 +208,7 @@ def test_a_saved_folder_generates_the_same_ids(tmp_path, options, dtype):
 
 def test_theirs_reads_what_ours_writes(tmp_path):
     for options in ({}, dict(tie_word_embeddings=False, num_layers=3)):
-        peer, config, params = build(6, **options)
+        _, config, params = build(6, **options)
         folder.save(tmp_path, params, config)
         again = transformers.SwitchTransformersForConditionalGeneration.from_pretrained(
             tmp_path, attn_implementation="eager").eval()
