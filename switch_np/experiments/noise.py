@@ -49,7 +49,7 @@ def draw(found: Results) -> Figure:
     plots.seeds_by_arm(axes[0, 0], by_arm(found.rows, "bits_per_byte"),
                        "held-out bits per byte (lower is better)",
                        {arm: f"{value:.3f}" for arm, value in PAPER.items()},
-                       "paper's neg. log perplexity", labels=labels)
+                       "the paper: neg. log\nperplexity (higher is better)", labels=labels)
     plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
                         "held-out bits per byte")
     return made
