@@ -33,12 +33,12 @@ FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "
         "balance_coef", "z_coef"}      # what fine-tuning may set anew; the rest is in the weights
 
 ENCODER_DECODER = ModelConfig(
-    vocab_size=VOCAB_SIZE, num_layers=2, num_encoder_layers=2, d_model=64, d_ff=128, d_kv=32,
-    switch=SwitchConfig(num_experts=8, eval_capacity_factor=2.0))
+    vocab_size=VOCAB_SIZE, num_layers=2, num_encoder_layers=2, d_model=64, d_ff=128, num_heads=4,
+    d_kv=16, tie_embeddings="inputs", switch=SwitchConfig(num_experts=8, eval_capacity_factor=2.0))
 DEFAULTS = {"lm": (ModelConfig(), TrainConfig()),
             "span": (ENCODER_DECODER, TrainConfig(
-                task="span", steps=1600, learning_rate=RATES["adafactor"], warmup=50,
-                optimizer=Adafactor())),
+                task="span", steps=1600, batch_size=64, seq_len=32, warmup=50,
+                learning_rate=RATES["adafactor"], optimizer=Adafactor())),
             "pairs": (ENCODER_DECODER, TrainConfig(
                 task="pairs", seq_len=128, steps=400, learning_rate=3e-3, warmup=50))}
 
@@ -56,12 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "dropout, capacity and losses may be given then")
     _add_model(add, model)
     add("--seq-len", type=int, default=train.seq_len, metavar="N",
-        help="bytes per window; the most ids of a source or a target of pairs, there 128")
+        help="bytes per window; 32 for spans; for pairs the most ids of a source or target, 128")
     add("--corruption", type=float, default=train.corruption, metavar="X",
         help="share of the bytes that missing spans take")
     add("--mean-span", type=float, default=train.mean_span, metavar="X",
         help="mean length of a missing span")
-    add("--batch-size", type=int, default=train.batch_size, metavar="N", help="windows per step")
+    add("--batch-size", type=int, default=train.batch_size, metavar="N",
+        help="windows per step; 64 for spans")
     add("--steps", type=int, default=train.steps, metavar="N",
         help="steps; 1600 for spans, 400 for pairs")
     add("--learning-rate", "--lr", type=float, default=train.learning_rate, metavar="X",
@@ -113,13 +114,14 @@ def _add_model(add: Any, model: ModelConfig) -> None:
     add("--d-ff", type=int, default=model.d_ff, metavar="N",
         help="width inside an expert; 128 for spans and pairs")
     add("--num-heads", "--heads", type=int, default=model.num_heads, metavar="N",
-        help="attention heads")
+        help="attention heads; 4 for spans and pairs")
     add("--activation", choices=CHOICES["expert_activation"], default=model.activation,
         help="of the feed-forward networks and the experts")
     add("--gated", action="store_true",
-        help="gated feed-forward networks and experts, as in T5 1.1 with --activation gelu_tanh")
+        help="gated feed-forward networks and experts, T5 1.1 with --activation gelu_tanh")
     add("--tie-embeddings", choices=TIES, default=model.tie_embeddings,
-        help="one table for both stacks and the head, one for the stacks, or none shared")
+        help="one table for both stacks and the head (all), for the stacks alone (inputs; spans and "
+             "pairs), or for none")
     add("--vocab-size", type=int, default=model.vocab_size, metavar="N",
         help=f"token ids; {VOCAB_SIZE} for spans and pairs, and for what is to be fine-tuned on "
              f"them")

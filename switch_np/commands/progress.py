@@ -132,7 +132,8 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
         text = np.where(ids.ravel() < 256, ids.ravel(), 0)[real].astype(np.uint8).tobytes()
         plots.text_by_expert(ax, text, out.plan.expert[real, 0], out.plan.kept[real].any(axis=1),
                              config.switch.num_experts)
-        what = "byte of held-out text" if run.config.task == "lm" else "held-out token"
+        what = ("byte of held-out text" if run.config.task == "lm"
+                else "held-out token (a sentinel: ·)")
         ax.set_title(f"Switch layer {name}: which expert each {what} goes to first "
                      f"({out.plan.dropped_fraction:.1%} dropped)")
     figure.savefig(folder / "routing.png", dpi=120)
@@ -145,8 +146,10 @@ def say_end(run: Run, folder: Path, held_out: float, baseline: tuple[str, float]
         print(f"stopped after step {run.step} and saved; go on with: "
               f"python -m switch_np train --resume --name {folder.name}")
     measure, (name, level) = tasks.named(run.config.task).measure, baseline
-    found = (f"{held_out:.3f} {measure.words}" if measure is tasks.BITS
-             else f"{measure.words} {held_out:.3f}")
-    print(f"\nheld-out text: {found}, a {name} {level:.3f} "
+    found = f"{measure.words} {held_out:.3f}, a {name} {level:.3f}"
+    if measure is tasks.BITS:
+        found = (f"{held_out:.3f} bits per byte, a {name} {level:.3f}; negative log perplexity "
+                 f"{-held_out * np.log(2):.3f} nats per byte")
+    print(f"\nheld-out text: {found} "
           f"({run.seconds:.0f} s of training)\n\n{text}\n\n"
           f"{folder}/ holds " + ", ".join(sorted(path.name for path in folder.iterdir())))
