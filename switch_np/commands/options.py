@@ -118,7 +118,7 @@ def _add_model(add: Any, model: ModelConfig) -> None:
     add("--activation", choices=CHOICES["expert_activation"], default=model.activation,
         help="of the feed-forward networks and the experts")
     add("--gated", action="store_true",
-        help="gated feed-forward networks and experts, T5 1.1 with --activation gelu_tanh")
+        help="gated networks and experts; T5 1.1 has --activation gelu_tanh with it")
     add("--tie-embeddings", choices=TIES, default=model.tie_embeddings,
         help="one table for both stacks and the head (all), for the stacks alone (inputs; spans and "
              "pairs), or for none")
