@@ -120,8 +120,8 @@ def _add_model(add: Any, model: ModelConfig) -> None:
     add("--gated", action="store_true",
         help="gated networks and experts; T5 1.1 has --activation gelu_tanh with it")
     add("--tie-embeddings", choices=TIES, default=model.tie_embeddings,
-        help="one table for both stacks and the head (all), for the stacks alone (inputs; spans and "
-             "pairs), or for none")
+        help="one table for both stacks and the head; for the stacks alone (inputs: spans, pairs); "
+             "or for none")
     add("--vocab-size", type=int, default=model.vocab_size, metavar="N",
         help=f"token ids; {VOCAB_SIZE} for spans and pairs, and for what is to be fine-tuned on "
              f"them")
