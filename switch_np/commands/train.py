@@ -11,6 +11,7 @@ import numpy as np
 
 from switch_np.commands import folder as folders, progress
 from switch_np.commands.folder import Metrics
+from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.corpus import Corpus
@@ -64,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="steps in which the rate rises")
     add("--seed", type=int, default=train.seed, metavar="N",
         help="seed of initialization, text and noise")
-    add("--dtype", choices=["float32", "float64"], default=train.dtype, help="precision")
+    add("--dtype", choices=list(selective.MODES), default=train.dtype,
+        help="precision; selective: bfloat16 with the router in float32")
     add("--text", nargs="+", default=[], metavar="FILE",
         help="files to train on, in place of Python's language reference")
     add("--name", default=None, help="folder below runs/ (default: the first free run-N)")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check
+from switch_np.switch import selective
 from switch_np.training import checkpoint, objective, optimizer
 from switch_np.training.corpus import Corpus
 from switch_np.training.optimizer import AdamW
@@ -41,7 +42,8 @@ class TrainConfig:
     seed
         Of initialization, text and noise.
     dtype
-        "float32" or "float64".
+        "float32" or "float64"; or "bfloat16", "float16", "selective": what `switch.selective` makes
+        of float32 parameters, which stay float32 between the steps.
     optimizer
         AdamW's own options.
     """
@@ -62,7 +64,7 @@ class TrainConfig:
         check.integer("seed", self.seed, 0)
         check.number("learning_rate", self.learning_rate, 0)
         check.number("max_norm", self.max_norm, 0)
-        check.choice("dtype", self.dtype, ["float32", "float64"])
+        check.choice("dtype", self.dtype, list(selective.MODES))
         check.instance("optimizer", self.optimizer, AdamW)
 
     @classmethod
@@ -102,7 +104,8 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus) -> Run
     _check_text(corpus, config)
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
-    params = model.init(init_rng, model_config, np.dtype(config.dtype))
+    dtype = np.float64 if config.dtype == "float64" else np.float32
+    params = model.init(init_rng, model_config, dtype)
     return Run(model_config, config, params, optimizer.init(params), text_rng, noise_rng,
                _text_id(corpus))
 
@@ -121,8 +124,9 @@ def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             loss, grads = model.loss_and_grads(
-                run.params, batch, run.model_config, rng=run.noise_rng, training=True)
-            grads, norm = optimizer.clip(grads, config.max_norm)
+                selective.stored(run.params, config.dtype), batch, run.model_config,
+                rng=run.noise_rng, training=True)
+            grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not (math.isfinite(loss.total) and math.isfinite(norm)):
             raise ValueError(f"loss {loss.total}, gradient norm {norm}")
     except ValueError as error:       # the batch is ours and fits, so it is the numbers
@@ -141,8 +145,9 @@ def evaluate(run: Run, data: np.ndarray, windows_at_once: int = 32) -> float:
     The evaluation capacity factor holds, and no noise.
     """
     nats = tokens = 0.0
+    params = selective.stored(run.params, run.config.dtype)
     for batch in objective.held_out(data, windows_at_once, run.config.seq_len):
-        loss = model.loss(run.params, batch, run.model_config)
+        loss = model.loss(params, batch, run.model_config)
         nats += float(loss.cross_entropy) * batch.targets.size
         tokens += batch.targets.size
     return nats / tokens / math.log(2)

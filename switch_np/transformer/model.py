@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check
+from switch_np.operations import check, rounded
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, stack
@@ -122,7 +122,7 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
         What arrives at the loss of every Switch layer: its coefficient.
     """
     table_VD, ids_BS, y_TD, stack_cache = cache
-    d_logits_TV = d_logits.reshape(len(y_TD), -1)
+    d_logits_TV = rounded.cast(d_logits.reshape(len(y_TD), -1), like=table_VD)
     d_head_VD = d_logits_TV.T @ y_TD
     d_y_TD = d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5
     d_x_BSD, decoder_grads = stack.backward(
@@ -168,8 +168,8 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     targets_T = targets_that_count(batch, config)
     logits, switched, cache = forward(params, batch.inputs, config, padding=batch.padding,
                                       plans=plans, noise=noise, rng=rng, training=training)
-    nats, cross_entropy_cache = cross_entropy.forward(
-        logits.reshape(len(targets_T), -1), targets_T)
+    nats, cross_entropy_cache = cross_entropy.forward(       # in float32, in halves too
+        rounded.plain(logits).reshape(len(targets_T), -1), targets_T)
     balance = tuple(out.balance_loss for out in switched)
     z = tuple(out.z_loss for out in switched)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
