@@ -11,6 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "train a tiny Switch Transformer on text, and watch its experts",
     "sample": "let a trained model write",
+    "table": "run one of the paper's tables at toy scale",
     "vectors": "write test vectors for any language",
     "verify": "judge what a program computed for a test vector",
 }

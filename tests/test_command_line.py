@@ -186,7 +186,8 @@ def test_vectors_are_written_and_judged(tmp_path):
     assert "names must be among" in call("vectors", "--out", "x", "--cases", "none", status=2)[1]
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["vectors"], ["verify"]])
+@pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["table"], ["vectors"],
+                                   ["verify"]])
 def test_help_names_every_option_with_its_default(tmp_path, words):
     out, _ = call(*words, "--help")
     assert "usage: python -m switch_np" in out

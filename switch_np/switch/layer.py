@@ -114,7 +114,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
         return variant().forward(params, x_TD, config, x.shape, num_groups, plan=plan,
                                  padding_T=padding_T, noise=noise, training=training)
 
-    scale_TD = noises.router_scale(noise, config.router_dropout)
+    scale_TD = noises.router_scale(noise, config.router_dropout, x_TD.real.dtype)
     x_TD = rounded.cast(x_TD, like=params["w_in"])
     routed_TD = rounded.cast(x_TD, like=params["w_router"])
     routing, router_cache = router.forward(params, routed_TD, scale_TD)

@@ -90,9 +90,11 @@ def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int)
                 f"noise.{name} must be None with the paper's conventions, got an array")
 
 
-def router_scale(noise: Noise, router_dropout: float) -> np.ndarray | None:
+def router_scale(noise: Noise, router_dropout: float, dtype: DTypeLike) -> np.ndarray | None:
     """Return the (T, D) factors of the router's input, jitter and dropout in one; None for 1."""
     if noise.input_dropout is None:
         return noise.jitter
-    ones_TD = np.ones(noise.input_dropout.shape) if noise.jitter is None else noise.jitter
+    ones_TD = noise.jitter
+    if ones_TD is None:
+        ones_TD = np.ones(noise.input_dropout.shape, dtype)
     return dropout.forward(ones_TD, noise.input_dropout, router_dropout)

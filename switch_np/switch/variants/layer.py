@@ -74,10 +74,11 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
     rules = config.conventions
     t, e = len(x_TD), config.num_experts
     real_T = np.ones(t, bool) if padding_T is None else ~padding_T
-    scale_TD = noises.router_scale(noise, config.router_dropout)
+    scale_TD = noises.router_scale(noise, config.router_dropout, x_TD.real.dtype)
     if rules.jitter_reach == "experts" and noise.jitter is not None:
         x_TD = x_TD * noise.jitter
-        scale_TD = noises.router_scale(noise._replace(jitter=None), config.router_dropout)
+        scale_TD = noises.router_scale(noise._replace(jitter=None), config.router_dropout,
+                                       x_TD.real.dtype)
 
     routing, router_cache = router.forward(params, x_TD, rules.scores, scale_TD, noise.logits)
     probs_TE = routing.probs_TE

@@ -1,0 +1,223 @@
+"""`python -m switch_np table`: run one of the paper's tables at toy scale, and draw it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from switch_np import experiments
+from switch_np.commands.folder import RUNS, write_text
+from switch_np.experiments import pool, results
+from switch_np.experiments.experiment import Experiment
+from switch_np.experiments.pool import Job
+from switch_np.experiments.runner import Outcome
+
+ROUNDS = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("table", metavar="NAME", choices=experiments.NAMES,
+        help=f"which: {', '.join(experiments.NAMES)}")
+    add("--seeds", type=int, nargs="+", default=None, metavar="N",
+        help="seeds, each a run per arm (default: the experiment's own)")
+    add("--steps", type=int, default=None, metavar="N",
+        help="cut the longest run to this many steps, the others in proportion (default: all)")
+    add("--rounds", type=int, default=ROUNDS, metavar="N",
+        help="steps timed of each model, in turns, where speed is measured; 0: no timing")
+    add("--processes", type=int, default=2, metavar="N", help="runs at a time")
+    add("--out", type=Path, default=None, metavar="DIR",
+        help="folder of the results (default: runs/tables/NAME)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not done yet, until all is or until Ctrl-C; then draw and say what came out."""
+    experiment = experiments.load(args.table).shortened(args.steps)
+    seeds = list(experiment.seeds) if args.seeds is None else args.seeds
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds must be at least 0, none twice, got "
+                         f"{' '.join(map(str, seeds))}")
+    for name, least in (("processes", 1), ("rounds", 0)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    folder = Folder(experiment, args.out or RUNS / "tables" / experiment.name)
+    if not _complete(experiment, seeds, args.processes, folder):
+        print(f"stopped and saved in {folder.path}/; the same command goes on")
+        return 0
+    if experiment.speed is not None and args.rounds and not folder.speed_path.exists():
+        print(f"timing {args.rounds} steps of each model, in turns", flush=True)
+        results.write_csv(folder.speed_path, results.records(experiment.speed(args.rounds)))
+    _leave(experiment, folder.path)
+    return 0
+
+
+class Folder:
+    """The results of an experiment on disk: NAME.csv, NAME_curves.csv, and a folder per run."""
+
+    def __init__(self, experiment: Experiment, path: Path) -> None:
+        self.path, self.name = path, experiment.name
+        self.speed_path = path / f"{self.name}_speed.csv"
+        self.order = [arm.name for arm in experiment.arms]
+        self._hold_options({arm.name: arm.options() for arm in experiment.arms})
+        self.rows = results.records(results.read_csv(path / f"{self.name}.csv"))
+        self.curves = results.records(results.read_csv(path / f"{self.name}_curves.csv"))
+
+    def of(self, arm: str, seed: int) -> Path:
+        """Return the folder of one run."""
+        return self.path / f"{arm}-seed{seed}"
+
+    def has(self, arm: str, seed: int) -> bool:
+        """Whether a run's row was written."""
+        return any((row["arm"], row["seed"]) == (arm, seed) for row in self.rows)
+
+    def add(self, outcome: Outcome) -> None:
+        """Write a finished run, the curves before the rows, in the order of arms and seeds."""
+        arm, seed = outcome.row["arm"], outcome.row["seed"]
+        self.rows = [row for row in self.rows if (row["arm"], row["seed"]) != (arm, seed)]
+        self.curves = [row for row in self.curves if (row["arm"], row["seed"]) != (arm, seed)]
+        self.rows.append(outcome.row)
+        self.curves += outcome.curve
+
+        def place(row: dict[str, Any]) -> tuple[int, int, int]:
+            return self.order.index(row["arm"]), row["seed"], row.get("step", 0)
+
+        results.write_csv(self.path / f"{self.name}_curves.csv", sorted(self.curves, key=place))
+        results.write_csv(self.path / f"{self.name}.csv", sorted(self.rows, key=place))
+
+    def _hold_options(self, options: dict[str, Any]) -> None:
+        """Write the arms' options, or refuse to mix results of others with these."""
+        path, text = self.path / "options.json", json.dumps(options, indent=1) + "\n"
+        if not path.exists():
+            if (self.path / f"{self.name}.csv").exists():
+                raise ValueError(f"--out must hold no results of unknown options, got {self.path}, "
+                                 f"which has a {self.name}.csv and no options.json")
+            write_text(path, text)
+        elif path.read_text(encoding="utf-8") != text:
+            raise ValueError(f"--out must hold results of the same arms and steps, got "
+                             f"{self.path}, whose options.json says otherwise: give another --out")
+
+
+def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder) -> bool:
+    """Run all that is not done; return False if a signal asked to stop.
+
+    A signal only sets a flag, so that no step is left half done.
+    """
+    jobs = _jobs(experiment, seeds, folder)
+    runs = len(seeds) * len(experiment.arms)
+    steps = sum(job.arm.train.steps for job in jobs)
+    print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, {runs} runs; "
+          f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves and "
+          f"stops", flush=True)
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: asked.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    line = Line(len(jobs), steps)
+
+    def done(job: Job, outcome: Outcome) -> None:
+        folder.add(outcome)
+        line.done(job, outcome)
+
+    try:
+        return pool.run_all(jobs, processes, lambda: bool(asked), line.step, done)
+    finally:
+        line.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]:
+    """Return the runs to be done, seed by seed, and those whose checkpoint they need."""
+    jobs: list[Job] = []
+    for seed in seeds:
+        mine: list[Job] = []
+        needed: set[str] = set()
+        for arm in reversed(experiment.arms):
+            lost = arm.name in needed and not (
+                folder.of(arm.name, seed) / "checkpoint.npz").exists()
+            if lost or not folder.has(arm.name, seed):
+                source = folder.of(arm.needs, seed) if arm.needs else None
+                mine.append(Job(arm, seed, folder.of(arm.name, seed), source))
+                needed.add(arm.needs)
+        jobs += reversed(mine)
+    return jobs
+
+
+class Line:
+    """The progress line: in place on a terminal, a new line now and then elsewhere."""
+
+    def __init__(self, runs: int, steps: int) -> None:
+        self.moving = sys.stdout.isatty()
+        self.runs, self.steps = runs, steps
+        self.begun = self.shown = time.perf_counter()
+        self.finished = self.before = 0
+        self.at: dict[Path, tuple[Job, int]] = {}
+        self.first: dict[Path, int] = {}
+
+    def step(self, job: Job, step: int) -> None:
+        """Show how far a run is."""
+        self.first.setdefault(job.folder, step)
+        self.at[job.folder] = job, step
+        now = time.perf_counter()
+        if now - self.shown >= (0.1 if self.moving else 30):
+            self.shown = now
+            self._print(self._text(now))
+
+    def done(self, job: Job, outcome: Outcome) -> None:
+        """Say what a run gave, on a line that stays."""
+        self.finished += 1
+        self.at.pop(job.folder, None)
+        self.before += job.arm.train.steps - self.first.get(job.folder, job.arm.train.steps)
+        self.steps -= self.first.get(job.folder, job.arm.train.steps)
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in outcome.row.items()
+                            if isinstance(value, float))
+        self._print(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
+
+    def close(self) -> None:
+        """End the moving line."""
+        if self.moving:
+            print(flush=True)
+
+    def _text(self, now: float) -> str:
+        parts = [f"{self.finished}/{self.runs} runs done"]
+        parts += [f"{job.arm.label} seed {job.seed} step {step}/{job.arm.train.steps}"
+                  for job, step in self.at.values()]
+        resumed = sum(self.first[folder] for folder in self.at)
+        taken = self.before + sum(step for _, step in self.at.values()) - resumed
+        if taken > 0:
+            left = int((self.steps - resumed - taken) * (now - self.begun) / taken)
+            parts.append(f"{left // 60}:{left % 60:02} left")
+        return ", ".join(parts)
+
+    def _print(self, text: str, stays: bool = False) -> None:
+        if self.moving:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + text[:width].ljust(width), end="\n" if stays else "", flush=True)
+        else:
+            print(text, flush=True)
+
+
+def _leave(experiment: Experiment, folder: Path) -> None:
+    """Draw, print the table, and say where all is."""
+    found = results.read(experiment.name, folder)
+    try:
+        experiment.draw(found).savefig(folder / f"{experiment.name}.png", dpi=150)
+    except ImportError:
+        print("matplotlib is not installed: no picture is drawn")
+    print("\n" + _aligned(experiment.summary(found)))
+    print(f"\n{folder}/ holds " + ", ".join(
+        sorted(path.name for path in folder.iterdir() if path.is_file())))
+
+
+def _aligned(rows: list[dict[str, str]]) -> str:
+    """Return the rows of a table of words as lines, column under column."""
+    lines = [list(rows[0])] + [list(row.values()) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip()
+                     for line in lines)

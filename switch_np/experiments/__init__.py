@@ -1,0 +1,54 @@
+"""The paper's tables at toy scale: `python -m switch_np table NAME`, one file per table.
+
+A new experiment is one file, `NAME.py`: its docstring says what the paper claims and what is run
+here, and its `EXPERIMENT` holds the arms. Its name is added to `NAMES`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from switch_np.operations import check
+
+if TYPE_CHECKING:
+    from switch_np.experiments.experiment import Experiment
+    from switch_np.experiments.results import Results
+    from switch_np.experiments.runner import Outcome
+
+NAMES = ("noise",)
+
+
+def load(name: str) -> Experiment:
+    """Return an experiment; its file is imported when it is asked for.
+
+    >>> load("table0")
+    Traceback (most recent call last):
+    ValueError: name must be one of 'noise', got 'table0'
+    """
+    check.choice("name", name, NAMES)
+    return import_module(f"{__name__}.{name}").EXPERIMENT
+
+
+def read(name: str) -> Results:
+    """Return the full results that are kept in the repository, as dicts of arrays."""
+    from switch_np.experiments import results
+
+    check.choice("name", name, NAMES)
+    return results.read(name)
+
+
+def run_live(name: str, arm: str, steps: int, seed: int = 0) -> Outcome:
+    """Train one arm of an experiment for a few steps, here and now; nothing is written.
+
+    The schedule of the learning rate is that of a run of `steps` steps.
+    """
+    from switch_np.experiments import runner
+
+    shortened = load(name).shortened(steps)
+    arms = {each.name: each for each in shortened.arms}
+    check.choice("arm", arm, list(arms))
+    if arms[arm].needs:
+        raise ValueError(f"arm must need no other arm's run, got {arm!r}, which needs "
+                         f"{arms[arm].needs!r}")
+    return runner.complete(arms[arm], seed)

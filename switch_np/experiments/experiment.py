@@ -1,0 +1,141 @@
+"""What an experiment is: arms, each trained once per seed, and what is made of their numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from switch_np.experiments.results import Results, Table
+from switch_np.operations import check
+from switch_np.training import corpus as corpora, trainer
+from switch_np.training.trainer import Run, TrainConfig
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model import Loss
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def advance(run: Run, corpus: Any, source: Run | None) -> tuple[Loss, float]:
+    """Take one step of the trainer."""
+    return trainer.advance(run, corpus)
+
+
+def held_out(run: Run, corpus: Any, source: Run | None) -> dict[str, float]:
+    """Return the bits per byte on the whole held-out text."""
+    return {"bits_per_byte": trainer.evaluate(run, corpus.held_out)}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train, run once per seed.
+
+    The functions must be a module's own (not a lambda), since they go to other processes.
+
+    Parameters
+    ----------
+    name, label
+        A folder's name and the CSV's word; what pictures and tables call it (default: the name).
+    model, train
+        The options. `train.seed` is replaced by each seed.
+    needs
+        The name of an arm whose finished run of the same seed is handed to `begin`, `advance` and
+        `evaluate` as `source`; they get None where there is none.
+    begin
+        begin(run, source): change a run before its first step, in place.
+    advance
+        advance(run, corpus, source): take a step, in place; return the loss and a norm.
+    evaluate
+        evaluate(run, corpus, source): numbers by name, measured at each point of the curve.
+    corpus
+        Returns the text (or whatever `advance` and `evaluate` take).
+
+    Examples
+    --------
+    >>> Arm("dense", ModelConfig(switch_every=0)).train.steps
+    1200
+    """
+
+    name: str
+    model: ModelConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+    label: str = ""
+    needs: str = ""
+    begin: Callable[[Run, Run | None], None] | None = None
+    advance: Callable[[Run, Any, Run | None], tuple[Loss, float]] = advance
+    evaluate: Callable[[Run, Any, Run | None], Mapping[str, float]] = held_out
+    corpus: Callable[[], Any] = corpora.load
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
+            raise ValueError(f"name must be a letter and then letters, digits, '.', '-' or '_', "
+                             f"got {self.name!r}")
+        object.__setattr__(self, "label", self.label or self.name)
+
+    def options(self) -> dict[str, Any]:
+        """Return plain values by which two arms are told apart, ready for JSON."""
+        train = asdict(self.train)
+        train.pop("seed")
+        return {"model": self.model.to_dict(), "training": train, "needs": self.needs}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms, seeds, and functions from their numbers to a table and a picture.
+
+    Parameters
+    ----------
+    name
+        Of the file, and of the results.
+    arms
+        In the order in which they are shown; one comes after the arm that it needs.
+    summary
+        summary(results): the rows of a table, a dict of words each.
+    draw
+        draw(results): the picture. Both work on whatever arms and seeds the results hold.
+    seeds
+        Those of a full run.
+    speed
+        speed(rounds): a table of timings, measured apart from quality once all runs are done.
+    """
+
+    name: str
+    arms: tuple[Arm, ...]
+    summary: Callable[[Results], list[dict[str, str]]]
+    draw: Callable[[Results], Figure]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    speed: Callable[[int], Table] | None = None
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for arm in self.arms:
+            if arm.name in seen:
+                raise ValueError(f"arms must have names that differ, got {arm.name!r} twice")
+            if arm.needs and arm.needs not in seen:
+                raise ValueError(f"needs must name an arm that comes before {arm.name!r}, got "
+                                 f"{arm.needs!r}")
+            seen.add(arm.name)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What pictures call each arm, by its name."""
+        return {arm.name: arm.label for arm in self.arms}
+
+    def shortened(self, steps: int | None) -> Experiment:
+        """Return the experiment with its longest arm cut to `steps`, the others in proportion.
+
+        The rise of the learning rate takes at most a tenth of the steps.
+        """
+        if steps is None:
+            return self
+        check.integer("steps", steps, 1)
+        longest = max(arm.train.steps for arm in self.arms)
+
+        def cut(train: TrainConfig) -> TrainConfig:
+            count = max(round(train.steps * steps / longest), 1)
+            return replace(train, steps=count, warmup=min(train.warmup, max(count // 10, 1)))
+
+        return replace(self, arms=tuple(
+            replace(arm, train=cut(arm.train)) for arm in self.arms))
