@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from switch_np.experiments.results import Results
     from switch_np.experiments.runner import Outcome
 
-NAMES = ("noise",)
+NAMES = ("table2", "noise")
 
 
 def load(name: str) -> Experiment:
@@ -24,7 +24,7 @@ def load(name: str) -> Experiment:
 
     >>> load("table0")
     Traceback (most recent call last):
-    ValueError: name must be one of 'noise', got 'table0'
+    ValueError: name must be one of 'table2', 'noise', got 'table0'
     """
     check.choice("name", name, NAMES)
     return import_module(f"{__name__}.{name}").EXPERIMENT
