@@ -174,22 +174,22 @@ def draw(found: Results) -> Figure:
     made, axes = plots.figure(2, 2, size=(13, 8.5))
     plots.curves_by_arm(axes[0, 0], found.curves, labels, "bits_per_byte",
                         "held-out bits per byte")
-    axes[0, 0].set_title(_cost(numbers), fontsize=10)
-    plots.dots_by_rate(axes[0, 1], _over_rates(numbers, "end"),
-                       "held-out bits per byte at the end")
-    axes[0, 1].set_title(_stability(numbers), fontsize=10)
+    plots.finding(axes[0, 0], _cost(numbers))
+    ticks = {rate: f"{rate:g}" for rate in RATES}
+    plots.ranges(axes[0, 1], _over_rates(numbers, "end"), "peak learning rate",
+                 "held-out bits per byte at the end", ticks)
+    plots.finding(axes[0, 1], _stability(numbers))
     flips = {label: {rate: 100 * seeds for rate, seeds in rates.items()}
              for label, rates in _over_rates(numbers, "router_flips").items()}
-    plots.dots_by_rate(axes[1, 0], flips, "tokens that the router sends\nto another expert than "
-                       "float64 would, %", lost=False)
-    axes[1, 0].set_title(_flips(flips), fontsize=10)
+    plots.ranges(axes[1, 0], flips, "peak learning rate", "tokens that the router sends\n"
+                 "to another expert than float64 would, %", ticks)
+    plots.finding(axes[1, 0], _flips(flips))
     plots.bars(axes[1, 1], {
         LABELS[mode] + (f"\n(paper: {PAPER[mode][1]} examples/s)" if mode in PAPER else ""):
         megabytes(mode) for mode in ("float32", "bfloat16", "selective", "float16")},
         "bytes that the all-to-alls of one training step carry, millions")
-    axes[1, 1].set_title("selective precision sends as few bytes as bfloat16: "
-                         f"1/{megabytes('float32') / megabytes('selective'):g} of float32's",
-                         fontsize=10)
+    plots.finding(axes[1, 1], "selective precision sends as few bytes as bfloat16: "
+                  f"1/{megabytes('float32') / megabytes('selective'):g} of float32's")
     return made
 
 
@@ -205,7 +205,7 @@ def _cost(numbers: dict[str, Any]) -> str:
     ends = {mode: np.mean(rates[RATES[0]]["end"]) for mode, rates in numbers.items()}
     costs = [f"{LABELS[mode]} {ends[mode] - ends['float32']:+.3f}"
              for mode in ("bfloat16", "selective", "weights")]
-    return f"at rate {RATES[0]:g}, bits per byte beyond float32's:\n" + ", ".join(costs)
+    return f"at rate {RATES[0]:g}, bits per byte beyond float32's: " + ", ".join(costs)
 
 
 def _stability(numbers: dict[str, Any]) -> str:
@@ -214,7 +214,7 @@ def _stability(numbers: dict[str, Any]) -> str:
             for mode, rates in numbers.items()}
     runs = sum(len(mine["end"]) for mine in numbers["float32"].values())
     found = ", ".join(f"{label} {count}" for label, count in lost.items() if count)
-    return f"of {runs} runs each diverged (×): " + (
+    return f"of {runs} runs each, diverged (and not drawn): " + (
         f"{found}, others none" if found else "none")
 
 
@@ -223,7 +223,8 @@ def _flips(flips: dict[str, dict[float, np.ndarray]]) -> str:
     found = [[np.nanmean(seeds) for seeds in flips[LABELS[mode]].values()]
              for mode in ("bfloat16", "selective")]
     return (f"a bfloat16 router sends {min(found[0]):.1f} to {max(found[0]):.1f} % of the tokens "
-            f"elsewhere,\na float32 router in a bfloat16 model {max(found[1]):.2f} %")
+            f"elsewhere, "
+            f"a float32 router in a bfloat16 model {max(found[1]):.2f} %")
 
 
 def _arms() -> tuple[Arm, ...]:

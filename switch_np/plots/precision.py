@@ -1,8 +1,8 @@
-"""Pictures of precision: the bits of a number, and what modes of rounding give."""
+"""Pictures of precision: the bits of numbers, and bars."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,35 +10,34 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKS = [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
-         ("#000000", "x")]
+PARTS = {"sign": (0, 1, "#CC79A7"), "exponent": (1, 9, "#56B4E9"),
+         "digits that bfloat16 keeps": (9, 16, "#009E73"),
+         "digits that it loses": (16, 32, "#FFFFFF")}
 
 
-def dots_by_rate(ax: Axes, values: Mapping[str, Mapping[float, np.ndarray]], ylabel: str,
-                 lost: bool = True) -> Axes:
-    """Draw a dot per seed and a line through the means, over the learning rate.
+def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axes:
+    """Draw the 32 bits of numbers as float32, a row each; what bfloat16 cuts off is hatched."""
+    from matplotlib.patches import Patch, Rectangle
 
-    `values`: by label, then by rate, a number per seed; NaN, a run that diverged, is drawn as a
-    cross at the top if `lost`, else left out.
-    """
-    spread = np.linspace(-0.03, 0.03, len(values))
-    for (label, rates), (color, mark), aside in zip(values.items(), MARKS, spread):
-        x = np.array(list(rates)) * 10 ** aside
-        ax.plot(x, [np.nanmean(seeds) if np.isfinite(seeds).any() else np.nan
-                    for seeds in rates.values()], color=color, linewidth=1.2, zorder=1)
-        for place, seeds in zip(x, rates.values()):
-            there = seeds[np.isfinite(seeds)]
-            ax.plot(np.full(len(there), place), there, mark, color=color, markersize=5, alpha=0.7,
-                    label=label if place == x[0] else None)
-            if lost and len(there) < len(seeds):
-                ax.plot([place], [0.98], "X", color=color, markersize=9,
-                        transform=ax.get_xaxis_transform())
-    ax.set(xscale="log", xlabel="peak learning rate", ylabel=ylabel)
-    ticks = list(next(iter(values.values())))
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    bits = np.array(numbers, np.float32).view(np.uint32)
+    for row, word in enumerate(bits):
+        for first, end, color in PARTS.values():
+            for place in range(first, end):
+                ax.add_patch(Rectangle((place, -row - 0.8), 1, 0.8, facecolor=color,
+                                       edgecolor="#777777", linewidth=0.5,
+                                       hatch="////" if first == 16 else None))
+                ax.text(place + 0.5, -row - 0.4, str(int(word) >> (31 - place) & 1), ha="center",
+                        va="center", fontsize=8,
+                        bbox=dict(facecolor="white", edgecolor="none", pad=0.5)
+                        if first == 16 else None)
+    ax.set_yticks(-np.arange(len(labels)) - 0.4, labels)
+    ax.set(xlim=(0, 32), ylim=(-len(labels), 0.1), xticks=[])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.legend(handles=[Patch(facecolor=color, edgecolor="#777777", label=name,
+                             hatch="////" if first == 16 else None)
+                       for name, (first, _, color) in PARTS.items()],
+              loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, fontsize=8, frameon=False)
     return ax
 
 
