@@ -9,7 +9,11 @@ between the steps too, where the other modes (and the authors) let the optimizer
 ones. Measured on held-out text: bits per byte early and at the end; which share of the tokens goes
 to another expert than in float64, with the same parameters and the same text, once for the routers
 alone, each on the very input that it got, and once for the whole model; and how far the gates are
-off. A run diverged if its numbers were no longer finite or it ends worse than letter frequencies.
+off. A run diverged if its numbers were no longer finite, or if it ends above 7 bits per byte, where
+8 is to know nothing.
+
+Which differences mean anything: runs of one seed whose initial embedding differs by a thousandth
+end up to 0.05 bits apart after 300 steps, in float32 as in the others.
 
 Bytes are those of an all-to-all, counted: each Switch layer's buffers go to the experts and back,
 and so do their gradients. Rounding is emulated, so there are no times.
@@ -29,7 +33,7 @@ from switch_np.operations import softmax, tree
 from switch_np.operations.precision import WIDTH, round_in_place
 from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
-from switch_np.training import corpus as corpora, objective, trainer
+from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run, TrainConfig
 from switch_np.transformer import model
@@ -43,6 +47,7 @@ RATES = (0.01, 0.03, 0.1)
 EARLY = 0.25                        # of the steps
 READ = 8192                         # bytes of held-out text, at each point of the curves
 ROUTED = 16                         # windows of it whose routes are compared with float64's
+LOST = 7.0                          # bits per byte; 8 is to know nothing
 LABELS = {"float32": "float32", "bfloat16": "all bfloat16", "selective": "selective precision",
           "float16": "all float16", "weights": "all bfloat16, weights too"}
 PAPER = {"float32": (-1.718, 1160), "bfloat16": (-3.780, 1390), "selective": (-1.716, 1390)}
@@ -110,17 +115,6 @@ def bytes_per_step(config: ModelConfig, train: TrainConfig) -> int:
         selective.MODES[train.dtype][0] or train.dtype]
 
 
-def letter_bits(corpus: Corpus) -> float:
-    """Return the held-out bits per byte of a model that knows how frequent each byte is.
-
-    >>> even = np.tile(np.arange(2, dtype=np.uint8), 500)
-    >>> round(letter_bits(Corpus(even, even)), 2)
-    1.17
-    """
-    counts = np.bincount(corpus.train, minlength=256) + 0.5
-    return float(-np.log2(counts / counts.sum())[corpus.held_out[:READ + 1]].mean())
-
-
 def at_ends(found: Results, mode: str, rate: float) -> dict[str, np.ndarray]:
     """Return one arm's numbers, a value per seed; bits are NaN where a run diverged."""
     arm = f"{mode}-{rate}"
@@ -129,7 +123,7 @@ def at_ends(found: Results, mode: str, rate: float) -> dict[str, np.ndarray]:
     if not len(rows["bits_per_byte"]):
         return {}
     steps, bits = curve(found.curves, arm, "bits_per_byte")
-    lost = ~(rows["bits_per_byte"] < letter_bits(corpora.load()))
+    lost = ~(rows["bits_per_byte"] < LOST)
     rows["early"] = bits[:, np.searchsorted(steps, EARLY * found.rows["steps"].max())]
     rows["end"] = np.where(lost, np.nan, rows.pop("bits_per_byte"))
     return rows | {"diverged": lost}
@@ -203,7 +197,7 @@ def _over_rates(numbers: dict[str, Any], name: str) -> dict[str, dict[float, np.
 def _cost(numbers: dict[str, Any]) -> str:
     """Say what each mode costs in bits per byte, against float32, at the lowest rate."""
     ends = {mode: np.mean(rates[RATES[0]]["end"]) for mode, rates in numbers.items()}
-    costs = [f"{LABELS[mode]} {ends[mode] - ends['float32']:+.3f}"
+    costs = [f"{LABELS[mode]} {round(ends[mode] - ends['float32'], 3) + 0.0:+.3f}"
              for mode in ("bfloat16", "selective", "weights")]
     return f"at rate {RATES[0]:g}, bits per byte beyond float32's: " + ", ".join(costs)
 

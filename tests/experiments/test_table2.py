@@ -80,7 +80,7 @@ def invented(seeds=(0, 1), lost=("float16-0.1",)):
     return results.Results(results.table(rows), results.table(curves), {})
 
 
-def test_a_run_diverged_if_not_finite_or_worse_than_letter_frequencies():
+def test_a_run_diverged_if_not_finite_or_close_to_knowing_nothing():
     found = invented()
     ends = table2.at_ends(found, "float16", 0.1)
     assert ends["diverged"].all() and np.isnan(ends["end"]).all()
