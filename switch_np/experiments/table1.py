@@ -173,7 +173,8 @@ def draw(found: Results) -> Figure:
     made, axes = plots.figure(2, 2, size=(13, 8.5))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
                        {arm: f"{PAPER[arm][0]:.3f}" for arm in bits},
-                       "paper's neg. log perplexity", labels=labels, looks=looks())
+                       "the paper: neg. log perplexity (higher is better)", labels=labels,
+                       looks=looks())
     last = float(found.rows["steps"].max())
     lowest = min(np.nanmin(values) for values in bits.values())
     zoom = dict(ylim=(lowest - 0.02, threshold(found) + 0.35))
@@ -219,8 +220,10 @@ def _lead(bits: Mapping[str, np.ndarray]) -> str:
     means = {arm: values.mean() for arm, values in bits.items()}
     best = {kind: min(value for arm, value in means.items() if arm.startswith(kind))
             for kind in ("dense", "moe", "switch-")}
-    return (f"at equal steps the best Switch is {best['dense'] - best['switch-']:+.3f} bits ahead "
-            f"of dense, {best['moe'] - best['switch-']:+.3f} of the best MoE")
+    said = [f"{abs(best[kind] - best['switch-']):.3f} bits "
+            f"{'ahead of' if best['switch-'] < best[kind] else 'behind'} {name}"
+            for kind, name in (("dense", "dense"), ("moe", "the best MoE"))]
+    return f"at equal steps the best Switch is {said[0]}, {said[1]}"
 
 
 def _first(found: Results, ratios: Mapping[str, float]) -> str:

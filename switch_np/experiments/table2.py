@@ -85,7 +85,7 @@ def against_float64(run: Run, text: np.ndarray) -> dict[str, float]:
     _, exact, _ = model.forward(wide, ids, config)
     found = []
     for layer, out, want in zip(config.switch_layers, mine, exact):
-        routed_TD = cache.stack.blocks[layer].switch.router.routed_TD
+        routed_TD = cache.runs["decoder"].stack.blocks[layer].switch.router.routed_TD
         x_TD = np.array(routed_TD, np.float64)           # a plain array, which rounds no more
         probs_TE, _ = softmax.forward(x_TD @ wide["decoder"][str(layer)]["switch"]["w_router"])
         expert_T = out.plan.expert[:, 0]

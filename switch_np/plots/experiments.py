@@ -27,7 +27,7 @@ def arm_looks(labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return {arm: _LOOKS[n % len(_LOOKS)] for n, arm in enumerate(labels)}
 
 
-def finding(ax: Axes, text: str, width: int = 64) -> Axes:
+def finding(ax: Axes, text: str, width: int = 72) -> Axes:
     """Set the title, which says what was found, in lines of at most `width` letters."""
     ax.set_title("\n".join(wrap(text, width)), fontsize=10)
     return ax
@@ -175,6 +175,7 @@ def trends(ax: Axes, series: Mapping[str, Mapping[float, float]], xlabel: str, y
         ax.plot(list(points), list(points.values()), color=color, linestyle=dashes, marker=mark,
                 label=name)
     _log_axis(ax, xlabel, ylabel, ticks)
+    ax.legend(fontsize=8, loc="lower right")
     ax.set_ylim(0, 1.15 * max(max(points.values()) for points in series.values()))
     return ax
 
