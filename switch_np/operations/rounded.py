@@ -22,7 +22,8 @@ from switch_np.operations.precision import round_in_place, round_to
 class Rounded(np.ndarray):
     """An array whose ufuncs, products and einsums give rounded arrays of its own class.
 
-    Whatever else NumPy has (`np.dot`, `cumsum`) is not rounded; the core uses none of it.
+    Whatever else adds up (`np.dot`, `cumsum`) is not rounded, and `np.asarray` or
+    `np.ascontiguousarray` make it plain; the core uses none of these.
     """
 
     precision = ""
@@ -40,7 +41,9 @@ class Rounded(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function is np.einsum:
             return self._stored(np.einsum(*map(plain, args), **kwargs))
-        return super().__array_function__(function, types, args, kwargs)
+        result = super().__array_function__(function, types, args, kwargs)
+        # np.where and np.concatenate make plain arrays.
+        return self._stored(result.copy()) if type(result) is np.ndarray else result
 
     def _stored(self, value: Any) -> Any:
         """Return a fresh result rounded, in this class; a result that is no float as it is."""

@@ -55,6 +55,9 @@ def test_whole_numbers_and_truth_values_stay_plain(rng):
     x = rounded.enter(rng.standard_normal((4, 3)).astype(np.float32), "bfloat16")
     assert type(x > 0) is np.ndarray and (x > 0).dtype == bool
     assert x.argmax(axis=1).dtype == np.int64
+    assert np.where(x > 0, 1, 2).dtype == np.int64
+    assert type(np.where(x > 0, x, 0.1)) is type(np.concatenate([x, x])) is type(x)
+    assert on_grid(np.where(x > 0, x, np.float32(0.1)))
     assert type(np.zeros_like(x)) is type(x[0]) is type(x.T) is type(x.reshape(-1)) is type(x)
 
 

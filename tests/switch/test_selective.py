@@ -1,5 +1,7 @@
 """Selective precision: what is float32, what is bfloat16, and that nothing else changed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -127,19 +129,27 @@ SMALL = snp.ModelConfig(num_layers=2, num_heads=2, d_model=8, d_kv=4, d_ff=8, dr
 TEXT = np.random.default_rng(0).integers(0, 256, 400).astype(np.uint8)
 
 
-def model_run(mode):
-    params = model.init(np.random.default_rng(1), SMALL, np.float32)
+# An encoder too, gated units, and a head and an embedding apart.
+WHOLE = replace(SMALL, num_encoder_layers=2, encoder_switch_every=2, activation="gelu", gated=True,
+                tie_embeddings="none")
+
+
+def model_run(mode, config=SMALL):
+    params = model.init(np.random.default_rng(1), config, np.float32)
     batch = next_byte(np.random.default_rng(2), TEXT, 4, 16)
+    if config is WHOLE:
+        batch = batch._replace(source=batch.inputs[:, ::2])
     found, cross_entropy, cache = model._loss(
-        selective.stored(params, mode), batch, SMALL, None, None, np.random.default_rng(3), True)
+        selective.stored(params, mode), batch, config, None, None, np.random.default_rng(3), True)
     grads = model.backward(model.cross_entropy.backward(1.0, cross_entropy).reshape(4, 16, -1),
-                           cache, SMALL.balance_coef, SMALL.z_coef)
+                           cache, config.balance_coef, config.z_coef)
     return found, cache, grads
 
 
+@pytest.mark.parametrize("config", [SMALL, WHOLE], ids=["decoder", "encoder-decoder"])
 @pytest.mark.parametrize("mode", HALVES)
-def test_all_that_a_model_keeps_is_rounded_but_for_the_router(mode):
-    _, cache, grads = model_run(mode)
+def test_all_that_a_model_keeps_is_rounded_but_for_the_router(mode, config):
+    _, cache, grads = model_run(mode, config)
     kept = dict(arrays(cache, "cache")) | dict(arrays(grads, "grads"))
     fine = {path for path, value in kept.items() if not on_grid(value, HALVES[mode])}
     # Noise, and the balance loss's counts, are data; they are rounded where they meet something.
