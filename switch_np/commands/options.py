@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from switch_np.operations import check
+from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.conventions import CHOICES
 from switch_np.training.adafactor import Adafactor
@@ -73,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="steps in which the rate rises; 50 for spans and pairs")
     add("--seed", type=int, default=train.seed, metavar="N",
         help="seed of initialization, text and noise")
-    add("--dtype", choices=["float32", "float64"], default=train.dtype, help="precision")
+    add("--dtype", choices=list(selective.MODES), default=train.dtype,
+        help="precision; selective: bfloat16 with the router in float32")
     add("--text", nargs="+", default=[], metavar="FILE",
         help="files to train on, in place of Python's language reference")
     add("--name", default=None, help="folder below runs/ (default: the first free run-N)")

@@ -1,4 +1,4 @@
-"""The precisions in which kernels compute: unit roundoff, range, and rounding to them.
+"""The precisions in which kernels compute: unit roundoff and range.
 
 A value x is stored as x (1 + δ), |δ| ≤ u; below the normal numbers the error is half the smallest
 subnormal instead. float16 and bfloat16 kernels store so and add up in float32, which is what
@@ -50,28 +50,3 @@ def named(name: str) -> Precision:
     """
     check.choice("precision", name, list(PRECISIONS))
     return PRECISIONS[name]
-
-
-def round_to(x: np.ndarray, name: str) -> np.ndarray:
-    """Return x rounded to the nearest number of a precision, ties to even, in the dtype of x.
-
-    Parameters
-    ----------
-    x
-        Float array of any shape.
-    name
-        "float64", "float32", "float16" or "bfloat16".
-
-    Examples
-    --------
-    >>> round_to(np.array([1.0, 1.001, 3.14159]), "bfloat16").tolist()
-    [1.0, 1.0, 3.140625]
-    """
-    named(name)
-    if name != "bfloat16":
-        with np.errstate(over="ignore"):
-            return x.astype(name).astype(x.dtype)
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    even = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))))
-    rounded = (even & np.uint32(0xFFFF0000)).view(np.float32)
-    return np.where(np.isfinite(x), rounded, x).astype(x.dtype).reshape(np.shape(x))

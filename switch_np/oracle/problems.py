@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.oracle.precision import round_to
+from switch_np.operations.precision import round_to
 from switch_np.switch import layer, noise as noises
 from switch_np.switch.config import SwitchConfig
 

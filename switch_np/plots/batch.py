@@ -108,14 +108,14 @@ def load_bars(ax: Axes, load_E: np.ndarray, capacity: float | None = None,
 
 
 def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed: bool = False,
-                digits: int = 2) -> Axes:
-    """Draw a matrix as a map with its numbers: probabilities from 0 to 1, or signed around 0.
+                digits: int = 2, highest: float = 1.0) -> Axes:
+    """Draw a matrix as a map with its numbers: from 0 to `highest`, or signed around 0.
 
     `rows` and `columns` say what is counted along them. "0" is an exact zero, "≈0" rounds to one.
     """
     top = float(np.abs(values).max(initial=0)) or 1.0
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
-                      vmax=top if signed else 2, aspect="auto")
+                      vmax=top if signed else 2 * highest, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         number = f"{value:{'+' if signed else ''}.{digits}f}"
         if float(number) == 0:

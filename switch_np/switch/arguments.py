@@ -28,6 +28,9 @@ def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     for name, shape in shapes(d, params["w_in"].shape[2], config).items():
         routes = name in ("w_router", "b_router", "w_noise", "select_bias")
         check.floats(f"params[{name!r}]", params[name], shape, like=x, finite=routes)
+    if config.foreign and type(params["w_router"]) is not type(params["w_in"]):
+        raise ValueError("params must share one precision under other libraries' conventions, got "
+                         "a router apart: selective precision is the paper's own")
     if padding is not None:
         check.booleans("padding", padding, x.shape[:-1])
         padding = padding.reshape(-1)

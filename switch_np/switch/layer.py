@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import check
+from switch_np.operations import check, rounded
 from switch_np.switch import (
     arguments, balance_loss, combine, dispatch, experts, gates, noise as noises, plan as plans,
     router, z_loss)
@@ -115,12 +115,14 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
                                  padding_T=padding_T, noise=noise, training=training)
 
     scale_TD = noises.router_scale(noise, config.router_dropout, x_TD.real.dtype)
-    routing, router_cache = router.forward(params, x_TD, scale_TD)
+    x_TD = rounded.cast(x_TD, like=params["w_in"])
+    routed_TD = rounded.cast(x_TD, like=params["w_router"])
+    routing, router_cache = router.forward(params, routed_TD, scale_TD)
     if plan is None:
         scores_TE = routing.probs_TE if noise.gumbel is None else routing.logits_TE + noise.gumbel
         plan = plans.decide(scores_TE, config, num_groups=num_groups, padding_T=padding_T,
                             training=training)
-    gates_TK = gates.forward(routing.probs_TE, plan)
+    gates_TK = rounded.cast(gates.forward(routing.probs_TE, plan), like=x_TD)
     rows_RD = dispatch.forward(x_TD, plan)
     out_RD, experts_cache = experts.forward(
         params, rows_RD, plan, noise.expert_dropout, config.expert_dropout)
@@ -174,6 +176,7 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
                                            d_probs, d_logits)
         return d_x_TD.reshape(cache.shape), grads
 
+    d_y_TD = rounded.cast(d_y_TD, like=cache.combine.gates_TK)
     d_log_z_T = z_loss.backward(float(d_z_loss), cache.z)
     d_probs_TE = balance_loss.backward(float(d_balance_loss), cache.balance)
     d_out_RD, d_gates_TK = combine.backward(d_y_TD, cache.combine)
@@ -185,4 +188,5 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     d_logits_TE = np.zeros_like(x_like) if d_logits is None else d_logits
     d_routed_TD, router_grads = router.backward(
         router.Router(d_logits_TE, d_probs_TE, d_log_z_T), cache.router)
-    return (d_x_TD + d_routed_TD).reshape(cache.shape), router_grads | expert_grads
+    d_x_TD = d_x_TD + rounded.cast(d_routed_TD, like=cache.combine.gates_TK)
+    return d_x_TD.reshape(cache.shape), router_grads | expert_grads

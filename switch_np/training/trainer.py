@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check, tree
+from switch_np.switch import selective
 from switch_np.training import adafactor, checkpoint, optimizer, tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
@@ -49,7 +50,8 @@ class TrainConfig:
     seed
         Of initialization, text and noise.
     dtype
-        "float32" or "float64".
+        "float32" or "float64"; or "bfloat16", "float16", "selective": what `switch.selective` makes
+        of float32 parameters, which stay float32 between the steps.
     optimizer
         AdamW's own options, or Adafactor's; then the rate is what Adafactor says of it.
     """
@@ -76,7 +78,7 @@ class TrainConfig:
         check.number("max_norm", self.max_norm, 0)
         check.number("corruption", self.corruption, 0, 1)
         check.number("mean_span", self.mean_span, 1)
-        check.choice("dtype", self.dtype, ["float32", "float64"])
+        check.choice("dtype", self.dtype, list(selective.MODES))
         check.instance("optimizer", self.optimizer, AdamW, Adafactor)
 
     @classmethod
@@ -130,11 +132,12 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     tasks.named(config.task).check(corpus, config, model_config)
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
+    dtype = np.float64 if config.dtype == "float64" else np.float32
     if params is None:
-        params = model.init(init_rng, model_config, np.dtype(config.dtype))
+        params = model.init(init_rng, model_config, dtype)
     else:
         parameters.check_params(params, model_config)
-        params = tree.apply(lambda value: np.array(value, config.dtype), params)
+        params = tree.apply(lambda value: np.array(value, dtype), params)
     return Run(model_config, config, params, _moments(params, config), text_rng, noise_rng,
                _text_id(corpus))
 
@@ -153,8 +156,9 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             loss, grads = model.loss_and_grads(
-                run.params, batch, run.model_config, rng=run.noise_rng, training=True)
-            grads, norm = optimizer.clip(grads, config.max_norm)
+                selective.stored(run.params, config.dtype), batch, run.model_config,
+                rng=run.noise_rng, training=True)
+            grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not (math.isfinite(loss.total) and math.isfinite(norm)):
             raise ValueError(f"loss {loss.total}, gradient norm {norm}")
     except ValueError as error:       # the batch is ours and fits, so it is the numbers
@@ -176,8 +180,9 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
     """
     task = tasks.named(run.config.task)
     nats = tokens = 0.0
+    params = selective.stored(run.params, run.config.dtype)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
-        loss = model.loss(run.params, batch, run.model_config)
+        loss = model.loss(params, batch, run.model_config)
         counted = int((batch.targets != IGNORED).sum())
         nats += float(loss.cross_entropy) * counted
         tokens += counted

@@ -108,7 +108,7 @@ def _attend(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
         np.maximum(scores_BHSM.real, MASKED, out=scores_BHSM.real)
     probs_BHSM, _ = softmax.forward(scores_BHSM)
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
-    context_BSHA = np.ascontiguousarray(context_BHSA.swapaxes(1, 2))
+    context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
     cache = AttentionCache(params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
                            context_BSHA, keep_BHSM, rate)
@@ -138,7 +138,7 @@ def _split(x_BSD: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
     """Return x W as heads (B, H, S, A)."""
     b, s, d = x_BSD.shape
     product = x_BSD.reshape(b * s, d) @ weight
-    return np.ascontiguousarray(product.reshape(b, s, heads, -1).swapaxes(1, 2))
+    return product.reshape(b, s, heads, -1).swapaxes(1, 2).copy()
 
 
 def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,

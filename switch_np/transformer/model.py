@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check
+from switch_np.operations import check, rounded
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, router_losses, stack
@@ -187,7 +187,8 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
     """
     params, y_TD, runs = cache
     grads: dict[str, Any] = {}
-    d_y_TD, d_table_VD, head = _head_backward(d_logits.reshape(len(y_TD), -1), params, y_TD)
+    d_logits_TV = rounded.cast(d_logits.reshape(len(y_TD), -1), like=y_TD)
+    d_y_TD, d_table_VD, head = _head_backward(d_logits_TV, params, y_TD)
     grads |= head
     d_more_VD, grads["decoder"], d_memory = _run_backward(
         d_y_TD.reshape(*runs["decoder"].ids_BS.shape, -1), runs["decoder"], d_balance_loss,
@@ -241,8 +242,8 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     logits, switched, cache = forward(
         params, batch.inputs, config, padding=batch.padding, source=batch.source,
         source_padding=batch.source_padding, plans=plans, noise=noise, rng=rng, training=training)
-    nats, cross_entropy_cache = cross_entropy.forward(
-        logits.reshape(len(targets_T), -1), targets_T)
+    nats, cross_entropy_cache = cross_entropy.forward(       # in float32, in halves too
+        rounded.plain(logits).reshape(len(targets_T), -1), targets_T)
     balance = tuple(loss for run in cache.runs.values() for loss in run.losses.balance)
     z = tuple(loss for run in cache.runs.values() for loss in run.losses.z)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef

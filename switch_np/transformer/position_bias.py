@@ -69,7 +69,7 @@ def backward(d_bias_HSM: np.ndarray, cache: BiasCache) -> dict[str, np.ndarray]:
     h, s, m = d_bias_HSM.shape
     # Rows of length S + M, read back as rows of S + M - 1, shift each row by one more place: with
     # the queries reversed, entries of one distance then stand in one column.
-    sheared = np.zeros((h, s, s + m), d_bias_HSM.dtype)
+    sheared = np.zeros_like(d_bias_HSM, shape=(h, s, s + m))
     sheared[:, :, :m] = d_bias_HSM[:, ::-1]
     sheared = sheared.reshape(h, -1)[:, :s * (s + m - 1)].reshape(h, s, s + m - 1)
     in_bucket = cache.buckets[:, None] == np.arange(cache.num_buckets)

@@ -10,9 +10,9 @@ import pytest
 
 from switch_np import __main__ as command_line
 from switch_np import oracle
+from switch_np.operations.precision import round_to
 from switch_np.oracle import exact, safetensors, vectors
 from switch_np.oracle.cases import CASES
-from switch_np.oracle.precision import round_to
 
 EXACT = [name for name, case in CASES.items() if case.exact]
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from switch_np.operations import check
+from switch_np.operations.precision import round_to
 from switch_np.oracle.decisions import by_token
 from switch_np.oracle.museum import gradients, outputs
 from switch_np.oracle.museum.piece import Piece
-from switch_np.oracle.precision import round_to
 from switch_np.oracle.verdict import misfit
 
 if TYPE_CHECKING:

@@ -1,0 +1,95 @@
+"""Round to the nearest bfloat16 or float16, ties to even, in arrays that stay float32 or float64.
+
+bfloat16 is a float32 without its lower 16 bits: 8 significant bits, and float32's range. float16
+has 11 significant bits, but ends at 65504 and 6e-8. Half a unit of the last place that is kept is
+added, less one bit where that place is even; then the lower bits are cut off.
+
+NaN stays NaN, infinities stay; what exceeds the largest number by half a unit or more becomes
+infinite; below the normal numbers the spacing stays that of the smallest ones. float64 is rounded
+once: by way of float32 a number just above a tie would come to lie on the tie, and go down.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from switch_np.operations import check
+
+WIDTH = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}      # bytes
+LOST = {"bfloat16": 16, "float16": 13}           # how many of float32's bits are cut off
+
+
+def round_to(x: np.ndarray, name: str) -> np.ndarray:
+    """Return x rounded to a precision, in the dtype of x; x itself where that changes nothing.
+
+    Parameters
+    ----------
+    x
+        Array of any shape, float32 or float64. Rounding is a staircase: a complex step through it
+        would be lost on a tread, so complex numbers are refused.
+    name
+        "float64", "float32", "float16" or "bfloat16".
+
+    Examples
+    --------
+    >>> round_to(np.array([1.0, 1.001, 3.14159]), "bfloat16").tolist()
+    [1.0, 1.0, 3.140625]
+    """
+    check.choice("precision", name, list(WIDTH))
+    check.floats("x", x, np.shape(x))
+    if x.dtype.kind == "c":
+        raise TypeError(f"x must be real to be rounded to {name}, got {x.dtype}")
+    if WIDTH[name] >= x.dtype.itemsize:
+        return x
+    return round_in_place(np.array(x), name)
+
+
+def round_in_place(x: np.ndarray, name: str) -> np.ndarray:
+    """Round x, which is written to, and return it; `round_to` says how.
+
+    >>> round_in_place(np.array([257.0], np.float32), "bfloat16")
+    array([256.], dtype=float32)
+    """
+    if x.dtype == np.float32 and name in LOST:
+        return _cut(x, LOST[name]) if name == "bfloat16" else _to_float16(x)
+    if name == "bfloat16":
+        return _to_unit(x)
+    with np.errstate(over="ignore"):
+        x[...] = x.astype(name)
+    return x
+
+
+def _cut(x: np.ndarray, lost: int) -> np.ndarray:
+    """Round float32 on its bits; a carry runs into the exponent, as it should."""
+    nan = np.isnan(x)
+    bits = x.view(np.uint32)
+    extra = bits >> np.uint32(lost)
+    extra &= np.uint32(1)
+    extra += np.uint32(2 ** (lost - 1) - 1)
+    bits += extra
+    bits &= np.uint32(2 ** 32 - 2 ** lost)
+    if nan.any():                      # the sum may have carried a NaN's bits away
+        x[nan] = np.nan
+    return x
+
+
+def _to_float16(x: np.ndarray) -> np.ndarray:
+    """Round float32 to float16, whose range is shorter at both ends."""
+    small = abs(x) < 2.0 ** -14
+    tiny = x[small]
+    _cut(x, LOST["float16"])
+    # Next to 0.75 float32 has just the spacing of float16's subnormal numbers.
+    x[small] = np.copysign((tiny + np.float32(0.75)) - np.float32(0.75), tiny)
+    large = abs(x) > 65504
+    x[large] = np.copysign(np.float32(np.inf), x[large])
+    return x
+
+
+def _to_unit(x: np.ndarray, digits: int = 8, finest: int = -133) -> np.ndarray:
+    """Round float64 to bfloat16: to whole multiples of the unit in its last place."""
+    with np.errstate(over="ignore"):
+        unit = np.maximum(np.frexp(x)[1] - digits, finest)
+        x[...] = np.ldexp(np.rint(np.ldexp(x, -unit)), unit)
+    large = abs(x) >= 2.0 ** 128
+    x[large] = np.copysign(np.inf, x[large])
+    return x

@@ -1,0 +1,118 @@
+"""Table 2: what it measures, on runs whose answer is known, and that it draws what it is given."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from switch_np.experiments import results, table2
+from switch_np.operations.precision import round_to
+from switch_np.switch.config import SwitchConfig
+from switch_np.training import trainer
+from switch_np.training.corpus import Corpus
+from switch_np.training.trainer import TrainConfig
+from switch_np.transformer.config import ModelConfig
+
+TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)
+CORPUS = Corpus(TEXT[:2000], TEXT[2000:])
+MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
+                    switch=SwitchConfig(num_experts=16))
+
+
+def run(dtype, steps=4, advance=table2.trainer.advance):
+    train = TrainConfig(steps=steps, batch_size=3, seq_len=12, warmup=2, dtype=dtype)
+    made = trainer.start(MODEL, train, CORPUS)
+    for _ in range(steps):
+        if advance is trainer.advance:
+            advance(made, CORPUS)
+        else:
+            advance(made, CORPUS, None)
+    return made
+
+
+def test_float64_differs_from_float64_in_nothing():
+    found = table2.evaluate(run("float64"), CORPUS, None)
+    assert (found["router_flips"], found["flips"], found["ties"]) == (0, 0, 0)
+    assert found["gate_error"] < 1e-14 and 0 < found["logit"] < 100
+    assert found["bits_per_byte"] == trainer.evaluate(run("float64"), CORPUS.held_out[:8193])
+
+
+def test_a_bfloat16_router_flips_routes_and_a_float32_one_does_not():
+    half, selective = (table2.against_float64(run(dtype), CORPUS.held_out)
+                       for dtype in ("bfloat16", "selective"))
+    assert half["router_flips"] > 0.01 and half["ties"] > 0.01
+    assert selective["router_flips"] == selective["ties"] == 0
+    assert 2.0 ** -11 < selective["gate_error"] < half["gate_error"] < 2.0 ** -6
+    assert selective["flips"] > 0                           # what the router is handed is bfloat16
+
+
+def test_weights_that_are_bfloat16_too_have_no_bits_below():
+    made = run("bfloat16", advance=table2.advance_weights_too)
+    master = run("bfloat16")
+    for mine, is_rounded in ((made, True), (master, False)):
+        w_router = mine.params["decoder"]["1"]["switch"]["w_router"]
+        assert np.array_equal(round_to(w_router, "bfloat16"), w_router) is is_rounded
+        assert w_router.dtype == np.float32 and type(w_router) is np.ndarray
+
+
+def test_bytes_are_two_a_number_where_nothing_communicated_is_float32():
+    train = TrainConfig(batch_size=2, seq_len=16)
+    count = 4 * 16 * int(1.25 * 32 / 16) * 8               # 4 ways, E, slots, D; one such layer
+    widths = [table2.bytes_per_step(MODEL, replace(train, dtype=mode)) / count
+              for mode in ("float64", "float32", "bfloat16", "selective", "float16")]
+    assert widths == [8, 4, 2, 2, 2]
+
+
+def invented(seeds=(0, 1), lost=("float16-0.1",)):
+    """Return results in which every number is made up, and some arms diverged."""
+    arms = [arm.name for arm in table2.EXPERIMENT.arms]
+    rows, curves = [], []
+    for arm, seed in itertools.product(arms, seeds):
+        point = {"arm": arm, "seed": seed, "train_bits": 4.0, "dropped": 0.1, "gate_error": 1e-3,
+                 "bits_per_byte": 8.0 if arm in lost else 4 + 0.01 * seed, "flips": 0.02,
+                 "router_flips": 0.01 if arm.startswith("bfloat16") else 0.0, "ties": 0.0,
+                 "logit": 3.0}
+        curves += [point | {"step": step} for step in (75, 150, 300)]
+        rows.append(point | {"steps": 300, "done": 300})
+    rows[0] |= {"done": 17, "bits_per_byte": np.nan}              # numbers were no longer finite
+    del curves[1:3]
+    return results.Results(results.table(rows), results.table(curves), {})
+
+
+def test_a_run_diverged_if_not_finite_or_close_to_knowing_nothing():
+    found = invented()
+    ends = table2.at_ends(found, "float16", 0.1)
+    assert ends["diverged"].all() and np.isnan(ends["end"]).all()
+    ends = table2.at_ends(found, "float32", 0.01)
+    assert ends["diverged"].tolist() == [True, False] and ends["end"][1] == 4.01
+    assert ends["early"].tolist() == [4.0, 4.01]
+    words = table2.summary(found)
+    assert len(words) == 15 and words[0]["diverged"] == "1 of 2"
+    assert [row["paper: neg. log perp."] for row in words[::3]] == [
+        "-1.718", "-3.780", "-1.716", "", ""]
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_the_picture_says_what_came_out(seeds):
+    axes = table2.draw(invented(seeds)).axes
+    titles = words(axes)
+    count = len(seeds) * 3
+    assert (f"of {count} runs each, diverged (and not drawn): float32 1, "
+            f"all float16 {len(seeds)}, others none") in titles
+    assert "sends 1.0 to 1.0 % of the tokens" in titles and "0.00 %" in titles
+    assert "1/2 of float32's" in titles
+    nobody = table2.draw(invented((1, 2), lost=())).axes
+    assert "drawn): float32 1, others none" in words(nobody)
+
+
+def words(axes):
+    return " ".join(" ".join(ax.get_title() for ax in axes).split())
+
+
+def test_the_arms_are_the_modes_at_each_rate():
+    arms = {arm.name: arm for arm in table2.EXPERIMENT.arms}
+    assert len(arms) == len(table2.LABELS) * len(table2.RATES) == 15
+    assert arms["weights-0.1"].train.dtype == "bfloat16"
+    assert arms["weights-0.1"].advance is not arms["bfloat16-0.1"].advance
+    assert all(arm.model.switch.num_experts == 32 for arm in arms.values())
