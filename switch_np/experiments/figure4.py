@@ -185,4 +185,4 @@ def _draw_size(ax: Any, found: Results) -> None:
                   "the second expert does not lower the mean loss")
 
 
-EXPERIMENT = Experiment("figure4", _arms(), summary, draw, speed=time_steps)
+EXPERIMENT = Experiment("figure4", _arms(), summary, draw, seeds=(0, 1), speed=time_steps)
