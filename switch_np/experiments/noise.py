@@ -64,4 +64,4 @@ EXPERIMENT = Experiment("noise", (
     _arm("argmax", "argmax", jitter=0.0),
     _arm("sample", "sample from the softmax", jitter=0.0, sample=True),
     _arm("input-dropout", "input dropout 0.1", jitter=0.0, router_dropout=0.1),
-    _arm("jitter", "input jitter 0.01")), summary, draw)
+    _arm("jitter", "input jitter 0.01")), summary, draw, seeds=(0, 1))
