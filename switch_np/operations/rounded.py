@@ -45,6 +45,14 @@ class Rounded(np.ndarray):
         # np.where and np.concatenate make plain arrays.
         return self._stored(result.copy()) if type(result) is np.ndarray else result
 
+    def argmax(self, *args: Any, **kwargs: Any) -> Any:
+        """Return places, plain."""
+        return plain(self).argmax(*args, **kwargs)
+
+    def argsort(self, *args: Any, **kwargs: Any) -> Any:
+        """Return places, plain."""
+        return plain(self).argsort(*args, **kwargs)
+
     def _stored(self, value: Any) -> Any:
         """Return a fresh result rounded, in this class; a result that is no float as it is."""
         value = np.asarray(value)

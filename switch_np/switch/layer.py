@@ -6,6 +6,9 @@ y = 0. `backward` is `forward` read from the bottom up, a line for a line.
 The router meets three gradients: through the gates (from y), through the load-balancing loss (into
 the probabilities) and through the z-loss (into log_z). x meets two: as the experts' input and as
 the router's.
+
+The casts are those of selective precision (section 2.4, `selective`); to plain arrays they do
+nothing.
 """
 
 from __future__ import annotations
@@ -188,5 +191,5 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     d_logits_TE = np.zeros_like(x_like) if d_logits is None else d_logits
     d_routed_TD, router_grads = router.backward(
         router.Router(d_logits_TE, d_probs_TE, d_log_z_T), cache.router)
-    d_x_TD = d_x_TD + rounded.cast(d_routed_TD, like=cache.combine.gates_TK)
-    return d_x_TD.reshape(cache.shape), router_grads | expert_grads
+    d_routed_TD = rounded.cast(d_routed_TD, like=cache.combine.gates_TK)
+    return (d_x_TD + d_routed_TD).reshape(cache.shape), router_grads | expert_grads

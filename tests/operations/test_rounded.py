@@ -54,7 +54,8 @@ def test_results_that_are_written_somewhere_are_rounded_too(rng):
 def test_whole_numbers_and_truth_values_stay_plain(rng):
     x = rounded.enter(rng.standard_normal((4, 3)).astype(np.float32), "bfloat16")
     assert type(x > 0) is np.ndarray and (x > 0).dtype == bool
-    assert x.argmax(axis=1).dtype == np.int64
+    assert all(type(places) is np.ndarray and places.dtype == np.int64 for places in (
+        x.argmax(axis=1), x.argsort(axis=1), np.argsort(-x, axis=1, kind="stable")))
     assert np.where(x > 0, 1, 2).dtype == np.int64
     assert type(np.where(x > 0, x, 0.1)) is type(np.concatenate([x, x])) is type(x)
     assert on_grid(np.where(x > 0, x, np.float32(0.1)))
