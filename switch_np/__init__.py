@@ -18,6 +18,7 @@ R       rows handed to the experts
 D, F    d_model, d_ff                                      d_model, d_ff
 H, A    attention heads, width of a head                   d_kv
 V       vocabulary
+L, P    bytes of a window that loses spans, its spans
 ======  =================================================  =====================
 """
 

@@ -1,5 +1,8 @@
 """What several tests need: random problems, and the layer and the model under the complex step."""
 
+import inspect
+import types
+
 import numpy as np
 
 import switch_np as snp
@@ -63,14 +66,19 @@ def model_problem(seed, config, b=2, s=6, padded=True):
         padding = np.zeros((b, s), bool)
         padding[-1, -2:] = True
         padding[0, 0] = True
-    return params, model.Batch(ids, targets, padding)
+    if config.encoder is None:
+        return params, model.Batch(ids, targets, padding)
+    source = rng.integers(0, config.vocab_size, (b, s + 1))
+    source_padding = np.arange(s + 1) >= s + 1 - np.arange(b)[:, None] if padded else None
+    return params, model.Batch(ids, targets, padding, source, source_padding)
 
 
-def check_model(seed, config=None, training=True):
+def check_model(seed, config=None, training=True, **sizes):
     """Compare every gradient of the whole model with the complex step; return the plans."""
     config = config or ModelConfig(**TINY)
-    params, batch = model_problem(seed, config)
-    noise = model.draw_noise(np.random.default_rng(seed), config, batch.inputs.shape)
+    params, batch = model_problem(seed, config, **sizes)
+    noise = model.draw_noise(np.random.default_rng(seed), config, batch.inputs.shape,
+                             source_shape=None if batch.source is None else batch.source.shape)
     noise = noise if training else None
     rng = np.random.default_rng(seed)
     loss, grads = model.loss_and_grads(params, batch, config, noise=noise, rng=rng,
@@ -84,3 +92,12 @@ def check_model(seed, config=None, training=True):
                 noise=noise, rng=rng, training=training).total, value)
         gradcheck.compare(name, grads[name], want)
     return loss.plans
+
+
+def broken(module, right, wrong):
+    """Return a copy of a module in which one line says something else."""
+    source = inspect.getsource(module)
+    assert source.count(right) == 1, f"{module.__name__} no longer says {right!r} just once"
+    copy = types.ModuleType(module.__name__)
+    exec(compile(source.replace(right, wrong), module.__name__, "exec"), copy.__dict__)
+    return copy

@@ -99,13 +99,18 @@ def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path
             np.testing.assert_array_equal(one[name], two[name], name)
 
 
-def test_dense_and_top_2_and_float64_train(tmp_path, text):
+def test_dense_and_top_2_and_float64_and_adafactor_train(tmp_path, text):
     for name, words in (("dense", ["--dense"]), ("moe", ["--top-k", "2"]),
+                        ("rows", ["--optimizer", "adafactor"]),
                         ("double", ["--dtype", "float64", "--capacity-factor", "none"])):
         call("train", *TINY, "--steps", "3", "--text", text, "--name", name, *words)
     assert not (tmp_path / "runs/dense/expert_load.png").exists()
     with np.load(tmp_path / "runs/double/checkpoint.npz") as file:
         assert file["params.embedding.table"].dtype == np.float64
+    with np.load(tmp_path / "runs/rows/checkpoint.npz") as file:
+        assert file["moments.embedding.table.row"].shape == (256,)
+    out, _ = call("train", "--resume", "--name", "rows")
+    assert "all 3 steps were done before" in out
 
 
 @pytest.mark.parametrize("words, message", [

@@ -176,7 +176,8 @@ def test_paper_conventions_give_the_paper_through_the_other_path(monkeypatch):
     ("router", "sigmoid", lambda s: 1 - s, {"scores": "sigmoid"}),
 ], ids=lambda value: value if isinstance(value, str) else None)
 def test_planted_bugs_are_seen(monkeypatch, where, name, spoil, knob):
-    module = __import__(f"switch_np.switch.variants.{where}", fromlist=[where])
+    folder = "operations" if where == "activations" else "switch.variants"
+    module = __import__(f"switch_np.{folder}.{where}", fromlist=[where])
     right = getattr(module, name)
 
     def wrong(*args):

@@ -72,6 +72,11 @@ def representative_calls():
     params, batch = model_problem(0, model_config)
     model.loss_and_grads(params, batch, model_config, rng=np.random.default_rng(0), training=True)
     generate.generate(params, model_config, np.array([1, 2]), 3, np.random.default_rng(0))
+    both = ModelConfig(**TINY, num_encoder_layers=2, gated=True, router_losses="pooled")
+    params, batch = model_problem(0, both)
+    model.loss_and_grads(params, batch, both, rng=np.random.default_rng(0), training=True)
+    generate.generate(params, both, batch.inputs, 3, np.random.default_rng(0), source=batch.source,
+                      source_padding=batch.source_padding)
     position_bias.forward({"table": np.ones((4, 3))}, 5, 2, 8, True)
 
 

@@ -13,12 +13,15 @@ from switch_np.commands import folder as folders, progress
 from switch_np.commands.folder import Metrics
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import corpus as corpora, trainer
+from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
+from switch_np.training.optimizer import AdamW
 from switch_np.training.trainer import Run, TrainConfig
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.generate import generate
 
 EVALUATIONS = 5       # times that the held-out text is read during a run
+OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 SAVE_SECONDS = 30     # at most this much work is lost when the machine stops
 
 
@@ -60,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=train.steps, metavar="N", help="steps")
     add("--learning-rate", "--lr", type=float, default=train.learning_rate, metavar="X",
         help="peak learning rate")
+    add("--optimizer", choices=sorted(OPTIMIZERS), default="adamw",
+        help="adafactor's rate is relative to each array's root mean square: try --lr 0.1")
     add("--warmup", type=int, default=train.warmup, metavar="N",
         help="steps in which the rate rises")
     add("--seed", type=int, default=train.seed, metavar="N",
@@ -119,7 +124,8 @@ def _configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
         balance_coef=args.balance_coef, z_coef=args.z_coef, init_scale=args.init_scale)
     train = TrainConfig(
         steps=args.steps, batch_size=args.batch_size, seq_len=args.seq_len,
-        learning_rate=args.learning_rate, warmup=args.warmup, seed=args.seed, dtype=args.dtype)
+        learning_rate=args.learning_rate, warmup=args.warmup, seed=args.seed, dtype=args.dtype,
+        optimizer=OPTIMIZERS[args.optimizer]())
     return model, train
 
 

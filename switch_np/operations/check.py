@@ -50,10 +50,11 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def instance(name: str, value: Any, kind: type) -> None:
-    """Refuse whatever is not of the class `kind`."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {_kind(value)}")
+def instance(name: str, value: Any, *kinds: type) -> None:
+    """Refuse whatever is of none of the classes."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be a {wanted}, got {_kind(value)}")
 
 
 def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarray | None = None,

@@ -38,7 +38,7 @@ def load(files: Sequence[str | Path] = (), held_out_share: float = 0.1) -> Corpu
     (True, 'The "assert" statement')
     """
     check.number("held_out_share", held_out_share, 0, 1)
-    text = b"\n".join(_read(Path(file)) for file in files) if files else built_in()
+    text = b"\n".join(read(file, "text") for file in files) if files else built_in()
     data = np.frombuffer(text, np.uint8)
     cut = int(len(data) * (1 - held_out_share))
     return Corpus(data[:cut], data[cut:])
@@ -78,11 +78,13 @@ def _once(paragraphs: Iterable[str]) -> list[str]:
     return list(first.values())[::-1]
 
 
-def _read(path: Path) -> bytes:
+def read(file: str | Path, name: str) -> bytes:
+    """Return what is in a file; the error calls it `name`, and names the file."""
+    path = Path(file)
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"text must be a readable file, got {path}: {error.strerror}") from error
+        raise ValueError(f"{name} must be a readable file, got {path}: {error.strerror}") from error
     if not text:
-        raise ValueError(f"text must be a file with bytes in it, got {path}, which is empty")
+        raise ValueError(f"{name} must be a file with bytes in it, got {path}, which is empty")
     return text

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import check
-from switch_np.training import checkpoint, objective, optimizer
+from switch_np.operations import check, tree
+from switch_np.training import adafactor, checkpoint, objective, optimizer
+from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.optimizer import AdamW
 from switch_np.transformer import model, parameters
@@ -43,7 +44,7 @@ class TrainConfig:
     dtype
         "float32" or "float64".
     optimizer
-        AdamW's own options.
+        AdamW's own options, or Adafactor's; then the rate is what Adafactor says of it.
     """
 
     steps: int = 1200
@@ -54,7 +55,7 @@ class TrainConfig:
     max_norm: float = 1.0
     seed: int = 0
     dtype: str = "float32"
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: AdamW | Adafactor = field(default_factory=AdamW)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "seq_len", "warmup"):
@@ -63,13 +64,14 @@ class TrainConfig:
         check.number("learning_rate", self.learning_rate, 0)
         check.number("max_norm", self.max_norm, 0)
         check.choice("dtype", self.dtype, ["float32", "float64"])
-        check.instance("optimizer", self.optimizer, AdamW)
+        check.instance("optimizer", self.optimizer, AdamW, Adafactor)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Return the config that `dataclasses.asdict` took apart."""
         check.keys("train config", values, {f.name for f in fields(cls)})
-        return cls(**{**values, "optimizer": AdamW(**values["optimizer"])})
+        rule = Adafactor if "decay" in values["optimizer"] else AdamW
+        return cls(**{**values, "optimizer": rule(**values["optimizer"])})
 
 
 @dataclass
@@ -103,7 +105,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus) -> Run
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     params = model.init(init_rng, model_config, np.dtype(config.dtype))
-    return Run(model_config, config, params, optimizer.init(params), text_rng, noise_rng,
+    return Run(model_config, config, params, _moments(params, config), text_rng, noise_rng,
                _text_id(corpus))
 
 
@@ -130,7 +132,8 @@ def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
                                  f"({error})") from error
     run.step += 1
     rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    optimizer.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
+    rule = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
+    rule.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
     run.seconds += time.perf_counter() - begin
     return loss, norm
 
@@ -167,8 +170,7 @@ def load(path: str | Path, corpus: Corpus | None = None) -> Run:
         model_config = ModelConfig.from_dict(state["model"])
         config = TrainConfig.from_dict(state["training"])
         parameters.check_params(arrays["params"], model_config)
-        for name in ("m", "v"):
-            parameters.check_params(arrays["moments"][name], model_config)
+        _check_moments(arrays["moments"], _moments(arrays["params"], config))
         run = Run(model_config, config, arrays["params"], arrays["moments"],
                   _generator(state["text_rng"]), _generator(state["noise_rng"]),
                   state["text_id"], state["step"], state["seconds"])
@@ -178,6 +180,20 @@ def load(path: str | Path, corpus: Corpus | None = None) -> Run:
     if corpus is not None and _text_id(corpus) != run.text_id:
         raise ValueError(f"text must be the one that the run began with, got another for {path}")
     return run
+
+
+def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Return the moments before the first step, by the rule that the options belong to."""
+    if isinstance(config.optimizer, Adafactor):
+        return adafactor.init(params, config.optimizer)
+    return optimizer.init(params)
+
+
+def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
+    flat, wanted = tree.flatten(moments), tree.flatten(like)
+    check.keys("moments", flat, set(wanted))
+    for name, value in wanted.items():
+        check.floats(f"moments[{name!r}]", flat[name], value.shape, like=value)
 
 
 def _generator(state: Mapping[str, Any]) -> np.random.Generator:

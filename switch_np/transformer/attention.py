@@ -25,11 +25,14 @@ MASKED = -1e30    # finite, so that a row in which all is masked stays a number
 
 
 class AttentionCache(NamedTuple):
-    """Kept: inputs, heads and probabilities; the scores are not needed again."""
+    """Kept: inputs, heads and probabilities; the scores are not needed again.
+
+    `step` keeps no `memory_BMD`: nothing goes back through it.
+    """
 
     params: Mapping[str, np.ndarray]
     x_BSD: np.ndarray
-    memory_BMD: np.ndarray
+    memory_BMD: np.ndarray | None
     q_BHSA: np.ndarray
     k_BHMA: np.ndarray
     v_BHMA: np.ndarray
@@ -39,13 +42,15 @@ class AttentionCache(NamedTuple):
     rate: float
 
 
-def causal_mask(queries: int, keys: int) -> np.ndarray:
+def causal_mask(queries: int, keys: int, seen: int = 0) -> np.ndarray:
     """Return (S, M): 0 where a query may look, MASKED where the key lies ahead of it.
+
+    The first query stands at position `seen`.
 
     >>> (causal_mask(2, 2) == 0).tolist()
     [[True, False], [True, True]]
     """
-    ahead = np.arange(keys) > np.arange(queries)[:, None]
+    ahead = np.arange(keys) > np.arange(seen, seen + queries)[:, None]
     return np.where(ahead, MASKED, 0.0)
 
 
@@ -69,12 +74,38 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
         Mask and rate of dropout on the probabilities.
     """
     heads = len(bias_HSM)
-    q_BHSA = _split(x_BSD, params["w_q"], heads)
     k_BHMA = _split(memory_BMD, params["w_k"], heads)
     v_BHMA = _split(memory_BMD, params["w_v"], heads)
+    return _attend(params, x_BSD, memory_BMD, k_BHMA, v_BHMA, bias_HSM, padding_BM, keep_BHSM, rate)
+
+
+def step(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, past: tuple[np.ndarray, np.ndarray],
+         bias_HSM: np.ndarray, padding_BM: np.ndarray | None = None, *,
+         grow: bool) -> tuple[np.ndarray, AttentionCache]:
+    """Return y (B, S, D) of tokens that look at the keys and values in `past`; forward only.
+
+    With `grow` (self-attention) those of x come after them, and the cache returned holds the past
+    of the next step; without (cross-attention) they stay as they are.
+    """
+    k_BHMA, v_BHMA = past
+    if grow:
+        k_BHMA, v_BHMA = (
+            np.concatenate([old, _split(x_BSD, params[name], len(bias_HSM))], axis=2)
+            for old, name in ((k_BHMA, "w_k"), (v_BHMA, "w_v")))
+    return _attend(params, x_BSD, None, k_BHMA, v_BHMA, bias_HSM, padding_BM, None, 0.0)
+
+
+def _attend(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.ndarray | None,
+            k_BHMA: np.ndarray, v_BHMA: np.ndarray, bias_HSM: np.ndarray,
+            padding_BM: np.ndarray | None, keep_BHSM: np.ndarray | None,
+            rate: float) -> tuple[np.ndarray, AttentionCache]:
+    """Look at keys and values with the queries of x."""
+    q_BHSA = _split(x_BSD, params["w_q"], len(bias_HSM))
     scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias_HSM
     if padding_BM is not None:
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias_HSM.real.dtype)[:, None, None]
+        # Masked twice is masked once: where all is masked, all is equal, as in transformers.
+        np.maximum(scores_BHSM.real, MASKED, out=scores_BHSM.real)
     probs_BHSM, _ = softmax.forward(scores_BHSM)
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = np.ascontiguousarray(context_BHSA.swapaxes(1, 2))

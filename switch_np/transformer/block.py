@@ -1,10 +1,11 @@
 """One block: attention and a feed-forward network, each inside a residual connection.
 
 Source: T5 (Raffel et al., JMLR 21, 2020), pre-norm; the Switch layer in place of the dense network
-from figure 2 of the Switch paper.
+from figure 2 of the Switch paper. A decoder that has an encoder looks at its output in between.
 
-Forward:   x = x + dropout(attention(norm(x))),  x = x + dropout(feed-forward(norm(x)))
-Backward:  the same two lines, last one first; at each `+` the gradient goes both ways, and the two
+Forward:   x = x + dropout(attention(norm(x))),  x = x + dropout(cross-attention(norm(x), memory)),
+           x = x + dropout(feed-forward(norm(x)))
+Backward:  the same lines, last one first; at each `+` the gradient goes both ways, and the two
            that come back are added. The residual is what carries a dropped token on.
 """
 
@@ -20,7 +21,7 @@ from switch_np.switch import layer as switch_layer
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.noise import Noise, draw_noise as draw_switch_noise
 from switch_np.switch.plan import Plan
-from switch_np.transformer import attention, feed_forward, norm
+from switch_np.transformer import attention, feed_forward, gated_feed_forward, norm
 from switch_np.transformer.config import ModelConfig
 
 
@@ -29,30 +30,46 @@ class BlockNoise(NamedTuple):
 
     attention_probs: np.ndarray | None = None
     attention_out: np.ndarray | None = None
+    cross_probs: np.ndarray | None = None
+    cross_out: np.ndarray | None = None
     hidden: np.ndarray | None = None
     feed_forward_out: np.ndarray | None = None
     switch: Noise = Noise()
 
 
+class CrossCache(NamedTuple):
+    """Kept: the caches of norm and cross-attention."""
+
+    norm: norm.NormCache
+    attention: attention.AttentionCache
+
+
 class BlockCache(NamedTuple):
-    """Kept: the caches of the parts; `switch` is None in a dense block, `dense` in a Switch one."""
+    """Kept: the caches of the parts; `switch` is None in a dense block, `dense` in a Switch one.
+
+    `cross` is None without an encoder.
+    """
 
     attention_norm: norm.NormCache
     attention: attention.AttentionCache
+    cross: CrossCache | None
     feed_forward_norm: norm.NormCache
     switch: switch_layer.LayerCache | None
-    dense: feed_forward.FeedForwardCache | None
+    dense: feed_forward.FeedForwardCache | gated_feed_forward.GatedCache | None
     noise: BlockNoise
     rate: float
 
 
-def draw_noise(rng: np.random.Generator, config: ModelConfig, layer: int, b: int, s: int,
-               dtype: Any) -> BlockNoise:
-    """Draw all that block `layer` needs for one training step of B * S tokens."""
-    rate, is_switch = config.dropout, config.is_switch(layer)
+def draw_noise(rng: np.random.Generator, config: ModelConfig, is_switch: bool, b: int, s: int,
+               dtype: Any, memory_length: int | None = None) -> BlockNoise:
+    """Draw all that a block needs for one training step of B * S tokens."""
+    rate, cross = config.dropout, memory_length is not None
     return BlockNoise(
         attention_probs=dropout.draw(rng, (b, config.num_heads, s, s), rate),
         attention_out=dropout.draw(rng, (b, s, config.d_model), rate),
+        cross_probs=dropout.draw(rng, (b, config.num_heads, s, memory_length), rate)
+        if cross else None,
+        cross_out=dropout.draw(rng, (b, s, config.d_model), rate) if cross else None,
         hidden=None if is_switch else dropout.draw(rng, (b * s, config.d_ff), rate),
         feed_forward_out=dropout.draw(rng, (b, s, config.d_model), rate),
         switch=draw_switch_noise(rng, config.switch, b * s, config.d_model, config.d_ff, dtype)
@@ -61,16 +78,47 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, layer: int, b: int
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
             config: ModelConfig, *, padding_BS: np.ndarray | None = None,
-            noise: BlockNoise = BlockNoise(), plan: Plan | None = None,
-            training: bool = False) -> tuple[np.ndarray, LayerOutput | None, BlockCache]:
-    """Return the new residual stream (B, S, D), and what the Switch layer gave (None if dense)."""
-    rate = config.dropout
-    normed_BSD, attention_norm = norm.forward(params["attention_norm"], x_BSD)
-    out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
-                                          padding_BS, noise.attention_probs, rate)
+            memory: np.ndarray | None = None, memory_padding: np.ndarray | None = None,
+            noise: BlockNoise = BlockNoise(), plan: Plan | None = None, training: bool = False,
+            past: BlockCache | None = None) -> tuple[np.ndarray, LayerOutput | None, BlockCache]:
+    """Return the new residual stream (B, S, D), and what the Switch layer gave (None if dense).
+
+    Parameters
+    ----------
+    params
+        The block's own: with `cross_attention` it looks at the memory, with `switch` it routes.
+    x_BSD, bias_HSM
+        The residual stream; relative positions and the causal mask.
+    config
+        Widths and rates.
+    padding_BS
+        Bool, True where a token is padding.
+    memory, memory_padding
+        The encoder's output (B, M, D), and where it is padding (B, M).
+    noise, plan, training
+        Dropout masks and router noise; decisions to replay; switches the capacity factor.
+    past
+        The cache of the tokens before these, whose keys and values then are looked at; the cache
+        returned serves the next tokens, and no backward.
+    """
+    rate, crossed = config.dropout, None
+    normed_BSD, attention_norm = norm.forward(params["attention_norm"], x_BSD, config.norm_epsilon)
+    if past is None:
+        out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
+                                              padding_BS, noise.attention_probs, rate)
+    else:
+        out_BSD, attended = attention.step(
+            params["attention"], normed_BSD, _keys_values(past.attention), bias_HSM, padding_BS,
+            grow=True)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
 
-    normed_BSD, feed_forward_norm = norm.forward(params["feed_forward_norm"], x_BSD)
+    if "cross_attention" in params:
+        out_BSD, crossed = _cross_attend(params, x_BSD, config, memory, memory_padding, noise,
+                                         _keys_values(past and past.cross.attention))
+        x_BSD = x_BSD + dropout.forward(out_BSD, noise.cross_out, rate)
+
+    normed_BSD, feed_forward_norm = norm.forward(
+        params["feed_forward_norm"], x_BSD, config.norm_epsilon)
     switched = switch_cache = dense_cache = None
     if "switch" in params:
         switched, switch_cache = switch_layer.forward(
@@ -78,32 +126,81 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
             noise=noise.switch, training=training)
         out_BSD = switched.y
     else:
-        out_TD, dense_cache = feed_forward.forward(
-            params["feed_forward"], normed_BSD.reshape(-1, config.d_model), noise.hidden, rate)
-        out_BSD = out_TD.reshape(x_BSD.shape)
+        out_BSD, dense_cache = _feed_forward(params["feed_forward"], normed_BSD, config, noise)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.feed_forward_out, rate)
-    return x_BSD, switched, BlockCache(attention_norm, attended, feed_forward_norm, switch_cache,
-                                       dense_cache, noise, rate)
+    return x_BSD, switched, BlockCache(attention_norm, attended, crossed, feed_forward_norm,
+                                       switch_cache, dense_cache, noise, rate)
 
 
 def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0,
-             d_z_loss: float = 0.0) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return d_x (B, S, D), d_bias (H, S, M) and the gradients of the parameters."""
+             d_z_loss: float = 0.0, d_probs: np.ndarray | None = None
+             ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], np.ndarray | None]:
+    """Return d_x (B, S, D), d_bias (H, S, S), the parameters' gradients, d_memory (B, M, D).
+
+    `d_probs` (T, E) is what reaches the router's probabilities from pooled losses; without an
+    encoder d_memory is None.
+    """
     grads: dict[str, Any] = {}
+    d_memory = None
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, cache.rate)
     if cache.switch is not None:
         d_normed_BSD, grads["switch"] = switch_layer.backward(
-            d_out_BSD, cache.switch, d_balance_loss, d_z_loss)
+            d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs)
     else:
-        d_normed_TD, grads["feed_forward"] = feed_forward.backward(
+        kind = (gated_feed_forward if isinstance(cache.dense, gated_feed_forward.GatedCache)
+                else feed_forward)
+        d_normed_TD, grads["feed_forward"] = kind.backward(
             d_out_BSD.reshape(-1, d_out_BSD.shape[-1]), cache.dense)
         d_normed_BSD = d_normed_TD.reshape(d_x_BSD.shape)
     d_branch_BSD, grads["feed_forward_norm"] = norm.backward(d_normed_BSD, cache.feed_forward_norm)
     d_x_BSD = d_x_BSD + d_branch_BSD
 
+    if cache.cross is not None:
+        d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, cache.rate)
+        d_query_BSD, d_memory, _, grads["cross_attention"] = attention.backward(
+            d_out_BSD, cache.cross.attention)
+        d_branch_BSD, grads["cross_norm"] = norm.backward(d_query_BSD, cache.cross.norm)
+        d_x_BSD = d_x_BSD + d_branch_BSD
+
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, cache.rate)
-    d_query_BSD, d_memory_BSD, d_bias_HSM, grads["attention"] = attention.backward(
+    d_query_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
         d_out_BSD, cache.attention)
     d_branch_BSD, grads["attention_norm"] = norm.backward(
-        d_query_BSD + d_memory_BSD, cache.attention_norm)
-    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads
+        d_query_BSD + d_keys_BSD, cache.attention_norm)
+    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
+
+
+def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,
+                  memory_BMD: np.ndarray | None, padding_BM: np.ndarray | None, noise: BlockNoise,
+                  past: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, CrossCache]:
+    """Look at the memory, or at the keys and values that a step before has made of it."""
+    normed_BSD, norm_cache = norm.forward(params["cross_norm"], x_BSD, config.norm_epsilon)
+    keys = memory_BMD.shape[1] if past is None else past[0].shape[2]
+    # T5 has no relative positions between the stacks; a view of one zero costs no memory.
+    bias_HSM = np.broadcast_to(np.zeros(1, x_BSD.real.dtype),
+                               (config.num_heads, x_BSD.shape[1], keys))
+    if past is None:
+        out_BSD, cache = attention.forward(
+            params["cross_attention"], normed_BSD, memory_BMD, bias_HSM, padding_BM,
+            noise.cross_probs, config.dropout)
+    else:
+        out_BSD, cache = attention.step(params["cross_attention"], normed_BSD, past, bias_HSM,
+                                        padding_BM, grow=False)
+    return out_BSD, CrossCache(norm_cache, cache)
+
+
+def _keys_values(cache: attention.AttentionCache | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return what a step looks at."""
+    return cache and (cache.k_BHMA, cache.v_BHMA)
+
+
+def _feed_forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,
+                  noise: BlockNoise) -> tuple[np.ndarray, Any]:
+    """Apply the dense network, in the form that the config names."""
+    x_TD = x_BSD.reshape(-1, config.d_model)
+    if config.gated or config.activation != "relu":
+        y_TD, cache = gated_feed_forward.forward(
+            params, x_TD, config.activation, noise.hidden, config.dropout)
+    else:
+        y_TD, cache = feed_forward.forward(params, x_TD, noise.hidden, config.dropout)
+    return y_TD.reshape(x_BSD.shape), cache

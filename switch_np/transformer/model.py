@@ -1,11 +1,14 @@
-"""The model: embedding, a stack of blocks, and the embedding once more as output head.
+"""The model: embedding, one stack of blocks or two, and the output head.
 
-Source: section 2 of the Switch paper on T5 (Raffel et al., JMLR 21, 2020), decoder only.
+Source: section 2 of the Switch paper on T5 (Raffel et al., JMLR 21, 2020): encoder-decoder, or the
+decoder alone.
 
-Forward:   x = table[ids];  y = stack(x);  logits = (y / √D) tableᵀ;
-           loss = cross-entropy + α Σ balance losses + c Σ z-losses, over the Switch layers
-Backward:  d_y = d_logits table / √D;  the table gets two gradients, as head (d_logitsᵀ y / √D) and
-           as embedding, and their sum is its own.
+Forward:   memory = encoder(table[source]);  y = decoder(table[ids], memory);
+           logits = (y / √D) tableᵀ, or y W_head where the head is not tied;
+           loss = cross-entropy + α Σ balance losses + c Σ z-losses
+Backward:  d_y = d_logits table / √D or d_logits W_headᵀ; the decoder gives d_memory, which the
+           encoder takes. A tied table gets up to three gradients, as head (d_logitsᵀ y / √D) and
+           as embedding of either stack, and their sum is its own.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ from numpy.typing import DTypeLike
 from switch_np.operations import check
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import cross_entropy, embedding, stack
-from switch_np.transformer.batch import Batch, targets_that_count
+from switch_np.transformer import cross_entropy, embedding, router_losses, stack
+from switch_np.transformer.batch import Batch, check_ids, check_source, targets_that_count
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.parameters import check_params, init
-from switch_np.transformer.stack import StackNoise
+from switch_np.transformer.router_losses import RouterLosses
+from switch_np.transformer.stack import StackCache, StackNoise
 
-__all__ = ["Batch", "Loss", "backward", "draw_noise", "forward", "init", "loss", "loss_and_grads"]
+__all__ = ["Batch", "Loss", "backward", "decode", "draw_noise", "encode", "forward", "init", "loss",
+           "loss_and_grads"]
 
 
 class Loss(NamedTuple):
@@ -38,9 +43,10 @@ class Loss(NamedTuple):
     cross_entropy
         Mean over the targets that count.
     balance, z
-        Load-balancing loss and z-loss per Switch layer, without their coefficients.
+        Load-balancing losses and z-losses without their coefficients: one per Switch layer, or per
+        stack where they are pooled.
     plans
-        The plan of each Switch layer.
+        The plan of each Switch layer, in the order of `config.switch_names`.
     """
 
     total: np.ndarray
@@ -50,24 +56,44 @@ class Loss(NamedTuple):
     plans: tuple[Plan, ...]
 
 
-class ModelCache(NamedTuple):
-    """Kept: the stack's cache, its output, the ids, and the table by reference."""
+class ModelNoise(NamedTuple):
+    """The noise of one training step; `encoder` is None without one."""
 
-    table_VD: np.ndarray
+    decoder: StackNoise
+    encoder: StackNoise | None = None
+
+
+class StackRun(NamedTuple):
+    """Kept of one stack: its ids, its cache, and its router losses."""
+
     ids_BS: np.ndarray
+    stack: StackCache
+    losses: RouterLosses
+
+
+class ModelCache(NamedTuple):
+    """Kept: what the head read, the stacks by name, and the parameters by reference."""
+
+    params: Mapping[str, Any]
     y_TD: np.ndarray
-    stack: stack.StackCache
+    runs: dict[str, StackRun]
 
 
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
-               dtype: DTypeLike = np.float64) -> StackNoise:
+               dtype: DTypeLike = np.float64,
+               source_shape: tuple[int, int] | None = None) -> ModelNoise:
     """Draw the noise of one training step, to be handed in as `noise=` and replayed at will."""
-    return stack.draw_noise(rng, config, *batch_shape, dtype)
+    length = None if source_shape is None else source_shape[1]
+    decoder = stack.draw_noise(rng, config, config.decoder, *batch_shape, dtype, length)
+    if source_shape is None:
+        return ModelNoise(decoder)
+    return ModelNoise(decoder, stack.draw_noise(rng, config, config.encoder, *source_shape, dtype))
 
 
 def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
-            padding: np.ndarray | None = None, plans: Sequence[Plan] | None = None,
-            noise: StackNoise | None = None, rng: np.random.Generator | None = None,
+            padding: np.ndarray | None = None, source: np.ndarray | None = None,
+            source_padding: np.ndarray | None = None, plans: Sequence[Plan] | None = None,
+            noise: ModelNoise | None = None, rng: np.random.Generator | None = None,
             training: bool = False) -> tuple[np.ndarray, list[LayerOutput], ModelCache]:
     """Return the logits (B, S, V) of the token that follows each, and each Switch layer's output.
 
@@ -75,12 +101,12 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     ----------
     params, config
         The model.
-    ids
-        (B, S) integers.
-    padding
-        (B, S) bool, True where an id is padding.
+    ids, padding
+        (B, S) integers for the decoder; (B, S) bool, True where an id is padding.
+    source, source_padding
+        (B, M) integers for the encoder, and where they are padding; None without an encoder.
     plans
-        Replay these decisions, one plan per Switch layer.
+        Replay these decisions, one plan per Switch layer, the encoder's first.
     noise, rng
         Noise to replay, or where it comes from in training.
     training
@@ -88,24 +114,62 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
 
     Examples
     --------
-    >>> config = ModelConfig(num_layers=2)
+    >>> config = ModelConfig(num_layers=2, num_encoder_layers=2)
     >>> params = init(np.random.default_rng(0), config)
-    >>> logits, switched, cache = forward(params, np.array([[72, 105]]), config)
+    >>> ids, source = np.array([[72, 105]]), np.array([[1, 2, 3]])
+    >>> logits, switched, cache = forward(params, ids, config, source=source)
     >>> logits.shape, len(switched)
-    ((1, 2, 256), 1)
+    ((1, 2, 256), 2)
     """
     _check(params, ids, config, padding, plans)
-    table_VD = params["embedding"]["table"]
+    check_source(source, source_padding, len(ids), config)
     if noise is None:
-        noise = _noise(config, ids.shape, rng, training, table_VD.real.dtype)
-    x_BSD = embedding.forward(table_VD, ids)
-    y_BSD, switched, stack_cache = stack.forward(
-        params["decoder"], x_BSD, config, padding_BS=padding, noise=noise, plans=plans,
+        noise = _noise(config, ids.shape, source, rng, training, params)
+    plans = list(plans or ())
+    memory, switched, runs = None, [], {}
+    if source is not None:
+        memory, switched, runs["encoder"] = _run(
+            params, "encoder", source, config, padding_BS=source_padding, training=training,
+            noise=noise.encoder, plans=plans[:len(config.encoder.switch_layers)])
+    y_BSD, more, runs["decoder"] = _run(
+        params, "decoder", ids, config, padding_BS=padding, memory=memory,
+        memory_padding=source_padding, noise=noise.decoder, plans=plans[len(switched):],
         training=training)
-    y_TD = y_BSD.reshape(-1, config.d_model) * config.d_model ** -0.5
-    logits_TV = y_TD @ table_VD.T
-    return (logits_TV.reshape(*ids.shape, -1), switched,
-            ModelCache(table_VD, ids, y_TD, stack_cache))
+    logits_BSV, y_TD = _head(params, y_BSD)
+    return logits_BSV, switched + more, ModelCache(params, y_TD, runs)
+
+
+def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
+           source_padding: np.ndarray | None = None) -> np.ndarray:
+    """Return the encoder's output (B, M, D), without noise: the memory of `decode`.
+
+    >>> config = ModelConfig(num_layers=2, num_encoder_layers=2)
+    >>> params = init(np.random.default_rng(0), config)
+    >>> encode(params, np.array([[1, 2, 3]]), config).shape
+    (1, 3, 32)
+    """
+    check_params(params, config)
+    check_source(source, source_padding, len(source), config)
+    return _run(params, "encoder", source, config, padding_BS=source_padding)[0]
+
+
+def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
+           memory: np.ndarray | None = None, memory_padding: np.ndarray | None = None,
+           past: StackCache | None = None) -> tuple[np.ndarray, StackCache]:
+    """Return the logits (B, S, V) after the ids (B, S), and what the next call takes as `past`.
+
+    With `past` the ids follow those that it stands for. Without noise, and with the config's own
+    capacity; `generate` says why it should have none.
+
+    >>> config = ModelConfig(num_layers=2)
+    >>> params = init(np.random.default_rng(0), config)
+    >>> _, past = decode(params, np.array([[72, 105]]), config)
+    >>> decode(params, np.array([[33]]), config, past=past)[0].shape
+    (1, 1, 256)
+    """
+    y_BSD, _, run = _run(params, "decoder", ids, config, memory=memory,
+                         memory_padding=memory_padding, past=past)
+    return _head(params, y_BSD)[0], run.stack
 
 
 def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.0,
@@ -119,20 +183,29 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
     cache
         From `forward`.
     d_balance_loss, d_z_loss
-        What arrives at the loss of every Switch layer: its coefficient.
+        What arrives at each of the router's losses: its coefficient.
     """
-    table_VD, ids_BS, y_TD, stack_cache = cache
-    d_logits_TV = d_logits.reshape(len(y_TD), -1)
-    d_head_VD = d_logits_TV.T @ y_TD
-    d_y_TD = d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5
-    d_x_BSD, decoder_grads = stack.backward(
-        d_y_TD.reshape(*ids_BS.shape, -1), stack_cache, d_balance_loss, d_z_loss)
-    d_table_VD = d_head_VD + embedding.backward(d_x_BSD, ids_BS, len(table_VD))
-    return {"embedding": {"table": d_table_VD}, "decoder": decoder_grads}
+    params, y_TD, runs = cache
+    grads: dict[str, Any] = {}
+    d_y_TD, d_table_VD, head = _head_backward(d_logits.reshape(len(y_TD), -1), params, y_TD)
+    grads |= head
+    d_more_VD, grads["decoder"], d_memory = _run_backward(
+        d_y_TD.reshape(*runs["decoder"].ids_BS.shape, -1), runs["decoder"], d_balance_loss,
+        d_z_loss, len(d_table_VD))
+    d_table_VD += d_more_VD
+    if "encoder" in runs:
+        d_more_VD, grads["encoder"], _ = _run_backward(
+            d_memory, runs["encoder"], d_balance_loss, d_z_loss, len(d_table_VD))
+        if "encoder_embedding" in params:
+            grads["encoder_embedding"] = {"table": d_more_VD}
+        else:
+            d_table_VD += d_more_VD
+    grads["embedding"] = {"table": d_table_VD}
+    return {name: grads[name] for name in params}
 
 
 def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,
-                   plans: Sequence[Plan] | None = None, noise: StackNoise | None = None,
+                   plans: Sequence[Plan] | None = None, noise: ModelNoise | None = None,
                    rng: np.random.Generator | None = None,
                    training: bool = False) -> tuple[Loss, dict[str, Any]]:
     """Return the loss with its parts and plans, and the gradient of its total.
@@ -150,57 +223,99 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     """
     found, cross_entropy_cache, cache = _loss(params, batch, config, plans, noise, rng, training)
     d_logits_TV = cross_entropy.backward(1.0, cross_entropy_cache)
-    return found, backward(d_logits_TV.reshape(*cache.ids_BS.shape, -1), cache,
-                           config.balance_coef, config.z_coef)
+    return found, backward(d_logits_TV, cache, config.balance_coef, config.z_coef)
 
 
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,
-         plans: Sequence[Plan] | None = None, noise: StackNoise | None = None,
+         plans: Sequence[Plan] | None = None, noise: ModelNoise | None = None,
          rng: np.random.Generator | None = None, training: bool = False) -> Loss:
     """Return the loss alone; the arguments are those of `loss_and_grads`."""
     return _loss(params, batch, config, plans, noise, rng, training)[0]
 
 
 def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
-          plans: Sequence[Plan] | None, noise: StackNoise | None,
+          plans: Sequence[Plan] | None, noise: ModelNoise | None,
           rng: np.random.Generator | None, training: bool
           ) -> tuple[Loss, cross_entropy.CrossEntropyCache, ModelCache]:
     targets_T = targets_that_count(batch, config)
-    logits, switched, cache = forward(params, batch.inputs, config, padding=batch.padding,
-                                      plans=plans, noise=noise, rng=rng, training=training)
+    logits, switched, cache = forward(
+        params, batch.inputs, config, padding=batch.padding, source=batch.source,
+        source_padding=batch.source_padding, plans=plans, noise=noise, rng=rng, training=training)
     nats, cross_entropy_cache = cross_entropy.forward(
         logits.reshape(len(targets_T), -1), targets_T)
-    balance = tuple(out.balance_loss for out in switched)
-    z = tuple(out.z_loss for out in switched)
+    balance = tuple(loss for run in cache.runs.values() for loss in run.losses.balance)
+    z = tuple(loss for run in cache.runs.values() for loss in run.losses.z)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
     total = total.astype(nats.dtype)         # NumPy 1.26 lifts a scalar times a float
     found = Loss(total, nats, balance, z, tuple(out.plan for out in switched))
     return found, cross_entropy_cache, cache
 
 
+def _run(params: Mapping[str, Any], name: str, ids_BS: np.ndarray, config: ModelConfig, *,
+         padding_BS: np.ndarray | None = None,
+         **options: Any) -> tuple[np.ndarray, list[LayerOutput], StackRun]:
+    """Send ids through the stack of this name; `options` are those of `stack.forward`."""
+    table = params.get(f"{name}_embedding", params["embedding"])["table"]
+    kind = config.stacks[name]
+    y_BSD, switched, cache = stack.forward(
+        params[name], embedding.forward(table, ids_BS), config, kind, padding_BS=padding_BS,
+        **options)
+    losses = router_losses.forward(
+        switched, config, kind, None if padding_BS is None else padding_BS.ravel())
+    return y_BSD, switched, StackRun(ids_BS, cache, losses)
+
+
+def _run_backward(d_y_BSD: np.ndarray, run: StackRun, d_balance_loss: float, d_z_loss: float,
+                  vocab_size: int) -> tuple[np.ndarray, dict[str, Any], np.ndarray | int]:
+    """Return d_table (V, D), the gradients of the stack, and d_memory."""
+    arriving = router_losses.backward(d_balance_loss, d_z_loss, run.losses)
+    d_x_BSD, grads, d_memory = stack.backward(d_y_BSD, run.stack, *arriving)
+    return embedding.backward(d_x_BSD, run.ids_BS, vocab_size), grads, d_memory
+
+
+def _head(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits (B, S, V), and what they are made of (T, D)."""
+    b, s, d = y_BSD.shape
+    y_TD = y_BSD.reshape(b * s, d)
+    if "head" in params:
+        return (y_TD @ params["head"]["w_head"]).reshape(b, s, -1), y_TD
+    y_TD = y_TD * d ** -0.5
+    return (y_TD @ params["embedding"]["table"].T).reshape(b, s, -1), y_TD
+
+
+def _head_backward(d_logits_TV: np.ndarray, params: Mapping[str, Any], y_TD: np.ndarray
+                   ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Return d_y (T, D), the table's gradient as head (V, D), and that of a head of its own."""
+    table_VD = params["embedding"]["table"]
+    if "head" in params:
+        d_y_TD = d_logits_TV @ params["head"]["w_head"].T
+        return (d_y_TD, np.zeros(table_VD.shape, d_y_TD.dtype),
+                {"head": {"w_head": y_TD.T @ d_logits_TV}})
+    d_y_TD = d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5
+    return d_y_TD, d_logits_TV.T @ y_TD, {}
+
+
 def _check(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,
            padding: np.ndarray | None, plans: Sequence[Plan] | None) -> None:
     """Refuse arguments that do not fit the config."""
     check.instance("config", config, ModelConfig)
-    check.integers("ids", ids, ("B", "S"), 0, config.vocab_size)
-    if ids.size == 0:
-        raise ValueError(f"ids must hold at least one token, got shape {ids.shape}")
-    if padding is not None:
-        check.booleans("padding", padding, ids.shape)
-    if plans is not None and len(plans) != len(config.switch_layers):
-        raise ValueError(f"plans must be {len(config.switch_layers)}, one per Switch layer, "
+    check_ids("ids", ids, padding, config)
+    if plans is not None and len(plans) != len(config.switch_names):
+        raise ValueError(f"plans must be {len(config.switch_names)}, one per Switch layer, "
                          f"got {len(plans)}")
     check_params(params, config)
 
 
-def _noise(config: ModelConfig, shape: tuple[int, int], rng: np.random.Generator | None,
-           training: bool, dtype: DTypeLike) -> StackNoise:
+def _noise(config: ModelConfig, shape: tuple[int, int], source: np.ndarray | None,
+           rng: np.random.Generator | None, training: bool,
+           params: Mapping[str, Any]) -> ModelNoise:
     """Return noise drawn in training, none elsewhere."""
-    noisy = config.dropout > 0 or (config.switch_layers and config.switch.noisy)
+    noisy = config.dropout > 0 or (config.switch_names and config.switch.noisy)
     if not (training and noisy):
-        return stack.no_noise(config)
+        return ModelNoise(None)
     if rng is None:
         raise ValueError("rng must be a Generator (or noise= be given) when training=True and the "
                          "config has noise, got None")
     check.instance("rng", rng, np.random.Generator)
-    return draw_noise(rng, config, shape, dtype)
+    return draw_noise(rng, config, shape, params["embedding"]["table"].real.dtype,
+                      None if source is None else source.shape)

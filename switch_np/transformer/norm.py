@@ -15,9 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-EPSILON = 1e-6
-
-
 class NormCache(NamedTuple):
     """Kept: the normalized input and the factor that made it."""
 
@@ -26,14 +23,15 @@ class NormCache(NamedTuple):
     inverse_BS1: np.ndarray
 
 
-def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray) -> tuple[np.ndarray, NormCache]:
-    """Return y (B, S, D); `params` holds `scale` (D,).
+def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray,
+            epsilon: float = 1e-6) -> tuple[np.ndarray, NormCache]:
+    """Return y (B, S, D); `params` holds `scale` (D,), `epsilon` is ε.
 
     >>> forward({"scale": np.ones(2)}, np.array([[[3.0, 4.0]]]))[0].round(3).tolist()
     [[[0.849, 1.131]]]
     """
     mean_BS1 = np.einsum("bsd,bsd->bs", x_BSD, x_BSD)[..., None] * (1 / x_BSD.shape[-1])
-    inverse_BS1 = 1 / np.sqrt(mean_BS1 + EPSILON)
+    inverse_BS1 = 1 / np.sqrt(mean_BS1 + epsilon)
     normed_BSD = x_BSD * inverse_BS1
     return normed_BSD * params["scale"], NormCache(params, normed_BSD, inverse_BS1)
 

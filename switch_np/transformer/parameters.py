@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from switch_np.operations import check, tree
 from switch_np.operations.initialization import truncated_normal
 from switch_np.switch import layer as switch_layer
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.config import ModelConfig, StackConfig
 
 
 def init(rng: np.random.Generator, config: ModelConfig,
@@ -25,65 +25,97 @@ def init(rng: np.random.Generator, config: ModelConfig,
 
     Examples
     --------
-    >>> params = init(np.random.default_rng(0), ModelConfig(num_layers=2))
-    >>> list(params["decoder"]["1"])
-    ['attention_norm', 'attention', 'feed_forward_norm', 'switch']
+    >>> params = init(np.random.default_rng(0), ModelConfig(num_layers=2, num_encoder_layers=2))
+    >>> list(params), list(params["encoder"]["1"])
+    (['embedding', 'encoder', 'decoder'], ['attention_norm', 'attention', 'feed_forward_norm', \
+'switch'])
     """
     check.instance("rng", rng, np.random.Generator)
     check.instance("config", config, ModelConfig)
-    v, d, f, scale = config.vocab_size, config.d_model, config.d_ff, config.init_scale
-    heads, width = config.num_heads, config.num_heads * config.d_kv
+    drawn = {name: _draw_stack(rng, config, kind, dtype)
+             for name, kind in reversed(config.stacks.items())}
+    outer = _outer_shapes(config)
+    for name, shape in outer.items():
+        fan_in = config.d_model if name == "head.w_head" else 1
+        drawn |= tree.unflatten({name: truncated_normal(rng, shape, fan_in, config.init_scale,
+                                                        dtype)})
+    order = [*dict.fromkeys(name.split(".")[0] for name in outer), *config.stacks]
+    return {name: drawn[name] for name in order}
 
+
+def _draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
+                dtype: DTypeLike) -> dict[str, Any]:
+    """Draw one stack; what is one array of a block is one entry of `_block_shapes`."""
     def draw(shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-        return truncated_normal(rng, shape, fan_in, scale, dtype)
+        return truncated_normal(rng, shape, fan_in, config.init_scale, dtype)
 
-    decoder: dict[str, Any] = {"position_bias": {"table": draw((config.num_buckets, heads), d)}}
-    for layer in range(config.num_layers):
-        decoder[str(layer)] = {
-            "attention_norm": {"scale": np.ones(d, dtype)},
-            "attention": {"w_q": draw((d, width), d * config.d_kv), "w_k": draw((d, width), d),
-                          "w_v": draw((d, width), d), "w_o": draw((width, d), width)},
-            "feed_forward_norm": {"scale": np.ones(d, dtype)}}
-        if config.is_switch(layer):
-            decoder[str(layer)]["switch"] = switch_layer.init(
-                rng, d, f, config.switch, scale, dtype)
-        else:
-            decoder[str(layer)]["feed_forward"] = {
-                "w_in": draw((d, f), d), "w_out": draw((f, d), f)}
-    decoder["final_norm"] = {"scale": np.ones(d, dtype)}
-    return {"embedding": {"table": draw((v, d), 1)},
-            "decoder": decoder}
+    stack: dict[str, Any] = {
+        "position_bias": {"table": draw((config.num_buckets, config.num_heads), config.d_model)}}
+    for layer in range(kind.num_layers):
+        block: dict[str, Any] = {}
+        for name, shape in _block_shapes(config, kind, layer).items():
+            part, leaf = name.split(".")
+            if part == "switch":
+                block["switch"] = block.get("switch") or switch_layer.init(
+                    rng, config.d_model, config.d_ff, config.switch, config.init_scale, dtype)
+            else:
+                block.setdefault(part, {})[leaf] = np.ones(shape, dtype) if leaf == "scale" else (
+                    draw(shape, shape[0] * (config.d_kv if leaf == "w_q" else 1)))
+        stack[str(layer)] = block
+    stack["final_norm"] = {"scale": np.ones(config.d_model, dtype)}
+    return stack
 
 
 def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
     """Refuse parameters of another structure, shape or precision than the config's."""
-    shapes, flat = _shapes(config), tree.flatten(params)
-    check.keys("params", flat, set(shapes))
+    wanted, flat = shapes(config), tree.flatten(params)
+    check.keys("params", flat, set(wanted))
     first = flat["embedding.table"]
-    check.floats("params['embedding.table']", first, shapes["embedding.table"])
+    check.floats("params['embedding.table']", first, wanted["embedding.table"])
     for name, value in flat.items():
-        check.floats(f"params[{name!r}]", value, shapes[name], like=first)
+        check.floats(f"params[{name!r}]", value, wanted[name], like=first)
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every parameter by its path name."""
-    d, f = config.d_model, config.d_ff
-    width = config.num_heads * config.d_kv
-    shapes: dict[str, tuple[int, ...]] = {
-        "embedding.table": (config.vocab_size, d),
-        "decoder.position_bias.table": (config.num_buckets, config.num_heads),
-        "decoder.final_norm.scale": (d,)}
-    for layer in range(config.num_layers):
-        mine = {"attention_norm.scale": (d,), "feed_forward_norm.scale": (d,),
-                "attention.w_q": (d, width), "attention.w_k": (d, width),
-                "attention.w_v": (d, width), "attention.w_o": (width, d)}
-        if config.is_switch(layer):
-            mine |= {f"switch.{name}": shape
-                     for name, shape in switch_layer.shapes(d, f, config.switch).items()}
-        else:
-            mine |= {"feed_forward.w_in": (d, f), "feed_forward.w_out": (f, d)}
-        shapes |= {f"decoder.{layer}.{name}": shape for name, shape in mine.items()}
-    return shapes
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter by its path name.
+
+    >>> shapes(ModelConfig())["decoder.1.switch.w_in"]
+    (16, 32, 64)
+    """
+    found = _outer_shapes(config)
+    for stack, kind in config.stacks.items():
+        found |= {f"{stack}.position_bias.table": (config.num_buckets, config.num_heads),
+                  f"{stack}.final_norm.scale": (config.d_model,)}
+        for layer in range(kind.num_layers):
+            found |= {f"{stack}.{layer}.{name}": shape
+                      for name, shape in _block_shapes(config, kind, layer).items()}
+    return found
+
+
+def _outer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of embeddings and head, as the config ties them."""
+    v, d, ties = config.vocab_size, config.d_model, config.tie_embeddings
+    found: dict[str, tuple[int, ...]] = {"embedding.table": (v, d)}
+    if ties == "none" and config.encoder:
+        found["encoder_embedding.table"] = (v, d)
+    return found if ties == "all" else {**found, "head.w_head": (d, v)}
+
+
+def _block_shapes(config: ModelConfig, kind: StackConfig, layer: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of one block's parameters, in the order in which a token meets them."""
+    d, f, width = config.d_model, config.d_ff, config.num_heads * config.d_kv
+    found: dict[str, tuple[int, ...]] = {}
+    for name in ("attention", *(["cross"] if kind.cross else [])):
+        attention = "cross_attention" if name == "cross" else name
+        found |= {f"{name}_norm.scale": (d,), f"{attention}.w_q": (d, width),
+                  f"{attention}.w_k": (d, width), f"{attention}.w_v": (d, width),
+                  f"{attention}.w_o": (width, d)}
+    found["feed_forward_norm.scale"] = (d,)
+    if kind.is_switch(layer):
+        return found | {f"switch.{name}": shape for name, shape in
+                        switch_layer.shapes(d, f, config.switch).items()}
+    gate = {"feed_forward.w_gate": (d, f)} if config.gated else {}
+    return found | {"feed_forward.w_in": (d, f)} | gate | {"feed_forward.w_out": (f, d)}
 
 
 def count_params(params: Mapping[str, Any]) -> int:

@@ -48,16 +48,19 @@ def bucket(distance: np.ndarray, num_buckets: int, max_distance: int,
 
 
 def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_distance: int,
-            bidirectional: bool = False) -> tuple[np.ndarray, BiasCache]:
+            bidirectional: bool = False, seen: int = 0) -> tuple[np.ndarray, BiasCache]:
     """Return the bias (H, S, M) for S queries and M keys; `params` holds `table` (buckets, H).
+
+    The first query stands at position `seen`, the first key at 0.
 
     >>> table = np.array([[0.0], [1.0], [2.0], [3.0]])
     >>> forward({"table": table}, 3, 3, max_distance=8)[0][0].tolist()
     [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 1.0, 0.0]]
     """
     table = params["table"]
-    buckets = bucket(np.arange(1 - queries, keys), len(table), max_distance, bidirectional)
-    distance_SM = np.arange(keys) - np.arange(queries)[:, None] + queries - 1
+    farthest = seen + queries - 1
+    buckets = bucket(np.arange(-farthest, keys - seen), len(table), max_distance, bidirectional)
+    distance_SM = np.arange(keys) - np.arange(seen, seen + queries)[:, None] + farthest
     return table.T[:, buckets[distance_SM]], BiasCache(buckets, len(table))
 
 

@@ -1,10 +1,12 @@
 """A stack of blocks, between the embedding and the last norm; one position bias serves them all.
 
-Source: T5 (Raffel et al., JMLR 21, 2020).
+Source: T5 (Raffel et al., JMLR 21, 2020). Encoder and decoder are both such a stack: the decoder's
+is causal, and looks at the encoder's output, its memory.
 
-Forward:   bias = position bias (+ causal mask);  x = dropout(x);  x = block(x, bias) for each;
-           y = dropout(norm(x))
-Backward:  the same, last line first. Every block adds to the gradient of the one bias.
+Forward:   bias = position bias (+ causal mask);  x = dropout(x);  x = block(x, bias, memory) for
+           each;  y = dropout(norm(x))
+Backward:  the same, last line first. Every block adds to the gradient of the one bias, and to that
+           of the one memory.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, block, norm, position_bias
 from switch_np.transformer.block import BlockNoise
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.config import ModelConfig, StackConfig
 
 
 class StackNoise(NamedTuple):
@@ -39,56 +41,90 @@ class StackCache(NamedTuple):
     noise: StackNoise
     rate: float
 
+    @property
+    def seen(self) -> int:
+        """How many tokens the keys and values stand for."""
+        return self.blocks[0].attention.k_BHMA.shape[2]
 
-def draw_noise(rng: np.random.Generator, config: ModelConfig, b: int, s: int,
-               dtype: Any) -> StackNoise:
+
+def draw_noise(rng: np.random.Generator, config: ModelConfig, kind: StackConfig, b: int, s: int,
+               dtype: Any, memory_length: int | None = None) -> StackNoise:
     """Draw all that one training step of B * S tokens needs, in one fixed order."""
     shape = (b, s, config.d_model)
     return StackNoise(
         dropout.draw(rng, shape, config.dropout),
-        tuple(block.draw_noise(rng, config, layer, b, s, dtype)
-              for layer in range(config.num_layers)),
+        tuple(block.draw_noise(rng, config, kind.is_switch(layer), b, s, dtype, memory_length)
+              for layer in range(kind.num_layers)),
         dropout.draw(rng, shape, config.dropout))
 
 
-def no_noise(config: ModelConfig) -> StackNoise:
+def no_noise(kind: StackConfig) -> StackNoise:
     """Return the noise of evaluation: none."""
-    return StackNoise(None, (BlockNoise(),) * config.num_layers, None)
+    return StackNoise(None, (BlockNoise(),) * kind.num_layers, None)
 
 
-def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, *,
-            padding_BS: np.ndarray | None, noise: StackNoise, plans: Sequence[Plan] | None,
-            training: bool) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
-    """Return the normed stream (B, S, D) and what each Switch layer gave."""
-    s = x_BSD.shape[1]
+def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
+            padding_BS: np.ndarray | None = None, memory: np.ndarray | None = None,
+            memory_padding: np.ndarray | None = None, noise: StackNoise | None = None,
+            plans: Sequence[Plan] | None = None, training: bool = False,
+            past: StackCache | None = None
+            ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
+    """Return the normed stream (B, S, D) and what each Switch layer gave.
+
+    Parameters
+    ----------
+    params, x_BSD
+        The stack's parameters, and the embedded tokens.
+    config, kind
+        The model's options, and this stack's.
+    padding_BS, memory, memory_padding
+        As in `block.forward`.
+    noise, plans, training
+        None: no noise, and decisions of its own.
+    past
+        The cache of the tokens before these, for generation: no backward goes through it.
+    """
+    noise = no_noise(kind) if noise is None else noise
+    s, seen = x_BSD.shape[1], 0 if past is None else past.seen
     bias_HSM, bias_cache = position_bias.forward(
-        params["position_bias"], s, s, config.max_distance)
-    bias_HSM = bias_HSM + attention.causal_mask(s, s).astype(bias_HSM.real.dtype)
+        params["position_bias"], s, seen + s, config.max_distance, not kind.causal, seen)
+    if kind.causal:
+        mask_SM = attention.causal_mask(s, seen + s, seen)
+        bias_HSM = bias_HSM + mask_SM.astype(bias_HSM.real.dtype)
     remaining = iter(plans or ())
     x_BSD = dropout.forward(x_BSD, noise.first, config.dropout)
     switched, caches = [], []
-    for layer in range(config.num_layers):
-        plan = next(remaining, None) if config.is_switch(layer) else None
+    for layer in range(kind.num_layers):
         x_BSD, out, cache = block.forward(
-            params[str(layer)], x_BSD, bias_HSM, config, padding_BS=padding_BS,
-            noise=noise.blocks[layer], plan=plan, training=training)
+            params[str(layer)], x_BSD, bias_HSM, config, padding_BS=padding_BS, memory=memory,
+            memory_padding=memory_padding, noise=noise.blocks[layer], training=training,
+            plan=next(remaining, None) if kind.is_switch(layer) else None,
+            past=past and past.blocks[layer])
         caches.append(cache)
         switched += [out] if out is not None else []
-    y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD)
+    y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD, config.norm_epsilon)
     y_BSD = dropout.forward(y_BSD, noise.last, config.dropout)
     return y_BSD, switched, StackCache(bias_cache, caches, norm_cache, noise, config.dropout)
 
 
 def backward(d_y_BSD: np.ndarray, cache: StackCache, d_balance_loss: float = 0.0,
-             d_z_loss: float = 0.0) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return d_x (B, S, D) and the gradients of the parameters."""
+             d_z_loss: float = 0.0, d_probs: Sequence[np.ndarray] | None = None
+             ) -> tuple[np.ndarray, dict[str, Any], np.ndarray | int]:
+    """Return d_x (B, S, D), the gradients of the parameters, and d_memory (B, M, D) or 0.
+
+    `d_probs` holds (T, E) per Switch layer, what reaches its probabilities from pooled losses.
+    """
     grads: dict[str, Any] = {}
+    remaining = list(d_probs or ())
     d_y_BSD = dropout.backward(d_y_BSD, cache.noise.last, cache.rate)
     d_x_BSD, grads["final_norm"] = norm.backward(d_y_BSD, cache.norm)
-    d_bias_HSM = 0
+    d_bias_HSM = d_memory = 0
     for layer in reversed(range(len(cache.blocks))):
-        d_x_BSD, d_mine_HSM, grads[str(layer)] = block.backward(
-            d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss)
+        mine = remaining.pop() if remaining and cache.blocks[layer].switch is not None else None
+        d_x_BSD, d_mine_HSM, grads[str(layer)], d_more = block.backward(
+            d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss, mine)
         d_bias_HSM = d_bias_HSM + d_mine_HSM
+        if d_more is not None:
+            d_memory = d_memory + d_more
     grads["position_bias"] = position_bias.backward(d_bias_HSM, cache.bias)
-    return dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads
+    return dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads, d_memory

@@ -9,6 +9,7 @@ import pytest
 from switch_np.operations import tree
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import checkpoint, corpus as corpora, objective, optimizer, trainer
+from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer.config import ModelConfig
@@ -57,11 +58,14 @@ def advance(run, steps):
             for loss, norm in (trainer.advance(run, CORPUS) for _ in range(steps))]
 
 
+@pytest.mark.parametrize("rule", [optimizer.AdamW(), Adafactor(),
+                                  Adafactor(beta_1=0.9, weight_decay=0.1)])
 @pytest.mark.parametrize("stop", [1, 3, 7])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, stop):
-    whole = trainer.start(MODEL, TRAIN, CORPUS)
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, stop, rule):
+    train = replace(TRAIN, optimizer=rule)
+    whole = trainer.start(MODEL, train, CORPUS)
     rows = advance(whole, 8)
-    first = trainer.start(MODEL, TRAIN, CORPUS)
+    first = trainer.start(MODEL, train, CORPUS)
     part = advance(first, stop)
     trainer.save(first, tmp_path / "checkpoint.npz")
     second = trainer.load(tmp_path / "checkpoint.npz", CORPUS)

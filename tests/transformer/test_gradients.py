@@ -10,8 +10,8 @@ import switch_np as snp
 from switch_np.operations import dropout, tree
 from switch_np.oracle import gradcheck
 from switch_np.transformer import (
-    attention, block, cross_entropy, embedding, feed_forward, generate, model, norm, position_bias,
-    stack)
+    attention, block, cross_entropy, embedding, feed_forward, gated_feed_forward, generate, model,
+    norm, position_bias, stack)
 from switch_np.transformer.config import ModelConfig
 
 
@@ -81,6 +81,19 @@ def test_feed_forward(rng, tokens, rate):
         rng)
 
 
+@pytest.mark.parametrize("kind", ["relu", "gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("tokens, rate", [(6, 0.4), (0, 0.0)])
+def test_gated_feed_forward(rng, kind, gated, tokens, rate):
+    keep = dropout.draw(rng, (tokens, 4), rate)
+    params = {"w_in": rng.standard_normal((3, 4)), "w_out": rng.standard_normal((4, 3))}
+    params |= {"w_gate": rng.standard_normal((3, 4))} if gated else {}
+    gradcheck.check_backward(
+        lambda i: gated_feed_forward.forward(i["params"], i["x"], kind, keep, rate),
+        lambda d_y, cache: dict(zip(["x", "params"], gated_feed_forward.backward(d_y, cache))),
+        {"x": rng.standard_normal((tokens, 3)), "params": params}, rng)
+
+
 def test_embedding(rng):
     ids = np.array([[3, 0, 3], [3, 1, 0]])
     gradcheck.check_backward(
@@ -123,12 +136,12 @@ def test_block(rng, layer):
 def test_stack(rng):
     config = ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3))
     params = lively(rng, model.init(rng, config))["decoder"]
-    x, noise = rng.standard_normal((2, 3, 4)), stack.draw_noise(rng, config, 2, 3, float)
-    keys = dict(padding_BS=None, noise=noise, training=True)
-    plans = [out.plan for out in stack.forward(params, x, config, plans=None, **keys)[1]]
+    x, kind = rng.standard_normal((2, 3, 4)), config.decoder
+    keys = dict(noise=stack.draw_noise(rng, config, kind, 2, 3, float), training=True)
+    plans = [out.plan for out in stack.forward(params, x, config, kind, **keys)[1]]
 
     def forward(i):
-        y, switched, cache = stack.forward(i["params"], i["x"], config, plans=plans, **keys)
+        y, switched, cache = stack.forward(i["params"], i["x"], config, kind, plans=plans, **keys)
         return (y, sum(out.balance_loss for out in switched)), cache
 
     gradcheck.check_backward(
@@ -146,6 +159,20 @@ MODELS = {
     "all noise": dict(dropout=0.2, switch=snp.SwitchConfig(
         num_experts=3, top_k=2, router_dropout=0.2, sample=True, expert_dropout=0.3, jitter=0.1)),
     "buffers": dict(switch=snp.SwitchConfig(num_experts=3, layout="buffers", router_bias=True)),
+    "gated, a head of its own": dict(activation="gelu_tanh", gated=True, tie_embeddings="inputs",
+                                     norm_epsilon=1e-3),
+}
+SMALL = dict(d_model=3, d_ff=2, d_kv=1, num_layers=2, num_encoder_layers=2)
+ENCODER_DECODERS = {
+    "tied": dict(dropout=0.2),
+    "untied": dict(encoder_switch_every=1, num_layers=1, switch_every=0, tie_embeddings="none",
+                   activation="silu"),
+    "dense, gated, a head": dict(encoder_switch_every=0, switch_every=0, tie_embeddings="inputs",
+                                 gated=True),
+    "pooled": dict(encoder_switch_every=1, switch_every=1, router_losses="pooled"),
+    "as transformers": dict(num_layers=1, switch_every=1, router_losses="transformers",
+                            switch=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2,
+                                                         jitter=0.1)),
 }
 
 
@@ -153,6 +180,15 @@ MODELS = {
 @pytest.mark.parametrize("training", [True, False])
 def test_whole_model(name, training):
     check_model(5, ModelConfig(**{**TINY, **MODELS[name]}), training)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_whole_encoder_decoder(name):
+    check_model(5, ModelConfig(**{**TINY, **SMALL, **ENCODER_DECODERS[name]}), b=2, s=4)
+
+
+def test_evaluation_of_an_encoder_decoder():
+    check_model(6, ModelConfig(**{**TINY, **SMALL, "dropout": 0.2}), training=False, s=4)
 
 
 def test_padding_and_ignored_targets_reach_nothing():
@@ -180,7 +216,7 @@ def test_float32_stays_float32_and_inputs_stay_as_they_were():
     config = ModelConfig(**TINY, dropout=0.1, switch=snp.SwitchConfig(num_experts=3, sample=True))
     params = model.init(np.random.default_rng(0), config, np.float32)
     _, batch = model_problem(0, config)
-    for array in (*tree.flatten(params).values(), *batch):
+    for array in (*tree.flatten(params).values(), *batch[:3]):
         array.flags.writeable = False
     loss, grads = model.loss_and_grads(params, batch, config, training=True,
                                        rng=np.random.default_rng(0))

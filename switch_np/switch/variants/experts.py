@@ -21,11 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import dropout
+from switch_np.operations import activations, dropout
 from switch_np.switch.conventions import Conventions
 from switch_np.switch.experts import busy
 from switch_np.switch.plan import Plan
-from switch_np.switch.variants import activations
 
 NAMES = ("w_in", "b_in", "w_gate", "b_gate", "hidden_scale", "w_out", "b_out")
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np.operations import softmax
+from switch_np.operations.activations import sigmoid, softplus
 from switch_np.switch.router import Router
-from switch_np.switch.variants.activations import sigmoid, softplus
 
 
 class RouterCache(NamedTuple):

@@ -1,4 +1,4 @@
-"""Activations of other libraries' experts, each with its slope.
+"""Activations of feed-forward networks and experts, each with its slope.
 
 Forward:   relu x · 1[x > 0];  silu x σ(x);  gelu x Φ(x);  gelu_tanh x (1 + tanh u) / 2 with
            u = √(2/π) (x + 0.044715 x³)

@@ -1,0 +1,172 @@
+"""Adafactor: adaptive rates whose second moments need a row and a column per matrix.
+
+Source: Shazeer and Stern, "Adafactor: Adaptive learning rates with sublinear memory cost" (2018),
+algorithms 4 (matrices), 5 (vectors), 6 (the defaults). For a matrix X with gradient G, at step t:
+
+    β̂ = 1 - t^-c,   ρ = min(cap, 1 / √t),   α = max(ε₂, RMS(X)) ρ
+    R ← β̂ R + (1 - β̂) (G² + ε₁) averaged along each row,   C the same along each column
+    V̂ = R C / mean(R),   U = G / √V̂,   Û = U / max(1, RMS(U) / d)
+    X ← X - α Û - α λ X
+
+The paper sums over rows and columns; means give the same V̂. A vector keeps the whole V, with the
+same β̂ and ε₁. V̂ needs no bias correction, since β̂ = 0 at the first step.
+
+An array of more than two axes, such as the experts' (E, D, F), is a batch of matrices over its
+last two: each expert has rows and columns of its own. Both RMS are taken over the whole array.
+
+The paper has no first moment and no weight decay here. With beta_1, M ← β₁ M + (1 - β₁) α Û, not
+corrected for its start at 0, takes the place of α Û, as in mesh_tensorflow, with which the Switch
+Transformer was trained. λ is scaled by α, as in transformers.
+
+Who differs. All decay vectors too. transformers: the cap is 1e-2, always. torch.optim: no ε₁ in G²,
+but √V̂ ≥ ε₁, by default 2e-16 in float64; the decay is cap·λ X; always relative and scaled, no first
+moment. optax: the decay is λ X; β̂ is computed in float32; it and mesh_tensorflow factor along the
+two largest axes, if both have 128 entries or more (mesh_tensorflow: 32).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import check, tree
+
+SMALLEST = float(np.finfo(np.float32).tiny)   # below it, float32 loses digits and then is 0
+
+
+@dataclass(frozen=True)
+class Adafactor:
+    """The optimizer's options; the defaults are the paper's.
+
+    Parameters
+    ----------
+    decay
+        c: the second moments' β̂ is 1 - t^-c.
+    epsilon_1, epsilon_2
+        Added to squared gradients; the least RMS that a parameter counts as having.
+    clip_threshold
+        d: an update of a larger RMS is scaled down to it.
+    beta_1
+        Decay of the first moment; None: there is none, and no array of the parameter's size.
+    weight_decay
+        λ, for weights of two or more axes; scales and biases are not decayed.
+    relative_step
+        True: the learning rate is the cap of ρ. False: it is ρ.
+    scale_parameter
+        True: ρ is multiplied by the parameter's RMS. False: α = ρ.
+
+    Examples
+    --------
+    >>> Adafactor(clip_threshold=-1.0)
+    Traceback (most recent call last):
+    ValueError: clip_threshold must be finite, at least 1.17549e-38, got -1.0
+    """
+
+    decay: float = 0.8
+    epsilon_1: float = 1e-30
+    epsilon_2: float = 1e-3
+    clip_threshold: float = 1.0
+    beta_1: float | None = None
+    weight_decay: float = 0.0
+    relative_step: bool = True
+    scale_parameter: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon_1", "clip_threshold"):
+            check.number(name, getattr(self, name), SMALLEST)
+        for name in ("decay", "epsilon_2", "weight_decay"):
+            check.number(name, getattr(self, name), 0)
+        if self.beta_1 is not None:
+            check.number("beta_1", self.beta_1, 0, 1)
+        for name in ("relative_step", "scale_parameter"):
+            check.flag(name, getattr(self, name))
+
+
+def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
+    """Return the moments, zeros: in each parameter's place a dict of arrays.
+
+    {"row": (..., n), "column": (..., m)} for an array (..., n, m), {"v": (n,)} for a vector; with
+    beta_1 also "m", of the parameter's shape.
+
+    >>> moments = init({"w_in": np.zeros((8, 16, 64)), "scale": np.zeros(16)}, Adafactor())
+    >>> {name: value.shape for name, value in tree.flatten(moments).items()}
+    {'w_in.row': (8, 16), 'w_in.column': (8, 64), 'scale.v': (16,)}
+    """
+    def start(value: np.ndarray) -> dict[str, np.ndarray]:
+        moment = ({"row": np.zeros_like(value[..., 0]), "column": np.zeros_like(value[..., 0, :])}
+                  if value.ndim > 1 else {"v": np.zeros_like(value)})
+        return moment if config.beta_1 is None else {**moment, "m": np.zeros_like(value)}
+
+    return tree.apply(start, params)
+
+
+def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
+         config: Adafactor, learning_rate: float, count: int) -> None:
+    """Take one step, in place: `params` and `moments` are written to.
+
+    Parameters
+    ----------
+    params, grads
+        Trees of one structure.
+    moments
+        From `init`.
+    config
+        Options.
+    learning_rate
+        With relative_step the cap of ρ = min(learning_rate, 1 / √t), the paper's 1e-2; without it
+        ρ itself.
+    count
+        t, the number of this step, counted from 1.
+
+    Examples
+    --------
+    >>> params, grads = {"w": np.full((2, 2), 4.0)}, {"w": np.array([[0.5, -1.0], [1.0, -2.0]])}
+    >>> step(params, grads, init(params, Adafactor()), Adafactor(), learning_rate=1e-2, count=1)
+    >>> params["w"].round(6).tolist()
+    [[3.96, 4.04], [3.96, 4.04]]
+    """
+    rho = min(learning_rate, 1 / math.sqrt(count)) if config.relative_step else learning_rate
+    share = float(count) ** -config.decay
+
+    def update(value: np.ndarray, grad: np.ndarray, moment: Mapping[str, np.ndarray]) -> None:
+        alpha = rho * max(config.epsilon_2, _rms(value)) if config.scale_parameter else rho
+        change = _normalize(grad, moment, share, config.epsilon_1)
+        change *= alpha / max(1.0, _rms(change) / config.clip_threshold)
+        if config.beta_1 is not None:
+            _average(moment["m"], change, 1 - config.beta_1)
+            change = moment["m"]
+        if value.ndim > 1 and config.weight_decay:
+            value *= 1 - alpha * config.weight_decay
+        value -= change
+
+    tree.apply(update, params, grads, moments)
+
+
+def _normalize(grad: np.ndarray, moment: Mapping[str, np.ndarray], share: float,
+               epsilon_1: float) -> np.ndarray:
+    """Return U = G / √V̂, after this gradient's share of the second moments."""
+    square = grad * grad + epsilon_1
+    if grad.ndim < 2:
+        _average(moment["v"], square, share)
+        return grad / np.sqrt(moment["v"])
+    _average(moment["row"], square.mean(-1), share)
+    _average(moment["column"], square.mean(-2), share)
+    # Roots before the product: where every gradient is 0, R C = ε₁², which is 0 in float32.
+    row = np.sqrt(moment["row"]) / np.sqrt(moment["row"].mean(-1, keepdims=True))
+    change = grad / row[..., :, None]
+    change /= np.sqrt(moment["column"])[..., None, :]
+    return change
+
+
+def _average(moment: np.ndarray, value: np.ndarray, share: float) -> None:
+    # Not moment += share * (value - moment): that loses ε₁ beside a large moment.
+    moment *= 1 - share
+    moment += share * value
+
+
+def _rms(value: np.ndarray) -> float:
+    return math.sqrt(float(np.vdot(value, value)) / value.size)

@@ -1,0 +1,86 @@
+"""The router's losses of a stack: one for each Switch layer, or pooled over its layers.
+
+Source: section 2.2 of the paper: every Switch layer adds its own. Pooled: transformers 5.23.0,
+whose `load_balancing_loss_func` and `router_z_loss_func` see the router logits of all Switch layers
+laid end to end along the sequence.
+
+Forward:   sum: what the layers gave.  pooled: balance = mean over groups of E · Σ_e f_e P_e with f
+           and P over the tokens of all L layers: with the counts and the tokens of all layers in
+           each layer's slope, what the layers then give adds up;  z = mean of the layers' z-losses.
+Backward:  sum: d_L goes to every layer.  pooled: f has no gradient; a layer's probabilities get the
+           slope of `balance_loss` with the pooled counts, and each layer's z-loss gets d_z / L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.switch import balance_loss
+from switch_np.switch.balance_loss import BalanceCache
+from switch_np.switch.layer import LayerOutput
+from switch_np.transformer.config import ModelConfig, StackConfig
+
+
+class RouterLosses(NamedTuple):
+    """What a stack adds, without coefficients, and what `backward` needs; `pooled` is None for sum.
+
+    Kept: for pooled losses the slope of each layer's balance loss.
+    """
+
+    balance: tuple[np.ndarray, ...]
+    z: tuple[np.ndarray, ...]
+    pooled: list[BalanceCache] | None
+
+
+def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackConfig,
+            padding_T: np.ndarray | None = None) -> RouterLosses:
+    """Return the losses of one stack.
+
+    Parameters
+    ----------
+    switched
+        What its Switch layers gave.
+    config, kind
+        The model's options, and the stack's.
+    padding_T
+        Bool (T,), True where a token is padding.
+
+    Examples
+    --------
+    >>> from switch_np.switch.plan import fill
+    >>> one, other = np.array([[.75, .25]]), np.array([[.25, .75]])
+    >>> outs = [LayerOutput(None, 1.5, 1.0, p, None, None, fill(p.argmax(1)[:, None], 2,
+    ...                     capacity=1)) for p in (one, other)]
+    >>> config = ModelConfig(router_losses="pooled")
+    >>> float(forward(outs, config, config.decoder).balance[0])    # each layer by itself: 1.5
+    1.0
+    """
+    if config.router_losses == "sum":
+        return RouterLosses(tuple(out.balance_loss for out in switched),
+                            tuple(out.z_loss for out in switched), None)
+    if not switched or (config.router_losses == "transformers" and kind.switch_every == 1):
+        return RouterLosses((), (), [])
+    if config.switch.conventions.balance_padding == "include":
+        padding_T = None
+    count_GE = sum(out.plan.balance_count for out in switched)
+    tokens_G = sum(out.plan.balance_tokens for out in switched)
+    parts = [balance_loss.forward(out.probs, replace(out.plan, balance_count=count_GE,
+                                                     balance_tokens=tokens_G), padding_T)
+             for out in switched]
+    z = sum(out.z_loss for out in switched) * (1 / len(switched))
+    return RouterLosses((sum(part for part, _ in parts),), (z,), [cache for _, cache in parts])
+
+
+def backward(d_balance: float, d_z: float,
+             losses: RouterLosses) -> tuple[float, float, list[np.ndarray] | None]:
+    """Return what arrives at each layer: at its balance loss, z-loss, and probabilities (T, E)."""
+    if losses.pooled is None:
+        return d_balance, d_z, None
+    if not losses.pooled:
+        return 0.0, 0.0, None
+    return (0.0, d_z / len(losses.pooled),
+            [balance_loss.backward(d_balance, cache) for cache in losses.pooled])
