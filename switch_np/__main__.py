@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a tiny Switch Transformer on text, and watch its experts",
-    "sample": "let a trained model write",
+    "sample": "let a trained model write, fill in, or answer",
     "table": "run one of the paper's tables at toy scale",
     "vectors": "write test vectors for any language",
     "verify": "judge what a program computed for a test vector",
@@ -30,6 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if name in words[:1]:
             importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
     args = parser.parse_args(words)
+    args.words = words[1:]
     try:
         return importlib.import_module(f"switch_np.commands.{args.command}").run(args)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:

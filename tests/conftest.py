@@ -11,10 +11,12 @@ def pytest_addoption(parser):
 
 
 def pytest_generate_tests(metafunc):
-    if "golden" in metafunc.fixturenames:
-        folder = metafunc.config.getoption("--golden")
-        paths = [path for path in sorted(folder.glob("*.json"))
-                 if not path.stem.startswith("hf_switch_model")]
-        if not paths:
-            raise FileNotFoundError(f"--golden: no recorded case in {folder}")
-        metafunc.parametrize("golden", paths, ids=[path.stem for path in paths])
+    """Hand each recorded case to the tests that ask for one: of layers, or of whole models."""
+    folder = metafunc.config.getoption("--golden")
+    models = sorted(folder.glob("hf_switch_model*.json"))
+    layers = sorted(set(folder.glob("*.json")) - set(models))
+    if not models + layers:
+        raise FileNotFoundError(f"--golden: no recorded case in {folder}")
+    for name, paths in (("golden", layers), ("golden_model", models)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, paths, ids=[path.stem for path in paths])

@@ -113,7 +113,84 @@ def test_dense_and_top_2_and_float64_and_adafactor_train(tmp_path, text):
     assert "all 3 steps were done before" in out
 
 
+SPAN = ["--task", "span", *TINY, "--num-encoder-layers", "2", "--seq-len", "24"]
+
+
+def test_spans_are_trained_on_and_filled_in(tmp_path, text):
+    out, _ = call("train", *SPAN, "--steps", "6", "--text", text, "--gated", "--activation",
+                  "gelu_tanh", "--tie-embeddings", "none", "--optimizer", "adafactor")
+    assert "2 + 2 blocks, Switch layers encoder.1, decoder.1 with 3 experts" in out
+    assert "negative log perplexity (nats per token) -" in out and "a unigram -" in out
+    sample = (tmp_path / "runs/run-1/sample.txt").read_text()
+    before, after, original = sample.split("\n\n")[0].split("\n")
+    assert before.startswith("before: ") and "[___]" in before and after.startswith("after:  ")
+    plain = original.removeprefix("text:   ").replace("[", "").replace("]", "")
+    assert plain in (b"pack my box with five dozen liquor jugs. " * 60).decode()
+    table = rows(tmp_path, "run-1")
+    assert float(table[-1]["neg_log_perplexity"]) == -float(table[-1]["cross_entropy"])
+    assert float(table[-1]["held_out_neg_log_perplexity"]) < 0
+    assert abs(sum(float(table[0][f"load_encoder.1_{e}"]) for e in range(3)) - 1) < 1e-9
+    filled, _ = call("sample", "run-1", "--prompt", "pack ___ box ___ five", "--length", "30")
+    assert filled.startswith("pack ") and " box " in filled
+    _, err = call("sample", "run-1", "--prompt", "no blank", status=2)
+    assert "prompt must hold 1 to 32 blanks, ___, for the model to fill in, got 0" in err
+
+
+def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(tmp_path, text):
+    call("train", *SPAN, "--steps", "3", "--text", text, "--name", "first", "--dropout", "0.1")
+    (tmp_path / "pairs.tsv").write_text("".join(f"{n}+1\t{n + 1}\n" for n in range(60)))
+    out, _ = call("train", "--task", "pairs", "--from", "first", "--text", "pairs.tsv", "--steps",
+                  "3", "--name", "tuned", "--expert-dropout", "0.4", "--seq-len", "16")
+    assert "54 pairs, 6 held out" in out and "target: " in out
+    config = json.loads((tmp_path / "runs/tuned/config.json").read_text())
+    assert config["model"]["dropout"] == 0.1                      # as it was
+    assert config["model"]["switch"]["expert_dropout"] == 0.4     # as it was asked
+    assert call("sample", "tuned", "--prompt", "1+1", "--temperature", "0")[0].endswith("\n")
+    call("train", "--resume", "--name", "tuned")
+    call("train", *TINY, "--vocab-size", "290", "--steps", "2", "--text", text, "--name", "alone")
+    call("train", "--task", "pairs", "--from", "alone", "--text", "pairs.tsv", "--steps", "2",
+         "--seq-len", "16", "--name", "decoder")
+    for words, message in (
+            (["--from", "first", "--d-ff", "16"], "--from goes on with the run's own model, got "
+                                                  "--d-ff 16"),
+            (["--from", "first", "--text", text], "num_encoder_layers must be 0 for the task 'lm'"),
+            (["--from", "nowhere"], "the run must hold a checkpoint.npz, got 'nowhere'"),
+            (["--task", "span", "--from", "alone", "--text", text],
+             "num_encoder_layers must be at least 1 for the task 'span', got 0"),
+            (["--task", "pairs", "--from", "first"], "text must be given for the task 'pairs'")):
+        assert message in call("train", *words, status=2)[1]
+
+
+@pytest.mark.crosscheck
+def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
+    pytest.importorskip("safetensors")
+    from switch_np.exchange import folder, hugging_face
+    from switch_np.transformer import model
+
+    config = hugging_face.config({
+        "vocab_size": 120, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 2,
+        "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1,
+        "num_experts": 2})
+    folder.save(tmp_path / "peer", model.init(np.random.default_rng(0), config), config)
+    ids, _ = call("sample", "peer", "--ids", "5", "6", "7", "--length", "9")
+    assert 1 <= len(ids.split()) <= 9 and all(0 <= int(n) < 120 for n in ids.split())
+    assert ids == call("sample", "peer", "--ids", "5", "6", "7", "--length", "9")[0]
+    assert call("sample", "peer", "--prompt", "Ab", "--length", "9")[0]
+    for words, message in ((["--prompt", "x~"], "--prompt must hold bytes below the vocabulary"),
+                           ([], "--prompt or --ids must be given"),
+                           (["--ids", "120"], "source must lie in 0 .. 119")):
+        assert message in call("sample", "peer", *words, status=2)[1]
+    (tmp_path / "peer" / "model.safetensors").write_bytes(b"broken")
+    assert "must be a readable safetensors file" in call("sample", "peer", "--ids", "1",
+                                                         status=2)[1]
+
+
 @pytest.mark.parametrize("words, message", [
+    (["train", "--task", "span", "--seq-len", "1"], "seq_len must be at least 2, got 1"),
+    (["train", "--task", "span", "--corruption", "1"], "corruption must be finite, at least 0 and"),
+    (["train", "--task", "span", "--mean-span", "0"], "mean_span must be finite, at least 1"),
+    (["train", "--task", "pairs"], "text must be given for the task 'pairs'"),
+    (["train", "--encoder-layers", "1"], "num_encoder_layers must be 0 for the task 'lm', got 1"),
     (["train", "--top-k", "17"], "top_k must be at most num_experts, 16, got 17"),
     (["train", "--capacity-factor", "-1"], "capacity_factor must be finite, at least 0, got -1.0"),
     (["train", "--capacity-factor", "wide"], "argument --capacity-factor: invalid"),

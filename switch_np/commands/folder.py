@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.training import tasks
 from switch_np.training.trainer import Run
+from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Loss
 
 RUNS = Path("runs")
@@ -72,28 +74,31 @@ class Metrics:
     """metrics.csv: one row per step.
 
     Columns: step, seconds (of computing so far), loss (with the router's losses) and cross_entropy
-    in nats per byte, bits_per_byte, grad_norm (before clipping), dropped (share of choices, over
-    all Switch layers), then per Switch layer n: balance_n, z_n, dropped_n, and per expert e
-    load_n_e, its share of the tokens before dropping; held_out_bits_per_byte where it was measured.
+    in nats per token, the task's measure (bits_per_byte or neg_log_perplexity), grad_norm (before
+    clipping), dropped (share of choices, over all Switch layers), then per Switch layer n:
+    balance_n, z_n, dropped_n, and per expert e load_n_e, its share of the tokens before dropping;
+    the measure once more, held_out_..., where it was taken. n is the number of the block, with an
+    encoder encoder.1, decoder.1 and so on.
     """
 
     def __init__(self, path: Path, run: Run) -> None:
-        layers, experts = run.model_config.switch_layers, run.model_config.switch.num_experts
         self.path = path
-        self.columns = ["step", "seconds", "loss", "cross_entropy", "bits_per_byte", "grad_norm",
-                        "dropped"]
-        for n in layers:
+        self.measure = tasks.named(run.config.task).measure
+        self.columns = ["step", "seconds", "loss", "cross_entropy", self.measure.column,
+                        "grad_norm", "dropped"]
+        for n in layer_names(run.model_config):
             self.columns += [f"balance_{n}", f"z_{n}", f"dropped_{n}"]
-            self.columns += [f"load_{n}_{e}" for e in range(experts)]
-        self.columns.append("held_out_bits_per_byte")
+            self.columns += [f"load_{n}_{e}" for e in range(run.model_config.switch.num_experts)]
+        self.columns.append(f"held_out_{self.measure.column}")
         self.rows: list[list[Any]] = self._read(run.step) if run.step else []
 
     def add(self, run: Run, loss: Loss, grad_norm: float, held_out: float | None) -> None:
         """Keep the row of the step that `run` has just done."""
         drops = [plan.dropped_fraction for plan in loss.plans]
         row: list[Any] = [run.step, round(run.seconds, 4), float(loss.total),
-                          float(loss.cross_entropy), float(loss.cross_entropy) / np.log(2),
-                          grad_norm, float(np.mean(drops)) if drops else 0.0]
+                          float(loss.cross_entropy),
+                          float(loss.cross_entropy) * self.measure.scale, grad_norm,
+                          float(np.mean(drops)) if drops else 0.0]
         for balance, z, plan, dropped in zip(loss.balance, loss.z, loss.plans, drops):
             row += [float(balance), float(z), dropped, *loads(plan)]
         row.append("" if held_out is None else held_out)
@@ -123,6 +128,15 @@ class Metrics:
             raise ValueError(f"metrics.csv must hold the steps 1 to {step} of this run, got "
                              f"something else in {self.path}")
         return rows[:step]
+
+
+def layer_names(config: ModelConfig) -> tuple[str, ...]:
+    """Return how the columns call the Switch layers.
+
+    >>> layer_names(ModelConfig()), layer_names(ModelConfig(num_encoder_layers=2, num_layers=2))
+    (('1', '3'), ('encoder.1', 'decoder.1'))
+    """
+    return config.switch_names if config.encoder else tuple(map(str, config.switch_layers))
 
 
 def loads(plan: Any) -> list[float]:

@@ -6,33 +6,37 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from switch_np.commands.folder import Metrics, loads
-from switch_np.training.corpus import Corpus
+from switch_np.commands.folder import Metrics, layer_names, loads
+from switch_np.training import tasks
 from switch_np.training.trainer import Run
 from switch_np.transformer import model, parameters
 from switch_np.transformer.model import Loss
 
-PASSAGE = 480    # bytes of held-out text in routing.png
+PASSAGE = 480    # tokens of held-out text in routing.png
 
 
-def say_start(run: Run, corpus: Corpus, folder: Path) -> None:
+def say_start(run: Run, corpus: Any, folder: Path) -> None:
     """Say what is about to be trained on what."""
     config, train = run.model_config, run.config
-    layers = config.switch_layers
-    names = ", ".join(map(str, layers))
+    names = ", ".join(layer_names(config))
     kind = (f"Switch layers {names} with {config.switch.num_experts} experts"
-            if layers else "dense")
-    count = parameters.count_params(run.params)
-    print(f"{config.num_layers} blocks, {kind}, {count:,} parameters; "
-          f"{len(corpus.train):,} bytes of text, {len(corpus.held_out):,} held out")
+            if names else "dense")
+    blocks = (f"{config.num_encoder_layers} + {config.num_layers} blocks" if config.encoder
+              else f"{config.num_layers} blocks")
+    what = "pairs" if train.task == "pairs" else "bytes of text"
+    print(f"{blocks}, {kind}, {parameters.count_params(run.params):,} parameters; "
+          f"{len(corpus.train):,} {what}, {len(corpus.held_out):,} held out")
+    size = (f"{train.batch_size} pairs" if train.task == "pairs"
+            else f"{train.batch_size} x {train.seq_len} bytes")
     if run.step == train.steps:
         print(f"all {run.step} steps were done before", flush=True)
     else:
-        print(f"steps {run.step + 1} to {train.steps} of {train.batch_size} x {train.seq_len} "
-              f"bytes; writes {folder}/; Ctrl-C saves and stops", flush=True)
+        print(f"steps {run.step + 1} to {train.steps} of {size}; writes {folder}/; "
+              f"Ctrl-C saves and stops", flush=True)
 
 
 class Line:
@@ -68,9 +72,11 @@ class Line:
         config, nats = run.config, float(loss.cross_entropy)
         rate = (run.step - self.first) / seconds
         left = int((config.steps - run.step) / rate)
-        parts = [f"step {run.step}/{config.steps}", f"loss {float(loss.total):.3f}",
-                 f"{nats / np.log(2):.2f} bits/byte",
-                 f"{rate * config.batch_size * config.seq_len:,.0f} tokens/s"]
+        shown = f"{nats / np.log(2):.2f} bits/byte" if config.task == "lm" else (
+            f"neg. log perplexity {-nats:.3f}")
+        speed = f"{rate:.1f} steps/s" if config.task == "pairs" else (
+            f"{rate * config.batch_size * config.seq_len:,.0f} bytes/s")
+        parts = [f"step {run.step}/{config.steps}", f"loss {float(loss.total):.3f}", shown, speed]
         if loss.plans:
             dropped = np.mean([plan.dropped_fraction for plan in loss.plans])
             busiest = max(max(loads(plan)) for plan in loss.plans)
@@ -80,18 +86,19 @@ class Line:
         return ", ".join([*parts, f"{left // 60}:{left % 60:02} left"])
 
 
-def draw(run: Run, corpus: Corpus, metrics: Metrics, folder: Path, held_out: float,
-         bigram: float) -> None:
+def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
+         baseline: tuple[str, float]) -> None:
     """Write loss.png, and for a model with experts expert_load.png and routing.png."""
     from switch_np import plots
 
-    steps = metrics.column("step")
-    layers, experts = run.model_config.switch_layers, run.model_config.switch.num_experts
+    steps, measure = metrics.column("step"), metrics.measure
+    layers, experts = layer_names(run.model_config), run.model_config.switch.num_experts
+    name, level = baseline
     figure, axes = plots.figure(size=(8, 4.5))
-    plots.loss_curve(axes[0, 0], steps, metrics.column("bits_per_byte"),
-                     {"byte bigram, held-out": bigram, "this model, held-out": held_out})
-    axes[0, 0].set_title(f"{held_out:.2f} bits per held-out byte after {run.step} steps "
-                         f"(byte bigram {bigram:.2f})")
+    plots.loss_curve(axes[0, 0], steps, metrics.column(measure.column),
+                     {f"{name}, held-out": level, "this model, held-out": held_out}, measure.words)
+    axes[0, 0].set_title(f"{held_out:.2f} {measure.words.split(' (')[0]} on held-out text after "
+                         f"{run.step} steps ({name} {level:.2f})")
     figure.savefig(folder / "loss.png", dpi=120)
     if not layers or not len(steps):
         return
@@ -103,34 +110,43 @@ def draw(run: Run, corpus: Corpus, metrics: Metrics, folder: Path, held_out: flo
     _draw_routing(run, corpus, folder)
 
 
-def _draw_routing(run: Run, corpus: Corpus, folder: Path) -> None:
+def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
     """Colour a passage of held-out text by expert, one panel per Switch layer.
 
-    The passage is routed as in evaluation, in windows of the training length.
+    The passage is routed as in evaluation, as many rows of it as PASSAGE tokens hold.
     """
     from switch_np import plots
 
-    length = run.config.seq_len
-    windows = max(min(PASSAGE, len(corpus.held_out)) // length, 1)
-    passage = corpus.held_out[:windows * length]
+    config = run.model_config
+    rows = max(PASSAGE // run.config.seq_len, 1)
+    batch = next(iter(tasks.named(run.config.task).held_out(
+        corpus.held_out, rows, run.config, config)))
     _, switched, _ = model.forward(
-        run.params, passage.reshape(windows, length).astype(np.int64), run.model_config)
-    layers = run.model_config.switch_layers
-    figure, axes = plots.figure(rows=len(layers), size=(9, 2.2 * len(layers)))
-    for ax, n, out in zip(axes[:, 0], layers, switched):
-        plots.text_by_expert(ax, passage.tobytes(), out.plan.expert[:, 0],
-                             out.plan.kept.any(axis=1), run.model_config.switch.num_experts)
-        ax.set_title(f"Switch layer {n}: which expert each byte of held-out text goes to first "
+        run.params, batch.inputs, config, padding=batch.padding, source=batch.source,
+        source_padding=batch.source_padding)
+    figure, axes = plots.figure(rows=len(switched), size=(9, 2.2 * len(switched)))
+    for ax, path, name, out in zip(axes[:, 0], config.switch_names, layer_names(config), switched):
+        ids, padding = ((batch.source, batch.source_padding) if path.startswith("encoder")
+                        else (batch.inputs, batch.padding))
+        real = np.ones(ids.size, bool) if padding is None else ~padding.ravel()
+        text = np.where(ids.ravel() < 256, ids.ravel(), 0)[real].astype(np.uint8).tobytes()
+        plots.text_by_expert(ax, text, out.plan.expert[real, 0], out.plan.kept[real].any(axis=1),
+                             config.switch.num_experts)
+        what = "byte of held-out text" if run.config.task == "lm" else "held-out token"
+        ax.set_title(f"Switch layer {name}: which expert each {what} goes to first "
                      f"({out.plan.dropped_fraction:.1%} dropped)")
     figure.savefig(folder / "routing.png", dpi=120)
 
 
-def say_end(run: Run, folder: Path, held_out: float, bigram: float, text: str,
+def say_end(run: Run, folder: Path, held_out: float, baseline: tuple[str, float], text: str,
             finished: bool) -> None:
     """Say how good it became, what it writes, and where all is."""
     if not finished:
         print(f"stopped after step {run.step} and saved; go on with: "
               f"python -m switch_np train --resume --name {folder.name}")
-    print(f"\nheld-out text: {held_out:.3f} bits per byte, a byte bigram {bigram:.3f} "
+    measure, (name, level) = tasks.named(run.config.task).measure, baseline
+    found = (f"{held_out:.3f} {measure.words}" if measure is tasks.BITS
+             else f"{measure.words} {held_out:.3f}")
+    print(f"\nheld-out text: {found}, a {name} {level:.3f} "
           f"({run.seconds:.0f} s of training)\n\n{text}\n\n"
           f"{folder}/ holds " + ", ".join(sorted(path.name for path in folder.iterdir())))

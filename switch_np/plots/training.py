@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
-               levels: Mapping[str, float] | None = None) -> Axes:
-    """Draw the training loss in bits per byte over steps: each step pale, a running mean bold.
+               levels: Mapping[str, float] | None = None,
+               ylabel: str = "bits per byte") -> Axes:
+    """Draw the training loss over steps, each step pale, a running mean bold.
 
     `levels` are horizontal lines with a label, such as a baseline.
     """
@@ -28,7 +29,7 @@ def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
     styles = [("#D55E00", "--"), ("#009E73", "-."), ("#000000", ":")]
     for (label, level), (color, style) in zip((levels or {}).items(), styles):
         ax.axhline(level, color=color, linestyle=style, label=f"{label}: {level:.2f}")
-    ax.set(xlabel="step", ylabel="bits per byte")
+    ax.set(xlabel="step", ylabel=ylabel)
     ax.legend()
     return ax
 

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check, tree
-from switch_np.training import adafactor, checkpoint, objective, optimizer
+from switch_np.training import adafactor, checkpoint, optimizer, tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.optimizer import AdamW
+from switch_np.training.pairs import PairCorpus
 from switch_np.transformer import model, parameters
 from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.cross_entropy import IGNORED
 from switch_np.transformer.model import Loss
 
 
@@ -33,8 +35,13 @@ class TrainConfig:
 
     Parameters
     ----------
+    task
+        What the model is asked: "lm", the byte that follows; "span", missing spans of text; or
+        "pairs", the target to each source (`tasks`).
     steps, batch_size, seq_len
-        Number of steps; windows per step; bytes per window.
+        Number of steps; windows (or pairs) per step; bytes per window (or ids per pair at most).
+    corruption, mean_span
+        Of missing spans: the share of bytes that are taken out, and the mean length of a span.
     learning_rate, warmup
         Peak of the rate, and the steps in which it rises; then it falls along a half cosine.
     max_norm
@@ -47,9 +54,12 @@ class TrainConfig:
         AdamW's own options, or Adafactor's; then the rate is what Adafactor says of it.
     """
 
+    task: str = "lm"
     steps: int = 1200
     batch_size: int = 32
     seq_len: int = 64
+    corruption: float = 0.15
+    mean_span: float = 3.0
     learning_rate: float = 1e-2
     warmup: int = 100
     max_norm: float = 1.0
@@ -58,18 +68,23 @@ class TrainConfig:
     optimizer: AdamW | Adafactor = field(default_factory=AdamW)
 
     def __post_init__(self) -> None:
+        tasks.named(self.task)
         for name in ("steps", "batch_size", "seq_len", "warmup"):
             check.integer(name, getattr(self, name), 1)
         check.integer("seed", self.seed, 0)
         check.number("learning_rate", self.learning_rate, 0)
         check.number("max_norm", self.max_norm, 0)
+        check.number("corruption", self.corruption, 0, 1)
+        check.number("mean_span", self.mean_span, 1)
         check.choice("dtype", self.dtype, ["float32", "float64"])
         check.instance("optimizer", self.optimizer, AdamW, Adafactor)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Return the config that `dataclasses.asdict` took apart."""
-        check.keys("train config", values, {f.name for f in fields(cls)})
+        """Return the config that `asdict` took apart; what an older one lacks has its default."""
+        check.instance("train config", values, Mapping)
+        names = {f.name for f in fields(cls)}
+        check.keys("train config", values, names & set(values) | {"optimizer"})
         rule = Adafactor if "decay" in values["optimizer"] else AdamW
         return cls(**{**values, "optimizer": rule(**values["optimizer"])})
 
@@ -89,8 +104,18 @@ class Run:
     seconds: float = 0.0
 
 
-def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus) -> Run:
+def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairCorpus,
+          params: Mapping[str, Any] | None = None) -> Run:
     """Return a run before its first step.
+
+    Parameters
+    ----------
+    model_config, config
+        Of the model and of the training.
+    corpus
+        As the task loads it.
+    params
+        Start from these, which are copied: fine-tuning. None: draw them.
 
     Examples
     --------
@@ -101,15 +126,20 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus) -> Run
     >>> losses[-1] < losses[0]
     True
     """
-    _check_text(corpus, config)
+    tasks.check_model(config.task, model_config)
+    tasks.named(config.task).check(corpus, config, model_config)
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
-    params = model.init(init_rng, model_config, np.dtype(config.dtype))
+    if params is None:
+        params = model.init(init_rng, model_config, np.dtype(config.dtype))
+    else:
+        parameters.check_params(params, model_config)
+        params = tree.apply(lambda value: np.array(value, config.dtype), params)
     return Run(model_config, config, params, _moments(params, config), text_rng, noise_rng,
                _text_id(corpus))
 
 
-def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
+def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
     Raises
@@ -119,7 +149,7 @@ def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
     """
     begin = time.perf_counter()
     config = run.config
-    batch = objective.next_byte(run.text_rng, corpus.train, config.batch_size, config.seq_len)
+    batch = tasks.named(config.task).draw(run.text_rng, corpus.train, config, run.model_config)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             loss, grads = model.loss_and_grads(
@@ -138,17 +168,20 @@ def advance(run: Run, corpus: Corpus) -> tuple[Loss, float]:
     return loss, norm
 
 
-def evaluate(run: Run, data: np.ndarray, windows_at_once: int = 32) -> float:
-    """Return the bits per byte on a text, read in windows of the training length, capacity and all.
+def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
+    """Return the loss on a held-out text, all of it, in the measure of the run's task.
 
-    The evaluation capacity factor holds, and no noise.
+    Bits per byte for "lm"; for the other tasks the negative log perplexity in nats per token, as
+    the paper has it. The evaluation capacity factor holds, and no noise.
     """
+    task = tasks.named(run.config.task)
     nats = tokens = 0.0
-    for batch in objective.held_out(data, windows_at_once, run.config.seq_len):
+    for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
         loss = model.loss(run.params, batch, run.model_config)
-        nats += float(loss.cross_entropy) * batch.targets.size
-        tokens += batch.targets.size
-    return nats / tokens / math.log(2)
+        counted = int((batch.targets != IGNORED).sum())
+        nats += float(loss.cross_entropy) * counted
+        tokens += counted
+    return nats / tokens * task.measure.scale
 
 
 def save(run: Run, path: str | Path) -> None:
@@ -160,7 +193,7 @@ def save(run: Run, path: str | Path) -> None:
         "noise_rng": run.noise_rng.bit_generator.state})
 
 
-def load(path: str | Path, corpus: Corpus | None = None) -> Run:
+def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
     """Return the run that `save` wrote.
 
     With a corpus, refuse to go on with another text than the run began with.
@@ -202,14 +235,9 @@ def _generator(state: Mapping[str, Any]) -> np.random.Generator:
     return rng
 
 
-def _text_id(corpus: Corpus) -> str:
-    digest = hashlib.sha256(corpus.train.tobytes())
-    digest.update(corpus.held_out.tobytes())
+def _text_id(corpus: Corpus | PairCorpus) -> str:
+    digest = hashlib.sha256()
+    for part in corpus:
+        digest.update(part.tobytes() if isinstance(part, np.ndarray)
+                      else b"".join(b"%b\t%b\n" % pair for pair in part))
     return digest.hexdigest()
-
-
-def _check_text(corpus: Corpus, config: TrainConfig) -> None:
-    for name, data in (("training", corpus.train), ("held-out", corpus.held_out)):
-        if len(data) <= config.seq_len:
-            raise ValueError(f"text must leave more than seq_len, {config.seq_len}, bytes for its "
-                             f"{name} part, got {len(data)}")

@@ -8,10 +8,12 @@ import pytest
 
 from switch_np.operations import tree
 from switch_np.switch.config import SwitchConfig
-from switch_np.training import checkpoint, corpus as corpora, objective, optimizer, trainer
+from switch_np.training import (
+    checkpoint, corpus as corpora, objective, optimizer, pairs, tasks, trainer)
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
+from switch_np.transformer import model
 from switch_np.transformer.config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8)
@@ -75,6 +77,59 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, stop, rule):
     for name, value in tree.flatten(whole.moments).items():
         np.testing.assert_array_equal(value, tree.flatten(second.moments)[name], name)
     assert trainer.evaluate(whole, CORPUS.held_out) == trainer.evaluate(second, CORPUS.held_out)
+
+
+def test_fine_tuning_starts_from_a_copy_with_dropouts_of_its_own():
+    first = trainer.start(MODEL, TRAIN, CORPUS)
+    advance(first, 2)
+    before = tree.apply(np.copy, first.params)
+    tuned = replace(MODEL, dropout=0.3, switch=replace(MODEL.switch, expert_dropout=0.0))
+    second = trainer.start(tuned, TRAIN, CORPUS, params=first.params)
+    tree.apply(np.testing.assert_array_equal, second.params, before)
+    advance(second, 2)
+    tree.apply(np.testing.assert_array_equal, first.params, before)
+    with pytest.raises(ValueError, match="must have shape"):
+        trainer.start(replace(MODEL, d_ff=17), TRAIN, CORPUS, params=first.params)
+
+
+def task_problem(name, tmp_path):
+    if name == "lm":
+        return MODEL, TRAIN, CORPUS
+    model_config = replace(MODEL, vocab_size=290, num_encoder_layers=2)
+    config = replace(TRAIN, task=name.split(",")[0], seq_len=24)
+    if name == "span":
+        return model_config, config, CORPUS
+    (tmp_path / "pairs.tsv").write_text("".join(f"{n}*2\t{2 * n}\n" for n in range(100)))
+    if name == "pairs, decoder-only":
+        model_config = replace(model_config, num_encoder_layers=0)
+    return model_config, config, tasks.named("pairs").load([tmp_path / "pairs.tsv"])
+
+
+@pytest.mark.parametrize("name", ["lm", "span", "pairs", "pairs, decoder-only"])
+def test_every_task_learns_and_is_resumed(name, tmp_path):
+    model_config, config, corpus = task_problem(name, tmp_path)
+    run = trainer.start(model_config, replace(config, steps=24), corpus)
+    scale = tasks.named(config.task).measure.scale
+    before = trainer.evaluate(run, corpus.held_out) / scale
+    for _ in range(16):
+        trainer.advance(run, corpus)
+    trainer.save(run, tmp_path / "run.npz")
+    second = trainer.load(tmp_path / "run.npz", corpus)
+    for _ in range(8):
+        assert trainer.advance(run, corpus)[0].total == trainer.advance(second, corpus)[0].total
+    assert trainer.evaluate(run, corpus.held_out) / scale < before - 0.5
+
+
+def test_the_held_out_loss_is_the_mean_over_targets(tmp_path):
+    model_config, config, corpus = task_problem("pairs", tmp_path)
+    free = replace(model_config, switch=replace(model_config.switch, capacity_factor=None))
+    run = trainer.start(free, config, corpus)
+    nats, count = 0.0, 0
+    for pair in corpus.held_out:
+        batch = pairs.encoder_decoder([pair])
+        nats += float(model.loss(run.params, batch, free).cross_entropy) * batch.targets.size
+        count += batch.targets.size
+    np.testing.assert_allclose(trainer.evaluate(run, corpus.held_out, 7), -nats / count, rtol=1e-5)
 
 
 def test_another_seed_is_another_run():

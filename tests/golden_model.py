@@ -1,12 +1,15 @@
 """Recorded whole models of transformers, compared with ours: outputs, losses, every gradient."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 
 from switch_np.exchange import hugging_face
 from switch_np.transformer import model
 from switch_np.transformer.batch import Batch
+
+COPIES = Path(__file__).parent / "golden"
 
 
 def read(path):
