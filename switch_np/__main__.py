@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from switch_np.commands import environment
+
 COMMANDS = {
     "train": "train a tiny Switch Transformer on text, and watch its experts",
     "sample": "let a trained model write, fill in, or answer",
@@ -40,18 +42,15 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _with_one_blas_thread() -> None:
-    """Start this process again with one BLAS thread, unless the environment says how many.
-
-    The toy's products are small: threads that wait for each other cost more than they give, several
-    times more on a busy machine. BLAS reads the number when NumPy is imported, which is done here.
+def _in_its_environment() -> None:
+    """Start this process again with what `environment` wants, which is read when NumPy is imported.
     """
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    if os.name == "posix" and not any(name in os.environ for name in names):
-        os.environ.update(dict.fromkeys(names, "1"))
+    added = environment.missing()
+    if os.name == "posix" and added:
+        os.environ.update(added)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":
-    _with_one_blas_thread()
+    _in_its_environment()
     sys.exit(main())

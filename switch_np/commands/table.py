@@ -17,6 +17,7 @@ from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
 from switch_np.experiments.pool import Job
 from switch_np.experiments.runner import Outcome
+from switch_np.training import trainer
 
 ROUNDS = 20
 
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if experiment.speed is not None and args.rounds and not folder.speed_path.exists():
         print(f"timing {args.rounds} steps of each model, in turns", flush=True)
-        results.write_csv(folder.speed_path, results.records(experiment.speed(args.rounds)))
+        runs = {arm.name: trainer.load(folder.of(arm.name, seeds[0]) / "checkpoint.npz")
+                for arm in experiment.arms}
+        results.write_csv(folder.speed_path, experiment.speed(args.rounds, runs))
     _leave(experiment, folder.path)
     return 0
 
@@ -216,8 +219,10 @@ def _leave(experiment: Experiment, folder: Path) -> None:
 
 
 def _aligned(rows: list[dict[str, str]]) -> str:
-    """Return the rows of a table of words as lines, column under column."""
-    lines = [list(rows[0])] + [list(row.values()) for row in rows]
+    """Return the rows of a table of words as lines, column under column; a head may have lines."""
+    heads = [head.split("\n") for head in rows[0]]
+    lines = [[(head + [""] * 9)[n] for head in heads] for n in range(max(map(len, heads)))]
+    lines += [list(row.values()) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip()
                      for line in lines)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from switch_np.experiments.results import Results, Table
+from switch_np.experiments.results import Results
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.trainer import Run, TrainConfig
@@ -98,7 +98,8 @@ class Experiment:
     seeds
         Those of a full run.
     speed
-        speed(rounds): a table of timings, measured apart from quality once all runs are done.
+        speed(rounds, runs): rows of timings, measured apart from quality once all is done; `runs`
+        are the finished runs of one seed, by arm.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Experiment:
     summary: Callable[[Results], list[dict[str, str]]]
     draw: Callable[[Results], Figure]
     seeds: tuple[int, ...] = (0, 1, 2)
-    speed: Callable[[int], Table] | None = None
+    speed: Callable[[int, Mapping[str, Run]], list[dict[str, Any]]] | None = None
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -45,11 +45,11 @@ def draw(found: Results) -> Figure:
     from switch_np import plots
 
     labels = EXPERIMENT.labels
-    bits = {labels[arm]: values for arm, values in by_arm(found.rows, "bits_per_byte").items()}
-    made, axes = plots.figure(columns=2, size=(11, 4))
-    plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte",
-                       {labels[arm]: f"{value:.3f}" for arm, value in PAPER.items()},
-                       "paper's neg.\nlog perplexity")
+    made, axes = plots.figure(columns=2, size=(12, 4))
+    plots.seeds_by_arm(axes[0, 0], by_arm(found.rows, "bits_per_byte"),
+                       "held-out bits per byte (lower is better)",
+                       {arm: f"{value:.3f}" for arm, value in PAPER.items()},
+                       "paper's neg. log perplexity", labels=labels)
     plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
                         "held-out bits per byte")
     return made

@@ -18,11 +18,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from switch_np.commands import environment
 from switch_np.experiments import runner
 from switch_np.experiments.experiment import Arm
 from switch_np.experiments.runner import Outcome
-
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Job(NamedTuple):
@@ -92,8 +91,7 @@ def _one_thread_and_no_interrupt() -> Any:
 
     Whoever starts the processes hears it, and tells them.
     """
-    added = {name: "1" for name in THREADS} if not any(
-        name in os.environ for name in THREADS) else {}
+    added = environment.missing()
     os.environ.update(added)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

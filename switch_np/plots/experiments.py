@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,65 +10,83 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOOKS = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
-         ("#E69F00", "-"), ("#000000", "--"), ("#56B4E9", "-."), ("#999999", "-"),
-         ("#8A6D00", ":"), ("#004D40", "--")]
+_LOOKS = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
+          ("#E69F00", "-"), ("#000000", "--"), ("#56B4E9", "-."), ("#999999", "-"),
+          ("#8A6D00", ":"), ("#004D40", "--")]
+
+Looks = Mapping[str, tuple[str, str]]
 
 
 def arm_looks(labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return a colour and dashes per arm, the same in all pictures of an experiment.
+    """Return a colour and dashes per arm, in the order of the arms.
 
     >>> arm_looks({"dense": "dense"})
     {'dense': ('#0072B2', '-')}
     """
-    return {arm: LOOKS[n % len(LOOKS)] for n, arm in enumerate(labels)}
+    return {arm: _LOOKS[n % len(_LOOKS)] for n, arm in enumerate(labels)}
 
 
 def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
-                 paper: Mapping[str, str] | None = None, paper_label: str = "paper",
-                 lower_is_better: bool = True) -> Axes:
+                 paper: Mapping[str, str] | None = None, paper_label: str = "the paper", *,
+                 labels: Mapping[str, str] | None = None, looks: Looks | None = None) -> Axes:
     """Draw one row per arm: a dot per seed, a bar at their mean, the paper's word at the right.
 
-    The title says which arm is best, and whether its seeds are all ahead of the next arm's.
+    Lower is better: the title says which arm is best, and whether all its seeds are ahead of all
+    of the next arm's. NaN, a run that diverged, is left out of the dots and named at the arm.
+
+    Parameters
+    ----------
+    ax, xlabel
+        Where to draw, and what.
+    values
+        By arm: a number per seed.
+    paper, paper_label
+        By arm: what the paper has in its place; what that is.
+    labels, looks
+        By arm: what it is called, colour and dashes.
     """
-    names = list(values)
-    for row, numbers in enumerate(values.values()):
-        color = LOOKS[row % len(LOOKS)][0]
+    labels = labels or {arm: arm for arm in values}
+    looks = looks or arm_looks(labels)
+    names = []
+    for row, (arm, numbers) in enumerate(values.items()):
         there = numbers[np.isfinite(numbers)]
+        lost = len(numbers) - len(there)
+        names.append(labels[arm] + (f" ({lost} of {len(numbers)} diverged)" if lost else ""))
+        color = looks[arm][0]
         ax.plot(there, np.full(len(there), row), "o", color=color, alpha=0.6, markersize=7,
                 markeredgewidth=0)
         if len(there):
             mean = there.mean()
             ax.plot([mean, mean], [row - 0.32, row + 0.32], color=color, linewidth=3)
-            ax.annotate(f"{mean:.3f}", (mean, row - 0.36), ha="center", va="bottom", fontsize=8)
+            ax.annotate(f"{mean:.3f}", (mean, row - 0.34), ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.75))
+    ax.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.8))
     ax.margins(x=0.12)
-    if paper:
+    if paper is not None:
         right = ax.secondary_yaxis("right")
-        right.set_yticks(range(len(names)), [paper.get(name, "") for name in names], fontsize=8)
-        right.set_ylabel(paper_label, fontsize=8)
+        right.set_yticks(range(len(names)), [paper.get(arm, "") for arm in values], fontsize=9)
+        right.set_ylabel(paper_label, fontsize=9)
         right.tick_params(length=0)
     ax.grid(axis="x", alpha=0.3)
-    ax.set_title(_best(values, lower_is_better), fontsize=10)
+    ax.set_title(_best(values, labels), fontsize=10)
     return ax
 
 
-def _best(values: Mapping[str, np.ndarray], lower_is_better: bool) -> str:
+def _best(values: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> str:
     """Say which arm is best by its mean, and how firm that is."""
-    sign = 1 if lower_is_better else -1
-    ranked = sorted((name for name in values if np.isfinite(values[name]).all()),
-                    key=lambda name: sign * values[name].mean())
+    ranked = sorted((arm for arm, numbers in values.items() if np.isfinite(numbers).all()),
+                    key=lambda arm: values[arm].mean())
     if len(ranked) < 2:
         return ""
-    first, second = (sign * values[name] for name in ranked[:2])
-    apart = "all its seeds" if first.max() < second.min() else "but not all its seeds"
-    return f"best: {ranked[0]}, {apart} ahead of {ranked[1]}"
+    first, second = (values[arm] for arm in ranked[:2])
+    firm = "with all its seeds" if first.max() < second.min() else "though not with all its seeds"
+    return f"best: {labels[ranked[0]]}, {firm} ahead of {labels[ranked[1]]}"
 
 
 def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[str, str],
                   column: str, ylabel: str, *, xlabel: str = "step",
-                  x_scale: Mapping[str, float] | None = None, **axes: Any) -> Axes:
+                  x_scale: Mapping[str, float] | None = None, looks: Looks | None = None,
+                  **axes: Any) -> Axes:
     """Draw each arm's mean over the seeds, in a band from the least to the greatest.
 
     Parameters
@@ -77,14 +95,14 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
         Where to draw, and what; `axes` go to `Axes.set`.
     curves
         The table of curves: columns arm, seed, step and `column`.
-    labels
-        Which arms, and what they are called.
+    labels, looks
+        By arm: what it is called, colour and dashes. Arms without a label are left out.
     x_scale
-        By arm: what one step counts on the x axis, such as its seconds.
+        By arm: what one step counts on the x axis, such as its time.
     """
     from switch_np.experiments.results import curve
 
-    looks, there = arm_looks(labels), set(curves["arm"].tolist())
+    looks, there = looks or arm_looks(labels), set(curves["arm"].tolist())
     for arm, label in labels.items():
         if arm not in there:
             continue
@@ -95,6 +113,60 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
         ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15,
                         linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, **axes)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def series_by_arm(ax: Axes, series: Mapping[str, Mapping[str, float]], xlabel: str,
+                  labels: Mapping[str, str]) -> Axes:
+    """Draw one row per arm, with a mark of each series: what was measured one way and another.
+
+    `series` has a number per arm, by what the series is called; the first is filled.
+    """
+    rows = {arm: row for row, arm in enumerate(labels)}
+    looks = [("#0072B2", "s", "#0072B2"), ("#0072B2", "o", "white"), ("#D55E00", "x", "#D55E00"),
+             ("#009E73", "^", "white")]
+    for (name, values), (color, mark, face) in zip(series.items(), looks):
+        ax.plot(list(values.values()), [rows[arm] for arm in values], mark, color=color,
+                markerfacecolor=face, markersize=8, label=name, linestyle="none")
+    ax.set_yticks(range(len(labels)), labels.values())
+    ax.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
+    ax.set_xlim(left=0)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="lower left")
+    return ax
+
+
+def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: str,
+           ylabel: str) -> Axes:
+    """Draw means over a logarithmic x axis, joined, with a bar from the least seed to the greatest.
+
+    `series` has by name, and by x, a number per seed.
+    """
+    for (name, points), (color, dashes), mark in zip(series.items(), _LOOKS, "os^D"):
+        x, values = np.array(list(points)), list(points.values())
+        means = np.array([np.mean(numbers) for numbers in values])
+        spread = [means - [np.min(numbers) for numbers in values],
+                  [np.max(numbers) for numbers in values] - means]
+        ax.errorbar(x, means, yerr=spread, color=color, linestyle=dashes, marker=mark, capsize=3,
+                    label=name)
+    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def trends(ax: Axes, series: Mapping[str, Mapping[float, float]], xlabel: str, ylabel: str,
+           ticks: Sequence[float]) -> Axes:
+    """Draw one line per series over a logarithmic x axis with these ticks; y begins at 0."""
+    for (name, points), (color, dashes), mark in zip(series.items(), _LOOKS, "os^D"):
+        ax.plot(list(points), list(points.values()), color=color, linestyle=dashes, marker=mark,
+                label=name)
+    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
     return ax

@@ -1,0 +1,41 @@
+"""The models of the experiments: the default toy, its dense counterpart, and others of their cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from switch_np.experiments import flops
+from switch_np.transformer.config import ModelConfig
+
+
+def switch(model: ModelConfig | None = None, **options: Any) -> ModelConfig:
+    """Return a model, the toy if none is given, with other options of its Switch layers.
+
+    >>> switch(top_k=2, capacity_factor=1.0).switch.top_k
+    2
+    """
+    model = model or ModelConfig()
+    return replace(model, switch=replace(model.switch, **options))
+
+
+def dense(model: ModelConfig | None = None) -> ModelConfig:
+    """Return the model without Switch layers: the same operations per token but for the router."""
+    return replace(model or ModelConfig(), switch_every=0)
+
+
+def widened(model: ModelConfig, like: ModelConfig, batch_size: int, seq_len: int) -> ModelConfig:
+    """Return `model` with d_model and d_kv grown until a step costs as many operations as `like`.
+
+    The nearest that there is, with heads of an even width that fill d_model.
+
+    >>> made = widened(switch(capacity_factor=1.0), switch(capacity_factor=2.0), 32, 64)
+    >>> made.d_model, made.d_kv, made.d_ff
+    (36, 18, 64)
+    """
+    goal = flops.step(like, batch_size, seq_len)
+    heads = model.num_heads
+    made = [replace(model, d_model=heads * width, d_kv=width)
+            for width in range(model.d_model // heads, 2 * model.d_model // heads + 1, 2)]
+    return min(made, key=lambda one: abs(flops.step(one, batch_size, seq_len) - goal))
