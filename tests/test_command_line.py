@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from switch_np.__main__ import main
+from switch_np.__main__ import _in_its_environment as begin_anew, main
+from switch_np.commands import environment
 
 TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
         "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
@@ -266,6 +267,20 @@ def test_vectors_are_written_and_judged(tmp_path):
                            (["text.txt", case], "text.txt must end in .npz or .safetensors")):
         assert message in call("verify", *words, status=2)[1]
     assert "names must be among" in call("vectors", "--out", "x", "--cases", "none", status=2)[1]
+
+
+def test_the_process_begins_anew_once_with_the_environment_it_wants(monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *words: started.append(words))
+    for name in environment.missing({}):
+        monkeypatch.setenv(name, "")                            # so that it is put back at the end
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")                  # what is said is left as it is
+    begin_anew()
+    begin_anew()
+    assert started == [(sys.executable, [sys.executable, *sys.orig_argv[1:]])]
+    assert os.environ["MALLOC_TRIM_THRESHOLD_"] == "1073741824"
+    assert os.environ["OMP_NUM_THREADS"] == "2" and "OPENBLAS_NUM_THREADS" not in os.environ
 
 
 @pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["table"], ["vectors"],

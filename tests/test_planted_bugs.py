@@ -12,7 +12,8 @@ from switch_np.operations import dropout, relu, softmax
 from switch_np.switch import (
     balance_loss, combine, dispatch, experts, gates, layer, loops, plan, router, z_loss)
 from switch_np.transformer import (
-    attention, block, cross_entropy, embedding, feed_forward, model, norm, position_bias, stack)
+    attention, block, cross_entropy, embedding, feed_forward, gated_feed_forward, model, norm,
+    position_bias, router_losses, stack)
 from switch_np.transformer.config import ModelConfig
 
 LAYER_BUGS = [
@@ -52,11 +53,27 @@ MODEL_BUGS = [
     (cross_entropy, "(d_loss / counted)", "(d_loss / len(targets_T))"),
     (cross_entropy, "d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1",
      "pass"),
-    (block, "d_query_BSD + d_memory_BSD", "d_query_BSD"),
-    (block, "d_x_BSD = d_x_BSD + d_branch_BSD", "d_x_BSD = d_branch_BSD"),
+    (block, "d_query_BSD + d_keys_BSD", "d_query_BSD"),
+    (block, "return d_x_BSD + d_branch_BSD", "return d_branch_BSD"),
     (stack, "d_bias_HSM = d_bias_HSM + d_mine_HSM", "d_bias_HSM = d_mine_HSM"),
-    (model, "d_head_VD + embedding", "embedding"),
+    (model, "d_logits_TV.T @ y_TD, {}", "0 * d_logits_TV.T @ y_TD, {}"),
     (model, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
+]
+ENCODER_DECODER_BUGS = [
+    (gated_feed_forward, "d_hidden_TF * linear_TF * activations", "d_hidden_TF * activations"),
+    (gated_feed_forward, "params[\"w_out\"].T, keep_TF, rate", "params[\"w_out\"].T, None, rate"),
+    (gated_feed_forward, " + d_gate_TF @ params[\"w_gate\"].T", ""),
+    (router_losses, "balance_loss.backward(d_balance, losses.slope)",
+     "balance_loss.backward(d_balance / losses.num_layers, losses.slope)"),
+    (router_losses, "d_z / losses.num_layers", "d_z"),
+    (block, "cache.noise.cross_out", "None"),
+    (block, "d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs",
+     "d_out_BSD, cache.switch, d_balance_loss, d_z_loss"),
+    (stack, "d_memory = d_memory + d_more", "d_memory = d_more"),
+    (model, "            d_table_VD += d_more_VD", "            pass"),
+    (model, "    d_table_VD += d_more_VD\n    if", "    if"),
+    (model, "d_logits_TV @ params[\"head\"][\"w_head\"].T",
+     "2 * d_logits_TV @ params[\"head\"][\"w_head\"].T"),
 ]
 
 
@@ -88,9 +105,17 @@ def check_lively_model():
     check_model(5, ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3)))
 
 
+def check_lively_encoder_decoder():
+    config = ModelConfig(**{**TINY, "d_model": 3, "d_kv": 1, "d_ff": 2, "num_layers": 2},
+                         num_encoder_layers=2, encoder_switch_every=1, dropout=0.2, gated=True,
+                         tie_embeddings="inputs", router_losses="pooled")
+    check_model(5, config, b=2, s=3)
+
+
 def test_without_a_bug_the_checks_pass():
     check_lively_layer()
     check_lively_model()
+    check_lively_encoder_decoder()
 
 
 def caught(bug):
@@ -120,6 +145,13 @@ def test_model_bug_is_caught(monkeypatch, bug):
     plant(monkeypatch, *bug)
     with pytest.raises(AssertionError):
         check_lively_model()
+
+
+@pytest.mark.parametrize("bug", ENCODER_DECODER_BUGS, ids=caught)
+def test_encoder_decoder_bug_is_caught(monkeypatch, bug):
+    plant(monkeypatch, *bug)
+    with pytest.raises(AssertionError):
+        check_lively_encoder_decoder()
 
 
 def test_a_plan_that_gives_a_slot_twice_is_refused(monkeypatch):

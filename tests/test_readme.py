@@ -45,7 +45,9 @@ def test_code_runs_and_prints_what_it_says(code, said, library, capsys):
 
 def test_the_table_of_conventions_is_that_of_the_presets():
     proofs = {}
-    for path in sorted((ROOT / "tests" / "golden").glob("*.json")):
+    for path in sorted((ROOT / "tests" / "golden").glob("*__*.json")):
+        if path.stem.startswith("hf_switch_model"):           # whole models, not layers
+            continue
         name = golden_reader.preset_name(json.loads(path.read_text()))
         proofs.setdefault(name, []).append(f"`{path.stem}`")
     for name, preset in snp.presets().items():

@@ -21,6 +21,7 @@ from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.config import TIES, ModelConfig
 
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
+RATES = {"adamw": 1e-2, "adafactor": 0.2}      # Adafactor's is relative to the parameters' own size
 SWITCH = {"num_experts", "top_k", "capacity_factor", "eval_capacity_factor", "jitter",
           "expert_dropout"}
 MODEL = {"balance_coef", "z_coef", "dropout", "switch_every", "encoder_switch_every", "num_layers",
@@ -35,8 +36,11 @@ ENCODER_DECODER = ModelConfig(
     vocab_size=VOCAB_SIZE, num_layers=2, num_encoder_layers=2, d_model=64, d_ff=128, d_kv=32,
     switch=SwitchConfig(num_experts=8, eval_capacity_factor=2.0))
 DEFAULTS = {"lm": (ModelConfig(), TrainConfig()),
-            "span": (ENCODER_DECODER, TrainConfig(task="span", seq_len=128)),
-            "pairs": (ENCODER_DECODER, TrainConfig(task="pairs", seq_len=128))}
+            "span": (ENCODER_DECODER, TrainConfig(
+                task="span", steps=1600, learning_rate=RATES["adafactor"], warmup=50,
+                optimizer=Adafactor())),
+            "pairs": (ENCODER_DECODER, TrainConfig(
+                task="pairs", seq_len=128, steps=400, learning_rate=3e-3, warmup=50))}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,19 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "dropout, capacity and losses may be given then")
     _add_model(add, model)
     add("--seq-len", type=int, default=train.seq_len, metavar="N",
-        help="bytes per window; 128 for spans")
+        help="bytes per window; the most ids of a source or a target of pairs, there 128")
     add("--corruption", type=float, default=train.corruption, metavar="X",
         help="share of the bytes that missing spans take")
     add("--mean-span", type=float, default=train.mean_span, metavar="X",
         help="mean length of a missing span")
     add("--batch-size", type=int, default=train.batch_size, metavar="N", help="windows per step")
-    add("--steps", type=int, default=train.steps, metavar="N", help="steps")
+    add("--steps", type=int, default=train.steps, metavar="N",
+        help="steps; 1600 for spans, 400 for pairs")
     add("--learning-rate", "--lr", type=float, default=train.learning_rate, metavar="X",
-        help="peak learning rate")
-    add("--optimizer", choices=sorted(OPTIMIZERS), default="adamw",
-        help="adafactor's rate is relative to each array's root mean square: try --lr 0.1")
+        help=f"peak learning rate; {RATES['adafactor']} for adafactor, where it is relative to "
+             f"each array's root mean square; 0.003 for pairs")
+    add("--optimizer", choices=sorted(OPTIMIZERS), default="adamw", help="adafactor for spans")
     add("--warmup", type=int, default=train.warmup, metavar="N",
-        help="steps in which the rate rises")
+        help="steps in which the rate rises; 50 for spans and pairs")
     add("--seed", type=int, default=train.seed, metavar="N",
         help="seed of initialization, text and noise")
     add("--dtype", choices=["float32", "float64"], default=train.dtype, help="precision")
@@ -150,7 +155,8 @@ def configs(options: dict[str, Any],
                 raise ValueError(f"--from goes on with the run's own model, got "
                                  f"--{name.replace('_', '-')} {options[name]}")
     if "optimizer" in options:
-        train = replace(train, optimizer=OPTIMIZERS[options["optimizer"]]())
+        train = replace(train, optimizer=OPTIMIZERS[options["optimizer"]](),
+                        learning_rate=RATES[options["optimizer"]])
     model = replace(model, switch=_switch(model.switch, options), **_model(model, options))
     return model, replace(train, **{name: options[name] for name in TRAIN & set(options)})
 

@@ -19,7 +19,7 @@ from switch_np.experiments.pool import Job
 from switch_np.experiments.runner import Outcome
 from switch_np.training import trainer
 
-ROUNDS = 20
+ROUNDS = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,9 @@ the same first weights as dense from scratch in all that is not copied.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,8 +73,10 @@ def advance(run: Run, corpus: Corpus, source: Run, share: float) -> tuple[Loss, 
     return Loss(loss, hard, (), (), ()), norm
 
 
-def kept(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return, by student and seed, the share of the teacher's gain over dense that is kept.
+def kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, by student, the share of the teacher's gain over dense that is kept.
+
+    `values` has a number, or one per seed, for dense, the teacher and the students.
 
     >>> kept({"dense": np.array([2.1]), "teacher": np.array([2.0]),
     ...       "copied": np.array([2.05])})["copied"].round(3).tolist()
@@ -87,12 +90,14 @@ def kept(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def summary(found: Results) -> list[dict[str, str]]:
     """Return size, quality and the share of the gain of each arm, beside the paper's."""
     bits, params = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "params")
-    shares = {arm: mean_and_spread(100 * share, 0) for arm, share in kept(bits).items()}
+    means = kept({arm: values.mean() for arm, values in bits.items()})
+    shares = {arm: f"{100 * means[arm]:.0f} ({', '.join(f'{100 * one:.0f}' for one in seeds)})"
+              for arm, seeds in kept(bits).items()}
     paper = {arm: f"{100 * share:.0f}" for arm, share in kept(PAPER).items()}
     return [{"model": EXPERIMENT.labels[arm], "parameters": f"{params[arm][0]:,.0f}",
              "bits\nper byte": mean_and_spread(bits[arm], 3),
              "neg. log\nperplexity": mean_and_spread(-bits[arm] * np.log(2), 3),
-             "gain kept,\n%": shares.get(arm, ""),
+             "gain kept,\n% (by seed)": shares.get(arm, ""),
              "paper: neg.\nlog perplexity": f"{PAPER[arm]:.3f}",
              "paper: gain\nkept, %": paper.get(arm, "")} for arm in bits]
 
@@ -104,13 +109,14 @@ def draw(found: Results) -> Figure:
     labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
     words = {arm: f"{PAPER[arm]:.3f}" for arm in bits} | {
         arm: f"{PAPER[arm]:.3f} ({100 * share:.0f} %)" for arm, share in kept(PAPER).items()}
-    made, axes = plots.figure(columns=2, size=(13, 4.5))
+    made, axes = plots.figure(columns=2, size=(14, 4.5))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)", words,
                        "the paper: neg. log perplexity (gain kept)", labels=labels)
-    share = kept(bits)["mixed-copied"]
-    axes[0, 0].set_title(f"the dense student keeps {100 * share.mean():.0f} % of Switch's gain "
-                         f"(seeds: {', '.join(f'{100 * one:.0f}' for one in share)} %)",
-                         fontsize=10)
+    means = {arm: values.mean() for arm, values in bits.items()}
+    plots.finding(axes[0, 0], f"the dense student keeps {100 * kept(means)['mixed-copied']:.0f} % "
+                  f"of the {means['dense'] - means['teacher']:.3f} bits that Switch gains"
+                  if means["teacher"] < means["dense"] else
+                  "Switch gains nothing over dense here that a student could keep", 60)
     plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
                         "held-out bits per byte", ylim=(
                             min(values.min() for values in bits.values()) - 0.05,
@@ -119,10 +125,9 @@ def draw(found: Results) -> Figure:
     first = by_arm({name: column[steps] for name, column in found.curves.items()},
                    "bits_per_byte")
     ahead = first["dense"].mean() - first["copied"].mean()
-    axes[0, 1].set_title(f"copied weights are {ahead:.2f} bits ahead after "
-                         f"{found.curves['step'].min():.0f} steps, and "
-                         f"{bits['dense'].mean() - bits['copied'].mean():+.3f} at the end",
-                         fontsize=10)
+    plots.finding(axes[0, 1], f"copied weights alone are {ahead:.2f} bits ahead of dense after "
+                  f"{found.curves['step'].min():.0f} steps, "
+                  f"{bits['dense'].mean() - bits['copied'].mean():.3f} at the end")
     return made
 
 
@@ -135,6 +140,6 @@ EXPERIMENT = Experiment("distillation", (
     Arm("probabilities", advance=partial(advance, share=1.0),
         label="teacher's probabilities alone", **_STUDENT),
     Arm("probabilities-copied", begin=copy_weights, advance=partial(advance, share=1.0),
-        label="probabilities and copied weights", **_STUDENT),
+        label="probabilities, copied weights", **_STUDENT),
     Arm("mixed-copied", begin=copy_weights, advance=partial(advance, share=SHARE),
-        label="0.75 right token, 0.25 teacher; copied", **_STUDENT)), summary, draw)
+        label="0.25 probabilities, copied weights", **_STUDENT)), summary, draw)

@@ -114,13 +114,13 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 
 def looks() -> dict[str, tuple[str, str]]:
-    """Return colour and dashes per arm: the darker, the more experts; dotted without N."""
+    """Return colour and dashes per arm: the darker, the more experts; dense stands out."""
     import matplotlib
 
-    shades = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(EXPERTS)))
-    color = {count: matplotlib.colors.to_hex(shade) for count, shade in zip(EXPERTS, shades)}
-    return {name_of(count): (color[count], "-") for count in EXPERTS} | {
-        f"{name_of(count)}-without-N": (color[count], ":") for count in WITHOUT_N}
+    shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, len(EXPERTS) - 1))
+    return {name_of(1): ("#D55E00", "--")} | {
+        name_of(count): (matplotlib.colors.to_hex(shade), "-")
+        for count, shade in zip(EXPERTS[1:], shades)}
 
 
 def draw(found: Results) -> Figure:
@@ -134,7 +134,7 @@ def draw(found: Results) -> Figure:
     shown = {arm: label for arm, label in labels.items() if "without" not in arm}
     plots.curves_by_arm(axes[0, 0], found.curves, shown, "bits_per_byte",
                         "held-out bits per byte", **zoom)
-    axes[0, 0].set_title(_reached(found), fontsize=10)
+    plots.finding(axes[0, 0], _reached(found))
     _draw_size(axes[1, 0], found)
     ratios = step_ratios(found.speed, "packed")
     if not ratios:
@@ -146,11 +146,12 @@ def draw(found: Results) -> Figure:
     plots.curves_by_arm(axes[0, 1], found.curves, shown, "bits_per_byte",
                         "held-out bits per byte", x_scale=scale,
                         xlabel="time, in steps of the dense model (packed)", **zoom)
-    axes[0, 1].set_title(_reached(found, ratios), fontsize=10)
+    plots.finding(axes[0, 1], _reached(found, ratios))
     plots.trends(axes[1, 1], {layout: step_ratios(found.speed, layout) for layout in (
-        "buffers", "packed")}, "experts", "step time, as a multiple of dense's", EXPERTS)
-    axes[1, 1].set_title(f"equal products per token, yet a step with {EXPERTS[-1]} experts takes "
-                         f"{ratios[EXPERTS[-1]]:.2f} times dense's (packed)", fontsize=10)
+        "buffers", "packed")}, "experts", "step time, as a multiple of dense's",
+        {count: f"{count}" for count in EXPERTS})
+    plots.finding(axes[1, 1], f"with equal products per token a step with {EXPERTS[-1]} experts "
+                  f"takes {ratios[EXPERTS[-1]]:.2f} times dense's (packed)")
     return made
 
 
@@ -173,14 +174,15 @@ def _draw_size(ax: Any, found: Results) -> None:
     sets = {"with the paper's balance loss": [name_of(count) for count in EXPERTS],
             "without its factor N": [f"{name_of(count)}-without-N" for count in WITHOUT_N]}
     plots.ranges(ax, {label: {params[arm][0]: bits[arm] for arm in arms}
-                      for label, arms in sets.items()}, "parameters", "held-out bits per byte")
-    for count in EXPERTS:
-        ax.annotate(str(count), (params[name_of(count)][0], bits[name_of(count)].max()),
-                    xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
+                      for label, arms in sets.items()}, "parameters (experts)",
+                 "held-out bits per byte",
+                 {params[name_of(count)][0]: f"{params[name_of(count)][0] / 1000:.0f}k\n({count})"
+                  for count in EXPERTS})
     last = falls_to(found)
-    ax.set_title("each doubling of the experts lowers the mean loss" if last == EXPERTS[-1] else
-                 f"each doubling lowers the mean loss up to {last} experts" if last > 1 else
-                 "the second expert does not lower the mean loss", fontsize=10)
+    plots.finding(ax, "each doubling of the experts lowers the mean loss"
+                  if last == EXPERTS[-1] else
+                  f"each doubling lowers the mean loss up to {last} experts" if last > 1 else
+                  "the second expert does not lower the mean loss")
 
 
 EXPERIMENT = Experiment("figure4", _arms(), summary, draw, speed=time_steps)

@@ -28,7 +28,7 @@ def step(config: ModelConfig, batch_size: int, seq_len: int) -> int:
 
 
 def forward(config: ModelConfig, batch_size: int, seq_len: int, training: bool = False) -> int:
-    """Return the operations of one forward pass."""
+    """Return the operations of one forward pass of a decoder-only model."""
     tokens, d, heads = batch_size * seq_len, config.d_model, config.num_heads * config.d_kv
     attention = tokens * heads * (4 * d + 2 * seq_len)
     total = tokens * d * config.vocab_size + config.num_layers * attention

@@ -44,14 +44,19 @@ def draw(found: Results) -> Figure:
     """Draw quality by arm, and the held-out loss against steps."""
     from switch_np import plots
 
-    labels = EXPERIMENT.labels
-    made, axes = plots.figure(columns=2, size=(12, 4))
-    plots.seeds_by_arm(axes[0, 0], by_arm(found.rows, "bits_per_byte"),
-                       "held-out bits per byte (lower is better)",
+    labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
+    made, axes = plots.figure(columns=2, size=(13, 4.5))
+    plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
                        {arm: f"{value:.3f}" for arm, value in PAPER.items()},
-                       "paper's neg. log perplexity", labels=labels)
+                       "the paper: neg. log\nperplexity (higher is better)", labels=labels)
+    low, high = (function(list(map(function, bits.values()))) for function in (np.min, np.max))
     plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
-                        "held-out bits per byte")
+                        "held-out bits per byte", ylim=(low - 0.02, high + 0.3))
+    means = {arm: values.mean() for arm, values in bits.items()}
+    worst = max(means, key=means.__getitem__)
+    rest = [mean for arm, mean in means.items() if arm != worst]
+    plots.finding(axes[0, 1], f"{labels[worst]} is {means[worst] - max(rest):.3f} bits behind the "
+                  f"next; the others lie within {np.ptp(rest):.3f}")
     return made
 
 

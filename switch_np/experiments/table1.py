@@ -13,7 +13,8 @@ same operations per token but for the router.
 
 Speed is measured apart: training steps in turns, in the paper's fixed buffers, whose empty slots
 are computed too, and in the packed layout, whose cost follows the kept tokens; at the toy's width,
-with the trained models, and at a width where the products outweigh everything else. Time to a
+with the trained models, and at a width where the products outweigh everything else, with models as
+they were drawn (their loads are evener than in the first few hundred steps of training). Time to a
 quality is steps times the measured ratio of a step to dense's. The quality asked for is that of the
 worst run at its end.
 """
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FACTORS = (2.0, 1.25, 1.0)
-WARM_UP = 12            # steps before the wide models are timed, in which their loads even out
 
 # Of each model: negative log perplexity, hours to -1.50, examples per second.
 PAPER = {"dense": (-1.731, None, 1600),
@@ -70,13 +70,10 @@ def wide_toy() -> ModelConfig:
 def time_steps(rounds: int, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Time each model in both layouts, at the toy's width and at the wide one."""
     corpus = corpora.load()
-    warm = {name: trainer.start(config, TrainConfig(), corpus)
-            for name, (_, config) in models(wide_toy()).items()}
-    for run in warm.values():
-        for _ in range(min(WARM_UP, rounds)):
-            trainer.advance(run, corpus)
+    drawn = {name: trainer.start(config, TrainConfig(learning_rate=0.0), corpus)
+             for name, (_, config) in models(wide_toy()).items()}
     rows = []
-    for size, ready, turns in (("toy", runs, 3 * rounds), ("wide", warm, rounds)):
+    for size, ready, turns in (("toy", runs, 2 * rounds), ("wide", drawn, rounds)):
         both = {(arm, layout): _in_layout(run, layout) for arm, run in ready.items()
                 for layout in ("buffers", "packed") if (arm, layout) != ("dense", "packed")}
         timed = speed.of_training({" ".join(key): run for key, run in both.items()}, corpus,
@@ -176,13 +173,14 @@ def draw(found: Results) -> Figure:
     made, axes = plots.figure(2, 2, size=(13, 8.5))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
                        {arm: f"{PAPER[arm][0]:.3f}" for arm in bits},
-                       "paper's neg. log perplexity", labels=labels, looks=looks())
+                       "the paper: neg. log perplexity (higher is better)", labels=labels,
+                       looks=looks())
     last = float(found.rows["steps"].max())
     lowest = min(np.nanmin(values) for values in bits.values())
     zoom = dict(ylim=(lowest - 0.02, threshold(found) + 0.35))
     plots.curves_by_arm(axes[1, 0], found.curves, labels, "bits_per_byte",
                         "held-out bits per byte", looks=looks(), xlim=(0, last), **zoom)
-    axes[1, 0].set_title(_lead(bits), fontsize=10)
+    plots.finding(axes[1, 0], _lead(bits))
     ratios = step_ratios(found.speed, "toy", "buffers")
     if not ratios:
         for ax in axes[:, 1]:
@@ -194,7 +192,7 @@ def draw(found: Results) -> Figure:
                         "held-out bits per byte", looks=looks(), x_scale=ratios,
                         xlabel="time, in steps of the dense model (fixed buffers)",
                         xlim=(0, last * max(ratios.values())), **zoom)
-    axes[1, 1].set_title(_first(found, ratios), fontsize=10)
+    plots.finding(axes[1, 1], _first(found, ratios))
     return made
 
 
@@ -208,13 +206,13 @@ def _draw_speed(ax: Any, found: Results) -> None:
         "packed": {arm: 1 / ratio for arm, ratio in step_ratios(
             found.speed, "wide", "packed").items()},
         "the paper": {arm: numbers[2] / PAPER["dense"][2] for arm, numbers in PAPER.items()}}
-    plots.series_by_arm(ax, series, "examples per second, as a multiple of dense's (d_model 128)",
+    plots.series_by_arm(ax, series, "examples per second, as a multiple of dense's; d_model 128",
                         labels)
     shown = faster(found.speed, "wide")
     missing = [what for what, so in shown.items() if not so]
-    ax.set_title("fixed buffers: Switch is faster than MoE at each factor,\nand faster the smaller "
-                 "the factor" if not missing else
-                 "fixed buffers: not faster is " + ", ".join(missing), fontsize=10)
+    plots.finding(ax, "fixed buffers: Switch is faster than MoE at each factor, and faster the "
+                  "smaller the factor" if not missing else
+                  "fixed buffers: not faster is " + ", ".join(missing))
 
 
 def _lead(bits: Mapping[str, np.ndarray]) -> str:
@@ -222,8 +220,10 @@ def _lead(bits: Mapping[str, np.ndarray]) -> str:
     means = {arm: values.mean() for arm, values in bits.items()}
     best = {kind: min(value for arm, value in means.items() if arm.startswith(kind))
             for kind in ("dense", "moe", "switch-")}
-    return (f"at equal steps the best Switch is {best['dense'] - best['switch-']:+.3f} bits ahead "
-            f"of dense, {best['moe'] - best['switch-']:+.3f} of the best MoE")
+    said = [f"{abs(best[kind] - best['switch-']):.3f} bits "
+            f"{'ahead of' if best['switch-'] < best[kind] else 'behind'} {name}"
+            for kind, name in (("dense", "dense"), ("moe", "the best MoE"))]
+    return f"at equal steps the best Switch is {said[0]}, {said[1]}"
 
 
 def _first(found: Results, ratios: Mapping[str, float]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,12 @@ def arm_looks(labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     {'dense': ('#0072B2', '-')}
     """
     return {arm: _LOOKS[n % len(_LOOKS)] for n, arm in enumerate(labels)}
+
+
+def finding(ax: Axes, text: str, width: int = 72) -> Axes:
+    """Set the title, which says what was found, in lines of at most `width` letters."""
+    ax.set_title("\n".join(wrap(text, width)), fontsize=10)
+    return ax
 
 
 def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
@@ -68,8 +75,7 @@ def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
         right.set_ylabel(paper_label, fontsize=9)
         right.tick_params(length=0)
     ax.grid(axis="x", alpha=0.3)
-    ax.set_title(_best(values, labels), fontsize=10)
-    return ax
+    return finding(ax, _best(values, labels))
 
 
 def _best(values: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> str:
@@ -110,7 +116,7 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
         x = steps * (1 if x_scale is None else x_scale[arm])
         color, dashes = looks[arm]
         ax.plot(x, values.mean(axis=0), color=color, linestyle=dashes, label=label)
-        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15,
+        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.12,
                         linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, **axes)
     ax.grid(alpha=0.3)
@@ -139,34 +145,44 @@ def series_by_arm(ax: Axes, series: Mapping[str, Mapping[str, float]], xlabel: s
 
 
 def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: str,
-           ylabel: str) -> Axes:
+           ylabel: str, ticks: Mapping[float, str]) -> Axes:
     """Draw means over a logarithmic x axis, joined, with a bar from the least seed to the greatest.
 
-    `series` has by name, and by x, a number per seed.
+    Parameters
+    ----------
+    ax, xlabel, ylabel
+        Where to draw, and what.
+    series
+        By name, and by x: a number per seed. A later series stands a little to the right.
+    ticks
+        By x: what stands at the axis.
     """
-    for (name, points), (color, dashes), mark in zip(series.items(), _LOOKS, "os^D"):
-        x, values = np.array(list(points)), list(points.values())
+    for n, ((name, points), (color, dashes)) in enumerate(zip(series.items(), _LOOKS)):
+        values = list(points.values())
         means = np.array([np.mean(numbers) for numbers in values])
         spread = [means - [np.min(numbers) for numbers in values],
                   [np.max(numbers) for numbers in values] - means]
-        ax.errorbar(x, means, yerr=spread, color=color, linestyle=dashes, marker=mark, capsize=3,
-                    label=name)
-    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+        ax.errorbar(np.array(list(points)) * 1.05 ** n, means, yerr=spread, color=color,
+                    linestyle=dashes, marker="os^D"[n % 4], capsize=3, label=name)
+    _log_axis(ax, xlabel, ylabel, ticks)
     return ax
 
 
 def trends(ax: Axes, series: Mapping[str, Mapping[float, float]], xlabel: str, ylabel: str,
-           ticks: Sequence[float]) -> Axes:
-    """Draw one line per series over a logarithmic x axis with these ticks; y begins at 0."""
+           ticks: Mapping[float, str]) -> Axes:
+    """Draw one line per series over a logarithmic x axis; y begins at 0."""
     for (name, points), (color, dashes), mark in zip(series.items(), _LOOKS, "os^D"):
         ax.plot(list(points), list(points.values()), color=color, linestyle=dashes, marker=mark,
                 label=name)
+    _log_axis(ax, xlabel, ylabel, ticks)
+    ax.legend(fontsize=8, loc="lower right")
+    ax.set_ylim(0, 1.15 * max(max(points.values()) for points in series.values()))
+    return ax
+
+
+def _log_axis(ax: Axes, xlabel: str, ylabel: str, ticks: Mapping[float, str]) -> None:
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    ax.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
+    ax.set_xticks(list(ticks), list(ticks.values()))
     ax.minorticks_off()
-    ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
-    return ax

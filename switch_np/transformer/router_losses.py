@@ -7,8 +7,9 @@ laid end to end along the sequence.
 Forward:   sum: what the layers gave.  pooled: balance = mean over groups of E · Σ_e f_e P_e with f
            and P over the tokens of all L layers: with the counts and the tokens of all layers in
            each layer's slope, what the layers then give adds up;  z = mean of the layers' z-losses.
-Backward:  sum: d_L goes to every layer.  pooled: f has no gradient; a layer's probabilities get the
-           slope of `balance_loss` with the pooled counts, and each layer's z-loss gets d_z / L.
+Backward:  sum: d_L goes to every layer.  pooled: f has no gradient; the probabilities of all layers
+           get one and the same slope, that of `balance_loss` with the pooled counts; each layer's
+           z-loss gets d_z / L.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from switch_np.transformer.config import ModelConfig, StackConfig
 
 
 class RouterLosses(NamedTuple):
-    """What a stack adds, without coefficients, and what `backward` needs; `pooled` is None for sum.
+    """What a stack adds, without coefficients.
 
-    Kept: for pooled losses the slope of each layer's balance loss.
+    Kept: whether the losses are pooled, over how many layers, and the slope of the pooled balance
+    loss (None where there is none).
     """
 
     balance: tuple[np.ndarray, ...]
     z: tuple[np.ndarray, ...]
-    pooled: list[BalanceCache] | None
+    pooled: bool
+    num_layers: int
+    slope: BalanceCache | None
 
 
 def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackConfig,
@@ -61,26 +65,25 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
     """
     if config.router_losses == "sum":
         return RouterLosses(tuple(out.balance_loss for out in switched),
-                            tuple(out.z_loss for out in switched), None)
+                            tuple(out.z_loss for out in switched), False, len(switched), None)
     if not switched or (config.router_losses == "transformers" and kind.switch_every == 1):
-        return RouterLosses((), (), [])
+        return RouterLosses((), (), True, len(switched), None)
     if config.switch.conventions.balance_padding == "include":
         padding_T = None
     count_GE = sum(out.plan.balance_count for out in switched)
     tokens_G = sum(out.plan.balance_tokens for out in switched)
-    parts = [balance_loss.forward(out.probs, replace(out.plan, balance_count=count_GE,
-                                                     balance_tokens=tokens_G), padding_T)
-             for out in switched]
+    parts, caches = zip(*(balance_loss.forward(
+        out.probs, replace(out.plan, balance_count=count_GE, balance_tokens=tokens_G), padding_T)
+        for out in switched))
     z = sum(out.z_loss for out in switched) * (1 / len(switched))
-    return RouterLosses((sum(part for part, _ in parts),), (z,), [cache for _, cache in parts])
+    return RouterLosses((sum(parts),), (z,), True, len(switched), caches[0])
 
 
 def backward(d_balance: float, d_z: float,
-             losses: RouterLosses) -> tuple[float, float, list[np.ndarray] | None]:
-    """Return what arrives at each layer: at its balance loss, z-loss, and probabilities (T, E)."""
-    if losses.pooled is None:
-        return d_balance, d_z, None
+             losses: RouterLosses) -> tuple[float, float, np.ndarray | None]:
+    """Return what arrives at every layer: at its balance loss, z-loss, and probabilities (T, E)."""
     if not losses.pooled:
+        return d_balance, d_z, None
+    if losses.slope is None:
         return 0.0, 0.0, None
-    return (0.0, d_z / len(losses.pooled),
-            [balance_loss.backward(d_balance, cache) for cache in losses.pooled])
+    return 0.0, d_z / losses.num_layers, balance_loss.backward(d_balance, losses.slope)

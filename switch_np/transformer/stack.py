@@ -108,21 +108,19 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
 
 
 def backward(d_y_BSD: np.ndarray, cache: StackCache, d_balance_loss: float = 0.0,
-             d_z_loss: float = 0.0, d_probs: Sequence[np.ndarray] | None = None
+             d_z_loss: float = 0.0, d_probs: np.ndarray | None = None
              ) -> tuple[np.ndarray, dict[str, Any], np.ndarray | int]:
     """Return d_x (B, S, D), the gradients of the parameters, and d_memory (B, M, D) or 0.
 
-    `d_probs` holds (T, E) per Switch layer, what reaches its probabilities from pooled losses.
+    `d_probs` (T, E) is what reaches the probabilities of every Switch layer from pooled losses.
     """
     grads: dict[str, Any] = {}
-    remaining = list(d_probs or ())
     d_y_BSD = dropout.backward(d_y_BSD, cache.noise.last, cache.rate)
     d_x_BSD, grads["final_norm"] = norm.backward(d_y_BSD, cache.norm)
     d_bias_HSM = d_memory = 0
     for layer in reversed(range(len(cache.blocks))):
-        mine = remaining.pop() if remaining and cache.blocks[layer].switch is not None else None
         d_x_BSD, d_mine_HSM, grads[str(layer)], d_more = block.backward(
-            d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss, mine)
+            d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss, d_probs)
         d_bias_HSM = d_bias_HSM + d_mine_HSM
         if d_more is not None:
             d_memory = d_memory + d_more

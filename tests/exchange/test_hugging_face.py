@@ -51,7 +51,7 @@ def test_a_wrong_record_is_seen(tmp_path, array):
 @pytest.mark.parametrize("module, name, spoil", [
     (attention, "causal_mask", lambda mask: 0 * mask),
     (router_losses, "backward", lambda d: (d[0], 2 * d[1], d[2])),
-    (router_losses, "backward", lambda d: (d[0], d[1], [0 * p for p in d[2]])),
+    (router_losses, "backward", lambda d: (d[0], d[1], 0 * d[2])),
     (stack, "backward", lambda d: (d[0], d[1], 2 * d[2])),
 ])
 def test_planted_bugs_are_seen(monkeypatch, module, name, spoil):

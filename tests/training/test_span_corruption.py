@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_said():
         check(Corpus(long, short), 64)
     with pytest.raises(ValueError, match=f"length must need at most {SENTINELS} spans.*got 999"):
         check(Corpus(long, long), 999)
-    with pytest.raises(ValueError, match="length must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="seq_len must be at least 2, got 1"):
         check(Corpus(long, long), 1)
     rng = np.random.default_rng(0)
     for options, words in (({"rate": 1.0}, "rate must be .*below 1, got 1.0"),
