@@ -20,6 +20,7 @@ from switch_np.experiments.runner import Outcome
 from switch_np.training import trainer
 
 ROUNDS = 30
+SHOWN = 6              # numbers of a finished run on its line; all are in the CSV
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,8 +179,8 @@ class Line:
         self.at.pop(job.folder, None)
         self.before += job.arm.train.steps - self.first.get(job.folder, job.arm.train.steps)
         self.steps -= self.first.get(job.folder, job.arm.train.steps)
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in outcome.row.items()
-                            if isinstance(value, float))
+        numbers = ", ".join([f"{name} {value:.4g}" for name, value in outcome.row.items()
+                             if isinstance(value, float)][:SHOWN])
         self._print(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
 
     def close(self) -> None:

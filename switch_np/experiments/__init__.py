@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from switch_np.experiments.results import Results
     from switch_np.experiments.runner import Outcome
 
-NAMES = ("table1", "table2", "figure4", "noise", "distillation")
+NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
 
 
 def load(name: str) -> Experiment:

@@ -49,6 +49,9 @@ class Arm:
         advance(run, corpus, source): take a step, in place; return the loss and a norm.
     evaluate
         evaluate(run, corpus, source): numbers by name, measured at each point of the curve.
+    conclude
+        conclude(run, corpus, source): more numbers by name, of the finished run alone; they stand
+        in its row.
     corpus
         Returns the text (or whatever `advance` and `evaluate` take).
 
@@ -66,6 +69,7 @@ class Arm:
     begin: Callable[[Run, Run | None], None] | None = None
     advance: Callable[[Run, Any, Run | None], tuple[Loss, float]] = advance
     evaluate: Callable[[Run, Any, Run | None], Mapping[str, float]] = held_out
+    conclude: Callable[[Run, Any, Run | None], Mapping[str, float]] | None = None
     corpus: Callable[[], Any] = corpora.load
 
     def __post_init__(self) -> None:

@@ -5,7 +5,8 @@ timings. All but the timings come out the same whenever and with however many pr
 made; so there are no seconds in them.
 
 Columns of NAME.csv: arm, seed, steps (asked for), done (fewer where loss or gradients were no
-longer finite), params; then those of the last point of the curve. Columns of NAME_curves.csv: arm,
+longer finite), params; then those of the last point of the curve, and what the arm measures of a
+finished run alone. Columns of NAME_curves.csv: arm,
 seed, step; train_bits and dropped, the means since the point before; then what the arm measures,
 `bits_per_byte` on held-out text if nothing else.
 """

@@ -71,7 +71,10 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
             saved = time.perf_counter()
             _save(run, history, folder)
     _save(run, history, folder)
-    return _outcome(arm, run, history, points)
+    found = _outcome(arm, run, history, points)
+    if arm.conclude is not None and not history["diverged"]:
+        found.row.update(arm.conclude(run, corpus, teacher))
+    return found
 
 
 def _begin(arm: Arm, seed: int, folder: Path | None, corpus: Any,

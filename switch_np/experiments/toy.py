@@ -1,4 +1,5 @@
-"""The models of the experiments: the default toy, its dense counterpart, and others of their cost.
+"""The models and the text of the experiments: the default toy, its dense counterpart, and others of
+their cost.
 """
 
 from __future__ import annotations
@@ -7,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from switch_np.experiments import flops
+from switch_np.training import corpus as corpora
+from switch_np.training.corpus import Corpus
 from switch_np.transformer.config import ModelConfig
 
 
@@ -39,3 +42,13 @@ def widened(model: ModelConfig, like: ModelConfig, batch_size: int, seq_len: int
     made = [replace(model, d_model=heads * width, d_kv=width)
             for width in range(model.d_model // heads, 2 * model.d_model // heads + 1, 2)]
     return min(made, key=lambda one: abs(flops.step(one, batch_size, seq_len) - goal))
+
+
+def text() -> Corpus:
+    """Return the built-in text with 4 KB of its held-out part: enough for the points of a curve.
+
+    >>> len(text().held_out)
+    4097
+    """
+    whole = corpora.load()
+    return Corpus(whole.train, whole.held_out[:64 * 64 + 1])

@@ -1,0 +1,69 @@
+"""How large the activations are, block by block: root mean squares over tokens and entries.
+
+Each block adds to the residual stream. With weights of standard deviation √(s / fan-in) what a
+block adds is a product of two weights, and grows like s; the embedding alone is one weight, and
+grows like √s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_np.transformer import model
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.norm import NormCache
+
+
+class Activations(NamedTuple):
+    """Root mean squares, of a decoder's blocks.
+
+    Attributes
+    ----------
+    stream
+        The residual stream before block 0, and after each block.
+    experts, added
+        By block with a Switch layer: the experts' outputs, and these times their gates, which is
+        what the layer adds to the stream.
+    """
+
+    stream: list[float]
+    experts: dict[int, float]
+    added: dict[int, float]
+
+
+def by_depth(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig) -> Activations:
+    """Send ids (B, S) through a decoder-only model, without noise, and measure on the way.
+
+    Examples
+    --------
+    >>> config = ModelConfig(num_layers=2, init_scale=1.0)
+    >>> params = model.init(np.random.default_rng(0), config)
+    >>> found = by_depth(params, np.arange(64).reshape(4, 16), config)
+    >>> [round(value, 2) for value in found.stream], list(found.experts)
+    ([0.89, 1.14, 1.22], [1])
+    """
+    _, switched, cache = model.forward(params, ids, config)
+    stack = cache.runs["decoder"].stack
+    norms = [block.attention_norm for block in stack.blocks] + [stack.norm]
+    blocks = config.switch_layers
+    return Activations(
+        [_before(norm, config.norm_epsilon) for norm in norms],
+        {n: rms(stack.blocks[n].switch.combine.out_RD) for n in blocks},
+        {n: rms(out.y) for n, out in zip(blocks, switched)})
+
+
+def rms(values: np.ndarray) -> float:
+    """Return the root mean square.
+
+    >>> rms(np.array([3.0, 4.0, 0.0, 0.0]))
+    2.5
+    """
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _before(norm: NormCache, epsilon: float) -> float:
+    """Return the root mean square of what a norm was given: it keeps 1 / √(mean square + ε)."""
+    return float(np.sqrt(np.mean(1 / np.square(norm.inverse_BS1, dtype=np.float64)) - epsilon))

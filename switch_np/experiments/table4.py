@@ -1,0 +1,268 @@
+"""Table 4: expert dropout when fine-tuning.
+
+The paper, GLUE, CNNDM, SQuAD, SuperGLUE (higher is better): more dropout everywhere does not help
+Switch-Base (0.1: 84.7 / 19.1 / 83.7 / 73.0; 0.3: 83.9 / 19.6 / 83.4 / 70.7); dropout 0.1 with 0.4
+inside the experts alone does (85.2 / 19.6 / 83.7 / 73.0).
+
+Here: the toy, dense and with 16 experts, is pre-trained on the built-in text without dropout, then
+fine-tuned on 384 pairs, the name of a character and its category (`character_names`), which it
+reads 33 times over. The paper's five settings, and three that show what there is to regularize:
+none at all, for both models, and expert dropout alone. Dropout 0.1 everywhere means that it is
+inside the experts as well. Quality is the negative log perplexity of held-out answers, and the
+share of them that is right in full; both after the last step, and at each run's best point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from switch_np.experiments import character_names, toy
+from switch_np.experiments.experiment import Arm, Experiment
+from switch_np.experiments.results import Results, Table, by_arm, curve, select
+from switch_np.experiments.words import mean_and_spread
+from switch_np.operations import softmax, tree
+from switch_np.training import tasks
+from switch_np.training.pairs import Pair, PairCorpus
+from switch_np.training.trainer import Run, TrainConfig
+from switch_np.training.vocabulary import VOCAB_SIZE
+from switch_np.transformer import model
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.cross_entropy import IGNORED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PRETRAINING = TrainConfig(steps=600)
+FINE_TUNING = TrainConfig(task="pairs", steps=400, seq_len=48, warmup=20)
+
+# By arm: dense or not, dropout, expert dropout.
+SETTINGS = {"dense-0": (True, 0.0, 0.0), "dense-0.1": (True, 0.1, 0.1),
+            "switch-0": (False, 0.0, 0.0), "switch-0-experts-0.4": (False, 0.0, 0.4),
+            "switch-0.1": (False, 0.1, 0.1), "switch-0.2": (False, 0.2, 0.2),
+            "switch-0.3": (False, 0.3, 0.3), "switch-0.1-experts-0.4": (False, 0.1, 0.4)}
+# GLUE, CNNDM, SQuAD, SuperGLUE.
+PAPER = {"dense-0.1": (82.9, 19.6, 83.5, 72.4), "switch-0.1": (84.7, 19.1, 83.7, 73.0),
+         "switch-0.2": (84.4, 19.2, 83.9, 73.2), "switch-0.3": (83.9, 19.6, 83.4, 70.7),
+         "switch-0.1-experts-0.4": (85.2, 19.6, 83.7, 73.0)}
+COLORS = {"dense-0": "#999999", "dense-0.1": "#000000", "switch-0": "#D55E00",
+          "switch-0-experts-0.4": "#009E73", "switch-0.1": "#0072B2", "switch-0.2": "#56B4E9",
+          "switch-0.3": "#CC79A7", "switch-0.1-experts-0.4": "#E69F00"}
+
+
+def take_over(run: Run, source: Run | None) -> None:
+    """Begin with the parameters of the pre-trained run."""
+    run.params = tree.apply(np.copy, source.params)
+
+
+def measure(run: Run, corpus: PairCorpus, source: Run | None) -> dict[str, float]:
+    """Return the quality on what is held out, and on every other one of the training pairs."""
+    quality, right = score(run, corpus.held_out)
+    return {"neg_log_perplexity": quality, "right": right,
+            "train_neg_log_perplexity": score(run, corpus.train[::2])[0]}
+
+
+def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
+    """Return the negative log perplexity, and the share of answers that is right in full.
+
+    An answer is right where each of its ids is the likeliest, which is what decoding without chance
+    would write. No noise; the evaluation capacity factor holds.
+    """
+    nats = tokens = right = 0.0
+    for batch in tasks.named("pairs").held_out(pairs, 64, run.config, run.model_config):
+        logits_BSV, _, _ = model.forward(run.params, batch.inputs, run.model_config,
+                                         padding=batch.padding)
+        asked_BS = batch.targets != IGNORED
+        asked_NV, target_N = logits_BSV[asked_BS], batch.targets[asked_BS]
+        probs_NV, _ = softmax.forward(asked_NV.astype(np.float64))
+        nats -= np.log(probs_NV[np.arange(len(target_N)), target_N]).sum()
+        tokens += len(target_N)
+        wrong_BS = np.zeros(asked_BS.shape, bool)
+        wrong_BS[asked_BS] = asked_NV.argmax(axis=1) != target_N
+        right += (~wrong_BS.any(axis=1)).sum()
+    return float(-nats / tokens), float(right / len(pairs))
+
+
+def at_best(curves: Table, arm: str, column: str = "neg_log_perplexity") -> np.ndarray:
+    """Return each seed's best value on the curve: what stopping in time would give."""
+    return np.nanmax(curve(curves, arm, column)[1], axis=1)
+
+
+def best_step(curves: Table, arm: str) -> float:
+    """Return the step at which the mean held-out quality is best: after it the model overfits."""
+    steps, values = curve(curves, arm, "neg_log_perplexity")
+    return float(steps[np.nanmean(values, axis=0).argmax()])
+
+
+def lead(found: Results, first: str, second: str) -> tuple[float, int]:
+    """Return by how many nats an arm is ahead of another at the end, and with how many seeds.
+
+    Seeds are compared pair by pair: both start from the same pre-trained model, or from models
+    pre-trained with the same seed.
+    """
+    quality = by_arm(found.rows, "neg_log_perplexity")
+    ahead = quality[first] - quality[second]
+    return float(ahead.mean()), int((ahead > 0).sum())
+
+
+def gap(found: Results, arm: str) -> float:
+    """Return how many nats the held-out loss lies above the training loss at the end."""
+    train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
+        "train_neg_log_perplexity", "neg_log_perplexity"))
+    return float(train - held_out)
+
+
+def in_words(found: Results) -> list[str]:
+    """Return what came of the paper's claims, sentences made from the numbers."""
+    turn = {arm: best_step(found.curves, arm) for arm in ("switch-0", "dense-0")}
+    lost = {arm: float((at_best(found.curves, arm)
+                        - by_arm(found.rows, "neg_log_perplexity")[arm]).mean()) for arm in turn}
+    best = (at_best(found.curves, "switch-0-experts-0.4")
+            - at_best(found.curves, "switch-0")).mean()
+    return [
+        f"0.4 inside the experts and 0.1 elsewhere is "
+        f"{_ahead(found, 'switch-0.1-experts-0.4', 'switch-0.1', '0.1 everywhere')}; the paper: "
+        f"0.5 points ahead on GLUE, level on SuperGLUE.",
+        f"0.2 everywhere is {_ahead(found, 'switch-0.2', 'switch-0.1', '0.1')}, 0.3 is "
+        f"{_ahead(found, 'switch-0.3', 'switch-0.1', '0.1')}; the paper: 0.3 and 0.8 points behind "
+        f"on GLUE.",
+        f"Without dropout the held-out loss is best at step {turn['switch-0']:.0f} of "
+        f"{last_step(found):.0f} (dense: {turn['dense-0']:.0f}); since its best point a run has "
+        f"lost {lost['switch-0']:.2f} nats (dense: {lost['dense-0']:.2f}).",
+        f"Expert dropout alone ends {_ahead(found, 'switch-0-experts-0.4', 'switch-0', 'none')}; "
+        f"at the best points it is {abs(best):.3f} nats {'ahead' if best > 0 else 'behind'}.",
+        f"At 0.1 everywhere Switch is {_ahead(found, 'switch-0.1', 'dense-0.1', 'dense')}; the "
+        f"paper: 1.8 points ahead on GLUE."]
+
+
+def last_step(found: Results) -> float:
+    """Return the steps of fine-tuning."""
+    return float(select(found.rows, arm="switch-0")["steps"][0])
+
+
+def _ahead(found: Results, first: str, second: str, than: str) -> str:
+    nats, seeds = lead(found, first, second)
+    return (f"{abs(nats):.3f} nats {'ahead of' if nats > 0 else 'behind'} {than} ({seeds} of "
+            f"{len(by_arm(found.rows, 'seed')[first])} seeds ahead)")
+
+
+def summary(found: Results) -> list[dict[str, str]]:
+    """Return the quality of each arm, beside the paper's; of pre-training the bits per byte."""
+    ends, trains, right, bits = (by_arm(found.rows, name) for name in (
+        "neg_log_perplexity", "train_neg_log_perplexity", "right", "bits_per_byte"))
+    rows = []
+    for arm in ends:
+        tuned = arm in SETTINGS
+        rows.append({
+            "": EXPERIMENT.labels[arm],
+            "bits\nper byte": "" if tuned else mean_and_spread(bits[arm], 3),
+            "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned else "",
+            "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned else "",
+            "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned else "",
+            "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned else "",
+            "right %": mean_and_spread(100 * right[arm], 1) if tuned else "",
+            "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": _paper(arm)})
+    return rows
+
+
+def _paper(arm: str) -> str:
+    return " / ".join(map(str, PAPER.get(arm, ())))
+
+
+def draw(found: Results) -> Figure:
+    """Draw quality by seed, the curves, and the held-out against the training loss."""
+    from switch_np import plots
+
+    made, axes = plots.figure(2, 2, size=(13.5, 9.5))
+    draw_seeds(axes[0, 0], found)
+    draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0"))
+    axes[0, 1].set_title(_overfits(found), fontsize=10)
+    draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
+    none, little, much = (gap(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
+    axes[1, 1].set_title(f"at the end the held-out loss is above the training loss by\n{none:.2f} "
+                         f"nats without dropout, {little:.2f} with 0.1, {much:.2f} with 0.3",
+                         fontsize=10)
+    draw_gap(axes[1, 0], found)
+    return made
+
+
+def draw_seeds(ax: Axes, found: Results) -> Axes:
+    """Draw a dot per seed: the held-out loss after the last step."""
+    from switch_np import plots
+
+    quality = by_arm(found.rows, "neg_log_perplexity")
+    plots.seeds_by_arm(ax, {arm: -quality[arm] for arm in SETTINGS if arm in quality},
+                       "held-out nats per token after the last step (lower is better)",
+                       {arm: f"{numbers[0]} / {numbers[3]}" for arm, numbers in PAPER.items()},
+                       "the paper: GLUE / SuperGLUE (higher is better)", labels=EXPERIMENT.labels,
+                       looks={arm: (color, "-") for arm, color in COLORS.items()})
+    return ax
+
+
+def draw_overfitting(ax: Axes, found: Results, arms: tuple[str, ...]) -> Axes:
+    """Draw held-out and training loss against steps, a colour per arm."""
+    for arm in arms:
+        for column, dashes in (("neg_log_perplexity", "-"), ("train_neg_log_perplexity", ":")):
+            steps, values = curve(found.curves, arm, column)
+            ax.plot(steps, -values.mean(axis=0), dashes, color=COLORS[arm], linewidth=1.8,
+                    label=EXPERIMENT.labels[arm] if dashes == "-" else None)
+            ax.fill_between(steps, -values.max(axis=0), -values.min(axis=0), color=COLORS[arm],
+                            alpha=0.12, linewidth=0)
+    ax.plot([], [], ":", color="#555555", label="the same on the training pairs")
+    ax.set(xlabel="step of fine-tuning", ylabel="nats per token", ylim=(0, 1.0))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def draw_gap(ax: Axes, found: Results) -> Axes:
+    """Draw the held-out against the training loss at the end: above the diagonal is overfitting."""
+    train, held_out = (by_arm(found.rows, name) for name in (
+        "train_neg_log_perplexity", "neg_log_perplexity"))
+    shown = [arm for arm in SETTINGS if arm in train]
+    top = max(max(-train[arm].min(), -held_out[arm].min()) for arm in shown) * 1.08
+    ax.plot([0, top], [0, top], color="#555555", linewidth=1)
+    ax.annotate("as good on both", (0.55 * top, 0.55 * top), xytext=(6, -6), fontsize=8,
+                textcoords="offset points", va="top")
+    for arm, mark in zip(shown, "os^DvPX*"):
+        ax.plot(-train[arm], -held_out[arm], mark, color=COLORS[arm], markersize=8, alpha=0.8,
+                label=EXPERIMENT.labels[arm], linestyle="none")
+    ax.set(xlabel="training pairs: nats per token", ylabel="held-out pairs: nats per token",
+           xlim=(0, top), ylim=(0, top))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="lower right")
+    gain, seeds = lead(found, "switch-0.1-experts-0.4", "switch-0.1")
+    count = len(train["switch-0.1"])
+    ax.set_title(f"0.4 inside the experts, 0.1 elsewhere: {gain:+.3f} nats\n"
+                 f"against 0.1 everywhere ({seeds} of {count} seeds ahead)", fontsize=10)
+    return ax
+
+
+def _overfits(found: Results) -> str:
+    """Say where held-out quality turns without dropout, and what expert dropout does to it."""
+    gain, seeds = lead(found, "switch-0-experts-0.4", "switch-0")
+    last, turn = last_step(found), best_step(found.curves, "switch-0")
+    turns = f"is best at step {turn:.0f}, then worse" if turn < last else "does not turn"
+    return (f"no dropout: held-out quality {turns};\nexpert dropout alone: {gain:+.3f} nats at the "
+            f"end, {seeds} of {len(by_arm(found.rows, 'right')['switch-0'])} seeds ahead")
+
+
+def _arms() -> tuple[Arm, ...]:
+    base = replace(ModelConfig(), vocab_size=VOCAB_SIZE)
+    models = {True: toy.dense(base), False: base}
+    names = {True: "pretrained-dense", False: "pretrained-switch"}
+    made = [Arm(names[dense], models[dense], PRETRAINING, f"pre-training, {kind}", corpus=toy.text)
+            for dense, kind in ((True, "dense"), (False, "Switch"))]
+    for name, (dense, rate, expert_rate) in SETTINGS.items():
+        words = f"{'dense' if dense else 'Switch'}, dropout {rate:g}"
+        words += f", experts {expert_rate:g}" if expert_rate != rate else ""
+        config = replace(toy.switch(models[dense], expert_dropout=expert_rate), dropout=rate)
+        made.append(Arm(name, config, FINE_TUNING, words, needs=names[dense], begin=take_over,
+                        evaluate=measure, corpus=character_names.load))
+    return tuple(made)
+
+
+EXPERIMENT = Experiment("table4", _arms(), summary, draw)

@@ -1,0 +1,115 @@
+"""README's table of the paper's claims: every number of ours in it is that of the kept results."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from switch_np import experiments
+from switch_np.experiments import distillation, figure4, results, table1, table2, table3, table4
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (\w[^|]*) \| ([^|]*) \| ([^|]*) \| (holds weakly|holds|does not show)"
+                  r"[^|]* \| ([^|]*) \|$", README, re.MULTILINE)
+
+
+def row(claim):
+    """Return what README says of a claim: the paper's number, ours, the verdict, the reason."""
+    return next(rest for text, *rest in ROWS if text.startswith(claim))
+
+
+def mean(name, arm, column="bits_per_byte"):
+    return results.by_arm(experiments.read(name).rows, column)[arm].mean()
+
+
+def table_1():
+    speed = experiments.read("table1").speed
+    ratios = {layout: table1.step_ratios(speed, "wide", layout) for layout in ("buffers", "packed")}
+    bits = {arm: mean("table1", arm) for arm in table1.PAPER}
+    found = experiments.read("table1")
+    reached = {arm: np.mean(steps) * table1.step_ratios(speed, "toy", "buffers")[arm]
+               for arm, steps in table1.steps_to_threshold(found).items()}
+    yield "Switch beats dense", [f"{bits['switch-1.25']:.3f}", f"{bits['dense']:.3f}"], (
+        bits["switch-1.25"] < bits["dense"])
+    yield "Switch beats the mixture", [
+        f"{bits['switch-2.0']:.3f}", f"{bits['moe-2.0']:.3f}", f"{reached['switch-1.0']:.0f}",
+        f"{reached['moe-1.25']:.0f}"], (bits["switch-2.0"] < bits["moe-2.0"])
+    lost = {kind: bits[f"{kind}-1.0"] - bits[f"{kind}-2.0"] for kind in ("switch", "moe")}
+    yield "Switch bears small capacity", [f"{loss:.3f}" for loss in lost.values()], (
+        lost["switch"] < lost["moe"])
+    yield "Switch is faster per step", [
+        f"{ratios[layout][f'{kind}-{factor}']:.2f}" for layout in ratios
+        for kind in ("switch", "moe") for factor in table1.FACTORS], all(
+            table1.faster(speed, "wide").values())
+    yield "Switch+", [f"{bits['switch-plus']:.3f}", f"{bits['moe-2.0']:.3f}"], (
+        bits["switch-plus"] < min(bits[f"switch-{factor}"] for factor in table1.FACTORS))
+
+
+def table_2():
+    found = experiments.read("table2")
+    ends = {mode: table2.at_ends(found, mode, 0.01)["end"].mean() for mode in table2.LABELS}
+    flips = 100 * table2.at_ends(found, "bfloat16", 0.01)["router_flips"].mean()
+    yield "All in bfloat16 diverges", [
+        f"{ends['bfloat16'] - ends['float32']:.3f}", f"{flips:.1f} %"], (
+            ends["bfloat16"] - ends["float32"] > 0.5)
+    yield "Selective precision", [
+        f"{ends['selective'] - ends['float32']:.3f}",
+        f"{table2.megabytes('selective'):.2f}", f"{table2.megabytes('float32'):.2f}"], (
+            ends["selective"] - ends["float32"] < 0.05)
+
+
+def table_3():
+    found = experiments.read("table3")
+    says = table3.verdict(found)
+    nats = [-np.log(2) * table3.by_scale(found, scale)[table3.COMPARED].mean()
+            for scale in (table3.SMALL, table3.LARGE)]
+    review = max(-np.log(2) * values.mean()
+                 for values in table3.by_scale(found, table3.REVIEW).values())
+    yield "A smaller initialization", [
+        *(f"{value:.2f}" for value in nats), f"{says['std_small']:.2f}",
+        f"{says['std_large']:.2f}", f"{says['lead_at_best']:.2f}"], says["lead"] > 0
+    yield "The review's initialization", [f"{review:.2f}"], review < min(nats) - 0.1
+
+
+def table_4():
+    found = experiments.read("table4")
+    quality = results.by_arm(found.rows, "neg_log_perplexity")
+    both, one, three = (quality[f"switch-{name}"].mean() for name in (
+        "0.1-experts-0.4", "0.1", "0.3"))
+    yield "Expert dropout", [f"{both:.3f}", f"{one:.3f}", f"{three:.3f}"], both > one > three
+
+
+def figure_4():
+    bits = {e: mean("figure4", f"experts-{e}") for e in figure4.EXPERTS}
+    without = mean("figure4", "experts-64-without-N")
+    yield "More experts", [f"{value:.3f}" for value in bits.values()], (
+        max(bits[16], bits[32]) < min(bits[4], bits[8]) < bits[1])
+    dropped = 100 * mean("figure4", "experts-64-without-N", "dropped")
+    yield "The balance loss needs", [f"{without:.3f}", f"{bits[64]:.3f}", f"{dropped:.1f} %"], (
+        bits[64] < without)
+
+
+def noise():
+    bits = {arm: mean("noise", arm) for arm in ("argmax", "sample", "input-dropout", "jitter")}
+    order = ["jitter", "argmax", "input-dropout", "sample"]
+    yield "Input jitter", [f"{value:.3f}" for value in bits.values()], (
+        sorted(bits, key=bits.get) == order)
+
+
+def distilled():
+    rows = experiments.read("distillation").rows
+    share = distillation.kept({arm: values.mean() for arm, values in
+                               results.by_arm(rows, "bits_per_byte").items()})["mixed-copied"]
+    yield "A dense student keeps", [f"{100 * share:.0f} %"], 0.15 < share < 0.6
+
+
+PARTS = (table_1, table_2, table_3, table_4, figure_4, noise, distilled)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_claims_say_what_was_measured(part):
+    for claim, numbers, holds in part():
+        _, ours, verdict, _ = row(claim)
+        assert [number for number in numbers if number not in ours] == [], claim
+        assert (verdict in ("holds", "holds weakly")) == bool(holds), claim
