@@ -180,7 +180,8 @@ ENCODER_DECODERS = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("training", [True, False])
 def test_whole_model(name, training):
-    check_model(5, ModelConfig(**{**TINY, **MODELS[name]}), training)
+    few = {"switch": snp.SwitchConfig(num_experts=3)}
+    check_model(5, ModelConfig(**{**TINY, **few, **MODELS[name]}), training)
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
