@@ -24,12 +24,17 @@ TINY = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
                    switch=SwitchConfig(num_experts=4))
 TRAIN = TrainConfig(steps=9, batch_size=3, seq_len=12, warmup=2)
 
+MORE = {"table2": ("router_flips", "ties", "gate_error", "flips", "logit"),
+        "table3": (*(f"stream_{n}" for n in range(13)), *(
+            f"{part}_{n}" for part in ("experts", "added") for n in range(1, 12, 2))),
+        "table4": ("neg_log_perplexity", "right", "train_neg_log_perplexity")}
+
 
 def fake(experiment, seeds=(0, 1, 2)):
     """Results of the right form: arms in the order of their quality, dense the worst."""
     rng, rows, curves = np.random.default_rng(0), [], []
-    more = dict.fromkeys(("router_flips", "ties", "gate_error", "flips", "logit"),
-                         0.5) if experiment.name == "table2" else {}
+    more = dict.fromkeys(MORE.get(experiment.name, ()), 0.5)
+    curved = more if experiment.name == "table4" else {}
     for place, arm in enumerate(experiment.arms):
         for seed in seeds:
             bits = 2.5 - 0.05 * place + 0.01 * rng.random()
@@ -37,7 +42,8 @@ def fake(experiment, seeds=(0, 1, 2)):
             rows.append({**named, "steps": 50, "done": 50, "params": 1000 * 2 ** place,
                          "train_bits": bits, "dropped": 0.1, "bits_per_byte": bits, **more})
             curves += [{**named, "step": step, "train_bits": bits, "dropped": 0.1,
-                        "bits_per_byte": bits + 5 / step - 0.1} for step in range(10, 51, 10)]
+                        "bits_per_byte": bits + 5 / step - 0.1, **curved}
+                       for step in range(10, 51, 10)]
     return results.Results(results.table(rows), results.table(curves), fake_speed(experiment))
 
 
