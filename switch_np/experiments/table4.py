@@ -108,7 +108,7 @@ def lead(found: Results, first: str, second: str) -> tuple[float, int]:
     return float(ahead.mean()), int((ahead > 0).sum())
 
 
-def gap(found: Results, arm: str) -> float:
+def overfit(found: Results, arm: str) -> float:
     """Return how many nats the held-out loss lies above the training loss at the end."""
     train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
         "train_neg_log_perplexity", "neg_log_perplexity"))
@@ -181,7 +181,7 @@ def draw(found: Results) -> Figure:
     draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0"))
     axes[0, 1].set_title(_overfits(found), fontsize=10)
     draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
-    none, little, much = (gap(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
+    none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
     axes[1, 1].set_title(f"at the end the held-out loss is above the training loss by\n{none:.2f} "
                          f"nats without dropout, {little:.2f} with 0.1, {much:.2f} with 0.3",
                          fontsize=10)
@@ -228,7 +228,7 @@ def draw_gap(ax: Axes, found: Results) -> Axes:
     ax.annotate("as good on both", (0.55 * top, 0.55 * top), xytext=(6, -6), fontsize=8,
                 textcoords="offset points", va="top")
     for arm, mark in zip(shown, "os^DvPX*"):
-        ax.plot(-train[arm], -held_out[arm], mark, color=COLORS[arm], markersize=8, alpha=0.8,
+        ax.plot(-train[arm], -held_out[arm], mark, color=COLORS[arm], markersize=8,
                 label=EXPERIMENT.labels[arm], linestyle="none")
     ax.set(xlabel="training pairs: nats per token", ylabel="held-out pairs: nats per token",
            xlim=(0, top), ylim=(0, top))

@@ -61,7 +61,7 @@ def table_2():
 
 def table_3():
     found = experiments.read("table3")
-    says = table3.verdict(found)
+    says = table3.comparison(found)
     nats = [-np.log(2) * table3.by_scale(found, scale)[table3.COMPARED].mean()
             for scale in (table3.SMALL, table3.LARGE)]
     review = max(-np.log(2) * values.mean()

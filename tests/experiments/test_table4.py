@@ -125,4 +125,4 @@ def test_the_words_are_made_from_the_numbers():
     assert "0.050 nats ahead of none" in words[3] and "behind dense" in words[4]
     assert table4.best_step(found().curves, "switch-0") == 20
     np.testing.assert_allclose(table4.at_best(found().curves, "switch-0"), [-0.4, -0.39, -0.38])
-    assert np.isclose(table4.gap(found(), "switch-0.3"), 0.35 - 0.01)
+    assert np.isclose(table4.overfit(found(), "switch-0.3"), 0.35 - 0.01)
