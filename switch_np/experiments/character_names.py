@@ -30,7 +30,7 @@ def load(train: int = 384, held_out: int = 384) -> PairCorpus:
     --------
     >>> corpus = load(3, 1)
     >>> corpus.train[0]
-    Pair(source=b'turned capital f', target=b'So')
+    Pair(source=b'yi syllable jyr', target=b'Lo')
     """
     check.integer("train", train, 1)
     check.integer("held_out", held_out, 1)

@@ -67,13 +67,13 @@ def name_of(scale: float, rate: float) -> str:
 
 def conclude(run: Run, corpus: Corpus, source: Run | None) -> dict[str, float]:
     """Return the activations by depth."""
-    seen = look_inside(run, corpus)
+    seen = measure(run, corpus)
     found = {f"stream_{n}": value for n, value in enumerate(seen.stream)}
     found |= {f"experts_{n}": value for n, value in seen.experts.items()}
     return found | {f"added_{n}": value for n, value in seen.added.items()}
 
 
-def look_inside(run: Run, corpus: Corpus) -> Activations:
+def measure(run: Run, corpus: Corpus) -> Activations:
     """Return a run's activations on the held-out text."""
     batch = next(objective.held_out(corpus.held_out, 64, run.config.seq_len))
     return activations.by_depth(run.params, batch.inputs, run.model_config)
@@ -82,7 +82,7 @@ def look_inside(run: Run, corpus: Corpus) -> Activations:
 def at_start(scale: float, seed: int = 0) -> Activations:
     """Return the activations before the first step."""
     corpus = toy.text()
-    return look_inside(trainer.start(config(scale), replace(TRAIN, seed=seed), corpus), corpus)
+    return measure(trainer.start(config(scale), replace(TRAIN, seed=seed), corpus), corpus)
 
 
 def at_end(found: Results, scale: float, rate: float = COMPARED) -> Activations:
@@ -109,7 +109,7 @@ def best_rate(found: Results, scale: float) -> float:
     return min(means, key=lambda rate: np.nan_to_num(means[rate], nan=np.inf))
 
 
-def comparison(found: Results, rate: float = COMPARED) -> dict[str, float]:
+def leads(found: Results, rate: float = COMPARED) -> dict[str, float]:
     """Return, in nats per byte, how far the small scale is ahead, and how far its seeds spread.
 
     `lead` and the two standard deviations at one rate; `lead_at_best`: each at its best rate.
@@ -124,7 +124,7 @@ def comparison(found: Results, rate: float = COMPARED) -> dict[str, float]:
 
 def in_words(found: Results) -> list[str]:
     """Return what came of the paper's claims, sentences made from the numbers."""
-    says, adamw = comparison(found), {scale: by_arm(found.rows, "bits_per_byte")[
+    says, adamw = leads(found), {scale: by_arm(found.rows, "bits_per_byte")[
         f"scale-{scale:g}-adamw"].mean() * np.log(2) for scale in (SMALL, LARGE)}
     narrower = says["std_small"] < says["std_large"]
     review = min(values.mean() for values in by_scale(found, REVIEW).values()) * np.log(2)
@@ -213,7 +213,7 @@ def draw_seeds(ax: Axes, found: Results) -> Axes:
     plots.seeds_by_arm(ax, shown, "held-out nats per byte (lower is better)", paper,
                        "the paper's neg. log perplexity", labels=EXPERIMENT.labels,
                        looks={arm: (COLORS[scale_of[arm]], "-") for arm in shown})
-    says = comparison(found)
+    says = leads(found)
     order = "ahead" if says["lead"] > 0 else "behind"
     spreads = "" if np.isnan(says["std_small"] + says["std_large"]) else (
         f"; std over the seeds:\n{says['std_small']:.2f} with scale {SMALL:g}, "
@@ -243,7 +243,7 @@ def draw_rates(ax: Axes, found: Results) -> Axes:
             f"{values.mean():.2f} at rate {rate:g}" for rate, values in far.items()),
             (0.02, 0.97), xycoords="axes fraction", fontsize=9, va="top", color=COLORS[REVIEW])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
-    says = comparison(found)["lead_at_best"]
+    says = leads(found)["lead_at_best"]
     ax.set_title(f"each at its own best rate ({best_rate(found, SMALL):g}, "
                  f"{best_rate(found, LARGE):g}) scale {SMALL:g} is {abs(says):.2f} nats "
                  f"{'ahead' if says > 0 else 'behind'}", fontsize=10)

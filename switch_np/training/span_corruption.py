@@ -109,7 +109,7 @@ def check_text(corpus: Corpus, seq_len: int, rate: float = RATE,
     ValueError: text must leave at least seq_len, 16, bytes for its held-out part, got 9
     """
     check.integer("seq_len", seq_len, 2)
-    span_mask.sizes(seq_len, rate, mean_span)
+    span_mask.spans_of(seq_len, rate, mean_span)
     for name, data in (("training", corpus.train), ("held-out", corpus.held_out)):
         if len(data) < seq_len:
             raise ValueError(f"text must leave at least seq_len, {seq_len}, bytes for its {name} "

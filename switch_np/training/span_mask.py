@@ -26,7 +26,7 @@ RATE = 0.15           # share of tokens dropped, T5's and the Switch paper's
 MEAN_SPAN = 3.0
 
 
-def sizes(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> tuple[int, int]:
+def spans_of(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> tuple[int, int]:
     """Return how many tokens a window of `length` loses, and in how many spans.
 
     Raises
@@ -36,7 +36,7 @@ def sizes(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> tupl
 
     Examples
     --------
-    >>> sizes(512), sizes(64)
+    >>> spans_of(512), spans_of(64)
     ((77, 26), (10, 3))
     """
     check.integer("length", length, 2)
@@ -74,7 +74,7 @@ def draw(rng: np.random.Generator, rows: int, length: int, rate: float = RATE,
     0000000000000000000000000001111000000011
     0000000000000111000000000000000000000111
     """
-    dropped, spans = sizes(length, rate, mean_span)
+    dropped, spans = spans_of(length, rate, mean_span)
     kept_BP = pieces(rng, rows, length - dropped, spans)
     dropped_BP = pieces(rng, rows, dropped, spans)
     end_BP = (kept_BP + dropped_BP).cumsum(axis=1)

@@ -56,7 +56,7 @@ def test_a_run_s_row_holds_its_activations_and_its_curve_does_not(monkeypatch):
     assert {"stream_0", "stream_2", "experts_1", "added_1"} <= set(row)
     assert "stream_0" not in curve[-1]
     run = table3.trainer.start(arm.model, arm.train, arm.corpus())
-    before = table3.look_inside(run, arm.corpus())
+    before = table3.measure(run, arm.corpus())
     assert row["stream_0"] != before.stream[0]                 # of the trained run
 
 
@@ -73,7 +73,7 @@ def found_with(bits):
 def test_the_verdict_is_made_from_the_numbers():
     found = found_with({(0.1, 0.03): 2.9, (0.1, 0.15): 2.7, (1.0, 0.03): 2.8, (1.0, 0.15): 3.0,
                         (100.0, 0.15): 4.0})
-    says = table3.comparison(found)
+    says = table3.leads(found)
     half = 0.05 * np.log(2)
     assert np.isclose(says["lead"], 0.3 + half) and np.isclose(says["lead_at_best"], 0.1 + half)
     assert says["std_small"] == 0 and np.isclose(says["std_large"], 0.1 * np.log(2) / 2 ** 0.5)

@@ -43,7 +43,7 @@ def check_loops(module):
         windows = np.random.default_rng(seed).integers(0, 256, (rows, length), dtype=np.uint8)
         batch = module.corrupt(np.random.default_rng(seed), windows, rate, mean_span)
         assert batch.padding is None and batch.source_padding is None
-        dropped, spans = span_mask.sizes(length, rate, mean_span)
+        dropped, spans = span_mask.spans_of(length, rate, mean_span)
         assert batch.source.shape == (rows, length - dropped + spans + 1)
         assert batch.inputs.shape == batch.targets.shape == (rows, dropped + spans + 1)
         rng = np.random.default_rng(seed)
@@ -181,7 +181,7 @@ def test_a_mistake_in_the_mask_is_seen(check, right, wrong):
     (512, 0.15, 3, (77, 26)), (10, 0.0, 3, (1, 1)), (10, 0.99, 3, (9, 1)), (9, 0.66, 2, (6, 3)),
     (4, 0.5, 1, (2, 2))])
 def test_sizes_are_those_of_t5(length, rate, mean_span, want):
-    assert span_mask.sizes(length, rate, mean_span) == want
+    assert span_mask.spans_of(length, rate, mean_span) == want
 
 
 def test_one_span_is_the_tail():
