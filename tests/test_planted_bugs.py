@@ -108,7 +108,8 @@ def check_lively_model():
 def check_lively_encoder_decoder():
     config = ModelConfig(**{**TINY, "d_model": 3, "d_kv": 1, "d_ff": 2, "num_layers": 2},
                          num_encoder_layers=2, encoder_switch_every=1, dropout=0.2, gated=True,
-                         tie_embeddings="inputs", router_losses="pooled")
+                         tie_embeddings="inputs", router_losses="pooled",
+                         switch=snp.SwitchConfig(num_experts=3))
     check_model(5, config, b=2, s=3)
 
 

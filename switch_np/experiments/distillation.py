@@ -131,7 +131,7 @@ def draw(found: Results) -> Figure:
     ahead = first["dense"].mean() - first["copied"].mean()
     plots.finding(axes[0, 1], f"copied weights alone are {ahead:.2f} bits ahead of dense after "
                   f"{found.curves['step'].min():.0f} steps, "
-                  f"{bits['dense'].mean() - bits['copied'].mean():.3f} at the end")
+                  f"{bits['dense'].mean() - bits['copied'].mean():.3f} at the end", 60)
     return made
 
 

@@ -162,7 +162,8 @@ MODELS = {
     "gated, a head of its own": dict(activation="gelu_tanh", gated=True, tie_embeddings="inputs",
                                      norm_epsilon=1e-3),
 }
-SMALL = dict(d_model=3, d_ff=2, d_kv=1, num_layers=2, num_encoder_layers=2)
+SMALL = dict(d_model=3, d_ff=2, d_kv=1, num_layers=2, num_encoder_layers=2,
+             switch=snp.SwitchConfig(num_experts=3))
 ENCODER_DECODERS = {
     "tied": dict(dropout=0.2),
     "untied": dict(encoder_switch_every=1, num_layers=1, switch_every=0, tie_embeddings="none",
@@ -179,7 +180,8 @@ ENCODER_DECODERS = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("training", [True, False])
 def test_whole_model(name, training):
-    check_model(5, ModelConfig(**{**TINY, **MODELS[name]}), training)
+    few = {"switch": snp.SwitchConfig(num_experts=3)}
+    check_model(5, ModelConfig(**{**TINY, **few, **MODELS[name]}), training)
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
