@@ -228,7 +228,7 @@ def draw_gap(ax: Axes, found: Results) -> Axes:
     ax.annotate("as good on both", (0.55 * top, 0.55 * top), xytext=(6, -6), fontsize=8,
                 textcoords="offset points", va="top")
     for arm, mark in zip(shown, "os^DvPX*"):
-        ax.plot(-train[arm], -held_out[arm], mark, color=COLORS[arm], markersize=8, alpha=0.8,
+        ax.plot(-train[arm], -held_out[arm], mark, color=COLORS[arm], markersize=8,
                 label=EXPERIMENT.labels[arm], linestyle="none")
     ax.set(xlabel="training pairs: nats per token", ylabel="held-out pairs: nats per token",
            xlim=(0, top), ylim=(0, top))
