@@ -1,0 +1,130 @@
+"""The same layer and model in PyTorch, written as its users would for speed.
+
+Tokens are sorted by expert, gathered, multiplied per expert and added back, as in our layer;
+attention is `scaled_dot_product_attention`, the optimizer a fused AdamW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.cases import LayerCase, ModelCase
+from switch_np.operations import tree
+from switch_np.transformer import position_bias
+
+
+def switch(x: torch.Tensor, w: Mapping[str, torch.Tensor],
+           capacity: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return y (T, D) and the balance loss."""
+    probs = torch.softmax(x @ w["w_router"], dim=-1)
+    gate, expert = probs.max(dim=-1)
+    tokens, num_experts = probs.shape
+    order = torch.argsort(expert, stable=True)
+    count = torch.bincount(expert, minlength=num_experts)
+    place = torch.arange(tokens) - (count.cumsum(0) - count)[expert[order]]
+    kept = order[place < capacity]
+    rows = x[kept].split(count.clamp(max=capacity).tolist())
+    out = torch.cat([torch.relu(mine @ w_in) @ w_out for mine, w_in, w_out
+                     in zip(rows, w["w_in"].unbind(), w["w_out"].unbind())])
+    y = torch.zeros_like(x).index_add(0, kept, gate[kept, None] * out)
+    return y, num_experts * (count / tokens * probs.mean(dim=0)).sum()
+
+
+def layer_step(case: LayerCase, compiled: bool = False) -> Callable[[], dict[str, np.ndarray]]:
+    """Return a function that runs the layer forward and backward."""
+    leaves = {name: torch.tensor(value, requires_grad=True)
+              for name, value in {"x": case.x, **case.params}.items()}
+    d_y = torch.tensor(case.d_y)
+
+    def forward(leaves: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return switch(leaves["x"], leaves, case.capacity)
+
+    if compiled:
+        forward = torch.compile(forward)
+
+    def step() -> dict[str, np.ndarray]:
+        y, balance = forward(leaves)
+        found = torch.autograd.grad(
+            [y, balance], list(leaves.values()), [d_y, torch.tensor(case.balance_coef)])
+        return {"y": y.detach().numpy(),
+                **{name: grad.numpy() for name, grad in zip(leaves, found)}}
+
+    return step
+
+
+def logits_and_balance(ids: torch.Tensor, w: Mapping[str, torch.Tensor], case: ModelCase,
+                       buckets: torch.Tensor, causal: torch.Tensor, train_bias: bool
+                       ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits (B, S, V) and the sum of the balance losses."""
+    config, (b, s) = case.config, ids.shape
+    bias = w["decoder.position_bias.table"].T[:, buckets]
+    bias = (bias if train_bias else bias.detach()) + causal
+    x = w["embedding.table"][ids]
+    balance = torch.zeros(())
+
+    def norm(name: str) -> torch.Tensor:
+        return F.rms_norm(x, (config.d_model,), w[name], config.norm_epsilon)
+
+    for layer in range(config.num_layers):
+        at = f"decoder.{layer}."
+        y = norm(at + "attention_norm.scale")
+        q, k, v = ((y @ w[f"{at}attention.w_{part}"]).view(b, s, config.num_heads, -1)
+                   .transpose(1, 2) for part in "qkv")
+        y = F.scaled_dot_product_attention(q, k, v, bias[None].expand(b, -1, -1, -1), scale=1.0)
+        x = x + y.transpose(1, 2).reshape(b, s, -1) @ w[at + "attention.w_o"]
+        y = norm(at + "feed_forward_norm.scale")
+        if config.is_switch(layer):
+            mine = {name: w[f"{at}switch.{name}"] for name in ("w_router", "w_in", "w_out")}
+            y, more = switch(y.reshape(b * s, -1), mine,
+                             config.switch.expert_capacity(b * s, training=True))
+            x, balance = x + y.view(b, s, -1), balance + more
+        else:
+            y = torch.relu(y @ w[at + "feed_forward.w_in"]) @ w[at + "feed_forward.w_out"]
+            x = x + y
+    y = norm("decoder.final_norm.scale") * config.d_model ** -0.5
+    return y @ w["embedding.table"].T, balance
+
+
+def model_step(case: ModelCase, compiled: bool = False, train_bias: bool = False,
+               max_norm: float = 1.0) -> Callable[[], dict[str, np.ndarray]]:
+    """Return a function that takes one whole training step: loss, gradients, clipping, AdamW.
+
+    PyTorch's fused attention takes no mask that is trained. So without `train_bias` the position
+    bias stays as it is, which is less work than ours, and PyTorch's faster form.
+    """
+    w = {name: torch.tensor(value, requires_grad=True)
+         for name, value in tree.flatten(case.params).items()}
+    length = case.batch.inputs.shape[1]
+    distance = np.arange(length) - np.arange(length)[:, None]
+    buckets = torch.tensor(position_bias.bucket(distance, case.config.num_buckets,
+                                                case.config.max_distance))
+    causal = torch.tensor(np.where(distance > 0, -1e30, 0).astype(np.float32))
+    ids, targets = torch.tensor(case.batch.inputs), torch.tensor(case.batch.targets)
+    optimizer = torch.optim.AdamW(w.values(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01,
+                                  fused=True)
+
+    def loss() -> torch.Tensor:
+        logits, balance = logits_and_balance(ids, w, case, buckets, causal, train_bias)
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return nats + case.config.balance_coef * balance
+
+    if compiled:
+        loss = torch.compile(loss)
+
+    def step() -> dict[str, Any]:
+        optimizer.zero_grad()
+        total = loss()
+        total.backward()
+        grads = {} if step.quiet else {name: value.grad.numpy().copy()
+                                       for name, value in w.items() if value.grad is not None}
+        torch.nn.utils.clip_grad_norm_(w.values(), max_norm)
+        optimizer.step()
+        return {"loss": float(total), **grads}
+
+    step.quiet = True
+    return step
