@@ -43,7 +43,7 @@ def forward(out_RD: np.ndarray, gates_TK: np.ndarray,
 def backward(d_y_TD: np.ndarray, cache: CombineCache) -> tuple[np.ndarray, np.ndarray]:
     """Return d_out (R, D) and d_gates (T, K)."""
     out_RD, gates_TK, plan = cache
-    d_y_ND = d_y_TD[plan.token]
+    d_y_ND = d_y_TD.take(plan.token, axis=0)
     d_gates_TK = np.zeros(gates_TK.shape, d_y_ND.dtype)
     d_gates_TK[plan.token, plan.choice] = np.einsum("nd,nd->n", d_y_ND, take_rows(out_RD, plan))
     d_y_ND *= gates_TK[plan.token, plan.choice][:, None]

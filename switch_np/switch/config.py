@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from switch_np.operations import check
@@ -154,7 +155,7 @@ class SwitchConfig:
         check.instance("other", other, SwitchConfig)
         return words.differences(self, other)
 
-    @property
+    @cached_property
     def foreign(self) -> bool:
         """Whether another library's conventions are asked for."""
         return self.conventions != Conventions()

@@ -23,9 +23,9 @@ def forward(x_TD: np.ndarray, plan: Plan) -> np.ndarray:
     [6.0, 0.0, 5.0, 0.0]
     """
     if plan.layout == "packed":
-        return x_TD[plan.token]
+        return x_TD.take(plan.token, axis=0)     # several times faster than x_TD[plan.token]
     rows_RD = np.zeros((plan.num_rows, x_TD.shape[1]), x_TD.dtype)
-    rows_RD[plan.row] = x_TD[plan.token]
+    rows_RD[plan.row] = x_TD.take(plan.token, axis=0)
     return rows_RD
 
 

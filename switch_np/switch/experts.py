@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import dropout, relu
+from switch_np.operations import dropout, relu, threads
 from switch_np.switch.plan import Plan
 
 
@@ -57,20 +57,24 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
     """
     w_in, w_out = params["w_in"], params["w_out"]
     dtype = np.result_type(rows_RD, w_in, w_out)
-    out_RD = np.zeros(rows_RD.shape, dtype)
-    hidden_RF = np.zeros((len(rows_RD), w_in.shape[2]), dtype)
+    fresh = np.empty_like if plan.layout == "packed" else np.zeros_like    # no row without a token
+    out_RD = fresh(rows_RD, dtype)
+    hidden_RF = fresh(rows_RD, dtype, shape=(len(rows_RD), w_in.shape[2]))
     keep_RF = None
     if keep_TKF is None:
         rate = 0.0
     else:
         keep_RF = np.zeros(hidden_RF.shape, bool)
         keep_RF[plan.row] = keep_TKF[plan.token, plan.choice]
-    for e, mine in busy(plan):
-        hidden = relu.forward(rows_RD[mine] @ w_in[e])
+
+    def run(e: int, mine: slice) -> None:
+        hidden = np.matmul(rows_RD[mine], w_in[e], out=hidden_RF[mine])
+        relu.forward(hidden, out=hidden)
         if keep_RF is not None:
-            hidden = dropout.forward(hidden, keep_RF[mine], rate)
-        hidden_RF[mine] = hidden
+            hidden[:] = dropout.forward(hidden, keep_RF[mine], rate)
         np.matmul(hidden, w_out[e], out=out_RD[mine])
+
+    threads.each(run, busy(plan))
     return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan)
 
 
@@ -79,13 +83,19 @@ def backward(d_out_RD: np.ndarray,
     """Return d_rows (R, D) and the gradients of `w_in` and `w_out`."""
     params, rows_RD, hidden_RF, rate, plan = cache
     w_in, w_out = params["w_in"], params["w_out"]
-    d_rows_RD = np.zeros_like(d_out_RD)
-    grads = {"w_in": np.zeros_like(w_in), "w_out": np.zeros_like(w_out)}
-    for e, mine in busy(plan):
+    fresh = np.empty_like if plan.layout == "packed" else np.zeros_like
+    d_rows_RD = fresh(d_out_RD)
+    grads = {"w_in": np.empty_like(w_in), "w_out": np.empty_like(w_out)}
+    idle = plan.kept_load.sum(axis=0) == 0
+    grads["w_in"][idle] = grads["w_out"][idle] = 0
+
+    def run(e: int, mine: slice) -> None:
         np.matmul(hidden_RF[mine].T, d_out_RD[mine], out=grads["w_out"][e])
         d_hidden = relu.backward(d_out_RD[mine] @ w_out[e].T, hidden_RF[mine]) * (1 / (1 - rate))
         np.matmul(rows_RD[mine].T, d_hidden, out=grads["w_in"][e])
         np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
+
+    threads.each(run, busy(plan))
     return d_rows_RD, grads
 
 

@@ -9,7 +9,7 @@ is smooth, so a plan can be replayed, or taken from another library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -66,8 +66,7 @@ class Plan:
     balance_tokens: np.ndarray
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for value in vars(self).values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
 
@@ -160,18 +159,16 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     """
     t, g, e = len(expert_TK), num_groups, num_experts
     group_T = np.arange(t) // max(t // max(g, 1), 1)
-    real_T = np.ones(t, bool) if padding_T is None else ~padding_T
-
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
-    queue_KT[:, ~real_T] = e * g                               # padding queues behind the last
+    if padding_T is not None:
+        queue_KT[:, padding_T] = e * g                         # padding queues behind the last
     place_KT, length = queue_up(queue_KT, e * g)
     if capacity is None:
         capacity = int(length.max(initial=0))
-    slot_TK = np.where((place_KT < capacity) & real_T, place_KT, -1).T
-    first = group_T[real_T] * e + expert_TK[real_T, 0]
+    slot_TK = np.where((place_KT < capacity) & (queue_KT < e * g), place_KT, -1).T
+    first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
     return assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, layout,
-                    np.bincount(first, minlength=g * e).reshape(g, e),
-                    np.bincount(group_T[real_T], minlength=g))
+                    first_GE, first_GE.sum(axis=1))
 
 
 def from_choices(expert: np.ndarray, config: SwitchConfig, **decisions: Any) -> Plan:
@@ -194,12 +191,22 @@ def queue_up(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray
     >>> place[:4].tolist(), length.tolist()
     ([0, 0, 1, 2], [1, 3])
     """
-    order = np.argsort(queue, axis=None, kind="stable")
-    queue_sorted = queue.ravel()[order]
-    length = np.bincount(queue_sorted, minlength=num_queues + 1)
+    order = sort(queue.ravel(), num_queues)
+    length = np.bincount(queue.ravel(), minlength=num_queues + 1)
     place = np.empty(queue.size, int)
-    place[order] = np.arange(queue.size) - (np.cumsum(length) - length)[queue_sorted]
+    place[order] = np.arange(queue.size) - np.repeat(length.cumsum() - length, length)
     return place.reshape(queue.shape), length[:num_queues]
+
+
+def sort(numbers: np.ndarray, highest: int) -> np.ndarray:
+    """Return the order that sorts whole numbers from 0 to `highest`, stable.
+
+    NumPy sorts integers of 16 bits or fewer by their digits, several times faster than wide ones.
+
+    >>> sort(np.array([3, 0, 3]), 3).tolist()
+    [1, 0, 2]
+    """
+    return np.argsort(numbers.astype(np.min_scalar_type(highest)), kind="stable")
 
 
 def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, load_GE: np.ndarray,
@@ -207,16 +214,18 @@ def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, lo
              balance_tokens_G: np.ndarray) -> Plan:
     """Make the plan of choices and slots: a slot of -1 is none, the others lie below `capacity`."""
     g, e = load_GE.shape
-    token_N, choice_N = np.nonzero(slot_TK >= 0)
-    expert_N = expert_TK[token_N, choice_N]
-    row_N = (expert_N * g + group_T[token_N]) * capacity + slot_TK[token_N, choice_N]
-    order = np.argsort(row_N, kind="stable")
+    kept_TK = slot_TK >= 0
+    kept_N = np.flatnonzero(kept_TK)
+    token_N, choice_N = np.divmod(kept_N, kept_TK.shape[1])
+    expert_N = expert_TK.take(kept_N)
+    row_N = (expert_N * g + group_T[token_N]) * capacity + slot_TK.take(kept_N)
+    order = sort(row_N, e * g * capacity)
     start = np.arange(e + 1) * (g * capacity)
     row_N = row_N[order]
     if layout == "packed":
-        start = np.append(0, np.bincount(expert_N, minlength=e).cumsum())
+        start = np.bincount(expert_N + 1, minlength=e + 1).cumsum()
         row_N = np.arange(len(row_N))
-    return Plan(expert_TK, slot_TK, slot_TK >= 0, token_N[order], choice_N[order], row_N, start,
+    return Plan(expert_TK, slot_TK, kept_TK, token_N[order], choice_N[order], row_N, start,
                 group_T, load_GE, capacity, layout, balance_count_GE, balance_tokens_G)
 
 

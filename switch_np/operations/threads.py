@@ -1,0 +1,66 @@
+"""Several threads for work that falls into independent parts: NumPy's loops and products run apart.
+
+Off unless the environment asks for it: SWITCH_NP_NUM_THREADS=2 before NumPy is imported, together
+with one thread for BLAS, which would otherwise share out the same cores. The parts never depend on
+the number of threads, and each writes to places of its own; so no number does either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+VARIABLE = "SWITCH_NP_NUM_THREADS"
+
+
+@cache
+def count() -> int:
+    """Return the number of threads to use; 1 where the environment says nothing."""
+    wanted = os.environ.get(VARIABLE, "1")
+    if not (wanted.isascii() and wanted.isdigit() and int(wanted)):
+        raise ValueError(f"{VARIABLE} must be a whole number of at least 1, got {wanted!r}")
+    return int(wanted)
+
+
+def each(work: Callable[..., object], parts: Iterable[tuple[Any, ...]]) -> None:
+    """Call `work(*part)` for every part; in no particular order where there are several threads.
+
+    An error in a part is raised here, once all have come to rest. The caller's `np.errstate` holds
+    in every thread.
+
+    >>> done = [0, 0, 0]
+    >>> each(done.__setitem__, [(0, 0), (1, 1), (2, 4)])
+    >>> done
+    [0, 1, 4]
+    """
+    parts = list(parts)
+    remaining, errors = iter(parts), np.geterr()
+
+    def drain() -> None:
+        with np.errstate(**errors):
+            for part in remaining:
+                work(*part)
+
+    helpers = [_pool().submit(drain) for _ in range(min(count(), len(parts)) - 1)]
+    try:
+        drain()
+    finally:
+        # A helper that has not begun finds nothing left to do, and need not be waited for.
+        failed = [helper.exception() for helper in helpers if not helper.cancel()]
+    for error in filter(None, failed):
+        raise error
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads beside the caller's own, started when first needed."""
+    return ThreadPoolExecutor(count() - 1, thread_name_prefix="switch_np")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)    # a child has none of the threads
