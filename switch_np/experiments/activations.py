@@ -47,10 +47,10 @@ def by_depth(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig) ->
     """
     _, switched, cache = model.forward(params, ids, config)
     stack = cache.runs["decoder"].stack
-    norms = [block.attention_norm for block in stack.blocks] + [stack.norm]
+    norms = [[part.attention_norm for part in block.parts] for block in stack.blocks]
     blocks = config.switch_layers
     return Activations(
-        [_before(norm, config.norm_epsilon) for norm in norms],
+        [_before(found, config.norm_epsilon) for found in [*norms, [stack.norm]]],
         {n: rms(stack.blocks[n].switch.combine.out_RD) for n in blocks},
         {n: rms(out.y) for n, out in zip(blocks, switched)})
 
@@ -64,6 +64,10 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def _before(norm: NormCache, epsilon: float) -> float:
-    """Return the root mean square of what a norm was given: it keeps 1 / √(mean square + ε)."""
-    return float(np.sqrt(np.mean(1 / np.square(norm.inverse_BS1, dtype=np.float64)) - epsilon))
+def _before(norms: list[NormCache], epsilon: float) -> float:
+    """Return the root mean square of what a norm was given, in all parts of the batch.
+
+    It keeps 1 / √(mean square + ε).
+    """
+    inverse_BS1 = np.concatenate([norm.inverse_BS1 for norm in norms])
+    return float(np.sqrt(np.mean(1 / np.square(inverse_BS1, dtype=np.float64)) - epsilon))

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 
-def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities (..., n) and log Σ exp(x) (...), for logits x (..., n).
 
-    The probabilities are all that `backward` needs.
+    The probabilities are all that `backward` needs. They are fresh, or in `out`, which may be x.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         highest = np.moveaxis(x.real, -1, 0).copy().max(axis=0)[..., None]
     else:
         highest = x.real.max(axis=-1, keepdims=True)
-    probs = x - highest
+    probs = np.subtract(x, highest, out=out)
     np.exp(probs, out=probs)
     total = (probs @ np.ones(x.shape[-1], x.real.dtype))[..., None]    # BLAS adds up faster than sum
     probs /= total

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 VARIABLE = "SWITCH_NP_NUM_THREADS"
+Result = TypeVar("Result")
 
 
 @cache
@@ -27,33 +28,33 @@ def count() -> int:
     return int(wanted)
 
 
-def each(work: Callable[..., object], parts: Iterable[tuple[Any, ...]]) -> None:
-    """Call `work(*part)` for every part; in no particular order where there are several threads.
+def each(work: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
+    """Return what `work` gives for each part, in order, as `map` does; its calls may run at once.
 
     An error in a part is raised here, once all have come to rest. The caller's `np.errstate` holds
     in every thread.
 
-    >>> done = [0, 0, 0]
-    >>> each(done.__setitem__, [(0, 0), (1, 1), (2, 4)])
-    >>> done
-    [0, 1, 4]
+    >>> each(pow, [2, 3, 4], [2, 2, 2])
+    [4, 9, 16]
     """
-    parts = list(parts)
-    remaining, errors = iter(parts), np.geterr()
+    parts = list(zip(*columns))
+    results: list[Any] = [None] * len(parts)
+    remaining, settings = iter(enumerate(parts)), np.geterr()
 
     def drain() -> None:
-        with np.errstate(**errors):
-            for part in remaining:
-                work(*part)
+        with np.errstate(**settings):
+            for place, part in remaining:
+                results[place] = work(*part)
 
     helpers = [_pool().submit(drain) for _ in range(min(count(), len(parts)) - 1)]
     try:
         drain()
     finally:
         # A helper that has not begun finds nothing left to do, and need not be waited for.
-        failed = [helper.exception() for helper in helpers if not helper.cancel()]
-    for error in filter(None, failed):
+        errors = [helper.exception() for helper in helpers if not helper.cancel()]
+    for error in filter(None, errors):
         raise error
+    return results
 
 
 @cache

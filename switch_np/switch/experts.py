@@ -12,7 +12,7 @@ An expert to which no token came is skipped: its rows and its gradients stay zer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +74,7 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
             hidden[:] = dropout.forward(hidden, keep_RF[mine], rate)
         np.matmul(hidden, w_out[e], out=out_RD[mine])
 
-    threads.each(run, busy(plan))
+    threads.each(run, *zip(*busy(plan)))
     return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan)
 
 
@@ -95,11 +95,11 @@ def backward(d_out_RD: np.ndarray,
         np.matmul(rows_RD[mine].T, d_hidden, out=grads["w_in"][e])
         np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
 
-    threads.each(run, busy(plan))
+    threads.each(run, *zip(*busy(plan)))
     return d_rows_RD, grads
 
 
-def busy(plan: Plan) -> Iterator[tuple[int, slice]]:
-    """Yield each expert that got a token, with its rows."""
-    for e in np.flatnonzero(plan.kept_load.sum(axis=0)):
-        yield int(e), slice(plan.start[e], plan.start[e + 1])
+def busy(plan: Plan) -> list[tuple[int, slice]]:
+    """Return the experts that got a token, each with its rows."""
+    return [(e, slice(plan.start[e], plan.start[e + 1]))
+            for e in np.flatnonzero(plan.kept_load.sum(axis=0)).tolist()]

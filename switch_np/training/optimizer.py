@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import check, tree
+from switch_np.operations import check, threads, tree
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,17 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
             value *= 1 - learning_rate * config.weight_decay
         value -= rate * (m / divisor)
 
-    tree.apply(update, params, grads, moments["m"], moments["v"])
+    leaves = [tree.flatten(each) for each in (params, grads, moments["m"], moments["v"])]
+    parts = [(leaf, part) for leaf, value in leaves[0].items() for part in _parts(value)]
+    threads.each(lambda leaf, part: update(*(flat[leaf][part] for flat in leaves)), *zip(*parts))
+
+
+def _parts(value: np.ndarray) -> list[Any]:
+    """Cut along the first axis, so that a part of an array and its moments fit into a cache."""
+    if not value.size or not value.ndim:
+        return [...]
+    size = max(2 ** 15 * len(value) // value.size, 1)
+    return [slice(begin, begin + size) for begin in range(0, len(value), size)]
 
 
 def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], float]:

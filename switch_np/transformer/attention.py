@@ -106,7 +106,7 @@ def _attend(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias_HSM.real.dtype)[:, None, None]
         # Masked twice is masked once: where all is masked, all is equal, as in transformers.
         np.maximum(scores_BHSM.real, MASKED, out=scores_BHSM.real)
-    probs_BHSM, _ = softmax.forward(scores_BHSM)
+    probs_BHSM, _ = softmax.forward(scores_BHSM, out=scores_BHSM)
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
@@ -122,11 +122,12 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
     d_w_o = _flat(cache.context_BSHA).T @ d_y_TD
     d_context_BHSA = (d_y_TD @ params["w_o"].T).reshape(cache.context_BSHA.shape).swapaxes(1, 2)
-    d_probs_BHSM = dropout.backward(
+    d_scores_BHSM = dropout.backward(
         d_context_BHSA @ v_BHMA.swapaxes(2, 3), cache.keep_BHSM, cache.rate)
+    d_scores_BHSM -= np.einsum("bhsm,bhsm->bhs", d_scores_BHSM, cache.probs_BHSM)[..., None]
+    d_scores_BHSM *= cache.probs_BHSM
     dropped_BHSM = dropout.forward(cache.probs_BHSM, cache.keep_BHSM, cache.rate)
     d_v_BHMA = dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA
-    d_scores_BHSM = softmax.backward(d_probs_BHSM, cache.probs_BHSM)
     d_x_BSD, d_w_q = _merge(d_scores_BHSM @ k_BHMA, cache.x_BSD, params["w_q"])
     d_k_BMD, d_w_k = _merge(d_scores_BHSM.swapaxes(2, 3) @ q_BHSA, cache.memory_BMD, params["w_k"])
     d_v_BMD, d_w_v = _merge(d_v_BHMA, cache.memory_BMD, params["w_v"])
@@ -135,10 +136,10 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
 
 
 def _split(x_BSD: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
-    """Return x W as heads (B, H, S, A)."""
+    """Return x W as heads (B, H, S, A), a view of (B, S, H*A)."""
     b, s, d = x_BSD.shape
     product = x_BSD.reshape(b * s, d) @ weight
-    return product.reshape(b, s, heads, -1).swapaxes(1, 2).copy()
+    return product.reshape(b, s, heads, -1).swapaxes(1, 2)
 
 
 def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,

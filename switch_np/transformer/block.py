@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.operations import dropout
+from switch_np.operations import dropout, threads
 from switch_np.switch import layer as switch_layer
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.noise import Noise, draw_noise as draw_switch_noise
 from switch_np.switch.plan import Plan
-from switch_np.transformer import attention, feed_forward, gated_feed_forward, norm
+from switch_np.transformer import attention, feed_forward, gated_feed_forward, norm, parts
 from switch_np.transformer.config import ModelConfig
 
 
@@ -44,18 +44,25 @@ class CrossCache(NamedTuple):
     attention: attention.AttentionCache
 
 
-class BlockCache(NamedTuple):
-    """Kept: the caches of the parts; `switch` is None in a dense block, `dense` in a Switch one.
+class PartCache(NamedTuple):
+    """Kept of one part of the batch: the caches of its operations, and its dropout masks.
 
-    `cross` is None without an encoder.
+    `cross` is None without an encoder, `dense` in a Switch block.
     """
 
     attention_norm: norm.NormCache
     attention: attention.AttentionCache
     cross: CrossCache | None
     feed_forward_norm: norm.NormCache
-    switch: switch_layer.LayerCache | None
     dense: feed_forward.FeedForwardCache | gated_feed_forward.GatedCache | None
+    noise: BlockNoise
+
+
+class BlockCache(NamedTuple):
+    """Kept: the parts of the batch, and the Switch layer of all; `switch` is None if dense."""
+
+    parts: list[PartCache]
+    switch: switch_layer.LayerCache | None
     noise: BlockNoise
     rate: float
 
@@ -101,35 +108,24 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         The cache of the tokens before these, whose keys and values then are looked at; the cache
         returned serves the next tokens, and no backward.
     """
-    rate, crossed = config.dropout, None
-    normed_BSD, attention_norm = norm.forward(params["attention_norm"], x_BSD, config.norm_epsilon)
-    if past is None:
-        out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
-                                              padding_BS, noise.attention_probs, rate)
-    else:
-        out_BSD, attended = attention.step(
-            params["attention"], normed_BSD, _keys_values(past.attention), bias_HSM, padding_BS,
-            grow=True)
-    x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
+    b, s, _ = x_BSD.shape
+    cuts = parts.cut(b, s)
+    kept = (None, None) if past is None else _keys_values(past, cross="cross_attention" in params)
 
-    if "cross_attention" in params:
-        out_BSD, crossed = _cross_attend(params, x_BSD, config, memory, memory_padding, noise,
-                                         _keys_values(past and past.cross.attention))
-        x_BSD = x_BSD + dropout.forward(out_BSD, noise.cross_out, rate)
+    def run(part: slice) -> tuple[np.ndarray, np.ndarray, PartCache]:
+        own, crossed = (pair and (pair[0][part], pair[1][part]) for pair in kept)
+        return _run(params, x_BSD[part], bias_HSM, config, parts.take(padding_BS, part),
+                    parts.take(memory, part), parts.take(memory_padding, part),
+                    _noise_of(noise, part, s), own, crossed)
 
-    normed_BSD, feed_forward_norm = norm.forward(
-        params["feed_forward_norm"], x_BSD, config.norm_epsilon)
-    switched = switch_cache = dense_cache = None
+    x, normed, caches = zip(*threads.each(run, cuts))
+    x_BSD, switched, switch_cache = parts.join(x), None, None
     if "switch" in params:
         switched, switch_cache = switch_layer.forward(
-            params["switch"], normed_BSD, config.switch, plan=plan, padding=padding_BS,
+            params["switch"], parts.join(normed), config.switch, plan=plan, padding=padding_BS,
             noise=noise.switch, training=training)
-        out_BSD = switched.y
-    else:
-        out_BSD, dense_cache = _feed_forward(params["feed_forward"], normed_BSD, config, noise)
-    x_BSD = x_BSD + dropout.forward(out_BSD, noise.feed_forward_out, rate)
-    return x_BSD, switched, BlockCache(attention_norm, attended, crossed, feed_forward_norm,
-                                       switch_cache, dense_cache, noise, rate)
+        x_BSD = x_BSD + dropout.forward(switched.y, noise.feed_forward_out, config.dropout)
+    return x_BSD, switched, BlockCache(list(caches), switch_cache, noise, config.dropout)
 
 
 def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0,
@@ -140,13 +136,59 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
     `d_probs` (T, E) is what reaches the router's probabilities from pooled losses; without an
     encoder d_memory is None.
     """
-    grads: dict[str, Any] = {}
-    d_memory = None
-    d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, cache.rate)
+    b, s, _ = d_x_BSD.shape
+    cuts, d_normed_BSD, grads = parts.cut(b, s), None, {}
     if cache.switch is not None:
+        d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, cache.rate)
         d_normed_BSD, grads["switch"] = switch_layer.backward(
             d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs)
+
+    def run(part: slice, mine: PartCache) -> tuple[Any, ...]:
+        return _run_backward(d_x_BSD[part], parts.take(d_normed_BSD, part), mine, cache.rate)
+
+    d_x, d_bias, more, d_memory = zip(*threads.each(run, cuts, cache.parts))
+    return (parts.join(d_x), parts.add(d_bias), grads | parts.add_trees(more),
+            None if d_memory[0] is None else parts.join(d_memory))
+
+
+def _run(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray, config: ModelConfig,
+         padding_BS: np.ndarray | None, memory: np.ndarray | None,
+         memory_padding: np.ndarray | None, noise: BlockNoise,
+         past: tuple[np.ndarray, np.ndarray] | None,
+         cross_past: tuple[np.ndarray, np.ndarray] | None
+         ) -> tuple[np.ndarray, np.ndarray, PartCache]:
+    """Take a part through the block; stop before a Switch layer, whose input comes second."""
+    rate, crossed, dense = config.dropout, None, None
+    normed_BSD, attention_norm = norm.forward(params["attention_norm"], x_BSD, config.norm_epsilon)
+    if past is None:
+        out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
+                                              padding_BS, noise.attention_probs, rate)
     else:
+        out_BSD, attended = attention.step(params["attention"], normed_BSD, past, bias_HSM,
+                                           padding_BS, grow=True)
+    x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
+
+    if "cross_attention" in params:
+        out_BSD, crossed = _cross_attend(params, x_BSD, config, memory, memory_padding, noise,
+                                         cross_past)
+        x_BSD = x_BSD + dropout.forward(out_BSD, noise.cross_out, rate)
+
+    normed_BSD, feed_forward_norm = norm.forward(
+        params["feed_forward_norm"], x_BSD, config.norm_epsilon)
+    if "feed_forward" in params:
+        out_BSD, dense = _feed_forward(params["feed_forward"], normed_BSD, config, noise)
+        x_BSD = x_BSD + dropout.forward(out_BSD, noise.feed_forward_out, rate)
+    return x_BSD, normed_BSD, PartCache(attention_norm, attended, crossed, feed_forward_norm, dense,
+                                        noise)
+
+
+def _run_backward(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache: PartCache,
+                  rate: float) -> tuple[np.ndarray, np.ndarray, dict[str, Any], np.ndarray | None]:
+    """Return what `backward` does, of one part; d_normed comes from a Switch layer, or is None."""
+    grads: dict[str, Any] = {}
+    d_memory = None
+    if d_normed_BSD is None:
+        d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, rate)
         kind = (gated_feed_forward if isinstance(cache.dense, gated_feed_forward.GatedCache)
                 else feed_forward)
         d_normed_TD, grads["feed_forward"] = kind.backward(
@@ -156,18 +198,36 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
     d_x_BSD = d_x_BSD + d_branch_BSD
 
     if cache.cross is not None:
-        d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, cache.rate)
+        d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, rate)
         d_query_BSD, d_memory, _, grads["cross_attention"] = attention.backward(
             d_out_BSD, cache.cross.attention)
         d_branch_BSD, grads["cross_norm"] = norm.backward(d_query_BSD, cache.cross.norm)
         d_x_BSD = d_x_BSD + d_branch_BSD
 
-    d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, cache.rate)
+    d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, rate)
     d_query_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
         d_out_BSD, cache.attention)
     d_branch_BSD, grads["attention_norm"] = norm.backward(
         d_query_BSD + d_keys_BSD, cache.attention_norm)
     return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
+
+
+def _noise_of(noise: BlockNoise, part: slice, s: int) -> BlockNoise:
+    """Return the dropout masks of a part; those of hidden units lie by token, not by sequence."""
+    masks = {name: parts.take(mask, part) for name, mask in noise._asdict().items()
+             if name not in ("hidden", "switch")}
+    return BlockNoise(**masks, hidden=parts.take(
+        noise.hidden, slice(part.start * s, part.stop * s)))
+
+
+def _keys_values(past: BlockCache, cross: bool) -> tuple[Any, Any]:
+    """Return what a step looks at: keys and values of self- and of cross-attention."""
+    def joined(caches: list[attention.AttentionCache]) -> tuple[np.ndarray, np.ndarray]:
+        return (parts.join([cache.k_BHMA for cache in caches]),
+                parts.join([cache.v_BHMA for cache in caches]))
+
+    return (joined([part.attention for part in past.parts]),
+            joined([part.cross.attention for part in past.parts]) if cross else None)
 
 
 def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,
@@ -187,11 +247,6 @@ def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelCon
         out_BSD, cache = attention.step(params["cross_attention"], normed_BSD, past, bias_HSM,
                                         padding_BM, grow=False)
     return out_BSD, CrossCache(norm_cache, cache)
-
-
-def _keys_values(cache: attention.AttentionCache | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return what a step looks at."""
-    return cache and (cache.k_BHMA, cache.v_BHMA)
 
 
 def _feed_forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import softmax
+from switch_np.operations import softmax, threads
+from switch_np.transformer import parts
 
 IGNORED = -100    # a target that does not count, by the custom of PyTorch and its users
 
@@ -32,7 +33,10 @@ def forward(logits_TV: np.ndarray,
     >>> bool(loss == np.log(4))
     True
     """
-    probs_TV, log_z_T = softmax.forward(logits_TV)
+    probs_TV = np.empty_like(logits_TV)
+    log_z = threads.each(lambda part: softmax.forward(logits_TV[part], out=probs_TV[part])[1],
+                         parts.cut(len(logits_TV), 1))
+    log_z_T = np.concatenate(log_z)
     counts_T = targets_T != IGNORED
     counted = max(int(counts_T.sum()), 1)
     target_logits_T = logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)]

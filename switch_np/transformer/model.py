@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check, rounded
+from switch_np.operations import check, rounded, threads
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import cross_entropy, embedding, router_losses, stack
+from switch_np.transformer import cross_entropy, embedding, parts, router_losses, stack
 from switch_np.transformer.batch import Batch, check_ids, check_source, targets_that_count
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.parameters import check_params, init
@@ -281,7 +281,9 @@ def _head(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, np.
     if "head" in params:
         return (y_TD @ params["head"]["w_head"]).reshape(b, s, -1), y_TD
     y_TD = y_TD * d ** -0.5
-    return (y_TD @ params["embedding"]["table"].T).reshape(b, s, -1), y_TD
+    table_VD = params["embedding"]["table"]
+    logits = threads.each(lambda part: y_TD[part] @ table_VD.T, parts.cut(b * s, 1))
+    return parts.join(logits).reshape(b, s, -1), y_TD
 
 
 def _head_backward(d_logits_TV: np.ndarray, params: Mapping[str, Any], y_TD: np.ndarray
@@ -292,8 +294,10 @@ def _head_backward(d_logits_TV: np.ndarray, params: Mapping[str, Any], y_TD: np.
         d_y_TD = d_logits_TV @ params["head"]["w_head"].T
         return (d_y_TD, np.zeros(table_VD.shape, d_y_TD.dtype),
                 {"head": {"w_head": y_TD.T @ d_logits_TV}})
-    d_y_TD = d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5
-    return d_y_TD, d_logits_TV.T @ y_TD, {}
+    d_y_TD, (d_table_VD, grads) = threads.each(lambda product: product(), [
+        lambda: d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5,
+        lambda: (d_logits_TV.T @ y_TD, {})])
+    return d_y_TD, d_table_VD, grads
 
 
 def _check(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,

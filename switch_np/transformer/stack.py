@@ -44,7 +44,7 @@ class StackCache(NamedTuple):
     @property
     def seen(self) -> int:
         """How many tokens the keys and values stand for."""
-        return self.blocks[0].attention.k_BHMA.shape[2]
+        return self.blocks[0].parts[0].attention.k_BHMA.shape[2]
 
 
 def draw_noise(rng: np.random.Generator, config: ModelConfig, kind: StackConfig, b: int, s: int,
