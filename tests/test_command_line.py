@@ -284,7 +284,7 @@ def test_the_process_begins_anew_once_with_the_environment_it_wants(monkeypatch)
 
 
 @pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["table"], ["vectors"],
-                                   ["verify"]])
+                                   ["verify"], ["bench"]])
 def test_help_names_every_option_with_its_default(tmp_path, words):
     out, _ = call(*words, "--help")
     assert "usage: python -m switch_np" in out

@@ -25,7 +25,7 @@ class LayerCase(NamedTuple):
     params: dict[str, np.ndarray]
     x: np.ndarray
     d_y: np.ndarray
-    balance_coef: float = 0.01
+    balance_coef: float
 
     @property
     def capacity(self) -> int:
@@ -34,7 +34,7 @@ class LayerCase(NamedTuple):
 
 
 def layer(tokens: int, d_model: int, d_ff: int, num_experts: int,
-          capacity_factor: float = 1.25) -> LayerCase:
+          capacity_factor: float = 1.25, balance_coef: float = 0.01) -> LayerCase:
     """Draw a layer whose router prefers as a young router does: unevenly, with a few drops.
 
     >>> layer(8, 4, 6, 2).x.shape
@@ -44,10 +44,27 @@ def layer(tokens: int, d_model: int, d_ff: int, num_experts: int,
     config = SwitchConfig(num_experts=num_experts, capacity_factor=capacity_factor, jitter=0.0)
     params = snp.switch_layer.init(rng, d_model, d_ff, config, scale=1.0, dtype=np.float32)
     x, d_y = rng.standard_normal((2, tokens, d_model), dtype=np.float32)
-    return LayerCase(config, params, x, d_y)
+    return LayerCase(config, params, x, d_y, balance_coef)
 
 
-LAYERS = {"small": (1024, 64, 256, 8), "middle": (2048, 128, 512, 8), "large": (4096, 256, 1024, 16)}
+def sizes(tokens: int, d_model: int, num_experts: int = 8,
+          capacity_factor: float = 1.25) -> dict[str, Any]:
+    """Return the arguments of `layer` for experts four times as wide as the model.
+
+    >>> sizes(8, 4)
+    {'tokens': 8, 'd_model': 4, 'd_ff': 16, 'num_experts': 8, 'capacity_factor': 1.25}
+    """
+    return {"tokens": tokens, "d_model": d_model, "d_ff": 4 * d_model, "num_experts": num_experts,
+            "capacity_factor": capacity_factor}
+
+
+LAYERS = {"small": sizes(1024, 64), "middle": sizes(2048, 128), "large": sizes(4096, 256, 16)}
+TOKENS = {str(2 ** n): sizes(2 ** n, 128) for n in range(10, 17)}
+EXPERTS = {str(2 ** n): sizes(2048, 128, 2 ** n) for n in range(9)}
+CAPACITIES = {str(factor): sizes(2048, 128, 8, factor) for factor in (0.5, 1.0, 1.25, 2.0, 4.0)}
+
+LEARNING_RATE = 1e-9     # the work of a training step, and the routing stays as it is
+MAX_NORM = 0.01          # always exceeded, so that all of them clip
 
 
 class ModelCase(NamedTuple):
@@ -72,8 +89,8 @@ def model(d_model: int, rows: int, length: int, num_experts: int = 8) -> ModelCa
     return ModelCase(config, params, Batch(ids[:, :-1], ids[:, 1:]))
 
 
-MODELS = {"d=32, 16 × 32": (32, 16, 32), "d=64, 16 × 64": (64, 16, 64),
-          "d=128, 16 × 128": (128, 16, 128)}
+MODELS = {f"d={d}, {rows} × {length}": {"d_model": d, "rows": rows, "length": length}
+          for d, rows, length in ((32, 16, 32), (64, 16, 64), (128, 16, 128))}
 
 
 def layer_step(case: LayerCase) -> tuple[Mapping[str, np.ndarray], Plan]:

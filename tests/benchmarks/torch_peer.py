@@ -6,16 +6,22 @@ attention is `scaled_dot_product_attention`, the optimizer a fused AdamW.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from benchmarks.cases import LayerCase, ModelCase
+from benchmarks import cases
+from benchmarks.cases import ModelCase
+from benchmarks.subject import Subject
 from switch_np.operations import tree
 from switch_np.transformer import position_bias
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:                   # the benchmark leaves it out, and says so
+    torch = F = None
 
 
 def switch(x: torch.Tensor, w: Mapping[str, torch.Tensor],
@@ -35,11 +41,12 @@ def switch(x: torch.Tensor, w: Mapping[str, torch.Tensor],
     return y, num_experts * (count / tokens * probs.mean(dim=0)).sum()
 
 
-def layer_step(case: LayerCase, compiled: bool = False) -> Callable[[], dict[str, np.ndarray]]:
-    """Return a function that runs the layer forward and backward."""
+def layer(compiled: bool = False, **sizes: Any) -> Subject:
+    """Return the layer, forward and backward."""
+    case = cases.layer(**sizes)
     leaves = {name: torch.tensor(value, requires_grad=True)
               for name, value in {"x": case.x, **case.params}.items()}
-    d_y = torch.tensor(case.d_y)
+    d_y, d_balance = torch.tensor(case.d_y), torch.tensor(case.balance_coef)
 
     def forward(leaves: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         return switch(leaves["x"], leaves, case.capacity)
@@ -47,14 +54,17 @@ def layer_step(case: LayerCase, compiled: bool = False) -> Callable[[], dict[str
     if compiled:
         forward = torch.compile(forward)
 
-    def step() -> dict[str, np.ndarray]:
+    def step() -> dict[str, torch.Tensor]:
         y, balance = forward(leaves)
-        found = torch.autograd.grad(
-            [y, balance], list(leaves.values()), [d_y, torch.tensor(case.balance_coef)])
-        return {"y": y.detach().numpy(),
-                **{name: grad.numpy() for name, grad in zip(leaves, found)}}
+        grads = torch.autograd.grad([y, balance], list(leaves.values()), [d_y, d_balance])
+        return {"y": y.detach(), **dict(zip(leaves, grads))}
 
-    return step
+    return Subject(step, lambda: {name: value.numpy() for name, value in step().items()})
+
+
+def layer_compiled(**sizes: Any) -> Subject:
+    """Return the layer under `torch.compile`."""
+    return layer(compiled=True, **sizes)
 
 
 def logits_and_balance(ids: torch.Tensor, w: Mapping[str, torch.Tensor], case: ModelCase,
@@ -90,13 +100,13 @@ def logits_and_balance(ids: torch.Tensor, w: Mapping[str, torch.Tensor], case: M
     return y @ w["embedding.table"].T, balance
 
 
-def model_step(case: ModelCase, compiled: bool = False, train_bias: bool = False,
-               max_norm: float = 1.0) -> Callable[[], dict[str, np.ndarray]]:
-    """Return a function that takes one whole training step: loss, gradients, clipping, AdamW.
+def step(compiled: bool = False, train_bias: bool = False, **sizes: Any) -> Subject:
+    """Return a whole training step: loss, gradients, clipping, AdamW.
 
     PyTorch's fused attention takes no mask that is trained. So without `train_bias` the position
     bias stays as it is, which is less work than ours, and PyTorch's faster form.
     """
+    case = cases.model(**sizes)
     w = {name: torch.tensor(value, requires_grad=True)
          for name, value in tree.flatten(case.params).items()}
     length = case.batch.inputs.shape[1]
@@ -105,8 +115,8 @@ def model_step(case: ModelCase, compiled: bool = False, train_bias: bool = False
                                                 case.config.max_distance))
     causal = torch.tensor(np.where(distance > 0, -1e30, 0).astype(np.float32))
     ids, targets = torch.tensor(case.batch.inputs), torch.tensor(case.batch.targets)
-    optimizer = torch.optim.AdamW(w.values(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01,
-                                  fused=True)
+    optimizer = torch.optim.AdamW(w.values(), lr=cases.LEARNING_RATE, betas=(0.9, 0.99),
+                                  weight_decay=0.01, fused=True)
 
     def loss() -> torch.Tensor:
         logits, balance = logits_and_balance(ids, w, case, buckets, causal, train_bias)
@@ -116,15 +126,30 @@ def model_step(case: ModelCase, compiled: bool = False, train_bias: bool = False
     if compiled:
         loss = torch.compile(loss)
 
-    def step() -> dict[str, Any]:
+    def gradients() -> torch.Tensor:
         optimizer.zero_grad()
         total = loss()
         total.backward()
-        grads = {} if step.quiet else {name: value.grad.numpy().copy()
-                                       for name, value in w.items() if value.grad is not None}
-        torch.nn.utils.clip_grad_norm_(w.values(), max_norm)
-        optimizer.step()
-        return {"loss": float(total), **grads}
+        return total.detach()
 
-    step.quiet = True
-    return step
+    def advance() -> None:
+        gradients()
+        torch.nn.utils.clip_grad_norm_(w.values(), cases.MAX_NORM)
+        optimizer.step()
+
+    def numbers() -> dict[str, np.ndarray]:
+        total = gradients().numpy()
+        return {"loss": total, **{name: value.grad.numpy() for name, value in w.items()
+                                  if value.grad is not None}}
+
+    return Subject(advance, numbers)
+
+
+def step_with_bias(**sizes: Any) -> Subject:
+    """Return the training step that trains the position bias, too, as ours does."""
+    return step(train_bias=True, **sizes)
+
+
+def step_compiled(**sizes: Any) -> Subject:
+    """Return the training step under `torch.compile`."""
+    return step(compiled=True, **sizes)

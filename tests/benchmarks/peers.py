@@ -1,0 +1,53 @@
+"""Who is measured beside the bare products: ourselves in three settings, and other libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+from benchmarks.settings import SETTINGS
+from benchmarks.subject import Spec
+
+BARE, OURS = "bare products", "switch_np"
+EAGER = "PyTorch eager"
+ONE_HOT = "JAX compiled, one-hot"
+SAME = "benchmarks.ours:layer"
+BIAS = ("decoder.position_bias.table",)
+
+# A peer in the setting "blas" has all cores; JAX takes them whatever the setting says.
+LAYER = [
+    *(Spec(BARE, "benchmarks.floor:layer", setting) for setting in SETTINGS),
+    *(Spec(OURS, "benchmarks.ours:layer", setting) for setting in SETTINGS),
+    Spec(EAGER, "benchmarks.torch_peer:layer", "blas", ("torch",), SAME),
+    Spec(EAGER, "benchmarks.torch_peer:layer", "one", ("torch",), SAME),
+    Spec("PyTorch compiled", "benchmarks.torch_peer:layer_compiled", "blas", ("torch",), SAME),
+    Spec("JAX compiled", "benchmarks.jax_peer:layer", "blas", ("jax",), SAME),
+    Spec(ONE_HOT, "benchmarks.jax_peer:layer_one_hot", "blas", ("jax",), SAME),
+    Spec("Hugging Face's block", "benchmarks.hugging_face_peer:layer", "blas",
+         ("torch", "transformers"), "benchmarks.ours:layer_unbalanced"),
+]
+
+STEP = [
+    *(Spec(BARE, "benchmarks.floor:step", setting) for setting in SETTINGS),
+    *(Spec(OURS, "benchmarks.ours:step", setting) for setting in SETTINGS),
+    *(Spec(EAGER, "benchmarks.torch_peer:step", setting, ("torch",), "benchmarks.ours:step", BIAS)
+      for setting in ("blas", "one")),
+    Spec("PyTorch eager, bias trained", "benchmarks.torch_peer:step_with_bias", "blas", ("torch",),
+         "benchmarks.ours:step"),
+    Spec("PyTorch compiled", "benchmarks.torch_peer:step_compiled", "blas", ("torch",),
+         "benchmarks.ours:step", BIAS),
+]
+
+
+def installed(specs: Iterable[Spec]) -> list[Spec]:
+    """Return those whose modules are there."""
+    return [spec for spec in specs if not missing(spec)]
+
+
+def missing(spec: Spec) -> list[str]:
+    """Return the modules that a subject needs and this Python has not.
+
+    >>> missing(Spec("x", "", needs=("no_such_module", "json")))
+    ['no_such_module']
+    """
+    return [name for name in spec.needs if importlib.util.find_spec(name) is None]

@@ -1,0 +1,30 @@
+"""How many threads a process computes with: three settings, said before NumPy is imported."""
+
+from __future__ import annotations
+
+import os
+
+from switch_np.commands import environment
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+POOL = "SWITCH_NP_NUM_THREADS"
+
+# Threads of the BLAS, threads of our own pool.
+SETTINGS = {"pool": (1, CORES), "blas": (CORES, 1), "one": (1, 1)}
+WORDS = {"pool": "our own threads", "blas": "the BLAS's threads", "one": "one thread"}
+
+
+def variables(setting: str) -> dict[str, str]:
+    """Return the environment of a process that computes in this setting.
+
+    >>> found = variables("one")
+    >>> found["OPENBLAS_NUM_THREADS"], found["SWITCH_NP_NUM_THREADS"]
+    ('1', '1')
+    """
+    blas, pool = SETTINGS[setting]
+    return {**dict.fromkeys(environment.THREADS, str(blas)), **environment.MEMORY, POOL: str(pool)}
+
+
+def pool_threads() -> int:
+    """Return how many threads of its own this process is to use."""
+    return int(os.environ.get(POOL, "1"))
