@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 VARIABLE = "SWITCH_NP_NUM_THREADS"
+SMALL = 2 ** 17
 Result = TypeVar("Result")
 
 
@@ -28,13 +29,16 @@ def count() -> int:
     return int(wanted)
 
 
-def each(work: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
+def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> list[Result]:
     """Return what `work` gives for each part, in order, as `map` does; its calls may run at once.
+
+    `size` is the number of elements that are computed in all: what is SMALL stays on this thread,
+    since two that take turns at the interpreter would lose more than they gain.
 
     An error in a part is raised here, once all have come to rest. The caller's `np.errstate` holds
     in every thread.
 
-    >>> each(pow, [2, 3, 4], [2, 2, 2])
+    >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
     """
     parts = list(zip(*columns))
@@ -46,7 +50,8 @@ def each(work: Callable[..., Result], *columns: Iterable[Any]) -> list[Result]:
             for place, part in remaining:
                 results[place] = work(*part)
 
-    helpers = [_pool().submit(drain) for _ in range(min(count(), len(parts)) - 1)]
+    wanted = 1 if size < SMALL else min(count(), len(parts))
+    helpers = [_pool().submit(drain) for _ in range(wanted - 1)]
     try:
         drain()
     finally:

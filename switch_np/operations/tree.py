@@ -16,8 +16,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """
     flat = {}
     for key, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping)
-                    else {prefix + key: value})
+        if hasattr(value, "items"):       # far quicker than asking whether it is a Mapping
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
     return flat
 
 

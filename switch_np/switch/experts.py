@@ -74,7 +74,7 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
             hidden[:] = dropout.forward(hidden, keep_RF[mine], rate)
         np.matmul(hidden, w_out[e], out=out_RD[mine])
 
-    threads.each(run, *zip(*busy(plan)))
+    threads.each(run, *zip(*busy(plan)), size=hidden_RF.size)
     return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan)
 
 
@@ -95,7 +95,7 @@ def backward(d_out_RD: np.ndarray,
         np.matmul(rows_RD[mine].T, d_hidden, out=grads["w_in"][e])
         np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
 
-    threads.each(run, *zip(*busy(plan)))
+    threads.each(run, *zip(*busy(plan)), size=hidden_RF.size)
     return d_rows_RD, grads
 
 

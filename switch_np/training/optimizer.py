@@ -82,7 +82,8 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
 
     leaves = [tree.flatten(each) for each in (params, grads, moments["m"], moments["v"])]
     parts = [(leaf, part) for leaf, value in leaves[0].items() for part in _parts(value)]
-    threads.each(lambda leaf, part: update(*(flat[leaf][part] for flat in leaves)), *zip(*parts))
+    threads.each(lambda leaf, part: update(*(flat[leaf][part] for flat in leaves)), *zip(*parts),
+                 size=sum(value.size for value in leaves[0].values()))
 
 
 def _parts(value: np.ndarray) -> list[Any]:

@@ -108,8 +108,7 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         The cache of the tokens before these, whose keys and values then are looked at; the cache
         returned serves the next tokens, and no backward.
     """
-    b, s, _ = x_BSD.shape
-    cuts = parts.cut(b, s)
+    s = x_BSD.shape[1]
     kept = (None, None) if past is None else _keys_values(past, cross="cross_attention" in params)
 
     def run(part: slice) -> tuple[np.ndarray, np.ndarray, PartCache]:
@@ -118,7 +117,8 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
                     parts.take(memory, part), parts.take(memory_padding, part),
                     _noise_of(noise, part, s), own, crossed)
 
-    x, normed, caches = zip(*threads.each(run, cuts))
+    x, normed, caches = zip(*threads.each(run, parts.cut(*x_BSD.shape),
+                                          size=x_BSD.size))
     x_BSD, switched, switch_cache = parts.join(x), None, None
     if "switch" in params:
         switched, switch_cache = switch_layer.forward(
@@ -136,8 +136,7 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
     `d_probs` (T, E) is what reaches the router's probabilities from pooled losses; without an
     encoder d_memory is None.
     """
-    b, s, _ = d_x_BSD.shape
-    cuts, d_normed_BSD, grads = parts.cut(b, s), None, {}
+    d_normed_BSD, grads = None, {}
     if cache.switch is not None:
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, cache.rate)
         d_normed_BSD, grads["switch"] = switch_layer.backward(
@@ -146,7 +145,8 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
     def run(part: slice, mine: PartCache) -> tuple[Any, ...]:
         return _run_backward(d_x_BSD[part], parts.take(d_normed_BSD, part), mine, cache.rate)
 
-    d_x, d_bias, more, d_memory = zip(*threads.each(run, cuts, cache.parts))
+    d_x, d_bias, more, d_memory = zip(*threads.each(
+        run, parts.cut(*d_x_BSD.shape), cache.parts, size=d_x_BSD.size))
     return (parts.join(d_x), parts.add(d_bias), grads | parts.add_trees(more),
             None if d_memory[0] is None else parts.join(d_memory))
 

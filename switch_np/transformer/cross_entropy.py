@@ -35,7 +35,7 @@ def forward(logits_TV: np.ndarray,
     """
     probs_TV = np.empty_like(logits_TV)
     log_z = threads.each(lambda part: softmax.forward(logits_TV[part], out=probs_TV[part])[1],
-                         parts.cut(len(logits_TV), 1))
+                         parts.cut(*logits_TV.shape, 1), size=logits_TV.size)
     log_z_T = np.concatenate(log_z)
     counts_T = targets_T != IGNORED
     counted = max(int(counts_T.sum()), 1)

@@ -282,7 +282,8 @@ def _head(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, np.
         return (y_TD @ params["head"]["w_head"]).reshape(b, s, -1), y_TD
     y_TD = y_TD * d ** -0.5
     table_VD = params["embedding"]["table"]
-    logits = threads.each(lambda part: y_TD[part] @ table_VD.T, parts.cut(b * s, 1))
+    logits = threads.each(lambda part: y_TD[part] @ table_VD.T, parts.cut(b * s, 1, len(table_VD)),
+                          size=b * s * len(table_VD))
     return parts.join(logits).reshape(b, s, -1), y_TD
 
 
@@ -296,7 +297,7 @@ def _head_backward(d_logits_TV: np.ndarray, params: Mapping[str, Any], y_TD: np.
                 {"head": {"w_head": y_TD.T @ d_logits_TV}})
     d_y_TD, (d_table_VD, grads) = threads.each(lambda product: product(), [
         lambda: d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5,
-        lambda: (d_logits_TV.T @ y_TD, {})])
+        lambda: (d_logits_TV.T @ y_TD, {})], size=d_logits_TV.size)
     return d_y_TD, d_table_VD, grads
 
 

@@ -16,16 +16,16 @@ import numpy as np
 
 from switch_np.operations import tree
 
-TOKENS = 256    # in a part, where a sequence is not longer
+ELEMENTS = 2 ** 15    # of the residual stream in a part, where a sequence has not more
 
 
-def cut(num_sequences: int, length: int) -> list[slice]:
+def cut(num_sequences: int, length: int, width: int) -> list[slice]:
     """Return the parts of a batch; a batch without sequences is one part.
 
-    >>> cut(5, 200)
+    >>> cut(5, 128, 100)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    size = max(TOKENS // max(length, 1), 1)
+    size = max(ELEMENTS // max(length * width, 1), 1)
     return [slice(begin, min(begin + size, num_sequences))
             for begin in range(0, max(num_sequences, 1), size)]
 
