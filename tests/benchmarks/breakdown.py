@@ -7,6 +7,7 @@ lies in a cache for the one does so for the other. Where neither says much, ther
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,17 +23,24 @@ from switch_np.transformer import model as models
 
 def layer(**sizes: Any) -> Subject:
     """Return our layer, timed by operation."""
-    return _by_operation(ours.layer(**sizes), operations.LAYER)
+    return _by_operation(ours.layer(**sizes), "LAYER")
 
 
 def step(**sizes: Any) -> Subject:
     """Return our training step, timed by operation."""
-    return _by_operation(ours.step(**sizes), operations.STEP)
+    return _by_operation(ours.step(**sizes), "STEP")
 
 
-def _by_operation(whole: Subject, places: dict[str, tuple[str, ...]]) -> Subject:
+@functools.cache
+def clock_of(name: str) -> Clock:
+    """Return this process's clock, once installed in the functions that `operations` lists."""
     clock = Clock()
-    clock.install(places)
+    clock.install(getattr(operations, name))
+    return clock
+
+
+def _by_operation(whole: Subject, name: str) -> Subject:
+    clock = clock_of(name)
 
     def timed() -> dict[str, float]:
         clock.begin()

@@ -1,4 +1,4 @@
-"""What `python -m switch_np bench` does: measure the parts asked for, write, print and draw them."""
+"""What `python -m switch_np bench` does: measure the parts asked for, print and draw."""
 
 from __future__ import annotations
 

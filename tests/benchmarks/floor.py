@@ -5,8 +5,8 @@ written with `np.matmul(..., out=)` into an array that is there already. No prod
 another: only all of the backward for all of the forward. So it is what no implementation with this
 BLAS can beat. The layer's limit leaves the router's products out; the step's has all.
 
-Over several threads the products are dealt out whole, an expert's together, the largest first; where
-that would be uneven, each product is cut by rows.
+Over several threads the products are dealt out whole, an expert's together, the largest first;
+where that would be uneven, each product is cut by rows.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ def experts(x_TD: np.ndarray, w_in: np.ndarray, w_out: np.ndarray, plan: Plan) -
         if end > begin:
             first = of(rows_RD[begin:end], w_in[e])
             second = of(first.forward[0][0].out, w_out[e])
-            found = found + Both([sum(first.forward + second.forward, [])],
-                                 [sum(second.backward + first.backward, [])])
+            found = found + Both([first.forward[0] + second.forward[0]],
+                                 [[*second.backward[0], *second.backward[1],
+                                   *first.backward[0], *first.backward[1]]])
     return found
 
 

@@ -10,7 +10,6 @@ from benchmarks.subject import Spec
 
 BARE, OURS = "bare products", "switch_np"
 EAGER = "PyTorch eager"
-ONE_HOT = "JAX compiled, one-hot"
 SAME = "benchmarks.ours:layer"
 BIAS = ("decoder.position_bias.table",)
 
@@ -22,7 +21,7 @@ LAYER = [
     Spec(EAGER, "benchmarks.torch_peer:layer", "one", ("torch",), SAME),
     Spec("PyTorch compiled", "benchmarks.torch_peer:layer_compiled", "blas", ("torch",), SAME),
     Spec("JAX compiled", "benchmarks.jax_peer:layer", "blas", ("jax",), SAME),
-    Spec(ONE_HOT, "benchmarks.jax_peer:layer_one_hot", "blas", ("jax",), SAME),
+    Spec("JAX compiled, one-hot", "benchmarks.jax_peer:layer_one_hot", "blas", ("jax",), SAME),
     Spec("Hugging Face's block", "benchmarks.hugging_face_peer:layer", "blas",
          ("torch", "transformers"), "benchmarks.ours:layer_unbalanced"),
 ]
