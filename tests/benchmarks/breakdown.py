@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cases, floor, operations, ours
+from benchmarks import cases, floor, operations, ours, products
 from benchmarks.clock import Clock
 from benchmarks.subject import Subject
 from switch_np.operations import tree
@@ -54,10 +54,10 @@ def layer_limits(**sizes: Any) -> Subject:
     """Return the limits of the layer's operations, timed."""
     case = cases.layer(**sizes)
     _, plan = cases.layer_step(case)
-    products = {"router": floor.of(case.x, case.params["w_router"]),
-                "experts": floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan)}
+    least = {"router": products.of(case.x, case.params["w_router"]),
+             "experts": floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan)}
     rows = len(plan.token) * case.x.shape[1] * case.x.itemsize
-    return _limits(products, _moved(rows, case.x.nbytes))
+    return _limits(least, _moved(rows, case.x.nbytes))
 
 
 def step_limits(**sizes: Any) -> Subject:
@@ -88,10 +88,10 @@ def _moved(rows: int, stream: int) -> dict[str, int]:
             "combine forward": rows + stream, "combine backward": 3 * rows}
 
 
-def _limits(products: dict[str, floor.Both], moved: dict[str, int]) -> Subject:
-    runner = floor.Runner()
+def _limits(least: dict[str, products.Both], moved: dict[str, int]) -> Subject:
+    runner = products.Runner()
     timed: dict[str, Callable[[], float]] = {}
-    for operation, both in products.items():
+    for operation, both in least.items():
         for phase, groups in zip(("forward", "backward"), both):
             timed[f"{operation} {phase}"] = lambda groups=groups: runner.seconds(groups)
     timed |= {part: copy_of(moved[part]) for part in moved}

@@ -1,19 +1,16 @@
 """The benchmarks measure what they say: products, turns, workers, memory; and peers agree."""
 
-import csv
 import time
 
 import numpy as np
 import pytest
 
 from benchmarks import (
-    accounts, breakdown, cases, clock, command, compare, floor, measure, memory, operations,
-    ours, parts, peers, settings, turns)
+    accounts, breakdown, cases, clock, compare, floor, measure, memory, operations, ours, peers,
+    products, settings, turns)
 from benchmarks.agreement import Disagreement
 from benchmarks.process import Process, WorkerError
 from benchmarks.subject import Spec, Subject
-from switch_np.__main__ import main
-from switch_np.commands import bench
 from switch_np.experiments import flops
 
 TINY = cases.sizes(64, 8, 4, 1.0)
@@ -24,17 +21,17 @@ def test_the_floor_computes_the_products_of_the_rows_that_are_kept():
     case = cases.layer(**TINY)
     _, plan = cases.layer_step(case)
     both = floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan)
-    products = [product for groups in both for group in groups for product in group]
+    every = [product for groups in both for group in groups for product in group]
     assert 0 < plan.dropped_fraction < 1
     n, d, f = len(plan.token), *case.params["w_in"].shape[1:]
-    assert sum(product.flops for product in products) == 6 * 2 * n * d * f
+    assert sum(product.flops for product in every) == 6 * 2 * n * d * f
     shapes = [product.out.shape for group in both.backward for product in group]
     assert sum(shape == case.params["w_in"].shape[1:] for shape in shapes) == 4
     for group in both.backward:
         for product in group:
             product.out.fill(np.nan)
-    floor.Runner().subject(both).step()
-    for product in products:
+    products.Runner().subject(both).step()
+    for product in every:
         np.testing.assert_allclose(product.out, product.a @ product.b, rtol=1e-4, atol=1e-5)
 
 
@@ -43,14 +40,14 @@ def test_threads_share_all_the_floor_s_work_evenly(sizes):
     case = cases.layer(**sizes)
     _, plan = cases.layer_step(case)
     groups = floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan).forward
-    hands = floor.deal(groups, 2)
+    hands = products.deal(groups, 2)
     work = [sum(product.flops for product in hand) for hand in hands]
     assert sum(work) == sum(product.flops for group in groups for product in group)
     assert max(work) <= 1.05 * sum(work) / 2
     for hand in hands:
         for product in hand:
             product.out.fill(np.nan)
-            floor.multiply([product])
+            products.multiply([product])
     for product in (product for group in groups for product in group):
         assert np.isfinite(product.out).all()
 
@@ -170,47 +167,6 @@ def test_the_breakdown_sees_every_operation_run(make, limits, sizes, listed):
     least = getattr(breakdown, limits)(**sizes).step()
     assert set(least) == {part for part, row in parts_of.items() if "limit" in row}
     assert min(least.values()) > 0
-
-
-def test_the_command_writes_tables_and_a_picture(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cases, "LAYERS", {"tiny": TINY})
-    monkeypatch.setattr(cases, "TOKENS", {"64": TINY, "128": cases.sizes(128, 8, 4)})
-    monkeypatch.setattr(cases, "EXPERTS", {str(n): cases.sizes(64, 8, n) for n in (1, 4)})
-    monkeypatch.setattr(cases, "CAPACITIES", {"0.5": cases.sizes(64, 8, 4, 0.5)})
-    monkeypatch.setattr(peers, "LAYER", [spec for spec in peers.LAYER
-                                         if not spec.needs and spec.setting == "pool"])
-    names = ["layer", "tokens", "experts", "capacity"]
-    assert main(["bench", *names, "--rounds", "1", "--out", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "| tiny | switch_np     | pool    |" in out
-    for name in names:
-        with open(tmp_path / f"{name}.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        assert rows and all(list(row.values()) for row in rows)
-    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    experts = command.read(tmp_path / "experts.csv")
-    assert experts[0]["growth"] == 0 and experts[1]["params_MiB"] > 3 * experts[0]["params_MiB"]
-    capacity, = command.read(tmp_path / "capacity.csv")
-    assert capacity["kept"] <= 0.5
-
-
-@pytest.mark.parametrize("words, message", [
-    (["dance"], "PART must be among layer, step, tokens, experts, capacity, memory, breakdown, "
-                "all, got 'dance'"),
-    (["layer", "--rounds", "0"], "--rounds must be at least 1, got 0")])
-def test_mistakes_get_a_line(words, message, capsys):
-    assert main(["bench", *words]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_the_package_alone_says_where_the_benchmarks_are(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("switch_np.__file__", str(tmp_path / "switch_np" / "__init__.py"))
-    assert main(["bench", "layer"]) == 2
-    assert "come with the repository in tests/benchmarks/" in capsys.readouterr().err
-
-
-def test_the_command_knows_the_parts_and_settings():
-    assert bench.PARTS == tuple(parts.PARTS) and bench.SETTINGS == tuple(settings.SETTINGS)
 
 
 PEERS = [*((spec, TINY) for spec in peers.LAYER if spec.needs),
