@@ -1,4 +1,4 @@
-"""`python -m switch_np bench`: measure speed and memory against the bare products and other libraries
+"""`python -m switch_np bench`: measure speed and memory, against bare products and other libraries.
 
 What measures is in tests/benchmarks/, with the tests, since it drives other libraries, and this
 package never imports them.

@@ -7,13 +7,14 @@ lies in a cache for the one does so for the other. Where neither says much, ther
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks import cases, floor, operations, ours
+from benchmarks import cases, floor, operations, ours, products
 from benchmarks.clock import Clock
 from benchmarks.subject import Subject
 from switch_np.operations import tree
@@ -22,17 +23,24 @@ from switch_np.transformer import model as models
 
 def layer(**sizes: Any) -> Subject:
     """Return our layer, timed by operation."""
-    return _by_operation(ours.layer(**sizes), operations.LAYER)
+    return _by_operation(ours.layer(**sizes), "LAYER")
 
 
 def step(**sizes: Any) -> Subject:
     """Return our training step, timed by operation."""
-    return _by_operation(ours.step(**sizes), operations.STEP)
+    return _by_operation(ours.step(**sizes), "STEP")
 
 
-def _by_operation(whole: Subject, places: dict[str, tuple[str, ...]]) -> Subject:
+@functools.cache
+def clock_of(name: str) -> Clock:
+    """Return this process's clock, once installed in the functions that `operations` lists."""
     clock = Clock()
-    clock.install(places)
+    clock.install(getattr(operations, name))
+    return clock
+
+
+def _by_operation(whole: Subject, name: str) -> Subject:
+    clock = clock_of(name)
 
     def timed() -> dict[str, float]:
         clock.begin()
@@ -46,10 +54,10 @@ def layer_limits(**sizes: Any) -> Subject:
     """Return the limits of the layer's operations, timed."""
     case = cases.layer(**sizes)
     _, plan = cases.layer_step(case)
-    products = {"router": floor.of(case.x, case.params["w_router"]),
-                "experts": floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan)}
+    least = {"router": products.of(case.x, case.params["w_router"]),
+             "experts": floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan)}
     rows = len(plan.token) * case.x.shape[1] * case.x.itemsize
-    return _limits(products, _moved(rows, case.x.nbytes))
+    return _limits(least, _moved(rows, case.x.nbytes))
 
 
 def step_limits(**sizes: Any) -> Subject:
@@ -80,10 +88,10 @@ def _moved(rows: int, stream: int) -> dict[str, int]:
             "combine forward": rows + stream, "combine backward": 3 * rows}
 
 
-def _limits(products: dict[str, floor.Both], moved: dict[str, int]) -> Subject:
-    runner = floor.Runner()
+def _limits(least: dict[str, products.Both], moved: dict[str, int]) -> Subject:
+    runner = products.Runner()
     timed: dict[str, Callable[[], float]] = {}
-    for operation, both in products.items():
+    for operation, both in least.items():
         for phase, groups in zip(("forward", "backward"), both):
             timed[f"{operation} {phase}"] = lambda groups=groups: runner.seconds(groups)
     timed |= {part: copy_of(moved[part]) for part in moved}

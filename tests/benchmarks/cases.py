@@ -82,8 +82,9 @@ def model(d_model: int, rows: int, length: int, num_experts: int = 8) -> ModelCa
     ('decoder.1', 'decoder.3')
     """
     rng = np.random.default_rng(0)
+    switch = SwitchConfig(num_experts=num_experts, capacity_factor=1.25, jitter=0.0)
     config = ModelConfig(d_model=d_model, d_ff=4 * d_model, num_heads=4, d_kv=d_model // 4,
-                         switch=SwitchConfig(num_experts=num_experts, capacity_factor=1.25, jitter=0.0))
+                         switch=switch)
     ids = rng.integers(0, config.vocab_size, (rows, length + 1))
     params = parameters.init(rng, config, np.float32)
     return ModelCase(config, params, Batch(ids[:, :-1], ids[:, 1:]))

@@ -58,7 +58,7 @@ class Clock:
         return call
 
     def install(self, places: Mapping[str, tuple[str, ...]]) -> None:
-        """Replace functions, each named `module:function`, by part. It lasts as long as the process.
+        """Replace the functions of each part, named `module:function`, for good.
 
         >>> import json
         >>> clock, before = Clock(), json.dumps

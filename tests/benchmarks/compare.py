@@ -15,23 +15,18 @@ Row = dict[str, Any]
 
 def compared(sizes: Mapping[str, Mapping[str, Any]], specs: Sequence[Spec], rounds: int,
              say: Say = print) -> list[Row]:
-    """Compare all subjects, case by case.
+    """Compare all subjects on all cases.
 
     Columns: to_bare, low and high, to the bare products of the same setting (those of "pool" for a
     peer with all cores); to_ours, to our time in the same setting, so above 1 where we are faster.
     """
-    rows = []
     there = peers.installed(specs)
     for spec in specs:
         if spec not in there:
             say(f"left out: {spec.key}: {', '.join(peers.missing(spec))} not installed")
-    for case, mine in sizes.items():
-        say(f"{case}: starting {len(there)} processes")
-        large = "tokens" in mine and mine["tokens"] > 2048       # one-hot tensors would take minutes
-        chosen = [spec for spec in there if not (large and spec.name == peers.ONE_HOT)]
-        found = measure.timed({case: mine}, chosen, rounds, say)
-        rows += [row(case, spec, found) for spec in chosen]
-    return rows
+    say(f"starting {len(there)} processes, and compiling what is compiled")
+    found = measure.timed(sizes, there, rounds, say)
+    return [row(case, spec, found) for case in sizes for spec in there]
 
 
 def row(case: str, spec: Spec, found: Found) -> Row:

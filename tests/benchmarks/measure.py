@@ -1,4 +1,4 @@
-"""Start a worker for every case and subject, see that the peers compute the same, and take turns."""
+"""Start a worker for every subject, see that the peers compute the same, and take turns."""
 
 from __future__ import annotations
 
@@ -53,25 +53,53 @@ def timed(cases: Mapping[str, Mapping[str, Any]], specs: Sequence[Spec], rounds:
         Is told what could not be measured.
     """
     notes: dict[tuple[str, str], str] = {}
+    ready: dict[tuple[str, str], Process] = {}
     with contextlib.ExitStack() as stack:
-        workers: dict[tuple[str, str], Process] = {}
-        for case, sizes in cases.items():
-            references: dict[str, dict[str, np.ndarray]] = {}
-            for spec in specs:
-                process = stack.enter_context(Process(spec.setting))
+        ours = References(cases)
+        for spec in specs:
+            process = stack.enter_context(Process(spec.setting))
+            for case, sizes in cases.items():
+                key = case, spec.key
                 try:
-                    process.ask(make=spec.make, arguments=dict(sizes))
+                    process.ask(make=spec.make, case=case, arguments=dict(sizes))
                     if spec.agrees:
-                        notes[case, spec.key] = _agreement(process, spec, sizes, references)
-                    process.ask(time=1)
-                    workers[case, spec.key] = process
+                        error = agreement.check(numbers(process, case),
+                                                ours.numbers(spec.agrees, case), spec.lacks)
+                        notes[key] = f"same numbers to {error:.0e}"
+                    process.ask(time=1, case=case)
+                    ready[key] = process
                 except (WorkerError, Disagreement) as error:
-                    notes[case, spec.key] = f"not measured: {' '.join(str(error).split()):.200}"
-                    say(f"{case}, {spec.key}: {notes[case, spec.key]}")
-                    process.close()
-        found = turns.take({key: lambda n, process=process: process.ask(time=n)
-                            for key, process in workers.items()}, rounds)
+                    notes[key] = f"not measured: {' '.join(str(error).split()):.200}"
+                    say(f"{case}, {spec.key}: {notes[key]}")
+        found = turns.take({
+            key: lambda n, process=process, case=key[0]: process.ask(time=n, case=case)
+            for key, process in ready.items()}, rounds)
     return Found(found, notes)
+
+
+class References:
+    """What ours computes for each case, each computed once and kept until the peers agree."""
+
+    def __init__(self, cases: Mapping[str, Mapping[str, Any]]) -> None:
+        self.cases = cases
+        self.found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+
+    def numbers(self, make: str, case: str) -> dict[str, np.ndarray]:
+        """Return outputs and gradients by name."""
+        if (make, case) not in self.found:
+            with Process("one") as process:
+                process.ask(make=make, case=case, arguments=dict(self.cases[case]))
+                self.found[make, case] = numbers(process, case)
+        return self.found[make, case]
+
+
+def numbers(process: Process, case: str) -> dict[str, np.ndarray]:
+    """Return what a worker's subject computes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "numbers.npz"
+        process.ask(numbers=str(path), case=case)
+        with np.load(path) as file:
+            return dict(file)
 
 
 def called(function: str, setting: str, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -81,22 +109,3 @@ def called(function: str, setting: str, cases: Mapping[str, Mapping[str, Any]]) 
         with Process(setting) as process:
             found[case] = process.ask(call=function, arguments=dict(sizes))
     return found
-
-
-def _agreement(process: Process, spec: Spec, sizes: Mapping[str, Any],
-               references: dict[str, dict[str, np.ndarray]]) -> str:
-    """Hold a peer's numbers against ours, which are computed once per case."""
-    if spec.agrees not in references:
-        with Process("one") as ours:
-            ours.ask(make=spec.agrees, arguments=dict(sizes))
-            references[spec.agrees] = _numbers(ours)
-    error = agreement.check(_numbers(process), references[spec.agrees], spec.lacks)
-    return f"same numbers to {error:.0e}"
-
-
-def _numbers(process: Process) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "numbers.npz"
-        process.ask(numbers=str(path))
-        with np.load(path) as file:
-            return dict(file)

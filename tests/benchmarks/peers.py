@@ -10,8 +10,8 @@ from benchmarks.subject import Spec
 
 BARE, OURS = "bare products", "switch_np"
 EAGER = "PyTorch eager"
-ONE_HOT = "JAX compiled, one-hot"
-SAME = "benchmarks.ours:layer"
+SAME, SAME_STEP = "benchmarks.ours:layer", "benchmarks.ours:step"
+TORCH_STEP = "benchmarks.torch_step_peer:step"
 BIAS = ("decoder.position_bias.table",)
 
 # A peer in the setting "blas" has all cores; JAX takes them whatever the setting says.
@@ -22,7 +22,7 @@ LAYER = [
     Spec(EAGER, "benchmarks.torch_peer:layer", "one", ("torch",), SAME),
     Spec("PyTorch compiled", "benchmarks.torch_peer:layer_compiled", "blas", ("torch",), SAME),
     Spec("JAX compiled", "benchmarks.jax_peer:layer", "blas", ("jax",), SAME),
-    Spec(ONE_HOT, "benchmarks.jax_peer:layer_one_hot", "blas", ("jax",), SAME),
+    Spec("JAX compiled, one-hot", "benchmarks.jax_peer:layer_one_hot", "blas", ("jax",), SAME),
     Spec("Hugging Face's block", "benchmarks.hugging_face_peer:layer", "blas",
          ("torch", "transformers"), "benchmarks.ours:layer_unbalanced"),
 ]
@@ -30,12 +30,9 @@ LAYER = [
 STEP = [
     *(Spec(BARE, "benchmarks.floor:step", setting) for setting in SETTINGS),
     *(Spec(OURS, "benchmarks.ours:step", setting) for setting in SETTINGS),
-    *(Spec(EAGER, "benchmarks.torch_peer:step", setting, ("torch",), "benchmarks.ours:step", BIAS)
-      for setting in ("blas", "one")),
-    Spec("PyTorch eager, bias trained", "benchmarks.torch_peer:step_with_bias", "blas", ("torch",),
-         "benchmarks.ours:step"),
-    Spec("PyTorch compiled", "benchmarks.torch_peer:step_compiled", "blas", ("torch",),
-         "benchmarks.ours:step", BIAS),
+    *(Spec(EAGER, TORCH_STEP, setting, ("torch",), SAME_STEP, BIAS) for setting in ("blas", "one")),
+    Spec("PyTorch eager, bias trained", f"{TORCH_STEP}_with_bias", "blas", ("torch",), SAME_STEP),
+    Spec("PyTorch compiled", f"{TORCH_STEP}_compiled", "blas", ("torch",), SAME_STEP, BIAS),
 ]
 
 

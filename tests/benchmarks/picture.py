@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.peers import BARE, EAGER, OURS
-from benchmarks.settings import WORDS
+from benchmarks.peers import BARE, OURS
+from benchmarks.words import comparison, label
 from switch_np import plots
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def against_limit(what: str) -> Callable[[Axes, Rows], Axes]:
     """Return the panel of a comparison: a line per subject, a mark per size, the limit at 1."""
 
     def panel(ax: Axes, rows: Rows) -> Axes:
-        rows = [row for row in rows if np.isfinite(row["to_bare"])]
+        rows = [row for row in rows if row["subject"] != BARE and np.isfinite(row["to_bare"])]
         names = list(dict.fromkeys(label(row) for row in rows))
         cases = list(dict.fromkeys(row["case"] for row in rows))
         for n, (case, (color, mark)) in enumerate(zip(cases, MARKS)):
@@ -56,54 +56,25 @@ def against_limit(what: str) -> Callable[[Axes, Rows], Axes]:
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.grid(axis="y", which="major", color="#eeeeee", zorder=-1)
         ax.set_xscale("log")
-        ticks = [tick for tick in (0.5, 1, 1.25, 1.5, 2, 3, 4, 6, 10, 15, 25, 50)
-                 if 0.8 * min(r["to_bare"] for r in rows) < tick
-                 < 1.25 * max(r["to_bare"] for r in rows)]
+        ends = [row[name] for row in rows for name in ("low", "high")]
+        ticks = [tick for tick in (0.5, 1, 1.5, 2, 3, 4, 6, 10, 15, 25, 50)
+                 if tick == 1 or 0.9 * min(ends) < tick < 1.1 * max(ends)]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
         ax.tick_params(axis="x", which="minor", length=0, labelbottom=False)
         ax.set_xlabel("time / bare matrix products in the same round (median, quartiles; "
                       f"dotted: {LIMIT:g})")
-        ax.legend(fontsize=8, frameon=True)
-        ax.set_title(f"{what}\n{comparison(rows)}", fontsize=10)
+        ax.set_xlim(left=0.9 * min(1, *(row["low"] for row in rows)))
+        below(ax, len(cases))
+        ax.set_title(f"{what}: {comparison(rows)}", fontsize=10)
         return ax
 
     return panel
 
 
-def label(row: Mapping[str, Any]) -> str:
-    """Return what a row's subject is called.
-
-    >>> label({"subject": "PyTorch eager", "setting": "one"})
-    'PyTorch eager (one thread)'
-    >>> label({"subject": "JAX compiled", "setting": "blas"})
-    'JAX compiled'
-    """
-    if row["subject"] not in (BARE, OURS) and row["setting"] != "one":
-        return row["subject"]
-    return f"{row['subject']} ({WORDS[row['setting']]})"
-
-
-def comparison(rows: Rows) -> str:
-    """Say how far we are from the limit, and from PyTorch eager, with all cores.
-
-    >>> comparison([{"subject": "switch_np", "setting": "pool", "to_bare": 1.2},
-    ...             {"subject": "PyTorch eager", "setting": "blas", "to_ours": 1.3}])
-    'switch_np 1.20 times its bare products; PyTorch eager 1.30 times switch_np'
-    """
-    ours = [row["to_bare"] for row in rows if row["subject"] == OURS and row["setting"] == "pool"]
-    eager = [row["to_ours"] for row in rows if row["subject"] == EAGER and row["setting"] == "blas"]
-    said = [f"switch_np {span(ours)} times its bare products"] if ours else []
-    return "; ".join(said + ([f"{EAGER} {span(eager)} times switch_np"] if eager else []))
-
-
-def span(values: Sequence[float]) -> str:
-    """Return the range of some numbers.
-
-    >>> span([1.5, 1.0]), span([2.0])
-    ('1.00 to 1.50', '2.00')
-    """
-    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
-    return low if low == high else f"{low} to {high}"
+def below(ax: Axes, columns: int) -> None:
+    """Put the legend below the axis' words, where it hides nothing."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, fontsize=8,
+              frameon=False)
 
 
 def tokens(ax: Axes, rows: Rows) -> Axes:
@@ -117,7 +88,7 @@ def tokens(ax: Axes, rows: Rows) -> Axes:
     ax.set_yscale("log")
     ax.set_xticks(count, [f"{int(n):,}" for n in count])
     ax.set(xlabel="tokens T (d = 128, 8 experts)", ylabel="milliseconds, forward and backward")
-    ax.legend(fontsize=8)
+    below(ax, 3)
     ax.set_title(f"Tokens: {count[-1] / count[0]:.0f} times as many take "
                  f"{ours[-1] / ours[0]:.0f} times the time", fontsize=10)
     return ax
@@ -128,7 +99,7 @@ def experts(ax: Axes, rows: Rows) -> Axes:
     count = np.array([row["experts"] for row in rows])
     for name, words, form, color in (("milliseconds", OURS, "o-", BLUE),
                                      ("bare", BARE, "s--", ORANGE),
-                                     ("routing", "of ours, all but experts and checks", "^-", GREEN),
+                                     ("routing", "of it, all but experts and checks", "^-", GREEN),
                                      ("optimizer", "AdamW, not in the layer", "x:", GREY)):
         ax.plot(count, [row[name] for row in rows], form, color=color, label=words)
     ax.set_xscale("log", base=2)
@@ -136,7 +107,7 @@ def experts(ax: Axes, rows: Rows) -> Axes:
     ax.set_xticks(count, [f"{int(n)}" for n in count])
     ax.set(xlabel="experts E (d = 128, T = 2,048; operations per token the same)",
            ylabel="milliseconds, forward and backward")
-    ax.legend(fontsize=8)
+    below(ax, 2)
     up_to = max((row for row in rows if row["experts"] <= 64), key=lambda row: row["experts"])
     ax.set_title(f"Experts: from {int(count[0])} to {int(up_to['experts'])} routing grows by "
                  f"{100 * up_to['growth']:.0f} % of the layer's time,\nand the bare products are "

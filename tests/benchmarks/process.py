@@ -24,15 +24,15 @@ class Process:
     """A worker, from the start of the `with` to its end.
 
     >>> with Process("one") as process:
-    ...     process.ask(make="benchmarks.worker:idle", arguments={})
-    ...     len(process.ask(time=3)[""])
+    ...     process.ask(make="benchmarks.worker:idle", case="any", arguments={})
+    ...     len(process.ask(time=3, case="any")[""])
     3
     """
 
     def __init__(self, setting: str) -> None:
         path = os.pathsep.join([str(TESTS), str(TESTS.parent),
                                 *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._said = tempfile.TemporaryFile()      # noqa: SIM115, it lives as long as the worker
+        self._said = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "benchmarks.worker"], text=True,
             encoding="utf-8", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,

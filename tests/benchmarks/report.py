@@ -17,7 +17,8 @@ LIBRARIES = ("numpy", "torch", "jax", "transformers")
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as a table of words; numbers in three digits.
 
-    >>> print(markdown([{"case": "small", "to_bare": 1.2345}, {"case": "large", "note": "left out"}]))
+    >>> print(markdown([{"case": "small", "to_bare": 1.2345},
+    ...                 {"case": "large", "note": "left out"}]))
     | case  | to_bare | note     |
     |-------|---------|----------|
     | small | 1.23    |          |

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 PAUSE = 0.03         # seconds between two turns
-TURN = 0.1           # seconds that a turn should last at least, so far as MOST calls give them
+TURN = 0.06          # seconds that a turn should last at least, so far as MOST calls give them
 MOST = 10            # calls in a turn
 
 
@@ -69,7 +69,7 @@ def how_many(seconds: float) -> int:
     """Return how many calls of so many seconds make a turn.
 
     >>> how_many(0.04), how_many(3.0), how_many(1e-6)
-    (2, 1, 10)
+    (1, 1, 10)
     """
     return int(np.clip(TURN / max(seconds, 1e-9), 1, MOST))
 

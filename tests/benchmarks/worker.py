@@ -1,9 +1,9 @@
 """A process of its own for one subject: on stdin a line of JSON says what to do, stdout answers.
 
-    {"make": "benchmarks.ours:layer", "arguments": {...}}   make the subject
-    {"time": 3}                 call it once, then three times; the seconds of the three, by part
-    {"numbers": "file.npz"}     write what it computes
-    {"call": "benchmarks.memory:layer", "arguments": {...}}   call a function, and say what it gives
+    {"make": "benchmarks.ours:layer", "case": "small", "arguments": {...}}   make it for a case
+    {"time": 3, "case": "small"}   call it once, then three times; seconds of the three, by part
+    {"numbers": "file.npz", "case": "small"}   write what it computes
+    {"call": "benchmarks.memory:layer", "arguments": {...}}   call a function; what it returns
 
 Whatever goes wrong is answered, too: {"error": "..."}.
 """
@@ -24,40 +24,43 @@ from benchmarks.subject import Subject
 
 
 class Worker:
-    """Does what it is told, with the subject that it was told to make."""
+    """Does what it is told, with what it was told to make."""
 
     def __init__(self) -> None:
-        self.subject: Subject | None = None
+        self.made: dict[str, Subject] = {}
 
     def answer(self, command: Mapping[str, Any]) -> Any:
         """Obey one command.
 
         >>> worker = Worker()
-        >>> worker.answer({"make": "benchmarks.worker:idle", "arguments": {}})
-        >>> sorted(worker.answer({"time": 2})), len(worker.answer({"time": 2})[""])
+        >>> worker.answer({"make": "benchmarks.worker:idle", "case": "a", "arguments": {}})
+        >>> found = worker.answer({"time": 2, "case": "a"})
+        >>> list(found), len(found[""])
         ([''], 2)
         """
         if "make" in command:
-            self.subject = function(command["make"])(**command["arguments"])
+            self.made[command["case"]] = function(command["make"])(**command["arguments"])
             return None
         if "call" in command:
             return function(command["call"])(**command["arguments"])
+        subject = self.made[command["case"]]
         if "numbers" in command:
-            np.savez(command["numbers"], **self.subject.numbers())
+            np.savez(command["numbers"], **subject.numbers())
             return None
-        return self._time(command["time"])
+        return timed(subject, command["time"])
 
-    def _time(self, calls: int) -> dict[str, list[float]]:
-        """Call once untimed, since the cores and caches were others', then `calls` times."""
-        step, seconds = self.subject.step, {}
-        step()
-        for _ in range(calls):
-            begin = time.perf_counter()
-            parts = step()
-            spent = time.perf_counter() - begin
-            for part, mine in (parts if self.subject.by_part else {"": spent}).items():
-                seconds.setdefault(part, []).append(mine)
-        return seconds
+
+def timed(subject: Subject, calls: int) -> dict[str, list[float]]:
+    """Call once untimed, since the cores and caches were others', then `calls` times."""
+    seconds: dict[str, list[float]] = {}
+    subject.step()
+    for _ in range(calls):
+        begin = time.perf_counter()
+        parts = subject.step()
+        spent = time.perf_counter() - begin
+        for part, mine in (parts if subject.by_part else {"": spent}).items():
+            seconds.setdefault(part, []).append(mine)
+    return seconds
 
 
 def idle() -> Subject:
