@@ -46,7 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
 def _in_its_environment() -> None:
     """Start this process again with what `environment` wants, which is read when NumPy is imported.
     """
-    added = environment.missing()
+    # A table's runs are processes of their own, one a core.
+    added = environment.missing(own_threads=1 if sys.argv[1:2] == ["table"] else None)
     if os.name == "posix" and added:
         os.environ.update(added)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -91,7 +91,7 @@ def _one_thread_and_no_interrupt() -> Any:
 
     Whoever starts the processes hears it, and tells them.
     """
-    added = environment.missing()
+    added = environment.missing(own_threads=1)
     os.environ.update(added)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

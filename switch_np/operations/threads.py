@@ -1,8 +1,8 @@
 """Several threads for work that falls into independent parts: NumPy's loops and products run apart.
 
-Off unless the environment asks for it: SWITCH_NP_NUM_THREADS=2 before NumPy is imported, together
-with one thread for BLAS, which would otherwise share out the same cores. The parts never depend on
-the number of threads, and each writes to places of its own; so no number does either.
+Off unless the environment asks for it: SWITCH_NP_NUM_THREADS=2, together with one thread for the
+BLAS, which would otherwise share out the same cores; the command line sets both. The parts never
+depend on the number of threads, and each has places of its own; so no number does either.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 VARIABLE = "SWITCH_NP_NUM_THREADS"
-SMALL = 2 ** 17
+SMALL = 2 ** 16    # elements
 Result = TypeVar("Result")
 
 
@@ -42,6 +42,9 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     [4, 9, 16]
     """
     parts = list(zip(*columns))
+    wanted = 1 if size < SMALL else min(count(), len(parts))
+    if wanted < 2:
+        return [work(*part) for part in parts]
     results: list[Any] = [None] * len(parts)
     remaining, settings = iter(enumerate(parts)), np.geterr()
 
@@ -50,7 +53,6 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
             for place, part in remaining:
                 results[place] = work(*part)
 
-    wanted = 1 if size < SMALL else min(count(), len(parts))
     helpers = [_pool().submit(drain) for _ in range(wanted - 1)]
     try:
         drain()
@@ -60,6 +62,16 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     for error in filter(None, errors):
         raise error
     return results
+
+
+def cut(rows: int, width: int, elements: int = 2 ** 17) -> list[slice]:
+    """Return consecutive parts of so many rows, with so many elements each; at least one part.
+
+    >>> cut(5, 2 ** 16)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    size = max(elements // max(width, 1), 1)
+    return [slice(begin, min(begin + size, rows)) for begin in range(0, max(rows, 1), size)]
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.switch.dispatch import add_back, take_rows
+from switch_np.switch.dispatch import add_back, gather, take_rows
 from switch_np.switch.plan import Plan
 
 
@@ -36,14 +36,14 @@ def forward(out_RD: np.ndarray, gates_TK: np.ndarray,
     [[4.0], [0.0]]
     """
     gates_N1 = gates_TK[plan.token, plan.choice][:, None]
-    y_TD = add_back(take_rows(out_RD, plan) * gates_N1, plan)
+    y_TD = add_back(take_rows(out_RD, plan), plan, gates_N1)
     return y_TD, CombineCache(out_RD, gates_TK, plan)
 
 
 def backward(d_y_TD: np.ndarray, cache: CombineCache) -> tuple[np.ndarray, np.ndarray]:
     """Return d_out (R, D) and d_gates (T, K)."""
     out_RD, gates_TK, plan = cache
-    d_y_ND = d_y_TD.take(plan.token, axis=0)
+    d_y_ND = gather(d_y_TD, plan)
     d_gates_TK = np.zeros(gates_TK.shape, d_y_ND.dtype)
     d_gates_TK[plan.token, plan.choice] = np.einsum("nd,nd->n", d_y_ND, take_rows(out_RD, plan))
     d_y_ND *= gates_TK[plan.token, plan.choice][:, None]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import softmax
+from switch_np.operations import softmax, threads
 
 
 class Router(NamedTuple):
@@ -72,10 +72,12 @@ def backward(d_out: Router, cache: RouterCache) -> tuple[np.ndarray, dict[str, n
     d_logits_TE = softmax.backward(d_out.probs_TE, probs_TE)
     d_logits_TE += d_out.log_z_T[:, None] * probs_TE
     d_logits_TE += d_out.logits_TE
-    grads = {"w_router": routed_TD.T @ d_logits_TE}
+    d_w_router, d_x_TD = threads.each(lambda product: product(), [
+        lambda: routed_TD.T @ d_logits_TE,
+        lambda: d_logits_TE @ params["w_router"].T], size=routed_TD.size)
+    grads = {"w_router": d_w_router}
     if "b_router" in params:
         grads["b_router"] = d_logits_TE.sum(axis=0)
-    d_x_TD = d_logits_TE @ params["w_router"].T
     if scale_TD is not None:
         d_x_TD *= scale_TD
     return d_x_TD, grads

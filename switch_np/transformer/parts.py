@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import tree
+from switch_np.operations import threads, tree
 
 ELEMENTS = 2 ** 15    # of the residual stream in a part, where a sequence has not more
 
@@ -25,9 +25,7 @@ def cut(num_sequences: int, length: int, width: int) -> list[slice]:
     >>> cut(5, 128, 100)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    size = max(ELEMENTS // max(length * width, 1), 1)
-    return [slice(begin, min(begin + size, num_sequences))
-            for begin in range(0, max(num_sequences, 1), size)]
+    return threads.cut(num_sequences, length * width, ELEMENTS)
 
 
 def take(value: np.ndarray | None, part: slice) -> np.ndarray | None:

@@ -6,8 +6,8 @@ import os
 
 from switch_np.commands import environment
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-POOL = "SWITCH_NP_NUM_THREADS"
+CORES = environment.cores()
+POOL = environment.OWN_THREADS
 
 # Threads of the BLAS, threads of our own pool.
 SETTINGS = {"pool": (1, CORES), "blas": (CORES, 1), "one": (1, 1)}
