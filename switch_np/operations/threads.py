@@ -64,14 +64,17 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     return results
 
 
-def cut(rows: int, width: int, elements: int = 2 ** 17) -> list[slice]:
-    """Return consecutive parts of so many rows, with so many elements each; at least one part.
+def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slice]:
+    """Cut rows of this width into parts of so many elements, or a row; at least one part.
 
-    >>> cut(5, 2 ** 16)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    The last may be half as long again as the others, rather than have little to do.
+
+    >>> cut(0, 5, 2 ** 16)
+    [slice(0, 2, None), slice(2, 5, None)]
     """
     size = max(elements // max(width, 1), 1)
-    return [slice(begin, min(begin + size, rows)) for begin in range(0, max(rows, 1), size)]
+    begins = range(start, max(stop - size // 2, start + 1), size)
+    return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], stop])]
 
 
 @cache

@@ -7,18 +7,23 @@ Forward, per expert:   h = ReLU(rows W_in) ⊙ keep / (1 - rate),  out = h W_out
 Backward, per expert:  d_W_out = hᵀ d_out,  d_h = d_out W_outᵀ, times 1 / (1 - rate) where h > 0 and
                        0 elsewhere,  d_W_in = rowsᵀ d_h,  d_rows = d_h W_inᵀ.
 h > 0 just where the rectifier lets through and dropout keeps, so h alone remembers both masks.
-An expert to which no token came is skipped: its rows and its gradients stay zero.
+An expert to which no token came is skipped: its rows and its gradients stay zero. The others take
+a block of rows at a time, so that what one operation leaves in a core's cache is there for the
+next; the gradients of the weights are summed over the blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from switch_np.operations import dropout, relu, threads
 from switch_np.switch.plan import Plan
+
+
+SHARES = 4    # in which the rows of few experts are cut, for as many threads
 
 
 class ExpertsCache(NamedTuple):
@@ -74,7 +79,10 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
             hidden[:] = dropout.forward(hidden, keep_RF[mine], rate)
         np.matmul(hidden, w_out[e], out=out_RD[mine])
 
-    threads.each(run, *zip(*busy(plan)), size=hidden_RF.size)
+    width = w_in.shape[2]
+    threads.each(run, *zip(*((e, block) for e, mine in busy(plan)
+                             for block in threads.cut(mine.start, mine.stop, width))),
+                 size=hidden_RF.size)
     return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan)
 
 
@@ -89,17 +97,48 @@ def backward(d_out_RD: np.ndarray,
     idle = plan.kept_load.sum(axis=0) == 0
     grads["w_in"][idle] = grads["w_out"][idle] = 0
 
-    def run(e: int, mine: slice) -> None:
-        np.matmul(hidden_RF[mine].T, d_out_RD[mine], out=grads["w_out"][e])
+    def run(e: int, mine: slice, d_w_in: np.ndarray, d_w_out: np.ndarray, add: bool) -> None:
+        _product(hidden_RF[mine].T, d_out_RD[mine], d_w_out, add)
         d_hidden = relu.backward(d_out_RD[mine] @ w_out[e].T, hidden_RF[mine]) * (1 / (1 - rate))
-        np.matmul(rows_RD[mine].T, d_hidden, out=grads["w_in"][e])
+        _product(rows_RD[mine].T, d_hidden, d_w_in, add)
         np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
 
-    threads.each(run, *zip(*busy(plan)), size=hidden_RF.size)
+    def share(e: int, blocks: list[slice], first: bool) -> tuple[np.ndarray, np.ndarray]:
+        own = grads["w_in"][e], grads["w_out"][e]
+        if not first:
+            own = np.empty_like(own[0]), np.empty_like(own[1])
+        for mine in blocks:
+            run(e, mine, *own, add=mine is not blocks[0])
+        return own
+
+    shares = list(_shares(plan, w_in.shape[2]))
+    for (e, _, first), own in zip(shares, threads.each(share, *zip(*shares), size=hidden_RF.size)):
+        if not first:
+            grads["w_in"][e] += own[0]
+            grads["w_out"][e] += own[1]
     return d_rows_RD, grads
+
+
+def _shares(plan: Plan, width: int) -> Iterator[tuple[int, list[slice], bool]]:
+    """Yield expert, blocks of its rows, and whether they are its first: several where few work."""
+    working = busy(plan)
+    number = max(SHARES // max(len(working), 1), 1)
+    for e, mine in working:
+        blocks = threads.cut(mine.start, mine.stop, width)
+        size = -(-len(blocks) // number)
+        for begin in range(0, len(blocks), size):
+            yield e, blocks[begin:begin + size], begin == 0
+
+
+def _product(a: np.ndarray, b: np.ndarray, total: np.ndarray, add: bool) -> None:
+    """Write a b to `total`, or add it."""
+    if add:
+        total += a @ b
+    else:
+        np.matmul(a, b, out=total)
 
 
 def busy(plan: Plan) -> list[tuple[int, slice]]:
     """Return the experts that got a token, each with its rows."""
-    return [(e, slice(plan.start[e], plan.start[e + 1]))
+    return [(e, slice(int(plan.start[e]), int(plan.start[e + 1])))
             for e in np.flatnonzero(plan.kept_load.sum(axis=0)).tolist()]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import check, rounded
+from switch_np.operations import check, rounded, threads
 from switch_np.switch import (
     arguments, balance_loss, combine, dispatch, experts, gates, noise as noises, plan as plans,
     router, z_loss)
@@ -184,7 +184,9 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     d_probs_TE = balance_loss.backward(float(d_balance_loss), cache.balance)
     d_out_RD, d_gates_TK = combine.backward(d_y_TD, cache.combine)
     d_rows_RD, expert_grads = experts.backward(d_out_RD, cache.experts)
+    del d_out_RD              # what is no longer needed goes before the next array is made
     d_x_TD = dispatch.backward(d_rows_RD, cache.plan)
+    del d_rows_RD
     d_probs_TE += gates.backward(d_gates_TK, cache.probs_TE, cache.plan)
     if d_probs is not None:
         d_probs_TE += d_probs
@@ -192,4 +194,15 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     d_routed_TD, router_grads = router.backward(
         router.Router(d_logits_TE, d_probs_TE, d_log_z_T), cache.router)
     d_routed_TD = rounded.cast(d_routed_TD, like=cache.combine.gates_TK)
-    return (d_x_TD + d_routed_TD).reshape(cache.shape), router_grads | expert_grads
+    _add(d_x_TD, d_routed_TD)
+    return d_x_TD.reshape(cache.shape), router_grads | expert_grads
+
+
+def _add(to_TD: np.ndarray, more_TD: np.ndarray) -> None:
+    """Add in place, a part at a time, so that no third array of their size is needed."""
+    def run(d_x_TD: np.ndarray, d_routed_TD: np.ndarray) -> None:
+        d_x_TD[:] = d_x_TD + d_routed_TD
+
+    parts = threads.cut(0, *to_TD.shape)
+    threads.each(run, [to_TD[part] for part in parts], [more_TD[part] for part in parts],
+                 size=to_TD.size)

@@ -23,9 +23,9 @@ def cut(num_sequences: int, length: int, width: int) -> list[slice]:
     """Return the parts of a batch; a batch without sequences is one part.
 
     >>> cut(5, 128, 100)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    [slice(0, 2, None), slice(2, 5, None)]
     """
-    return threads.cut(num_sequences, length * width, ELEMENTS)
+    return threads.cut(0, num_sequences, length * width, ELEMENTS)
 
 
 def take(value: np.ndarray | None, part: slice) -> np.ndarray | None:
