@@ -30,7 +30,7 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
         highest = x.real.max(axis=-1, keepdims=True)
     probs = np.subtract(x, highest, out=out)
     np.exp(probs, out=probs)
-    total = (probs @ np.ones(x.shape[-1], x.real.dtype))[..., None]    # faster than sum
+    total = np.einsum("...n->...", probs)[..., None]        # several times faster than sum
     probs /= total
     return probs, (highest + np.log(total))[..., 0]
 

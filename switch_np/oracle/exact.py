@@ -8,6 +8,7 @@ The z-loss alone has a logarithm in it and is left out; decisions are handed in,
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def watching() -> type[np.ndarray]:
             if function is not np.einsum:
                 return super().__array_function__(function, types, args, kwargs)
             plain = [value.view(np.ndarray) for value in args[1:]]
-            _note(np.einsum(args[0], *map(np.abs, plain)), _unit(plain[0]) * _unit(plain[1]))
+            _note(np.einsum(args[0], *map(np.abs, plain)), math.prod(map(_unit, plain)))
             return np.einsum(args[0], *plain).view(Watching)
 
     def _note(total: Any, unit: float) -> None:

@@ -44,8 +44,7 @@ def forward(probs_TE: np.ndarray, plan: Plan,
         probs_TE.real.dtype)
     real_TE = probs_TE if padding_T is None else probs_TE * ~padding_T[:, None]
     group_size = len(probs_TE) // max(num_groups, 1)
-    sums_GE = np.ones(group_size, slope_GE.dtype) @ real_TE.reshape(
-        num_groups, group_size, num_experts)
+    sums_GE = np.einsum("gte->ge", real_TE.reshape(num_groups, group_size, num_experts))
     return (slope_GE * sums_GE).sum(), BalanceCache(slope_GE, plan.group, padding_T)
 
 

@@ -23,7 +23,7 @@ from switch_np.operations import dropout, relu, threads
 from switch_np.switch.plan import Plan
 
 
-SHARES = 4    # in which the rows of few experts are cut, for as many threads
+SHARES = 2    # in which the rows of few experts are cut, for as many threads
 
 
 class ExpertsCache(NamedTuple):

@@ -205,4 +205,4 @@ def _add(to_TD: np.ndarray, more_TD: np.ndarray) -> None:
 
     parts = threads.cut(0, *to_TD.shape)
     threads.each(run, [to_TD[part] for part in parts], [more_TD[part] for part in parts],
-                 size=to_TD.size)
+                 size=to_TD.size // dispatch.COPY)
