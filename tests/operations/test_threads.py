@@ -1,0 +1,121 @@
+"""Threads change no number, lose no error, and keep the caller's settings."""
+
+import threading
+
+import numpy as np
+import pytest
+from support import TINY, layer_problem, model_problem
+
+import switch_np as snp
+from switch_np.operations import threads, tree
+from switch_np.training import optimizer
+from switch_np.transformer import model, parts
+from switch_np.transformer.config import ModelConfig
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """Three threads, for work of any size."""
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(threads, "SMALL", 0)
+    threads._pool.cache_clear()
+    yield
+    threads._pool().shutdown()
+    threads._pool.cache_clear()
+
+
+def test_results_come_in_order_and_from_several_threads(three):
+    meeting = threading.Barrier(3, timeout=20)      # passed only if three are at work at once
+
+    def work(i):
+        if i < 3:
+            meeting.wait()
+        return i, threading.get_ident()
+
+    found = threads.each(work, range(12), size=12)
+    assert [i for i, _ in found] == list(range(12))
+    assert len({who for _, who in found}) == 3
+
+
+def test_small_work_stays_on_its_thread(three, monkeypatch):
+    monkeypatch.setattr(threads, "SMALL", 100)
+    assert set(threads.each(lambda i: threading.get_ident(), range(9), size=99)) == {
+        threading.get_ident()}
+
+
+@pytest.mark.parametrize("bad", [0, 5, 11])
+def test_an_error_in_any_part_is_raised(three, bad):
+    def work(i):
+        if i == bad:
+            raise ValueError(f"part {i}")
+
+    with pytest.raises(ValueError, match=f"part {bad}"):
+        threads.each(work, range(12), size=12)
+
+
+def test_the_callers_errstate_holds_in_every_thread(three):
+    meeting = threading.Barrier(3, timeout=20)
+
+    def work(i):
+        meeting.wait()
+        return np.array([1e30], np.float32) * np.float32(1e30)
+
+    with np.errstate(over="ignore"):
+        assert all(np.isinf(found) for found in threads.each(work, range(3), size=3))
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        threads.each(work, range(3), size=3)
+
+
+def layer_numbers():
+    found = {}
+    for num_experts, k in ((1, 1), (2, 1), (5, 1), (5, 2)):
+        config = snp.SwitchConfig(num_experts=num_experts, top_k=k, expert_dropout=0.2)
+        params, x, _, noise = layer_problem(1, config, shape=(40,))
+        out, cache = snp.switch_layer.forward(params, x, config, noise=noise, training=True)
+        d_x, grads = snp.switch_layer.backward(x, cache, 0.3, 0.2)
+        found |= {f"{num_experts}.{k}.{name}": value
+                  for name, value in {"y": out.y, "d_x": d_x, **grads}.items()}
+    return found
+
+
+def model_numbers():
+    config = ModelConfig(**TINY, num_encoder_layers=2, dropout=0.2)
+    params, batch = model_problem(0, config, b=5)
+    loss, grads = model.loss_and_grads(params, batch, config, rng=np.random.default_rng(0),
+                                       training=True)
+    moments = optimizer.init(params)
+    optimizer.step(params, grads, moments, optimizer.AdamW(), 0.1, 1)
+    return {"loss": loss.total, **tree.flatten({"grads": grads, "params": params})}
+
+
+@pytest.mark.parametrize("numbers", [layer_numbers, model_numbers])
+def test_no_number_depends_on_the_threads(monkeypatch, numbers, request):
+    cut = threads.cut
+    monkeypatch.setattr(threads, "cut", lambda start, stop, width, elements=0: cut(
+        start, stop, width, 3 * width))                      # three rows a part: many parts
+    alone = numbers()
+    request.getfixturevalue("three")
+    for name, value in numbers().items():
+        assert np.array_equal(value, alone[name]), name
+
+
+def test_a_batch_in_parts_is_the_batch(monkeypatch):
+    config = ModelConfig(**TINY, num_encoder_layers=2, dropout=0.2)
+    params, batch = model_problem(0, config, b=5)
+    found = []
+    for elements in (parts.ELEMENTS, 1):
+        monkeypatch.setattr(parts, "ELEMENTS", elements)
+        found.append(model.loss_and_grads(params, batch, config, rng=np.random.default_rng(0),
+                                          training=True))
+    (whole, grads), (cut, more) = found
+    np.testing.assert_allclose(cut.total, whole.total, rtol=1e-13)
+    for name, value in tree.flatten(grads).items():
+        np.testing.assert_allclose(tree.flatten(more)[name], value, rtol=1e-10, atol=1e-13,
+                                   err_msg=name)
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "two", "1.5", ""])
+def test_a_wrong_number_of_threads_is_refused(monkeypatch, said):
+    monkeypatch.setenv(threads.VARIABLE, said)
+    with pytest.raises(ValueError, match=r"SWITCH_NP_NUM_THREADS must be a whole number"):
+        threads.count.__wrapped__()
