@@ -88,11 +88,22 @@ def model_numbers():
     return {"loss": loss.total, **tree.flatten({"grads": grads, "params": params})}
 
 
-@pytest.mark.parametrize("numbers", [layer_numbers, model_numbers])
-def test_no_number_depends_on_the_threads(monkeypatch, numbers, request):
+def cut_into_three_rows(monkeypatch):
     cut = threads.cut
     monkeypatch.setattr(threads, "cut", lambda start, stop, width, elements=0: cut(
-        start, stop, width, 3 * width))                      # three rows a part: many parts
+        start, stop, width, 3 * width))
+
+
+def test_blocks_of_an_expert_s_rows_are_its_rows(monkeypatch):
+    whole = layer_numbers()
+    cut_into_three_rows(monkeypatch)
+    for name, value in layer_numbers().items():
+        np.testing.assert_allclose(value, whole[name], rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("numbers", [layer_numbers, model_numbers])
+def test_no_number_depends_on_the_threads(monkeypatch, numbers, request):
+    cut_into_three_rows(monkeypatch)
     alone = numbers()
     request.getfixturevalue("three")
     for name, value in numbers().items():
