@@ -34,7 +34,10 @@ def main(words: Sequence[str] | None = None) -> int:
             importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
     args = parser.parse_args(words)
     args.words = words[1:]
+    from switch_np.operations import threads      # NumPy comes with it: after the environment
+
     try:
+        threads.count()                           # refuses a wrong number before any work begins
         return importlib.import_module(f"switch_np.commands.{args.command}").run(args)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)

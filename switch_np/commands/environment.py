@@ -28,9 +28,8 @@ def missing(environment: Mapping[str, str] = os.environ, own_threads: int | None
     ['MALLOC_MMAP_THRESHOLD_']
     """
     own = own_threads or min(cores(), MOST)
-    threads = dict.fromkeys(THREADS, "1") | {OWN_THREADS: str(own)}
-    if any(name in environment for name in THREADS):
-        threads = {}
+    said = any(name in environment for name in THREADS)
+    threads = {} if said else dict.fromkeys(THREADS, "1") | {OWN_THREADS: str(own)}
     return {name: value for name, value in (threads | MEMORY).items() if name not in environment}
 
 

@@ -88,10 +88,9 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
 
 def _parts(value: np.ndarray) -> list[Any]:
     """Cut along the first axis, so that a part of an array and its moments fit into a cache."""
-    if not value.size or not value.ndim:
+    if not value.ndim:
         return [...]
-    size = max(2 ** 15 * len(value) // value.size, 1)
-    return [slice(begin, begin + size) for begin in range(0, len(value), size)]
+    return threads.cut(0, len(value), value.size // max(len(value), 1), 2 ** 15)
 
 
 def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], float]:

@@ -117,8 +117,7 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
                     parts.take(memory, part), parts.take(memory_padding, part),
                     _noise_of(noise, part, s), own, crossed)
 
-    x, normed, caches = zip(*threads.each(run, parts.cut(*x_BSD.shape),
-                                          size=x_BSD.size))
+    x, normed, caches = zip(*threads.each(run, parts.cut(*x_BSD.shape), size=x_BSD.size))
     x_BSD, switched, switch_cache = parts.join(x), None, None
     if "switch" in params:
         switched, switch_cache = switch_layer.forward(

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np.operations import softmax, threads
-from switch_np.transformer import parts
 
 IGNORED = -100    # a target that does not count, by the custom of PyTorch and its users
 
@@ -35,7 +34,7 @@ def forward(logits_TV: np.ndarray,
     """
     probs_TV = np.empty_like(logits_TV)
     log_z = threads.each(lambda part: softmax.forward(logits_TV[part], out=probs_TV[part])[1],
-                         parts.cut(*logits_TV.shape, 1), size=logits_TV.size)
+                         threads.cut(0, *logits_TV.shape), size=logits_TV.size)
     log_z_T = np.concatenate(log_z)
     counts_T = targets_T != IGNORED
     counted = max(int(counts_T.sum()), 1)

@@ -279,11 +279,12 @@ def _head(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, np.
     b, s, d = y_BSD.shape
     y_TD = y_BSD.reshape(b * s, d)
     if "head" in params:
-        return (y_TD @ params["head"]["w_head"]).reshape(b, s, -1), y_TD
-    y_TD = y_TD * d ** -0.5
-    table_VD = params["embedding"]["table"]
-    logits = threads.each(lambda part: y_TD[part] @ table_VD.T, parts.cut(b * s, 1, len(table_VD)),
-                          size=b * s * len(table_VD))
+        weight_DV = params["head"]["w_head"]
+    else:
+        y_TD, weight_DV = y_TD * d ** -0.5, params["embedding"]["table"].T
+    width = weight_DV.shape[1]
+    logits = threads.each(lambda part: y_TD[part] @ weight_DV, threads.cut(0, b * s, width),
+                          size=b * s * width)
     return parts.join(logits).reshape(b, s, -1), y_TD
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import settings
 from benchmarks.subject import Subject
+from switch_np.operations import threads
 
 UNEVEN = 1.05        # the busiest thread's work over the mean, above which products are cut
 WORTH = 2e6          # operations for which it takes as long to hand them to another thread
@@ -83,7 +83,7 @@ class Runner:
     """Computes products, over this process's own threads if it is to have some."""
 
     def __init__(self) -> None:
-        self.threads = settings.pool_threads()
+        self.threads = threads.count()
         self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
     def run(self, hands: Sequence[list[Product]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from switch_np.commands import environment
 
 CORES = environment.cores()
@@ -23,8 +21,3 @@ def variables(setting: str) -> dict[str, str]:
     """
     blas, pool = SETTINGS[setting]
     return {**dict.fromkeys(environment.THREADS, str(blas)), **environment.MEMORY, POOL: str(pool)}
-
-
-def pool_threads() -> int:
-    """Return how many threads of its own this process is to use."""
-    return int(os.environ.get(POOL, "1"))
