@@ -7,6 +7,7 @@ import pytest
 from support import TINY, layer_problem, model_problem
 
 import switch_np as snp
+from switch_np.__main__ import main
 from switch_np.operations import threads, tree
 from switch_np.training import optimizer
 from switch_np.transformer import model, parts
@@ -130,3 +131,12 @@ def test_a_wrong_number_of_threads_is_refused(monkeypatch, said):
     monkeypatch.setenv(threads.VARIABLE, said)
     with pytest.raises(ValueError, match=r"SWITCH_NP_NUM_THREADS must be a whole number"):
         threads.count.__wrapped__()
+
+
+def test_the_command_line_refuses_it_before_any_work(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(threads.VARIABLE, "two")
+    monkeypatch.setattr(threads, "count", threads.count.__wrapped__)
+    assert main(["train", "--steps", "1"]) == 2
+    assert "SWITCH_NP_NUM_THREADS must be a whole number" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
