@@ -1,6 +1,13 @@
-"""Options of the test suite."""
+"""Options of the test suite, and one thread for the BLAS: before any test imports NumPy."""
 
+import os
 from pathlib import Path
+
+from switch_np.commands import environment
+
+# The last digits of a product depend on how many threads share it, and so would the runs compared.
+for name in environment.THREADS:
+    os.environ.setdefault(name, "1")
 
 HERE = Path(__file__).parent
 

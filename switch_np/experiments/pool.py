@@ -1,8 +1,9 @@
 """Many runs over several processes, each with one BLAS thread; all can be stopped together.
 
-A run's numbers depend on its arm and seed alone, so the number of processes changes nothing but the
-time. Each run has a process of its own and a pipe to it: progress comes back through it, the word
-to stop goes down, and when this process dies, its end closes and the run saves and ends too.
+A run's numbers depend on its arm and seed alone, where this process too has one BLAS thread (the
+command line sees to that); so the number of processes changes nothing but the time. Each run has a
+process of its own and a pipe to it: progress comes back through it, the word to stop goes down, and
+when this process dies, its end closes and the run saves and ends too.
 """
 
 from __future__ import annotations
