@@ -86,7 +86,8 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
-    if finite and not np.isfinite(value).all():
+    # The sum of the squares is infinite or NaN if a number is; or if one is merely large.
+    if finite and not (np.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
         where = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
         raise ValueError(f"{name} must be finite, got {value[where]} at {where}")
 

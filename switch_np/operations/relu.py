@@ -20,6 +20,8 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return np.multiply(x, x.real > 0, out=out)
 
 
-def backward(d_y: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return d_x from d_y and the output y."""
-    return d_y * (y.real > 0)
+def backward(d_y: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return d_x from d_y and the output y: fresh, or in `out`, which may be d_y itself."""
+    if out is None:
+        return d_y * (y.real > 0)
+    return np.multiply(d_y, y.real > 0, out=out)

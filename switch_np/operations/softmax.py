@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+SHORT = 32    # numbers in a row
+
 
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities (..., n) and log Σ exp(x) (...), for logits x (..., n).
@@ -24,15 +26,32 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
     >>> probs.round(3), log_z.round(3)
     (array([[0.25, 0.75]]), array([1.386]))
     """
-    if x.shape[-1] < 32:        # along short rows NumPy's max is slow: let them be columns
-        highest = np.moveaxis(x.real, -1, 0).copy().max(axis=0)[..., None]
-    else:
-        highest = x.real.max(axis=-1, keepdims=True)
+    if x.shape[-1] < SHORT:
+        probs, log_z = _by_columns(x)
+        if out is None:
+            return probs.copy(), log_z
+        out[:] = probs
+        return out, log_z
+    highest = x.real.max(axis=-1, keepdims=True)
     probs = np.subtract(x, highest, out=out)
     np.exp(probs, out=probs)
     total = np.einsum("...n->...", probs)[..., None]        # several times faster than sum
     probs /= total
     return probs, (highest + np.log(total))[..., 0]
+
+
+def _by_columns(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same with the numbers of a row far apart in memory.
+
+    Along short rows NumPy pays for each row; laid out as columns, they are many at a time.
+    """
+    probs = np.moveaxis(x, -1, 0).copy()
+    highest = probs.real.max(axis=0)
+    probs -= highest
+    np.exp(probs, out=probs)
+    total = probs.sum(axis=0)
+    probs /= total
+    return np.moveaxis(probs, 0, -1), highest + np.log(total)
 
 
 def backward(d_probs: np.ndarray, probs: np.ndarray) -> np.ndarray:

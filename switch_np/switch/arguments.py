@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -34,7 +35,7 @@ def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     if padding is not None:
         check.booleans("padding", padding, x.shape[:-1])
         padding = padding.reshape(-1)
-    x_TD = x.reshape(int(np.prod(x.shape[:-1])), d)
+    x_TD = x.reshape(math.prod(x.shape[:-1]), d)
     return x_TD, padding, num_groups(config, x.shape)
 
 
@@ -46,7 +47,7 @@ def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
         if len(shape) != 3:
             raise ValueError(f"x must have shape (B, S, D) with groups='rows', got {shape}")
         return shape[0]
-    tokens = int(np.prod(shape[:-1]))
+    tokens = math.prod(shape[:-1])
     if tokens % config.groups:
         raise ValueError(f"groups must divide the number of tokens, {tokens}, got {config.groups}")
     return config.groups

@@ -35,8 +35,7 @@ def forward(out_RD: np.ndarray, gates_TK: np.ndarray,
     >>> forward(np.array([[8.0]]), np.array([[0.5], [1.0]]), plan)[0].tolist()
     [[4.0], [0.0]]
     """
-    gates_N1 = gates_TK[plan.token, plan.choice][:, None]
-    y_TD = add_back(take_rows(out_RD, plan), plan, gates_N1)
+    y_TD = add_back(take_rows(out_RD, plan), plan, gates_TK)
     return y_TD, CombineCache(out_RD, gates_TK, plan)
 
 

@@ -51,24 +51,37 @@ def take_rows(rows_RD: np.ndarray, plan: Plan) -> np.ndarray:
     return rows_RD if plan.layout == "packed" else rows_RD[plan.row]
 
 
-def add_back(rows_ND: np.ndarray, plan: Plan, scale_N1: np.ndarray | None = None) -> np.ndarray:
+def add_back(rows_ND: np.ndarray, plan: Plan, scale_TK: np.ndarray | None = None) -> np.ndarray:
     """Return (T, D): for each token the sum of its kept rows, each scaled; 0 for a dropped one.
 
     An expert meets a token at most once, so within one expert the indices are distinct and plain
     indexed addition is exact; the experts are added in their order, so the result is deterministic.
     """
-    dtype = rows_ND.dtype if scale_N1 is None else np.result_type(rows_ND, scale_N1)
-    sums_TD = np.zeros((len(plan.expert), rows_ND.shape[1]), dtype)
-
-    def put(part: slice) -> None:
-        mine = rows_ND[part]
-        sums_TD[plan.token[part]] = mine if scale_N1 is None else mine * scale_N1[part]
-
-    if plan.expert.shape[1] == 1:
-        threads.each(put, threads.cut(0, *rows_ND.shape), size=rows_ND.size // COPY)
-        return sums_TD
-    rows_ND = rows_ND if scale_N1 is None else rows_ND * scale_N1
+    if plan.expert.shape[1] == 1 and len(rows_ND):
+        return _fetch(rows_ND, plan, scale_TK)
+    if scale_TK is not None:
+        rows_ND = rows_ND * scale_TK[plan.token, plan.choice][:, None]
+    sums_TD = np.zeros((len(plan.expert), rows_ND.shape[1]), rows_ND.dtype)
     ends = plan.kept_load.sum(axis=0).cumsum()
     for begin, end in zip(np.append(0, ends), ends):
         sums_TD[plan.token[begin:end]] += rows_ND[begin:end]
     return sums_TD
+
+
+def _fetch(rows_ND: np.ndarray, plan: Plan, scale_T1: np.ndarray | None) -> np.ndarray:
+    """Return the same for one choice per token, which fetches its row: faster than to bring rows."""
+    if scale_T1 is not None:
+        rows_ND = rows_ND.astype(np.result_type(rows_ND, scale_T1), copy=False)
+    y_TD = np.empty_like(rows_ND, shape=(len(plan.expert), rows_ND.shape[1]))
+    place_T = np.zeros(len(y_TD), int)
+    place_T[plan.token] = np.arange(len(rows_ND))
+
+    def fetch(part: slice) -> None:
+        mine = np.take(rows_ND, place_T[part], 0, y_TD[part], "clip")
+        if scale_T1 is not None:
+            mine *= scale_T1[part]
+
+    threads.each(fetch, threads.cut(0, *y_TD.shape), size=y_TD.size // COPY)
+    if len(rows_ND) < len(y_TD):
+        y_TD[~plan.kept[:, 0]] = 0
+    return y_TD

@@ -97,25 +97,35 @@ def backward(d_out_RD: np.ndarray,
     idle = plan.kept_load.sum(axis=0) == 0
     grads["w_in"][idle] = grads["w_out"][idle] = 0
 
-    def run(e: int, mine: slice, d_w_in: np.ndarray, d_w_out: np.ndarray, add: bool) -> None:
-        _product(hidden_RF[mine].T, d_out_RD[mine], d_w_out, add)
-        d_hidden = relu.backward(d_out_RD[mine] @ w_out[e].T, hidden_RF[mine]) * (1 / (1 - rate))
-        _product(rows_RD[mine].T, d_hidden, d_w_in, add)
-        np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
-
-    def share(e: int, blocks: list[slice], first: bool) -> tuple[np.ndarray, np.ndarray]:
-        own = grads["w_in"][e], grads["w_out"][e]
-        if not first:
-            own = np.empty_like(own[0]), np.empty_like(own[1])
+    def into_rows(e: int, blocks: list[slice], d_w_in: np.ndarray) -> None:
         for mine in blocks:
-            run(e, mine, *own, add=mine is not blocks[0])
-        return own
+            d_hidden = d_out_RD[mine] @ w_out[e].T
+            if rate:
+                d_hidden = relu.backward(d_hidden, hidden_RF[mine]) * (1 / (1 - rate))
+            else:
+                relu.backward(d_hidden, hidden_RF[mine], out=d_hidden)
+            if mine is blocks[0]:
+                np.matmul(rows_RD[mine].T, d_hidden, out=d_w_in)
+            else:
+                d_w_in += rows_RD[mine].T @ d_hidden
+            np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
 
-    shares = list(_shares(plan, w_in.shape[2]))
-    for (e, _, first), own in zip(shares, threads.each(share, *zip(*shares), size=hidden_RF.size)):
+    def into_w_out(e: int, blocks: list[slice], d_w_out: np.ndarray) -> None:
+        mine = slice(blocks[0].start, blocks[-1].stop)
+        np.matmul(hidden_RF[mine].T, d_out_RD[mine], out=d_w_out)
+
+    # The short tasks come last, so that the threads end together.
+    tasks = [(work, name, e, blocks, first) for work, name in ((into_rows, "w_in"), (into_w_out, "w_out"))
+             for e, blocks, first in _shares(plan, w_in.shape[2])]
+
+    def run(work, name, e, blocks, first):
+        total = grads[name][e] if first else np.empty_like(grads[name][e])
+        work(e, blocks, total)
+        return total
+
+    for (_, name, e, _, first), total in zip(tasks, threads.each(run, *zip(*tasks), size=hidden_RF.size)):
         if not first:
-            grads["w_in"][e] += own[0]
-            grads["w_out"][e] += own[1]
+            grads[name][e] += total
     return d_rows_RD, grads
 
 
@@ -130,15 +140,8 @@ def _shares(plan: Plan, width: int) -> Iterator[tuple[int, list[slice], bool]]:
             yield e, blocks[begin:begin + size], begin == 0
 
 
-def _product(a: np.ndarray, b: np.ndarray, total: np.ndarray, add: bool) -> None:
-    """Write a b to `total`, or add it."""
-    if add:
-        total += a @ b
-    else:
-        np.matmul(a, b, out=total)
-
-
 def busy(plan: Plan) -> list[tuple[int, slice]]:
     """Return the experts that got a token, each with its rows."""
+    load = plan.kept_load.sum(axis=0)
     return [(e, slice(int(plan.start[e]), int(plan.start[e + 1])))
-            for e in np.flatnonzero(plan.kept_load.sum(axis=0)).tolist()]
+            for e in np.argsort(-load).tolist() if load[e]]

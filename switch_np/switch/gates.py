@@ -23,11 +23,21 @@ def forward(probs_TE: np.ndarray, plan: Plan) -> np.ndarray:
     >>> forward(np.array([[0.1, 0.9]]), fill(np.array([[1]]), 2, capacity=1)).tolist()
     [[0.9]]
     """
-    return np.take_along_axis(probs_TE, plan.expert, axis=1)
+    return probs_TE[_tokens(plan.expert), plan.expert]
 
 
 def backward(d_gates_TK: np.ndarray, probs_TE: np.ndarray, plan: Plan) -> np.ndarray:
     """Return d_probs (T, E)."""
     d_probs_TE = np.zeros_like(probs_TE)
-    np.put_along_axis(d_probs_TE, plan.expert, d_gates_TK, axis=1)
+    _put(d_probs_TE, plan.expert, d_gates_TK)
     return d_probs_TE
+
+
+def _put(to_TE: np.ndarray, expert_TK: np.ndarray, values_TK: np.ndarray) -> None:
+    """Write a token's values to the experts that it chose."""
+    to_TE[_tokens(expert_TK), expert_TK] = values_TK
+
+
+def _tokens(expert_TK: np.ndarray) -> np.ndarray:
+    """Return the numbers of the tokens (T, 1), which go with their experts as an index."""
+    return np.arange(len(expert_TK))[:, None]

@@ -149,8 +149,8 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
          padding_T: np.ndarray | None = None, layout: str = "packed") -> Plan:
     """Give slots to choices already made: the second half of `decide`.
 
-    One stable sort by (expert, group) queues the choices in their order of priority; the place in
-    the queue is the slot.
+    One stable sort by (expert, group) queues the choices in their order of priority: the place in
+    the queue is the slot, and those that have one stand in the order of the rows.
 
     Examples
     --------
@@ -162,13 +162,26 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
     if padding_T is not None:
         queue_KT[:, padding_T] = e * g                         # padding queues behind the last
-    place_KT, length = queue_up(queue_KT, e * g)
+    order, place, length = _line_up(queue_KT, e * g)
+    length = length[:e * g]
     if capacity is None:
         capacity = int(length.max(initial=0))
-    slot_TK = np.where((place_KT < capacity) & (queue_KT < e * g), place_KT, -1).T
-    first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
-    return assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, layout,
-                    first_GE, first_GE.sum(axis=1))
+    fits = place < capacity
+    fits[length.sum():] = False                                # the padding
+    order, place = order[fits], place[fits]
+    slot_KT = np.full(queue_KT.shape, -1)
+    slot_KT.put(order, place)
+    row_N = queue_KT.take(order) * capacity + place
+    start = np.arange(e + 1) * (g * capacity)
+    if layout == "packed":
+        row_N = np.arange(len(row_N))
+        start[1:] = np.minimum(length, capacity).reshape(e, g).sum(axis=1).cumsum()
+    choice_N, token_N = np.divmod(order, max(t, 1))
+    first_GE = length.reshape(e, g).T
+    if len(queue_KT) > 1:
+        first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
+    return Plan(expert_TK, slot_KT.T, slot_KT.T >= 0, token_N, choice_N, row_N, start, group_T,
+                length.reshape(e, g).T, capacity, layout, first_GE, first_GE.sum(axis=1))
 
 
 def from_choices(expert: np.ndarray, config: SwitchConfig, **decisions: Any) -> Plan:
@@ -191,11 +204,20 @@ def queue_up(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray
     >>> place[:4].tolist(), length.tolist()
     ([0, 0, 1, 2], [1, 3])
     """
+    order, in_order, length = _line_up(queue, num_queues)
+    place = np.empty(queue.shape, int)
+    place.put(order, in_order)
+    return place, length[:num_queues]
+
+
+def _line_up(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return everyone by queue and priority, their places in that order, and the queues' lengths.
+
+    Last come, with a length of their own, those who stand nowhere.
+    """
     order = sort(queue.ravel(), num_queues)
     length = np.bincount(queue.ravel(), minlength=num_queues + 1)
-    place = np.empty(queue.size, int)
-    place[order] = np.arange(queue.size) - np.repeat(length.cumsum() - length, length)
-    return place.reshape(queue.shape), length[:num_queues]
+    return order, np.arange(queue.size) - np.repeat(length.cumsum() - length, length), length
 
 
 def sort(numbers: np.ndarray, highest: int) -> np.ndarray:
@@ -224,7 +246,7 @@ def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, lo
     row_N = row_N[order]
     if layout == "packed":
         start = np.bincount(expert_N + 1, minlength=e + 1).cumsum()
-        row_N = np.arange(len(row_N))
+        row_N = np.arange(len(order))
     return Plan(expert_TK, slot_TK, kept_TK, token_N[order], choice_N[order], row_N, start,
                 group_T, load_GE, capacity, layout, balance_count_GE, balance_tokens_G)
 

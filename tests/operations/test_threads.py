@@ -19,10 +19,9 @@ def three(monkeypatch):
     """Three threads, for work of any size."""
     monkeypatch.setattr(threads, "count", lambda: 3)
     monkeypatch.setattr(threads, "SMALL", 0)
-    threads._pool.cache_clear()
+    threads._helpers.cache_clear()
     yield
-    threads._pool().shutdown()
-    threads._pool.cache_clear()
+    threads._helpers.cache_clear()
 
 
 def test_results_come_in_order_and_from_several_threads(three):
