@@ -29,7 +29,7 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
     if x.shape[-1] < SHORT:
         probs, log_z = _by_columns(x)
         if out is None:
-            return probs.copy(), log_z
+            return probs, log_z
         out[:] = probs
         return out, log_z
     highest = x.real.max(axis=-1, keepdims=True)
@@ -45,13 +45,13 @@ def _by_columns(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Along short rows NumPy pays for each row; laid out as columns, they are many at a time.
     """
-    probs = np.moveaxis(x, -1, 0).copy()
+    probs = x.reshape(-1, x.shape[-1]).T.copy()
     highest = probs.real.max(axis=0)
     probs -= highest
     np.exp(probs, out=probs)
     total = probs.sum(axis=0)
     probs /= total
-    return np.moveaxis(probs, 0, -1), highest + np.log(total)
+    return probs.T.copy().reshape(x.shape), (highest + np.log(total)).reshape(x.shape[:-1])
 
 
 def backward(d_probs: np.ndarray, probs: np.ndarray) -> np.ndarray:
