@@ -65,15 +65,17 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
     from matplotlib.patches import Patch, Rectangle
 
     colors = expert_colors(num_experts)
+    # All lies within the axes: so neither the limits nor the layout need be asked of each artist.
     for place, (byte, e, keep) in enumerate(zip(text, expert, kept)):
         row, column = divmod(place, width)
-        ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0))
+        ax.add_artist(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0,
+                                in_layout=False))
         if not keep:
-            ax.add_patch(Rectangle((column, -row - 1), 1, 1, facecolor="none", hatch="//////",
-                                   edgecolor="black", linewidth=0))
+            ax.add_artist(Rectangle((column, -row - 1), 1, 1, facecolor="none", hatch="//////",
+                                    edgecolor="black", linewidth=0, in_layout=False))
         letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
         ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center", fontsize=8,
-                family="DejaVu Sans Mono", color=readable_on(colors[e]))
+                family="DejaVu Sans Mono", color=readable_on(colors[e]), in_layout=False)
     ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
     ax.set_axis_off()
     patches = [Patch(facecolor=colors[e], label=f"expert {e}")
