@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from switch_np.__main__ import _in_its_environment as begin_anew, main
-from switch_np.commands import environment
+from switch_np.commands import environment, progress
 
 TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
         "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
@@ -27,6 +27,12 @@ def start(folder, *words):
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leave out the pictures, which take longer than a tiny run, where nobody looks at them."""
+    monkeypatch.setattr(progress, "draw", lambda *_: None)
 
 
 def call(*words, status=0):
@@ -79,6 +85,7 @@ def test_train_leaves_all_that_it_promises_and_sample_writes(tmp_path, text):
     assert first == again != other and first.startswith("pack my")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path, text):
     words = ["train", *TINY, "--steps", "400", "--text", text]
     call(*words, "--name", "whole")
@@ -215,6 +222,7 @@ def test_mistakes_get_one_line_and_status_2(tmp_path, words, message):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_sample_refuses_what_it_cannot_do(tmp_path, text):
     call("train", *TINY, "--steps", "2", "--text", text, "--name", "a")
     for words, message in ((["--prompt", ""], "prompt must hold at least one"),
@@ -230,6 +238,7 @@ def test_sample_refuses_what_it_cannot_do(tmp_path, text):
     assert "checkpoint must be" in err
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_older_run_is_not_overwritten(tmp_path, text):
     call("train", *TINY, "--steps", "2", "--text", text, "--name", "a")
     _, err = call("train", *TINY, "--steps", "2", "--text", text, "--name", "a", status=2)

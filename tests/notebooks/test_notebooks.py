@@ -1,6 +1,7 @@
 """Every notebook is committed as it runs: looked over, and with `-m notebook` executed anew."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -54,6 +55,7 @@ def defined(code):
                         for target in node.targets if isinstance(target, ast.Name)}
 
 
+@functools.cache
 def package_functions():
     return {name for path in (ROOT / "switch_np").rglob("*.py")
             for name in defined(path.read_text(encoding="utf-8")) if not name.startswith("_")}
