@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def _draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig
 
 def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
     """Refuse parameters of another structure, shape or precision than the config's."""
-    wanted, flat = shapes(config), tree.flatten(params)
+    wanted, flat = _shapes(config), tree.flatten(params)
     check.keys("params", flat, set(wanted))
     first = flat["embedding.table"]
     check.floats("params['embedding.table']", first, wanted["embedding.table"])
@@ -82,6 +83,12 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     >>> shapes(ModelConfig())["decoder.1.switch.w_in"]
     (16, 32, 64)
     """
+    return dict(_shapes(config))
+
+
+@cache
+def _shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """Return the same, remembered: every step asks."""
     found = _outer_shapes(config)
     for stack, kind in config.stacks.items():
         found |= {f"{stack}.position_bias.table": (config.num_buckets, config.num_heads),
