@@ -68,8 +68,8 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     shape
         An int demands that length, a letter leaves it open.
     like
-        An array whose precision `value` must share: float32 goes with float32, float64 with
-        float64 and complex128. A mixture would silently lift one to the other.
+        An array, itself checked, whose precision `value` must share: float32 goes with float32,
+        float64 with float64 and complex128. A mixture would silently lift one to the other.
     finite
         Refuse NaN and infinity too.
 
@@ -81,6 +81,8 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
+    if like is not None and not finite and (value.dtype, value.shape) == (like.dtype, shape):
+        return
     if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
     _shape(name, value, shape)
