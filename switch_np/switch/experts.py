@@ -14,7 +14,7 @@ next; the gradients of the weights are summed over the blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +24,21 @@ from switch_np.switch.plan import Plan
 
 
 SHARES = 2    # in which the rows of few experts are cut, for as many threads
+Share = tuple[int, list[slice], bool]    # an expert, blocks of its rows, whether they are its first
 
 
 class ExpertsCache(NamedTuple):
-    """Kept: rows in and hidden activation; the products before ReLU are not needed again."""
+    """Kept: rows in and hidden activation; the products before ReLU are not needed again.
+
+    And who works on which rows, which is worked out once.
+    """
 
     params: Mapping[str, np.ndarray]
     rows_RD: np.ndarray
     hidden_RF: np.ndarray
     rate: float
     plan: Plan
+    shares: list[Share]
 
 
 def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
@@ -79,23 +84,24 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan,
             hidden[:] = dropout.forward(hidden, keep_RF[mine], rate)
         np.matmul(hidden, w_out[e], out=out_RD[mine])
 
-    width = w_in.shape[2]
-    threads.each(run, *zip(*((e, block) for e, mine in busy(plan)
-                             for block in threads.cut(mine.start, mine.stop, width))),
+    shares = _shares(plan, w_in.shape[2])
+    threads.each(run, *zip(*((e, block) for e, blocks, _ in shares for block in blocks)),
                  size=hidden_RF.size)
-    return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan)
+    return out_RD, ExpertsCache(params, rows_RD, hidden_RF, rate, plan, shares)
 
 
 def backward(d_out_RD: np.ndarray,
              cache: ExpertsCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_rows (R, D) and the gradients of `w_in` and `w_out`."""
-    params, rows_RD, hidden_RF, rate, plan = cache
+    params, rows_RD, hidden_RF, rate, plan, shares = cache
     w_in, w_out = params["w_in"], params["w_out"]
     fresh = np.empty_like if plan.layout == "packed" else np.zeros_like
     d_rows_RD = fresh(d_out_RD)
     grads = {"w_in": np.empty_like(w_in), "w_out": np.empty_like(w_out)}
-    idle = plan.kept_load.sum(axis=0) == 0
-    grads["w_in"][idle] = grads["w_out"][idle] = 0
+    for e in set(range(len(w_in))).difference(e for e, *_ in shares):
+        grads["w_in"][e] = grads["w_out"][e] = 0
+    sums = {name: [grad[e] if first else np.empty_like(grad[e]) for e, _, first in shares]
+            for name, grad in grads.items()}
 
     def into_rows(e: int, blocks: list[slice], d_w_in: np.ndarray) -> None:
         for mine in blocks:
@@ -114,34 +120,33 @@ def backward(d_out_RD: np.ndarray,
         mine = slice(blocks[0].start, blocks[-1].stop)
         np.matmul(hidden_RF[mine].T, d_out_RD[mine], out=d_w_out)
 
-    # The short tasks come last, so that the threads end together.
-    tasks = [(work, name, e, blocks, first) for work, name in ((into_rows, "w_in"), (into_w_out, "w_out"))
-             for e, blocks, first in _shares(plan, w_in.shape[2])]
-
-    def run(work, name, e, blocks, first):
-        total = grads[name][e] if first else np.empty_like(grads[name][e])
-        work(e, blocks, total)
-        return total
-
-    for (_, name, e, _, first), total in zip(tasks, threads.each(run, *zip(*tasks), size=hidden_RF.size)):
-        if not first:
-            grads[name][e] += total
+    # The longer work comes first, so that the threads end together.
+    threads.each(
+        lambda work, share, total: work(*share[:2], total),
+        [into_rows] * len(shares) + [into_w_out] * len(shares), shares * 2,
+        sums["w_in"] + sums["w_out"], size=hidden_RF.size)
+    for name, totals in sums.items():
+        for (e, _, first), total in zip(shares, totals):
+            if not first:
+                grads[name][e] += total
     return d_rows_RD, grads
 
 
-def _shares(plan: Plan, width: int) -> Iterator[tuple[int, list[slice], bool]]:
-    """Yield expert, blocks of its rows, and whether they are its first: several where few work."""
+def _shares(plan: Plan, width: int) -> list[Share]:
+    """Return who works on which rows: an expert on all of its own, few experts in several shares."""
     working = busy(plan)
     number = max(SHARES // max(len(working), 1), 1)
+    shares = []
     for e, mine in working:
         blocks = threads.cut(mine.start, mine.stop, width)
         size = -(-len(blocks) // number)
-        for begin in range(0, len(blocks), size):
-            yield e, blocks[begin:begin + size], begin == 0
+        shares += [(e, blocks[begin:begin + size], begin == 0)
+                   for begin in range(0, len(blocks), size)]
+    return shares
 
 
 def busy(plan: Plan) -> list[tuple[int, slice]]:
-    """Return the experts that got a token, each with its rows."""
-    load = plan.kept_load.sum(axis=0)
-    return [(e, slice(int(plan.start[e]), int(plan.start[e + 1])))
-            for e in np.argsort(-load).tolist() if load[e]]
+    """Return the experts that got a token, the busiest first, each with its rows."""
+    load, start = plan.kept_load.sum(axis=0).tolist(), plan.start.tolist()
+    order = sorted(range(len(load)), key=load.__getitem__, reverse=True)
+    return [(e, slice(start[e], start[e + 1])) for e in order if load[e]]

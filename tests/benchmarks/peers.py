@@ -14,10 +14,10 @@ SAME, SAME_STEP = "benchmarks.ours:layer", "benchmarks.ours:step"
 TORCH_STEP = "benchmarks.torch_step_peer:step"
 BIAS = ("decoder.position_bias.table",)
 
-# A peer in the setting "blas" has all cores; JAX takes them whatever the setting says.
+# What is set against each other comes one after the other. A peer in the setting "blas" has all cores; JAX takes them whatever the setting says.
 LAYER = [
-    *(Spec(BARE, "benchmarks.floor:layer", setting) for setting in SETTINGS),
-    *(Spec(OURS, "benchmarks.ours:layer", setting) for setting in SETTINGS),
+    *(Spec(name, f"benchmarks.{module}:layer", setting) for setting in SETTINGS
+      for name, module in ((BARE, "floor"), (OURS, "ours"))),
     Spec(EAGER, "benchmarks.torch_peer:layer", "blas", ("torch",), SAME),
     Spec(EAGER, "benchmarks.torch_peer:layer", "one", ("torch",), SAME),
     Spec("PyTorch compiled", "benchmarks.torch_peer:layer_compiled", "blas", ("torch",), SAME),
@@ -28,8 +28,8 @@ LAYER = [
 ]
 
 STEP = [
-    *(Spec(BARE, "benchmarks.floor:step", setting) for setting in SETTINGS),
-    *(Spec(OURS, "benchmarks.ours:step", setting) for setting in SETTINGS),
+    *(Spec(name, f"benchmarks.{module}:step", setting) for setting in SETTINGS
+      for name, module in ((BARE, "floor"), (OURS, "ours"))),
     *(Spec(EAGER, TORCH_STEP, setting, ("torch",), SAME_STEP, BIAS) for setting in ("blas", "one")),
     Spec("PyTorch eager, bias trained", f"{TORCH_STEP}_with_bias", "blas", ("torch",), SAME_STEP),
     Spec("PyTorch compiled", f"{TORCH_STEP}_compiled", "blas", ("torch",), SAME_STEP, BIAS),

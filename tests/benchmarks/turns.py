@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 PAUSE = 0.03         # seconds between two turns
-TURN = 0.06          # seconds that a turn should last at least, so far as MOST calls give them
-MOST = 10            # calls in a turn
+TURN = 0.1           # seconds that a turn should last at least, so far as MOST calls give them
+MOST = 40            # calls in a turn
 
 
 class Ratio(NamedTuple):
@@ -68,8 +68,8 @@ def take(subjects: Mapping[str, Callable[[int], Mapping[str, list[float]]]], rou
 def how_many(seconds: float) -> int:
     """Return how many calls of so many seconds make a turn.
 
-    >>> how_many(0.04), how_many(3.0), how_many(1e-6)
-    (1, 1, 10)
+    >>> how_many(0.08), how_many(3.0), how_many(1e-6)
+    (1, 1, 40)
     """
     return int(np.clip(TURN / max(seconds, 1e-9), 1, MOST))
 

@@ -1,7 +1,7 @@
 """A process of its own for one subject: on stdin a line of JSON says what to do, stdout answers.
 
     {"make": "benchmarks.ours:layer", "case": "small", "arguments": {...}}   make it for a case
-    {"time": 3, "case": "small"}   call it once, then three times; seconds of the three, by part
+    {"time": 3, "case": "small"}   call it untimed, then three times; seconds of the three, by part
     {"numbers": "file.npz", "case": "small"}   write what it computes
     {"call": "benchmarks.memory:layer", "arguments": {...}}   call a function; what it returns
 
@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.subject import Subject
+
+WARM = 0.02    # seconds
 
 
 class Worker:
@@ -51,9 +53,12 @@ class Worker:
 
 
 def timed(subject: Subject, calls: int) -> dict[str, list[float]]:
-    """Call once untimed, since the cores and caches were others', then `calls` times."""
+    """Call untimed for a while, since the cores and caches were others', then `calls` times."""
     seconds: dict[str, list[float]] = {}
+    warm = time.perf_counter() + WARM
     subject.step()
+    while time.perf_counter() < warm:
+        subject.step()
     for _ in range(calls):
         begin = time.perf_counter()
         parts = subject.step()
