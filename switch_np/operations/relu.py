@@ -12,12 +12,15 @@ import numpy as np
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return y, shaped like x: fresh, or in `out`, which may be x itself.
 
-    The mask looks at the real part, which a complex step needs.
+    A complex step needs the real part to decide.
 
     >>> forward(np.array([-1.0, 0.0, 2.0])).tolist()
-    [-0.0, 0.0, 2.0]
+    [0.0, 0.0, 2.0]
     """
-    return np.multiply(x, x.real > 0, out=out)
+    if x.dtype.kind == "c":
+        return np.multiply(x, x.real > 0, out=out)
+    # With the number 0 in place of a row of zeros NumPy takes three times as long.
+    return np.maximum(x, np.zeros(x.shape[-1], x.dtype), out=out)
 
 
 def backward(d_y: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -136,7 +136,7 @@ def rough_class(precision: Precision, rng: np.random.Generator) -> type[np.ndarr
 
         def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None,
                             **kwargs: Any) -> Any:
-            if ufunc in (np.greater, np.less):
+            if ufunc in (np.greater, np.less, np.maximum) and method == "__call__":
                 for value in inputs:
                     _settle(value)
             plain = [_plain(value) for value in inputs]
