@@ -147,6 +147,7 @@ def _shares(plan: Plan, width: int) -> list[Share]:
 
 def busy(plan: Plan) -> list[tuple[int, slice]]:
     """Return the experts that got a token, the busiest first, each with its rows."""
-    load, start = plan.kept_load.sum(axis=0).tolist(), plan.start.tolist()
+    load = np.diff(plan.start) if plan.layout == "packed" else plan.kept_load.sum(axis=0)
+    load, start = load.tolist(), plan.start.tolist()
     order = sorted(range(len(load)), key=load.__getitem__, reverse=True)
     return [(e, slice(start[e], start[e + 1])) for e in order if load[e]]

@@ -167,18 +167,21 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     if capacity is None:
         capacity = int(length.max(initial=0))
     fits = place < capacity
-    fits[length.sum():] = False                                # the padding
+    if padding_T is not None:
+        fits[length.sum():] = False
     order, place = order[fits], place[fits]
     slot_KT = np.full(queue_KT.shape, -1)
     slot_KT.put(order, place)
-    row_N = queue_KT.take(order) * capacity + place
-    start = np.arange(e + 1) * (g * capacity)
+    row_N = order
     if layout == "packed":
         row_N = np.arange(len(row_N))
-        start[1:] = np.minimum(length, capacity).reshape(e, g).sum(axis=1).cumsum()
-    choice_N, token_N = np.divmod(order, max(t, 1))
-    first_GE = length.reshape(e, g).T
+        start = np.append(0, np.minimum(length, capacity).reshape(e, g).sum(axis=1).cumsum())
+    else:
+        row_N = queue_KT.take(order) * capacity + place
+        start = np.arange(e + 1) * (g * capacity)
+    token_N, choice_N, first_GE = order, np.zeros_like(order), length.reshape(e, g).T
     if len(queue_KT) > 1:
+        choice_N, token_N = np.divmod(order, max(t, 1))
         first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
     return Plan(expert_TK, slot_KT.T, slot_KT.T >= 0, token_N, choice_N, row_N, start, group_T,
                 length.reshape(e, g).T, capacity, layout, first_GE, first_GE.sum(axis=1))
