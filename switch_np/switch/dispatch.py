@@ -69,7 +69,7 @@ def add_back(rows_ND: np.ndarray, plan: Plan, scale_TK: np.ndarray | None = None
 
 
 def _fetch(rows_ND: np.ndarray, plan: Plan, scale_T1: np.ndarray | None) -> np.ndarray:
-    """Return the same for one choice per token, which fetches its row: faster than to bring rows."""
+    """Return the same for one choice per token: it fetches its row, which is faster."""
     if scale_T1 is not None:
         rows_ND = rows_ND.astype(np.result_type(rows_ND, scale_T1), copy=False)
     y_TD = np.empty_like(rows_ND, shape=(len(plan.expert), rows_ND.shape[1]))

@@ -133,7 +133,7 @@ def backward(d_out_RD: np.ndarray,
 
 
 def _shares(plan: Plan, width: int) -> list[Share]:
-    """Return who works on which rows: an expert on all of its own, few experts in several shares."""
+    """Return who works on which rows: an expert on its own, few experts in several shares."""
     working = busy(plan)
     number = max(SHARES // max(len(working), 1), 1)
     shares = []

@@ -14,7 +14,8 @@ SAME, SAME_STEP = "benchmarks.ours:layer", "benchmarks.ours:step"
 TORCH_STEP = "benchmarks.torch_step_peer:step"
 BIAS = ("decoder.position_bias.table",)
 
-# What is set against each other comes one after the other. A peer in the setting "blas" has all cores; JAX takes them whatever the setting says.
+# What is set against each other comes one after the other. A peer in the setting "blas" has all
+# cores; JAX takes them whatever the setting says.
 LAYER = [
     *(Spec(name, f"benchmarks.{module}:layer", setting) for setting in SETTINGS
       for name, module in ((BARE, "floor"), (OURS, "ours"))),
