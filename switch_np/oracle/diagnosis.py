@@ -108,7 +108,10 @@ def _terms(name: str, got: np.ndarray, want: np.ndarray, ref: Reference,
     columns = np.stack([value.ravel() for value in terms.values()], axis=1)
     scale = np.sqrt(((columns * weight[:, None]) ** 2).sum(axis=0))
     left = columns * weight[:, None] / scale
-    coefs = np.linalg.lstsq(left, got.ravel() * weight, rcond=None)[0] / scale
+    coefs = np.zeros(len(terms))
+    for _ in range(2):             # the second round mends what the first one rounded, in float64
+        rest = got.ravel() - columns @ coefs
+        coefs += np.linalg.lstsq(left, rest * weight, rcond=None)[0] / scale
     error = np.sqrt(np.diag(np.linalg.pinv(left.T @ left))) / scale
     whole = np.round(coefs)
     coefs = np.where(np.abs(coefs - whole) < np.minimum(2e-3 + 6 * error, 0.15), whole, coefs) + 0.0
