@@ -9,7 +9,7 @@ Backward, per expert:  d_W_out = hᵀ d_out,  d_h = d_out W_outᵀ, times 1 / (1
 h > 0 just where the rectifier lets through and dropout keeps, so h alone remembers both masks.
 An expert to which no token came is skipped: its rows and its gradients stay zero. The others take
 a block of rows at a time, so that what one operation leaves in a core's cache is there for the
-next; the gradients of the weights are summed over the blocks.
+next, and d_W_in is summed over the blocks; d_W_out, which nothing waits for, is one product apart.
 """
 
 from __future__ import annotations
