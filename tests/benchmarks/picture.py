@@ -48,8 +48,8 @@ def against_limit(what: str) -> Callable[[Axes, Rows], Axes]:
             place = np.array([names.index(label(row)) for row in mine]) + 0.16 * (n - 1)
             middle, low, high = (np.array([row[name] for row in mine])
                                  for name in ("to_bare", "low", "high"))
-            ax.errorbar(middle, place, xerr=[middle - low, high - middle], fmt=mark, color=color,
-                        markersize=5, elinewidth=1, label=case)
+            ax.errorbar(middle, place, xerr=np.stack([middle - low, high - middle]), fmt=mark,
+                        color=color, markersize=5, elinewidth=1, label=case)
         ax.axvline(1, color="black", linewidth=1, zorder=0)
         ax.axvline(LIMIT, color="black", linewidth=1, linestyle=":", zorder=0)
         ax.set_yticks(range(len(names)), names)
