@@ -73,8 +73,7 @@ def _fetch(rows_ND: np.ndarray, plan: Plan, scale_T1: np.ndarray | None) -> np.n
     if scale_T1 is not None:
         rows_ND = rows_ND.astype(np.result_type(rows_ND, scale_T1), copy=False)
     y_TD = np.empty_like(rows_ND, shape=(len(plan.expert), rows_ND.shape[1]))
-    place_T = np.zeros(len(y_TD), int)
-    place_T[plan.token] = np.arange(len(rows_ND))
+    place_T = plan.place[:, 0]
 
     def fetch(part: slice) -> None:
         mine = np.take(rows_ND, place_T[part], 0, y_TD[part], "clip")

@@ -82,6 +82,13 @@ class Plan:
         buffer_N = self.group[self.token] * e + self.expert[self.token, self.choice]
         return np.bincount(buffer_N, minlength=g * e).reshape(g, e)
 
+    @cached_property
+    def place(self) -> np.ndarray:
+        """(T, K) where a kept choice stands among the N; 0 where the choice is dropped."""
+        place_TK = np.zeros(self.expert.shape, int)
+        place_TK[self.token, self.choice] = np.arange(len(self.token))
+        return place_TK
+
     @property
     def dropped_fraction(self) -> float:
         """The share of the real tokens' choices that found no slot; 0 without tokens."""
@@ -179,12 +186,13 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     else:
         row_N = queue_KT.take(order) * capacity + place
         start = np.arange(e + 1) * (g * capacity)
-    token_N, choice_N, first_GE = order, np.zeros_like(order), length.reshape(e, g).T
+    load_GE = first_GE = length.reshape(e, g).T
+    token_N, choice_N = order, np.zeros_like(order)
     if len(queue_KT) > 1:
         choice_N, token_N = np.divmod(order, max(t, 1))
         first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
     return Plan(expert_TK, slot_KT.T, slot_KT.T >= 0, token_N, choice_N, row_N, start, group_T,
-                length.reshape(e, g).T, capacity, layout, first_GE, first_GE.sum(axis=1))
+                load_GE, capacity, layout, first_GE, first_GE.sum(axis=1))
 
 
 def from_choices(expert: np.ndarray, config: SwitchConfig, **decisions: Any) -> Plan:
