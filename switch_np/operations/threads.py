@@ -84,7 +84,9 @@ def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slic
     [slice(0, 2, None), slice(2, 5, None)]
     """
     size = max(elements // max(width, 1), 1)
-    begins = range(start, max(stop - size // 2, start + 1), size)
+    if stop - start <= size + size // 2:
+        return [slice(start, stop)]
+    begins = range(start, stop - size // 2, size)
     return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], stop])]
 
 

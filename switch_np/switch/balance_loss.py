@@ -50,7 +50,7 @@ def forward(probs_TE: np.ndarray, plan: Plan,
 
 def backward(d_loss: float, cache: BalanceCache) -> np.ndarray:
     """Return d_probs (T, E)."""
-    d_probs_TE = (d_loss * cache.slope_GE)[cache.group_T]
+    d_probs_TE = (d_loss * cache.slope_GE).take(cache.group_T, 0)
     if cache.padding_T is not None:
         d_probs_TE[cache.padding_T] = 0
     return d_probs_TE

@@ -23,7 +23,8 @@ from switch_np.operations import dropout, relu, threads
 from switch_np.switch.plan import Plan
 
 
-SHARES = 2    # in which the rows of few experts are cut, for as many threads
+SHARES = 2           # in which the rows of few experts are cut, for as many threads
+BLOCK = 2 ** 18      # elements of the hidden activation: in float32 1 MiB, an L2 cache
 Share = tuple[int, list[slice], bool]    # an expert, blocks of its rows, whether they are its first
 
 
@@ -105,7 +106,10 @@ def backward(d_out_RD: np.ndarray,
 
     def into_rows(e: int, blocks: list[slice], d_w_in: np.ndarray) -> None:
         for mine in blocks:
-            d_hidden = d_out_RD[mine] @ w_out[e].T
+            # Where rows are few, a BLAS takes longer to turn a weight than NumPy to turn them.
+            few = 2 * (mine.stop - mine.start) <= rows_RD.shape[1]
+            d_hidden = ((w_out[e] @ d_out_RD[mine].T).T.copy() if few else
+                        d_out_RD[mine] @ w_out[e].T)
             if rate:
                 d_hidden = relu.backward(d_hidden, hidden_RF[mine]) * (1 / (1 - rate))
             else:
@@ -114,7 +118,10 @@ def backward(d_out_RD: np.ndarray,
                 np.matmul(rows_RD[mine].T, d_hidden, out=d_w_in)
             else:
                 d_w_in += rows_RD[mine].T @ d_hidden
-            np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
+            if few:
+                d_rows_RD[mine] = (w_in[e] @ d_hidden.T).T
+            else:
+                np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
 
     def into_w_out(e: int, blocks: list[slice], d_w_out: np.ndarray) -> None:
         mine = slice(blocks[0].start, blocks[-1].stop)
@@ -138,7 +145,7 @@ def _shares(plan: Plan, width: int) -> list[Share]:
     number = max(SHARES // max(len(working), 1), 1)
     shares = []
     for e, mine in working:
-        blocks = threads.cut(mine.start, mine.stop, width)
+        blocks = threads.cut(mine.start, mine.stop, width, BLOCK)
         size = -(-len(blocks) // number)
         shares += [(e, blocks[begin:begin + size], begin == 0)
                    for begin in range(0, len(blocks), size)]

@@ -180,19 +180,18 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
         return d_x_TD.reshape(cache.shape), grads
 
     d_y_TD = rounded.cast(d_y_TD, like=cache.combine.gates_TK)
-    d_log_z_T = z_loss.backward(float(d_z_loss), cache.z)
-    d_probs_TE = balance_loss.backward(float(d_balance_loss), cache.balance)
+    d_log_z_T = z_loss.backward(float(d_z_loss), cache.z) if d_z_loss else None
     d_out_RD, d_gates_TK = combine.backward(d_y_TD, cache.combine)
     d_rows_RD, expert_grads = experts.backward(d_out_RD, cache.experts)
     del d_out_RD              # what is no longer needed goes before the next array is made
     d_x_TD = dispatch.backward(d_rows_RD, cache.plan)
     del d_rows_RD
-    d_probs_TE += gates.backward(d_gates_TK, cache.probs_TE, cache.plan)
+    d_probs_TE = gates.backward(d_gates_TK, cache.probs_TE, cache.plan)
+    d_probs_TE += balance_loss.backward(float(d_balance_loss), cache.balance)
     if d_probs is not None:
         d_probs_TE += d_probs
-    d_logits_TE = np.zeros_like(x_like) if d_logits is None else d_logits
     d_routed_TD, router_grads = router.backward(
-        router.Router(d_logits_TE, d_probs_TE, d_log_z_T), cache.router)
+        router.Router(d_logits, d_probs_TE, d_log_z_T), cache.router)
     d_routed_TD = rounded.cast(d_routed_TD, like=cache.combine.gates_TK)
     _add(d_x_TD, d_routed_TD)
     return d_x_TD.reshape(cache.shape), router_grads | expert_grads

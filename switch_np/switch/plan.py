@@ -86,7 +86,7 @@ class Plan:
     def place(self) -> np.ndarray:
         """(T, K) where a kept choice stands among the N; 0 where the choice is dropped."""
         place_TK = np.zeros(self.expert.shape, int)
-        place_TK[self.token, self.choice] = np.arange(len(self.token))
+        place_TK.put(self.token * place_TK.shape[1] + self.choice, np.arange(len(self.token)))
         return place_TK
 
     @property

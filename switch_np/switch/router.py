@@ -22,11 +22,14 @@ from switch_np.operations import softmax, threads
 
 
 class Router(NamedTuple):
-    """What the router says: logits and probabilities (T, E), and log Σ exp logits (T,)."""
+    """What the router says: logits and probabilities (T, E), and log Σ exp logits (T,).
 
-    logits_TE: np.ndarray
+    Or their gradients; None where nothing arrives.
+    """
+
+    logits_TE: np.ndarray | None
     probs_TE: np.ndarray
-    log_z_T: np.ndarray
+    log_z_T: np.ndarray | None
 
 
 class RouterCache(NamedTuple):
@@ -70,8 +73,10 @@ def backward(d_out: Router, cache: RouterCache) -> tuple[np.ndarray, dict[str, n
     """Return d_x (T, D) and the gradients of the parameters, from those of the three outputs."""
     params, routed_TD, scale_TD, probs_TE = cache
     d_logits_TE = softmax.backward(d_out.probs_TE, probs_TE)
-    d_logits_TE += d_out.log_z_T[:, None] * probs_TE
-    d_logits_TE += d_out.logits_TE
+    if d_out.log_z_T is not None:
+        d_logits_TE += d_out.log_z_T[:, None] * probs_TE
+    if d_out.logits_TE is not None:
+        d_logits_TE += d_out.logits_TE
     d_w_router, d_x_TD = threads.each(lambda product: product(), [
         lambda: routed_TD.T @ d_logits_TE,
         lambda: d_logits_TE @ params["w_router"].T], size=routed_TD.size // 4)    # narrow products

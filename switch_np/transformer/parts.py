@@ -16,7 +16,8 @@ import numpy as np
 
 from switch_np.operations import threads, tree
 
-ELEMENTS = 2 ** 15    # of the residual stream in a part, where a sequence has not more
+ELEMENTS = 2 ** 16    # of the residual stream in a part at most, where a sequence has not more
+LEAST = 2 ** 15       # a batch of fewer than two of these is one part
 
 
 def cut(num_sequences: int, length: int, width: int) -> list[slice]:
@@ -25,7 +26,8 @@ def cut(num_sequences: int, length: int, width: int) -> list[slice]:
     >>> cut(5, 128, 100)
     [slice(0, 2, None), slice(2, 5, None)]
     """
-    return threads.cut(0, num_sequences, length * width, ELEMENTS)
+    half = num_sequences * length * width // 2      # two parts at least, for two threads
+    return threads.cut(0, num_sequences, length * width, min(ELEMENTS, max(half, LEAST)))
 
 
 def take(value: np.ndarray | None, part: slice) -> np.ndarray | None:
