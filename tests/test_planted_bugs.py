@@ -17,7 +17,7 @@ from switch_np.transformer import (
 from switch_np.transformer.config import ModelConfig
 
 LAYER_BUGS = [
-    (softmax, "d_x -= probs * d_x.sum(axis=-1, keepdims=True)", "pass"),
+    (softmax, "d_x -= probs * _sum(d_x)", "pass"),
     (relu, "return d_y * (y.real > 0)", "return d_y"),
     (router, "d_out.log_z_T[:, None] * probs_TE", "d_out.log_z_T[:, None]"),
     (router, "d_logits_TE += d_out.logits_TE", "pass"),
@@ -36,7 +36,7 @@ LAYER_BUGS = [
     (combine, 'np.einsum("nd,nd->n", d_y_ND, take_rows(out_RD, plan))', "d_y_ND.sum(axis=1)"),
     (experts, "hidden_RF[mine]) * (1 / (1 - rate))", "hidden_RF[mine])"),
     (experts, "d_out_RD[mine] @ w_out[e].T", "d_out_RD[mine] @ w_out[0].T"),
-    (layer, "d_x_TD + d_routed_TD", "d_x_TD"),
+    (layer, "d_x_TD += d_routed_TD", "pass"),
     (layer, "d_probs_TE += d_probs", "pass"),
     (layer, "float(d_balance_loss), cache.balance", "0.0, cache.balance"),
 ]

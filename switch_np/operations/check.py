@@ -85,7 +85,8 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
         return
     if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
-    _shape(name, value, shape)
+    if value.shape != shape:
+        _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
     # The sum of the squares is infinite or NaN if a number is; or if one is merely large.

@@ -8,7 +8,7 @@ depend on the number of threads, and each has places of its own; so no number do
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from queue import SimpleQueue
 from threading import Thread
@@ -51,14 +51,14 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def drain() -> None:
-        with np.errstate(**settings):
-            for place, part in remaining:
-                results[place] = work(*part)
+        for place, part in remaining:
+            results[place] = work(*part)
 
     def help_out() -> None:
         begun.append(None)          # said before a part is taken; one that comes late finds none
         try:
-            drain()
+            with np.errstate(**settings):
+                drain()
         except BaseException as error:
             ended.put(error)
         else:
@@ -73,6 +73,20 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     for error in filter(None, errors):
         raise error
     return results
+
+
+def over(work: Callable[[slice], Any], shape: Sequence[int], *, size: int) -> None:
+    """Call `work` for parts of an array's rows, which may run at once; for all of them if small.
+
+    It must give each row the same whichever the part.
+
+    >>> over(print, (5, 2 ** 16), size=5)
+    slice(0, 5, None)
+    """
+    if size < SMALL or count() == 1:
+        work(slice(0, shape[0]))
+    else:
+        each(work, cut(0, *shape), size=size)
 
 
 def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slice]:

@@ -41,8 +41,8 @@ def backward(d_rows_RD: np.ndarray, plan: Plan) -> np.ndarray:
 def gather(x_TD: np.ndarray, plan: Plan) -> np.ndarray:
     """Return the rows (N, D) of the kept choices: x[token], with `take`, which is faster."""
     rows_ND = np.empty_like(x_TD, shape=(len(plan.token), x_TD.shape[1]))
-    threads.each(lambda part: np.take(x_TD, plan.token[part], 0, rows_ND[part], "clip"),
-                 threads.cut(0, *rows_ND.shape), size=rows_ND.size // COPY)
+    threads.over(lambda part: np.take(x_TD, plan.token[part], 0, rows_ND[part], "clip"),
+                 rows_ND.shape, size=rows_ND.size // COPY)
     return rows_ND
 
 
@@ -80,7 +80,7 @@ def _fetch(rows_ND: np.ndarray, plan: Plan, scale_T1: np.ndarray | None) -> np.n
         if scale_T1 is not None:
             mine *= scale_T1[part]
 
-    threads.each(fetch, threads.cut(0, *y_TD.shape), size=y_TD.size // COPY)
+    threads.over(fetch, y_TD.shape, size=y_TD.size // COPY)
     if len(rows_ND) < len(y_TD):
         y_TD[~plan.kept[:, 0]] = 0
     return y_TD

@@ -198,10 +198,9 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
 
 
 def _add(to_TD: np.ndarray, more_TD: np.ndarray) -> None:
-    """Add in place, a part at a time, so that no third array of their size is needed."""
-    def run(d_x_TD: np.ndarray, d_routed_TD: np.ndarray) -> None:
-        d_x_TD[:] = d_x_TD + d_routed_TD
+    """Add in place."""
+    def run(part: slice) -> None:
+        d_x_TD, d_routed_TD = to_TD[part], more_TD[part]
+        d_x_TD += d_routed_TD
 
-    parts = threads.cut(0, *to_TD.shape)
-    threads.each(run, [to_TD[part] for part in parts], [more_TD[part] for part in parts],
-                 size=to_TD.size // dispatch.COPY)
+    threads.over(run, to_TD.shape, size=to_TD.size // dispatch.COPY)

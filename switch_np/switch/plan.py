@@ -182,7 +182,8 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     row_N = order
     if layout == "packed":
         row_N = np.arange(len(row_N))
-        start = np.append(0, np.minimum(length, capacity).reshape(e, g).sum(axis=1).cumsum())
+        start = np.zeros(e + 1, int)
+        np.minimum(length, capacity).reshape(e, g).sum(axis=1).cumsum(out=start[1:])
     else:
         row_N = queue_KT.take(order) * capacity + place
         start = np.arange(e + 1) * (g * capacity)

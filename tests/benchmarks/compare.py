@@ -35,8 +35,7 @@ def row(case: str, spec: Spec, found: Found) -> Row:
     head = {"case": case, "subject": spec.name, "setting": spec.setting}
     if key not in found.seconds:
         return {**head, "note": note}
-    ours = spec.name in (peers.BARE, peers.OURS)
-    setting = spec.setting if ours or spec.setting == "one" else "pool"
+    setting = "pool" if spec.needs and spec.setting == "blas" else spec.setting
     bare, us = (found.seconds[case, f"{name}, {setting}"][""] for name in (peers.BARE, peers.OURS))
     to_bare = ratio(found.of(case, spec), bare)
     return {**head, "milliseconds": milliseconds(found.of(case, spec)), "to_bare": to_bare.median,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from benchmarks.settings import SETTINGS
 from benchmarks.subject import Spec
 
-BARE, OURS = "bare products", "switch_np"
+BARE, OURS, LEAST = "bare products", "switch_np", "least NumPy"
 EAGER = "PyTorch eager"
 SAME, SAME_STEP = "benchmarks.ours:layer", "benchmarks.ours:step"
 TORCH_STEP = "benchmarks.torch_step_peer:step"
@@ -19,6 +19,7 @@ BIAS = ("decoder.position_bias.table",)
 LAYER = [
     *(Spec(name, f"benchmarks.{module}:layer", setting) for setting in SETTINGS
       for name, module in ((BARE, "floor"), (OURS, "ours"))),
+    *(Spec(LEAST, "benchmarks.least:layer", setting, agrees=SAME) for setting in ("pool", "one")),
     Spec(EAGER, "benchmarks.torch_peer:layer", "blas", ("torch",), SAME),
     Spec(EAGER, "benchmarks.torch_peer:layer", "one", ("torch",), SAME),
     Spec("PyTorch compiled", "benchmarks.torch_peer:layer_compiled", "blas", ("torch",), SAME),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import (
-    accounts, breakdown, cases, clock, compare, floor, measure, memory, operations, ours, peers,
-    products, settings, turns)
+    accounts, agreement, breakdown, cases, clock, compare, floor, least, measure, memory,
+    operations, ours, peers, products, settings, turns)
 from benchmarks.agreement import Disagreement
 from benchmarks.process import Process, WorkerError
 from benchmarks.subject import Spec, Subject
@@ -164,9 +164,17 @@ def test_the_breakdown_sees_every_operation_run(make, limits, sizes, listed):
     assert set(parts_of) == {*listed, clock.REST, accounts.WHOLE}
     assert min(row["milliseconds"] for row in rows) > 0
     assert sum(row["share"] for row in rows) == pytest.approx(2)        # the parts, and the whole
-    least = getattr(breakdown, limits)(**sizes).step()
-    assert set(least) == {part for part, row in parts_of.items() if "limit" in row}
-    assert min(least.values()) > 0
+    floors = getattr(breakdown, limits)(**sizes).step()
+    assert set(floors) == {part for part, row in parts_of.items() if "limit" in row}
+    assert min(floors.values()) > 0
+
+
+@pytest.mark.parametrize("num_experts", [1, 4])
+def test_the_least_numpy_computes_the_layer(num_experts):
+    sizes = cases.sizes(64, 8, num_experts, 1.0)
+    found, wanted = least.layer(**sizes).numbers(), ours.layer(**sizes).numbers()
+    assert (wanted["y"] == 0).all(axis=1).any() == (num_experts > 1)
+    assert agreement.check(found, wanted) < 1e-5
 
 
 PEERS = [*((spec, TINY) for spec in peers.LAYER if spec.needs),
