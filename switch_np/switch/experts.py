@@ -122,6 +122,7 @@ def backward(d_out_RD: np.ndarray,
                 d_rows_RD[mine] = (w_in[e] @ d_hidden.T).T
             else:
                 np.matmul(d_hidden, w_in[e].T, out=d_rows_RD[mine])
+            del d_hidden      # before the next block's is made
 
     def into_w_out(e: int, blocks: list[slice], d_w_out: np.ndarray) -> None:
         mine = slice(blocks[0].start, blocks[-1].stop)
