@@ -40,6 +40,10 @@ LAYER_BUGS = [
     (layer, "d_probs_TE += d_probs", "pass"),
     (layer, "float(d_balance_loss), cache.balance", "0.0, cache.balance"),
 ]
+FEW_ROWS_BUGS = [
+    (experts, "(w_out[e] @ d_out_RD[mine].T)", "(w_out[0] @ d_out_RD[mine].T)"),
+    (experts, "(w_in[e] @ d_hidden.T)", "(w_in[0] @ d_hidden.T)"),
+]
 MODEL_BUGS = [
     (dropout, "return forward(d_y, keep, rate)", "return d_y"),
     (norm, "d_normed_BSD -= normed_BSD * (along_BS1 * (1 / normed_BSD.shape[-1]))", "pass"),
@@ -101,6 +105,10 @@ def check_lively_layer():
     assert check_layer(2, config, padded=0.4).dropped_fraction > 0
 
 
+def check_few_rows():
+    check_layer(2, snp.SwitchConfig(num_experts=4), d_model=16)
+
+
 def check_lively_model():
     check_model(5, ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3)))
 
@@ -114,6 +122,7 @@ def check_lively_encoder_decoder():
 
 def test_without_a_bug_the_checks_pass():
     check_lively_layer()
+    check_few_rows()
     check_lively_model()
     check_lively_encoder_decoder()
 
@@ -128,6 +137,13 @@ def test_layer_bug_is_caught(monkeypatch, bug):
     plant(monkeypatch, *bug)
     with pytest.raises((AssertionError, ValueError)):
         check_lively_layer()
+
+
+@pytest.mark.parametrize("bug", FEW_ROWS_BUGS, ids=caught)
+def test_few_rows_bug_is_caught(monkeypatch, bug):
+    plant(monkeypatch, *bug)
+    with pytest.raises(AssertionError):
+        check_few_rows()
 
 
 def test_a_missing_factor_of_the_balance_loss_is_caught_by_the_loops(monkeypatch):

@@ -2,8 +2,9 @@
 
 The products are those that backpropagation needs, on the rows that the plan really keeps, each
 written into an array that is there already. No product waits for another: only all of the backward
-for all of the forward. So it is what no implementation with this BLAS can beat. The layer's limit
-leaves the router's products out; the step's has all.
+for all of the forward. So hardly any implementation with this BLAS beats it: only where an expert
+has few rows is a product faster in another order of its operands, and `switch.experts` turns it.
+The layer's limit leaves the router's products out; the step's has all.
 """
 
 from __future__ import annotations

@@ -81,6 +81,13 @@ def test_gradients_by_complex_step(name, padded, layout):
         assert plan.dropped_fraction > 0
 
 
+@pytest.mark.parametrize("layout", ["packed", "buffers"])
+def test_gradients_of_experts_with_few_rows_beside_the_width(layout):
+    config = snp.SwitchConfig(num_experts=6, expert_dropout=0.3, layout=layout)
+    plan = check_layer(3, config, d_model=16, d_ff=6)
+    assert 0 < 2 * np.diff(plan.start).max() <= 16           # such weights are not turned
+
+
 def test_gradients_in_evaluation_with_all_noise_configured():
     check_layer(0, snp.SwitchConfig(**CASES["noise"]), training=False)
 
