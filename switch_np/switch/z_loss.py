@@ -34,7 +34,7 @@ def forward(log_z_T: np.ndarray,
         log_z_T = log_z_T * ~padding_T
         real_tokens -= int(padding_T.sum())
     cache = ZCache(log_z_T, max(real_tokens, 1))
-    return np.einsum("t,t->", log_z_T, log_z_T) * (1 / cache.real_tokens), cache
+    return np.einsum("t,t->", log_z_T, log_z_T * (1 / cache.real_tokens)), cache
 
 
 def backward(d_loss: float, cache: ZCache) -> np.ndarray:
