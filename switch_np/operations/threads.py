@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from queue import SimpleQueue
 from threading import Thread
@@ -47,17 +48,18 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     parts = list(zip(*columns))
     results: list[Any] = [None] * len(parts)
     remaining, settings = iter(enumerate(parts)), np.geterr()
-    begun: list[None] = []
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    begun: list[SimpleQueue[BaseException | None]] = []
 
     def drain() -> None:
         for place, part in remaining:
             results[place] = work(*part)
 
     def help_out() -> None:
-        begun.append(None)          # said before a part is taken; one that comes late finds none
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        begun.append(ended)         # said before a part is taken; one that comes late finds none
         try:
-            with np.errstate(**settings):
+            # To set the default anew would, in NumPy 1.26, undo the settings of other threads.
+            with nullcontext() if np.geterr() == settings else np.errstate(**settings):
                 drain()
         except BaseException as error:
             ended.put(error)
@@ -69,7 +71,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     try:
         drain()
     finally:
-        errors = [ended.get() for _ in begun.copy()]
+        errors = [ended.get() for ended in begun.copy()]
     for error in filter(None, errors):
         raise error
     return results

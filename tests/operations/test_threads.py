@@ -1,6 +1,7 @@
 """Threads change no number, lose no error, and keep the caller's settings."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +65,28 @@ def test_the_callers_errstate_holds_in_every_thread(three):
         assert all(np.isinf(found) for found in threads.each(work, range(3), size=3))
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         threads.each(work, range(3), size=3)
+
+
+def test_a_helper_that_comes_late_ends_nobody_s_wait(three, monkeypatch):
+    busy, jobs, finished = threading.Event(), [], []
+
+    class Helpers:
+        def put(self, job):
+            threading.Timer(0.1 * len(jobs), job).start()        # the second one comes late
+            jobs.append(job)
+
+    def work(i):
+        if threading.current_thread() is threading.main_thread():
+            busy.wait(20)
+        else:
+            busy.set()
+            time.sleep(0.3)
+        finished.append(i)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_helpers", Helpers)
+        threads.each(work, range(4), size=4)
+    assert sorted(finished) == [0, 1, 2, 3]
 
 
 def layer_numbers():
