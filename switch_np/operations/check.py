@@ -85,8 +85,7 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
         return
     if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
-    if value.shape != shape:
-        _shape(name, value, shape)
+    _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
     # The sum of the squares is infinite or NaN if a number is; or if one is merely large.
@@ -122,8 +121,8 @@ def keys(name: str, value: Any, wanted: set[str]) -> None:
 
 
 def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
-    fits = len(shape) == value.ndim and all(
-        isinstance(want, str) or want == have for want, have in zip(shape, value.shape))
+    fits = value.shape == shape or (len(shape) == value.ndim and all(
+        isinstance(want, str) or want == have for want, have in zip(shape, value.shape)))
     if not fits:
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} must have shape ({wanted}), got {value.shape}")

@@ -144,8 +144,6 @@ def _shares(plan: Plan, width: int) -> list[Share]:
     """Return who works on which rows: an expert on its own, few experts in several shares."""
     working = busy(plan)
     number = max(SHARES // max(len(working), 1), 1)
-    if number == 1:
-        return [(e, threads.cut(mine.start, mine.stop, width, BLOCK), True) for e, mine in working]
     shares = []
     for e, mine in working:
         blocks = threads.cut(mine.start, mine.stop, width, BLOCK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.peers import BARE, EAGER, LEAST, OURS
+from benchmarks.peers import EAGER, NO_PEERS, OURS
 from benchmarks.settings import WORDS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -83,7 +83,7 @@ def _memory(rows: Rows) -> Claims:
 
 
 def _peers(rows: Rows) -> Rows:
-    return [row for row in rows if row["subject"] not in (OURS, BARE, LEAST)
+    return [row for row in rows if row["subject"] not in NO_PEERS
             and row.get("to_ours", 0) > 0]
 
 

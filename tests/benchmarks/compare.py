@@ -35,7 +35,8 @@ def row(case: str, spec: Spec, found: Found) -> Row:
     head = {"case": case, "subject": spec.name, "setting": spec.setting}
     if key not in found.seconds:
         return {**head, "note": note}
-    setting = "pool" if spec.needs and spec.setting == "blas" else spec.setting
+    own = spec.name in peers.NO_PEERS or spec.setting == "one"
+    setting = spec.setting if own else "pool"
     bare, us = (found.seconds[case, f"{name}, {setting}"][""] for name in (peers.BARE, peers.OURS))
     to_bare = ratio(found.of(case, spec), bare)
     return {**head, "milliseconds": milliseconds(found.of(case, spec)), "to_bare": to_bare.median,

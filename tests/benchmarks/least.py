@@ -25,8 +25,8 @@ def layer(**sizes: Any) -> Subject:
 
 def step(case: LayerCase) -> dict[str, np.ndarray]:
     """Return y and the gradients."""
-    x, d_y, (w_router, w_in, w_out) = case.x, case.d_y, (
-        case.params[name] for name in ("w_router", "w_in", "w_out"))
+    x, d_y = case.x, case.d_y
+    w_router, w_in, w_out = (case.params[name] for name in ("w_router", "w_in", "w_out"))
     t, e = len(x), len(w_in)
     probs = (x @ w_router).T.copy()
     probs -= probs.max(axis=0)
@@ -83,4 +83,3 @@ def step(case: LayerCase) -> dict[str, np.ndarray]:
     d_x[dropped] = 0
     d_x += d_logits.T @ w_router.T
     return {"y": y, "x": d_x, "w_router": x.T @ d_logits.T, "w_in": d_w_in, "w_out": d_w_out}
-

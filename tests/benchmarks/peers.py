@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from benchmarks.settings import SETTINGS
 from benchmarks.subject import Spec
 
-BARE, OURS, LEAST = "bare products", "switch_np", "least NumPy"
+BARE, OURS, LEAST = NO_PEERS = "bare products", "switch_np", "least NumPy"
 EAGER = "PyTorch eager"
 SAME, SAME_STEP = "benchmarks.ours:layer", "benchmarks.ours:step"
 TORCH_STEP = "benchmarks.torch_step_peer:step"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.peers import BARE, EAGER, LEAST, OURS
+from benchmarks.peers import EAGER, NO_PEERS, OURS
 from benchmarks.settings import WORDS
 
 
@@ -17,7 +17,7 @@ def label(row: Mapping[str, Any]) -> str:
     >>> label({"subject": "JAX compiled", "setting": "blas"})
     'JAX compiled'
     """
-    if row["subject"] not in (BARE, OURS, LEAST) and row["setting"] != "one":
+    if row["subject"] not in NO_PEERS and row["setting"] != "one":
         return row["subject"]
     return f"{row['subject']} ({WORDS[row['setting']]})"
 
