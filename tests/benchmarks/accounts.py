@@ -47,14 +47,15 @@ def by_operation(kind: str, cases: Sizes, parts: Iterable[str], rounds: int,
 def memory(cases: Sizes, setting: str) -> list[Row]:
     """Return a row per case, in MiB.
 
-    peak_to_kept is the peak over what forward keeps for backward plus one array of rows;
-    peak_to_all, over that plus forward's outputs and the gradients, which are there at the end
-    whatever the way.
+    peak_to_kept is the peak over what forward keeps for backward plus one array of rows, and
+    without_y_to_kept the same once y is let go; peak_to_all is the peak over that plus forward's
+    outputs and the gradients, which are there at the end whatever the way.
     """
     rows = []
     for case, found in measure.called("benchmarks.memory:layer", setting, cases).items():
         least = found["kept"] + found["row_array"]
         rows.append({"case": case, **{name: value / 2 ** 20 for name, value in found.items()},
                      "peak_to_kept": found["peak"] / least,
+                     "without_y_to_kept": found["peak_without_y"] / least,
                      "peak_to_all": found["peak"] / (least + found["outputs"] + found["grads"])})
     return rows

@@ -78,6 +78,8 @@ def _experts(rows: Rows) -> Claims:
 def _memory(rows: Rows) -> Claims:
     for row in rows:
         yield f"peak memory, {row['case']}: to kept and rows", row["peak_to_kept"], MEMORY
+        yield (f"peak memory, {row['case']}: to kept and rows, y let go", row["without_y_to_kept"],
+               MEMORY)
         yield (f"peak memory, {row['case']}: to that, outputs and gradients", row["peak_to_all"],
                MEMORY)
 

@@ -26,7 +26,9 @@ def layer(**sizes: Any) -> dict[str, float]:
     dict
         params, grads (of parameters and x), moments (AdamW's); kept (in the cache), outputs (y and
         what else forward gives, without what the cache holds), row_array (one array of the rows);
-        after_forward and peak (of forward and backward), over what was there before.
+        after_forward and peak (of forward and backward), over what was there before; and
+        peak_without_y, where y is let go before backward, as a model does that has added it to its
+        residual stream.
 
     Examples
     --------
@@ -41,17 +43,24 @@ def layer(**sizes: Any) -> dict[str, float]:
     before, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     out, cache = snp.switch_layer.forward(case.params, case.x, case.config, training=True)
-    after, _ = tracemalloc.get_traced_memory()
+    after, forward = tracemalloc.get_traced_memory()
     d_x, grads = snp.switch_layer.backward(case.d_y, cache, case.balance_coef)
     _, peak = tracemalloc.get_traced_memory()
+    y, out = out.y.nbytes, out._replace(y=None)
+    gradients = d_x.nbytes + sum(value.nbytes for value in grads.values())
+    del d_x, grads
+    tracemalloc.reset_peak()
+    snp.switch_layer.backward(case.d_y, cache, case.balance_coef)
+    _, without_y = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     params = sum(value.nbytes for value in case.params.values())
     rows = len(out.plan.token) * case.x.shape[1] * case.x.itemsize
     moments = held(optimizer.init(case.params), [])
-    return {"params": params, "grads": sum(value.nbytes for value in grads.values()) + d_x.nbytes,
-            "moments": moments, "kept": held(cache, given), "row_array": rows,
-            "outputs": held((cache, out), given) - held(cache, given),
-            "after_forward": after - before, "peak": peak - before}
+    return {"params": params, "grads": gradients, "moments": moments,
+            "kept": held(cache, given), "row_array": rows,
+            "outputs": held((cache, out), given) - held(cache, given) + y,
+            "after_forward": after - before, "peak": peak - before,
+            "peak_without_y": max(forward, without_y) - before}
 
 
 def held(value: Any, without: list[np.ndarray]) -> int:

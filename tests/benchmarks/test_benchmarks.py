@@ -140,8 +140,11 @@ def test_memory_counts_each_array_once_and_nothing_that_was_there():
     assert hidden < found["kept"] < found["after_forward"]
     assert found["kept"] + found["outputs"] == pytest.approx(found["after_forward"], rel=0.1)
     assert found["peak"] >= found["after_forward"] + found["grads"] - case.x.nbytes
+    y = case.x.nbytes
+    assert found["peak_without_y"] == pytest.approx(found["peak"] - y, abs=y / 10)
     row, = accounts.memory({"tiny": TINY}, "one")
     assert row["peak_to_kept"] > row["peak_to_all"] > 1
+    assert row["peak_to_kept"] > row["without_y_to_kept"] > 1
 
 
 def test_the_clock_gives_each_moment_to_the_innermost_part(monkeypatch):
