@@ -87,6 +87,11 @@ def _run(ref: Reference, rough: type[np.ndarray]) -> dict[str, np.ndarray]:
     out, cache = layer.forward(
         {name: enter(value) for name, value in p.params.items()}, enter(p.x), p.config,
         plan=ref.plan, padding=p.padding, noise=p.noise, training=p.training)
+    # An automatic derivative of log_z is exp(logits - log_z): off by as much as log_z is rounded,
+    # the same for all of a token's experts.
+    log_z_T = cache.z.log_z_T
+    off_T = log_z_T * 1 - log_z_T
+    cache = cache._replace(z=cache.z._replace(log_z_T=log_z_T * (1 + off_T)))
     # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
     d_x, grads = layer.backward(enter(p.d_y), cache, p.balance_coef, p.z_coef,
                                 d_probs=enter(np.zeros(out.probs.shape)),
@@ -148,9 +153,9 @@ def rough_class(precision: Precision, rng: np.random.Generator) -> type[np.ndarr
                 return result
             if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
                 result[...] = _rounded(result, total)
-            if out is not None:
-                return out[0]
-            result = _computed(result)
+            result = out[0] if out is not None else _computed(result)
+            if not isinstance(result, Rough):
+                return result
             if ufunc is np.matmul:
                 inherited = not all(getattr(value, "given", False) for value in inputs)
                 result.doubt = KINK * (_spread(*total)
@@ -161,7 +166,9 @@ def rough_class(precision: Precision, rng: np.random.Generator) -> type[np.ndarr
 
         def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
             if function is not np.einsum:
-                return super().__array_function__(function, types, args, kwargs)
+                result = super().__array_function__(function, types, args, kwargs)
+                # np.where makes plain arrays.
+                return _computed(result) if _plain_floats(result) else result
             plain = [_plain(value) for value in args[1:]]
             result = np.einsum(args[0], *plain)
             squares = np.einsum(args[0], *(value ** 2 for value in plain))
@@ -209,6 +216,10 @@ def _total_squares(ufunc: Any, method: str, plain: list[np.ndarray],
         squares = np.add.reduce(plain[0] ** 2, **kwargs)
         return plain[0].size / max(squares.size, 1), squares
     return None
+
+
+def _plain_floats(value: Any) -> bool:
+    return type(value) is np.ndarray and value.dtype.kind == "f"
 
 
 def _plain(value: Any) -> np.ndarray:

@@ -3,7 +3,8 @@
 tau, how close two scores must be to count as a near-tie, is TAU times the noise of a token's
 scores. Experts within tau of the cut are legal. Which choices are kept must follow from the experts
 by the capacity's rule, exactly. Where a kernel does not say what it chose, and a token lies at a
-near-tie, its y says it: the choice that explains it best is taken.
+near-tie, its y says it: if it is wrong under the reference's own choice, and another one explains
+it far better, that is taken.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ import numpy as np
 from switch_np.oracle.decisions import as_plan, by_token
 from switch_np.oracle.routing import FLIP, SAME, WRONG, RoutingReport, compare_routing
 from switch_np.oracle.truth import Reference, solve
-from switch_np.oracle.verdict import describe
+from switch_np.oracle.verdict import RMS_LIMIT, describe, tensor_verdict
 from switch_np.switch import layer
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
 
 TAU = 8.0
-MOST = 16                            # near-ties that are worked out from y; beyond, undecided
+MOST = 16                            # near-ties that are worked out from y
 
 
 class Replayed(NamedTuple):
     """The verdict on decisions, and the reference under them.
 
-    `unsure`: near-ties about which nothing is known. `given`: the decisions as they came.
+    `unsure`: whether flips at near-ties that nobody told of may explain what is wrong. `given`: the
+    decisions as they came.
     """
 
     reference: Reference
@@ -54,10 +56,15 @@ def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | 
     return {"expert": expert, "kept": kept, "slot": slot}
 
 
+def tau(ref: Reference, precision: str) -> np.ndarray:
+    """Return (T,) how close two of a token's scores must be to count as a near-tie."""
+    return TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
+
+
 def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
              precision: str) -> Replayed:
     """Return the verdict on these decisions, and the reference that replays them."""
-    tau_T = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
+    tau_T = tau(ref, precision)
     if given is None:
         return _infer(ref, y, tau_T, precision)
     p, notes = ref.problem, []
@@ -198,31 +205,36 @@ def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:
 
 
 def _infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
-    """Return the reference under the choices that explain y best, where tokens lie at near-ties."""
+    """Return the reference under the choices that explain y, where tokens lie at near-ties."""
     near = np.flatnonzero(ref.margin <= tau_T)
-    hidden = (y is None or len(near) > MOST or not np.isfinite(y).all()
-              or not by_score(ref.problem.config))
-    nothing = Replayed(ref, None, [], [], bool(len(near)) and hidden, None)
-    if not len(near) or hidden:
+    nothing = Replayed(ref, None, [], [], bool(len(near)), None)
+    sigma = ref.sigma(precision)["y"]
+    if (y is None or not np.isfinite(y).all() or not sigma.any() or not 0 < len(near) <= MOST
+            or not by_score(ref.problem.config) or tensor_verdict("y", y, ref.y, sigma, ref).ok):
         return nothing
     p, best = ref.problem, ref.plan
-    error = ((y - ref.y) ** 2).sum()
-    for token in near:
-        for row in _alternatives(ref.scores[token], best.expert[token], tau_T[token]):
-            expert_TK = best.expert.copy()
-            expert_TK[token] = row
-            plan = _plan(ref, expert_TK)
-            out, _ = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                   noise=p.noise, training=p.training)
-            found = ((y - out.y) ** 2).sum()
-            if found < error:
-                error, best = found, plan
+    sigma = np.maximum(sigma, np.median(sigma[sigma > 0]))     # some rows are 0 under other choices
+    error = (((y - ref.y) / sigma) ** 2).sum()
+    while True:
+        found = []
+        for token in near:
+            for row in _alternatives(ref.scores[token], best.expert[token], tau_T[token]):
+                expert_TK = best.expert.copy()
+                expert_TK[token] = row
+                plan = _plan(ref, expert_TK)
+                out, _ = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                       noise=p.noise, training=p.training)
+                found.append(((((y - out.y) / sigma) ** 2).sum(), len(found), plan))
+        least, _, plan = min(found, default=(error, 0, best))
+        if least >= error - RMS_LIMIT ** 2 * y.shape[-1]:      # no more than a row's noise
+            break
+        error, best = least, plan
     if best is ref.plan:
-        return nothing
+        return nothing._replace(unsure=False)                  # no flip helps y
     moved = np.flatnonzero((best.expert != ref.plan.expert).any(axis=1))
     note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; hand "
             "in expert= to have it judged")
-    return Replayed(solve(p, best, ref.precision), None, [], [note], False, None)
+    return Replayed(solve(p, best, ref.precision), None, [], [note], True, None)
 
 
 def _alternatives(scores_E: np.ndarray, chosen_K: np.ndarray, tau: float) -> list[np.ndarray]:

@@ -25,16 +25,18 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def problem(seed, precision):
-    """Return a random problem: sizes, k, capacity, padding and upstream scale all vary."""
+    """Return a random problem: sizes, k, capacity, padding, logits and upstream all vary."""
     rng = np.random.default_rng([seed, 7])
     tokens, d_model, d_ff, experts = SHAPES[rng.integers(len(SHAPES))]
     config = SwitchConfig(
         num_experts=experts, top_k=int(rng.integers(1, min(experts, 3) + 1)),
         capacity_factor=[0.5, 1.0, 1.25, None][rng.integers(4)])
-    return oracle.draw(
+    asked = oracle.draw(
         config, tokens, d_model, d_ff, seed=seed, scale=10.0 ** rng.uniform(-6, 3),
         padding=int(rng.integers(0, 4)), unused=int(rng.integers(2)) if experts > 3 else 0,
         precision=precision)
+    asked["params"]["w_router"] *= 2 ** int(rng.integers(0, 5))
+    return asked
 
 
 def judge(kernel, asked, precision):

@@ -1,10 +1,13 @@
 """The noise model: scales, zeros, floors, and agreement with kernels that really round."""
 
+import math
+
 import numpy as np
 import pytest
 
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle import museum, noise, verdict
+from switch_np.operations import activations
+from switch_np.oracle import museum, noise, precision, verdict
 
 
 def problem(config=None, **options):
@@ -83,3 +86,58 @@ def test_the_peak_counts_what_lies_on_the_way():
     ref = oracle.reference(**asked | {"d_y": asked["d_y"] * 1e6})
     assert ref.rounding("float16").peak > 1e6
     assert noise.SAMPLES == 12
+
+
+def rough(array):
+    given = array.copy().view(noise.rough_class(precision.named("float32"),
+                                                np.random.default_rng(0)))
+    given.given = True
+    return given
+
+
+def test_a_product_into_an_array_is_in_doubt_too():
+    a, b = rough(np.ones((2, 3))), rough(np.ones((3, 4)))
+    into = np.empty_like(a, shape=(2, 4))
+    assert (np.matmul(a, b, out=into).doubt == (a @ b).doubt).all()
+
+
+def test_the_cumulative_normal_is_as_inexact_as_that_of_other_libraries():
+    """All take (1 + erf) / 2, whose small numbers are differences of large ones."""
+    x = np.linspace(-5, 3, 400).astype(np.float32)
+    erf = np.float32([math.erf(value) for value in x / np.sqrt(np.float32(2))])
+    usual = np.float32(0.5) * x * (1 + erf)
+    want = activations.forward("gelu", x.astype(float))
+    samples = activations.forward("gelu", rough(np.repeat(x[:, None].astype(float), 100, axis=1)))
+    sigma = np.sqrt(np.mean((np.asarray(samples) - want[:, None]) ** 2, axis=1))
+    z = (usual - want) / sigma
+    assert np.abs(z).max() < 6 and np.sqrt(np.mean(z ** 2)) < 1.5
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_experts_of_other_libraries_are_as_noisy_as_the_papers(name):
+    asked = problem()
+    same = SwitchConfig.like(
+        "paper", num_experts=4, top_k=2, capacity_factor=1.0, slots="position")
+    assert same.foreign
+    ours, theirs = (oracle.reference(**asked | {"config": config}).sigma(name)
+                    for config in (asked["config"], same))
+    for key in ("y", "d_x", "d_w_router", "d_w_in", "d_w_out"):
+        value = ours[key]
+        some = value > 0
+        ratio = np.median(theirs[key][some] / value[some])
+        assert 0.7 < ratio < 1.4, (key, ratio)
+
+
+def test_the_gradient_of_hot_logits_may_go_by_log_z():
+    """Automatic derivatives of logsumexp are exp(l - log_z), also where softmax is exact."""
+    asked = problem(SwitchConfig(num_experts=4, capacity_factor=None), precision="float32")
+    asked |= {"d_y": np.zeros_like(asked["d_y"]), "balance_coef": 0.0,
+              "params": asked["params"] | {"w_router": asked["params"]["w_router"] * 32}}
+    x, w = (np.float32(value) for value in (asked["x"], asked["params"]["w_router"]))
+    logits = x @ w
+    highest = logits.max(axis=1, keepdims=True)
+    log_z = highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
+    d_logits = np.float32(2 * asked["z_coef"] / len(x)) * log_z * np.exp(logits - log_z)
+    report = oracle.compare(oracle.reference(**asked), precision="float32",
+                            grads={"x": d_logits @ w.T, "w_router": x.T @ d_logits})
+    assert report.ok, str(report)

@@ -75,30 +75,26 @@ def forward(params: Mapping[str, np.ndarray], rows_RD: np.ndarray, plan: Plan, r
     """
     dtype = np.result_type(rows_RD, *(params[name] for name in NAMES if name in params))
     shape = (len(rows_RD), params["w_in"].shape[2])
-    out_RD = np.zeros(rows_RD.shape, dtype)
-    linear_RF, active_RF, hidden_RF = (np.zeros(shape, dtype) for _ in range(3))
-    gate_RF = np.zeros(shape, dtype) if "w_gate" in params else None
+    out_RD = np.zeros_like(rows_RD, dtype)
+    linear_RF, active_RF, hidden_RF = (
+        np.zeros_like(rows_RD, dtype, shape=shape) for _ in range(3))
+    gate_RF = np.zeros_like(linear_RF) if "w_gate" in params else None
     keep_RF = None
     if keep_TKF is not None:
         keep_RF = np.zeros(shape, bool)
         keep_RF[plan.row] = keep_TKF[plan.token, plan.choice]
     for e, mine in busy(plan):
-        linear_RF[mine] = rows_RD[mine] @ params["w_in"][e]
-        if "b_in" in params:
-            linear_RF[mine] += params["b_in"][e]
-        if gate_RF is None:
-            active_RF[mine] = activations.forward(rules.expert_activation, linear_RF[mine])
+        linear = _affine(rows_RD[mine], params, "in", e)
+        if gate_RF is not None:
+            gate = _affine(rows_RD[mine], params, "gate", e)
+            active_RF[mine] = linear * activations.forward(rules.expert_activation, gate)
+            gate_RF[mine] = gate
         else:
-            gate_RF[mine] = rows_RD[mine] @ params["w_gate"][e]
-            if "b_gate" in params:
-                gate_RF[mine] += params["b_gate"][e]
-            active_RF[mine] = linear_RF[mine] * activations.forward(
-                rules.expert_activation, gate_RF[mine])
+            active_RF[mine] = activations.forward(rules.expert_activation, linear)
+        linear_RF[mine] = linear
         hidden = active_RF[mine] * (params["hidden_scale"][e] if "hidden_scale" in params else 1)
         hidden_RF[mine] = dropout.forward(hidden, None if keep_RF is None else keep_RF[mine], rate)
-        out_RD[mine] = hidden_RF[mine] @ params["w_out"][e]
-        if "b_out" in params:
-            out_RD[mine] += params["b_out"][e]
+        out_RD[mine] = _affine(hidden_RF[mine], params, "out", e)
     return out_RD, ExpertsCache(params, rows_RD, linear_RF, gate_RF, active_RF, hidden_RF, keep_RF,
                                 rate, rules.expert_activation, plan)
 
@@ -133,3 +129,9 @@ def backward(d_out_RD: np.ndarray,
         if "b_out" in params:
             grads["b_out"][e] = d_out_RD[mine].sum(axis=0)
     return d_rows_RD, grads
+
+
+def _affine(x: np.ndarray, params: Mapping[str, np.ndarray], name: str, e: int) -> np.ndarray:
+    """Return x W, plus b where there is one."""
+    product = x @ params[f"w_{name}"][e]
+    return product + params[f"b_{name}"][e] if f"b_{name}" in params else product
