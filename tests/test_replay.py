@@ -1,5 +1,6 @@
 """Foreign decisions replayed, and how firm decisions are."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from test_golden import spread
 import switch_np as snp
 from switch_np.switch import plan as plans
 from switch_np.switch.conventions import Conventions
-from switch_np.switch.variants import decide
+from switch_np.switch.variants import decide, loops
 
 ARRAYS = ("expert", "slot", "kept", "token", "choice", "row", "start", "group", "load",
           "balance_count", "balance_tokens")
@@ -147,3 +148,49 @@ def test_zeros_of_others_make_a_cut():
     assert plan.kept[:, 0].tolist() == [False, True, False, True]
     firm = plans.margins(np.exp(logits), plan, config, logits_TE=logits)
     assert firm.cut.tolist() == [1.0, 3.0, 0.5, 1.5]
+
+
+HUGE = [2**61, 2**62, sys.maxsize, 2**70]
+
+
+@pytest.mark.parametrize("capacity", HUGE)
+@pytest.mark.parametrize("name", ["paper", "deepspeed_topk", "flaxformer", "tutel", "labml"])
+def test_a_capacity_that_stands_for_no_limit(name, capacity):
+    """Eight experts times such a capacity exceed 64 bits; one of 24, for 12 tokens, gives the same.
+    """
+    config = snp.SwitchConfig.like(name, num_experts=8, top_k=2, capacity=capacity)
+    for one in (config, replace(config, conventions=replace(config.conventions, priority="gate"))):
+        params, x, padding, noise, _ = problem(np.random.default_rng(0), one, group_size=12)
+        out, _ = snp.switch_layer.forward(params, x, one, padding=padding, noise=noise)
+        want = loops.forward(params, x, one, padding_T=padding, noise=noise)
+        np.testing.assert_allclose(out.y, want.y, rtol=1e-11, atol=1e-13)
+        assert np.array_equal(out.plan.slot, want.slot) and out.plan.capacity == capacity
+        for kept, slot in ((None, None), (want.kept, None), (None, want.slot),
+                           (want.kept, want.slot)):
+            found = plans.from_choices(out.plan.expert, one, kept=kept, slot=slot,
+                                       padding=padding)
+            roomy = plans.from_choices(out.plan.expert, replace(one, capacity=24), kept=kept,
+                                       slot=slot, padding=padding)
+            for array in ARRAYS:
+                assert np.array_equal(getattr(found, array), getattr(roomy, array)), array
+        margins = [plans.margins(out.probs, plan, one, logits_TE=out.logits, padding_T=padding,
+                                 noise=noise) for plan in (found, roomy)]
+        assert all(map(np.array_equal, *margins))
+
+
+def test_slots_beyond_all_choices_keep_their_order():
+    config = snp.SwitchConfig(num_experts=3, capacity=2**62)
+    slot = np.array([[2**62 - 1], [0], [2**40], [2**62 - 2]])
+    plan = plans.from_choices(np.array([[2], [2], [0], [2]]), config, slot=slot)
+    assert plan.token.tolist() == [2, 1, 3, 0] and plan.row.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("capacity", HUGE)
+@pytest.mark.parametrize("name", ["paper", "deepspeed_topk"])
+def test_buffers_that_no_memory_holds_are_refused(name, capacity):
+    config = snp.SwitchConfig.like(name, num_experts=8, top_k=2, capacity=capacity,
+                                   layout="buffers")
+    params, x, _, noise, _ = problem(np.random.default_rng(0), config, group_size=12)
+    with pytest.raises(ValueError, match="capacity must be less than 137438953472 with "
+                                         f"layout='buffers', .* got {capacity}; layout='packed'"):
+        snp.switch_layer.forward(params, x, config, noise=noise)

@@ -18,6 +18,8 @@ import numpy as np
 from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
 
+MOST_ROWS = 2 ** 40    # of all buffers: more than any memory, and far from overflow
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -164,7 +166,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
-    t, g, e = len(expert_TK), num_groups, num_experts
+    (t, k), g, e = expert_TK.shape, num_groups, num_experts
     group_T = np.arange(t) // max(t // max(g, 1), 1)
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
     if padding_T is not None:
@@ -183,13 +185,13 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     if layout == "packed":
         row_N = np.arange(len(row_N))
         start = np.zeros(e + 1, int)
-        np.minimum(length, capacity).reshape(e, g).sum(axis=1).cumsum(out=start[1:])
+        np.minimum(length, min(capacity, t * k)).reshape(e, g).sum(axis=1).cumsum(out=start[1:])
     else:
+        start = _buffers(e, g, capacity)
         row_N = queue_KT.take(order) * capacity + place
-        start = np.arange(e + 1) * (g * capacity)
     load_GE = first_GE = length.reshape(e, g).T
     token_N, choice_N = order, np.zeros_like(order)
-    if len(queue_KT) > 1:
+    if k > 1:
         choice_N, token_N = np.divmod(order, max(t, 1))
         first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
     return Plan(expert_TK, slot_KT.T, slot_KT.T >= 0, token_N, choice_N, row_N, start, group_T,
@@ -252,15 +254,27 @@ def assemble(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, lo
     kept_N = np.flatnonzero(kept_TK)
     token_N, choice_N = np.divmod(kept_N, kept_TK.shape[1])
     expert_N = expert_TK.take(kept_N)
-    row_N = (expert_N * g + group_T[token_N]) * capacity + slot_TK.take(kept_N)
-    order = sort(row_N, e * g * capacity)
-    start = np.arange(e + 1) * (g * capacity)
-    row_N = row_N[order]
+    queue_N, slot_N = expert_N * g + group_T[token_N], slot_TK.take(kept_N)
+    order = sort(slot_N, slot_N.max(initial=0))
+    order = order[sort(queue_N[order], e * g)]     # queue * capacity + slot, in one, may overflow
     if layout == "packed":
         start = np.bincount(expert_N + 1, minlength=e + 1).cumsum()
         row_N = np.arange(len(order))
+    else:
+        start = _buffers(e, g, capacity)
+        row_N = (queue_N * capacity + slot_N)[order]
     return Plan(expert_TK, slot_TK, kept_TK, token_N[order], choice_N[order], row_N, start,
                 group_T, load_GE, capacity, layout, balance_count_GE, balance_tokens_G)
+
+
+def _buffers(num_experts: int, num_groups: int, capacity: int) -> np.ndarray:
+    """Return where the rows of each expert start, if every slot has one."""
+    rows = num_experts * num_groups * capacity
+    if rows >= MOST_ROWS:
+        raise ValueError(f"capacity must be less than {MOST_ROWS // (num_experts * num_groups)} "
+                         f"with layout='buffers', where every slot is a row, got {capacity}; "
+                         "layout='packed' has a row for each kept choice alone")
+    return np.arange(num_experts + 1) * (num_groups * capacity)
 
 
 def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None,

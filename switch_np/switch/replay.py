@@ -7,6 +7,8 @@ is decided anew but what was left out; all that was handed in is checked.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from switch_np.operations import check
@@ -14,7 +16,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan, assemble, check_plan, queue_up
 from switch_np.switch.variants import balance
 
-ANYTHING = (-2**63, 2**63)
+ANYTHING = (-np.inf, np.inf)
 
 
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
@@ -97,7 +99,7 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
     """Return the slots (T, K), -1 where a choice is not kept, once they fit each other."""
     shape = queue_TK.shape
     routed_TK = queue_TK < num_queues
-    limit = 2**62 if capacity is None else capacity
+    limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
     kept_TK = routed_TK
     if kept is not None:
         check.booleans("kept", kept, shape)

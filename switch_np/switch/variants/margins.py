@@ -104,7 +104,7 @@ def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
         queue = queue_TK[queued_TK]
         absent = t // max(g, 1) - np.bincount(queue, minlength=k * e * g)
         ahead = np.bincount(queue[key_TK[queued_TK] > 0], minlength=k * e * g)
-        inside = np.clip(plan.capacity - ahead, 0, absent)
+        inside = np.clip(min(plan.capacity, t) - ahead, 0, absent)
         best_dropped = np.where(absent > inside, np.maximum(best_dropped, 0), best_dropped)
         worst_kept = np.where(inside > 0, np.minimum(worst_kept, 0), worst_kept)
     cut_TK = np.full(key_TK.shape, np.inf)
