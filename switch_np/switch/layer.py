@@ -31,7 +31,7 @@ __all__ = ["LayerCache", "LayerOutput", "backward", "forward", "init", "shapes"]
 
 
 class LayerOutput(NamedTuple):
-    """What the layer gives.
+    """What the layer gives; `backward` needs the arrays as they are: see `LayerCache`.
 
     Attributes
     ----------
@@ -57,7 +57,11 @@ class LayerOutput(NamedTuple):
 
 
 class LayerCache(NamedTuple):
-    """Kept: the caches of the parts, the probabilities and the plan."""
+    """Kept: the caches of the parts, the probabilities and the plan.
+
+    Nothing is copied: x, the parameters and the output's `probs`, `logits` and `gates` are the
+    caller's own arrays, and must not be changed before `backward`.
+    """
 
     shape: tuple[int, ...]
     router: router.RouterCache

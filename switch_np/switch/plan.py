@@ -70,7 +70,7 @@ class Plan:
     def __post_init__(self) -> None:
         for value in vars(self).values():
             if isinstance(value, np.ndarray):
-                value.flags.writeable = False
+                _frozen(value)
 
     @property
     def num_rows(self) -> int:
@@ -82,20 +82,25 @@ class Plan:
         """(G, E) choices per expert that got a slot."""
         g, e = self.load.shape
         buffer_N = self.group[self.token] * e + self.expert[self.token, self.choice]
-        return np.bincount(buffer_N, minlength=g * e).reshape(g, e)
+        return _frozen(np.bincount(buffer_N, minlength=g * e).reshape(g, e))
 
     @cached_property
     def place(self) -> np.ndarray:
         """(T, K) where a kept choice stands among the N; 0 where the choice is dropped."""
         place_TK = np.zeros(self.expert.shape, int)
         place_TK.put(self.token * place_TK.shape[1] + self.choice, np.arange(len(self.token)))
-        return place_TK
+        return _frozen(place_TK)
 
     @property
     def dropped_fraction(self) -> float:
         """The share of the real tokens' choices that found no slot; 0 without tokens."""
         wanted = self.load.sum()
         return float(1 - len(self.token) / wanted) if wanted else 0.0
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 class Margins(NamedTuple):
@@ -148,7 +153,7 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     >>> plan.expert[:, 0].tolist(), plan.slot[:, 0].tolist(), plan.dropped_fraction
     ([0, 0, 1, 0], [0, 1, 0, -1], 0.25)
     """
-    expert_TK = largest(scores_TE.real, config.top_k)
+    expert_TK = _frozen(largest(scores_TE.real, config.top_k))
     group_size = len(expert_TK) // max(num_groups, 1)
     return fill(expert_TK, config.num_experts, num_groups=num_groups, padding_T=padding_T,
                 capacity=config.expert_capacity(group_size, training), layout=config.layout)
@@ -167,6 +172,8 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     [True, False, True]
     """
     (t, k), g, e = expert_TK.shape, num_groups, num_experts
+    if expert_TK.flags.writeable:
+        expert_TK = expert_TK.copy()                           # the plan freezes its arrays
     group_T = np.arange(t) // max(t // max(g, 1), 1)
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
     if padding_T is not None:

@@ -8,7 +8,7 @@ from support import check_layer, layer_problem
 
 import switch_np as snp
 from switch_np.switch import combine, dispatch, loops
-from switch_np.switch.plan import decide, margins
+from switch_np.switch.plan import decide, fill, margins
 
 
 def random_config(rng):
@@ -264,6 +264,17 @@ def test_a_plan_is_replayed():
     out, _ = snp.switch_layer.forward(other, x, config, plan=plan)
     assert out.plan is plan
     np.testing.assert_array_equal(out.gates, np.take_along_axis(out.probs, plan.expert, 1))
+
+
+def test_a_plan_is_read_only_and_leaves_the_caller_s_array_alone():
+    expert = np.array([[0], [1], [0]])
+    plan = fill(expert, 2, capacity=1)
+    arrays = [value for value in vars(plan).values() if isinstance(value, np.ndarray)]
+    for array in (*arrays, plan.kept_load, plan.place):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    expert[:] = 1
+    assert plan.expert[:, 0].tolist() == [0, 1, 0]
 
 
 def test_noise_is_replayed_and_expert_dropout_stays_with_its_token():
