@@ -150,6 +150,22 @@ def test_zeros_of_others_make_a_cut():
     assert firm.cut.tolist() == [1.0, 3.0, 0.5, 1.5]
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4"])
+def test_ids_and_slots_of_any_whole_numbers(dtype):
+    """An id of 8 bits times the groups takes more; -1, where nothing counts, may be unsigned."""
+    config = snp.SwitchConfig(num_experts=100, top_k=2, capacity=1)
+    expert = np.array([[99, 7], [98, 7], [99, 0], [-1, -1]])
+    slot = np.array([[0, 0], [0, -1], [0, 0], [-1, -1]])
+    options = {"num_groups": 2, "padding": np.arange(4) > 2}
+    want = plans.from_choices(expert, config, slot=slot, kept=slot >= 0, **options)
+    found = plans.from_choices(expert.astype(dtype), config, slot=slot.astype(dtype),
+                               kept=slot >= 0, **options)
+    for name in ARRAYS:
+        assert np.array_equal(getattr(found, name), getattr(want, name)), name
+        assert getattr(found, name).dtype == getattr(want, name).dtype
+    assert want.kept.sum() == 5
+
+
 HUGE = [2**61, 2**62, sys.maxsize, 2**70]
 
 

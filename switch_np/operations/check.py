@@ -94,7 +94,8 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
         raise ValueError(f"{name} must be finite, got {value[where]} at {where}")
 
 
-def integers(name: str, value: Any, shape: Sequence[int | str], low: int, below: int) -> None:
+def integers(name: str, value: Any, shape: Sequence[int | str], low: float,
+             below: float) -> None:
     """Refuse whatever is no array of whole numbers of this shape with low <= value < below."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")

@@ -55,6 +55,7 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     """
     e, g, k = config.num_experts, num_groups, config.num_choices
     check.integers("expert", expert, ("T", k), *ANYTHING)
+    expert = expert.astype(np.int64)             # an unsigned -1 becomes -1 again
     t = len(expert)
     check.integer("num_groups", g, 1)
     if t % g:
@@ -108,6 +109,7 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
         kept_TK = kept
     if slot is not None:
         check.integers("slot", slot, shape, *ANYTHING)
+        slot = slot.astype(np.int64)
         kept_TK = kept_TK if kept is not None else routed_TK & (slot >= 0)
         slot_TK = slot
     else:
