@@ -125,6 +125,38 @@ def test_backward_of_every_knob(knob):
     check_layer(np.random.default_rng(6), config, group_size=4)
 
 
+def check_float32(config):
+    """All that comes out has the precision of what went in, in training and outside it."""
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal(shape).astype(np.float32)
+              for name, shape in snp.switch_layer.shapes(3, 4, config).items()}
+    x = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    for training in (False, True):
+        for padding in (None, np.arange(8).reshape(2, 4) % 4 == 1):
+            out, cache = snp.switch_layer.forward(params, x, config, padding=padding, rng=rng,
+                                                  training=training)
+            d_x, grads = snp.switch_layer.backward(x, cache, np.float64(0.3), 0.2,
+                                                   d_probs=out.probs, d_logits=out.logits)
+            found = {**out._asdict(), "d_x": d_x, **grads}
+            found.pop("plan")
+            assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(
+                found, np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("knob", [{}, *KNOBS], ids=lambda knob: "-".join(map(str, knob.values())))
+def test_float32_stays_with_every_knob(knob):
+    check_float32(snp.SwitchConfig(num_experts=4, top_k=2, capacity=1, groups=2, router_bias=True,
+                                   jitter=0.2, router_dropout=0.2, expert_dropout=0.3,
+                                   conventions=Conventions(**knob)))
+
+
+@pytest.mark.parametrize("layout", ["packed", "buffers"])
+@pytest.mark.parametrize("name", snp.presets())
+def test_float32_stays_with_every_preset(name, layout):
+    check_float32(snp.SwitchConfig.like(name, num_experts=8, capacity=1, layout=layout))
+    check_float32(snp.SwitchConfig.like(name, num_experts=8, layout=layout))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_backward_of_random_configs(seed):
     rng = np.random.default_rng(100 + seed)

@@ -31,4 +31,5 @@ def backward(d_y_TD: np.ndarray, x_TD: np.ndarray, gates_TK: np.ndarray, lost_T:
 
 
 def _weight(gates_TK: np.ndarray, lost_T: np.ndarray, gated: bool) -> np.ndarray:
-    return (gates_TK.sum(axis=1, keepdims=True) if gated else 1) * lost_T[:, None]
+    lost_T1 = lost_T[:, None]          # of bools: whole numbers would make float64 of float32
+    return gates_TK.sum(axis=1, keepdims=True) * lost_T1 if gated else lost_T1
