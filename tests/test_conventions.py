@@ -321,6 +321,19 @@ def test_a_gate_of_1_sends_the_router_nothing(name, settings):
         assert snp.switch_layer.backward(0 * x, cache, 0.0, 1.0)[1]["w_router"].any()
 
 
+def test_scores_are_rounded_once_before_the_choice():
+    """By way of float32 the second score would come to lie on the tie, and go down with the first.
+    """
+    config = snp.SwitchConfig(num_experts=2, conventions=Conventions(select_precision="bfloat16"))
+    params, *_ = problem(np.random.default_rng(0), config, group_size=2)
+    params["w_router"][:] = 0
+    tie = 1 + 2 ** -8
+    noise = Noise(gumbel=np.array([[tie, tie + 2 ** -30], [tie, tie]]))
+    out, _ = snp.switch_layer.forward(params, np.ones((2, 3)), config, noise=noise)
+    want = loops.forward(params, np.ones((2, 3)), config, noise=noise)
+    assert out.plan.expert.tolist() == want.expert.tolist() == [[1], [0]]
+
+
 def test_expert_choice_serves_each_expert_its_best_tokens():
     rng = np.random.default_rng(0)
     config = snp.SwitchConfig.like("flaxformer", num_experts=3, chooser="experts", capacity=2,

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from switch_np.operations.precision import round_to
 from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import largest
@@ -30,7 +31,7 @@ def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, rules: Conventions, nois
     """
     score_TE = probs_TE.real if noise.gumbel is None else (logits_TE + noise.gumbel).real
     if rules.select_precision != "same":
-        score_TE = _rounded(score_TE, rules.select_precision)
+        score_TE = round_to(score_TE, rules.select_precision)
     if bias_E is not None:
         score_TE = score_TE + bias_E.real
     if rules.select_groups == 1:
@@ -94,13 +95,3 @@ def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions
         return gate_TK
     before = replace(rules, renorm="pre", renorm_single=True)
     return gate_TK / gates.divisor(gate_TK, np.ones(gate_TK.shape, bool), before)[0]
-
-
-def _rounded(score_TE: np.ndarray, precision: str) -> np.ndarray:
-    """Return the scores rounded to half precision, to the nearest, to even at a tie."""
-    if precision == "float16":
-        return score_TE.astype(np.float16).astype(score_TE.dtype)
-    bits = score_TE.astype(np.float32).view(np.uint32)
-    even = (bits >> np.uint32(16)) & np.uint32(1)
-    bits = (bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)
-    return bits.view(np.float32).astype(score_TE.dtype)
