@@ -11,6 +11,7 @@ import switch_np as snp
 from switch_np.operations import dropout, relu, softmax
 from switch_np.switch import (
     balance_loss, combine, dispatch, experts, gates, layer, loops, plan, router, z_loss)
+from switch_np.switch.variants import loops as their_loops
 from switch_np.transformer import (
     attention, block, cross_entropy, embedding, feed_forward, gated_feed_forward, model, norm,
     position_bias, router_losses, stack)
@@ -154,6 +155,24 @@ def test_a_missing_factor_of_the_balance_loss_is_caught_by_the_loops(monkeypatch
     params, x = snp.switch_layer.init(rng, 4, 5, config), rng.standard_normal((9, 4))
     out, _ = snp.switch_layer.forward(params, x, config)
     assert abs(out.balance_loss - loops.forward(params, x, config).balance_loss) > 0.1
+
+
+@pytest.mark.parametrize("judge", [loops, their_loops], ids=["paper", "variants"])
+@pytest.mark.parametrize("settings", [{}, {"capacity": 2}, {"min_capacity": 3},
+                                      {"capacity_per_choice": True}])
+def test_a_wrong_capacity_is_caught_by_the_loops(monkeypatch, judge, settings):
+    # Layer and loops both go by the config, but each works the capacity out for itself.
+    config = snp.SwitchConfig(num_experts=3, top_k=2, capacity_factor=0.8, **settings)
+    rng = np.random.default_rng(0)
+    params, x = snp.switch_layer.init(rng, 4, 5, config), rng.standard_normal((9, 4))
+    want = judge.forward(params, x, config)
+    assert snp.switch_layer.forward(params, x, config)[0].plan.capacity == want.capacity
+    right = snp.SwitchConfig.expert_capacity
+    monkeypatch.setattr(snp.SwitchConfig, "expert_capacity", lambda *args: right(*args) - 1)
+    out, _ = snp.switch_layer.forward(params, x, config)
+    want = judge.forward(params, x, config)
+    assert out.plan.capacity != want.capacity and (out.plan.kept != want.kept).any()
+    assert abs(out.y - want.y).max() > 0.001
 
 
 @pytest.mark.parametrize("bug", MODEL_BUGS, ids=caught)

@@ -66,7 +66,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
                 if real[t]:
                     place[t, choice] = load[g, expert[t, choice]]
                     load[g, expert[t, choice]] += 1
-    capacity = config.expert_capacity(group_size, training)
+    capacity = _capacity(config, group_size, training)
     if capacity is None:
         capacity = max((int(n) for n in load.ravel()), default=0)
     kept = (place >= 0) & (place < capacity)
@@ -97,6 +97,20 @@ def _route(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConf
     highest = max(logits)
     log_z = highest + math.log(sum(math.exp(logit - highest) for logit in logits))
     return logits, [math.exp(logit - log_z) for logit in logits], log_z
+
+
+def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
+    """Return floor(factor · n / E), or what the options put in its place; None: no limit."""
+    if config.capacity is not None:
+        return config.capacity
+    factor = config.capacity_factor
+    if not training and config.eval_capacity_factor != "same":
+        factor = config.eval_capacity_factor
+    if factor is None:
+        return None
+    choices = config.top_k * n if config.capacity_per_choice else n
+    slots = math.floor(choices * factor / config.num_experts)
+    return slots if slots > config.min_capacity else config.min_capacity
 
 
 def _expert(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConfig, noise: Noise,

@@ -1,6 +1,6 @@
 """A museum of wrong gradients: bugs that were seen in the wild, planted into a copy of the layer.
 
-`kernel.py` is a right layer, independent of the rest; a piece replaces a line or a few of its text,
+`kernel.py` is a right layer, apart from the rest; a piece replaces a line or a few of its text,
 so that each bug can be read as the difference that it is. The museum proves that the verdicts find
 them, names them in reports, and grades other people's tests.
 """

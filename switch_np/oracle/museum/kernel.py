@@ -1,8 +1,9 @@
 """A Switch layer in plain arrays: the copy in which the museum plants its bugs.
 
-Independent of `switch_np.switch`: the paper's rules for one flat group of tokens, any number of
-choices, forward and backward by hand, each intermediate stored by `store`, which rounds it. The
-museum replaces single lines of this text, so each line stands once.
+Independent of `switch_np.switch` but for the capacity, which it asks of the config: the paper's
+rules for one flat group of tokens, any number of choices, forward and backward by hand, each
+intermediate stored by `store`, which rounds it. The museum replaces single lines of this text, so
+each line stands once.
 """
 
 import numpy as np
