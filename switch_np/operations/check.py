@@ -44,6 +44,24 @@ def flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False, got {_kind(value)}")
 
 
+def plain(config: Any) -> None:
+    """Store the checked numbers of a frozen dataclass as Python's own, in place.
+
+    NumPy's would lift float32 to float64, and JSON takes none but np.float64.
+
+    >>> settings = type("Settings", (), {})()
+    >>> settings.rate, settings.steps = np.float64(0.5), np.int64(3)
+    >>> plain(settings)
+    >>> settings.rate, settings.steps
+    (0.5, 3)
+    """
+    for name, value in vars(config).items():
+        for kind, python in ((bool, bool), (np.bool_, bool), (Integral, int), (Real, float)):
+            if isinstance(value, kind):
+                object.__setattr__(config, name, python(value))
+                break
+
+
 def choice(name: str, value: Any, options: Sequence[Any]) -> None:
     """Refuse whatever is not among `options`."""
     if value not in options:

@@ -101,6 +101,7 @@ class SwitchConfig:
         for name in ("capacity_per_choice", "router_bias", "sample"):
             check.flag(name, getattr(self, name))
         check.choice("layout", self.layout, ["packed", "buffers"])
+        check.plain(self)
         self._check_conventions()
 
     def _check_conventions(self) -> None:

@@ -264,6 +264,7 @@ class Conventions:
             if self.chooser == "experts" and getattr(self, name) != default:
                 raise ValueError(f"{name} must be {default!r} with chooser='experts', where tokens "
                                  f"choose nothing, got {getattr(self, name)!r}")
+        check.plain(self)
 
     @property
     def always_noisy(self) -> bool:

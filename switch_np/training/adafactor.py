@@ -84,6 +84,7 @@ class Adafactor:
             check.number("beta_1", self.beta_1, 0, 1)
         for name in ("relative_step", "scale_parameter"):
             check.flag(name, getattr(self, name))
+        check.plain(self)
 
 
 def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class AdamW:
         check.number("beta_2", self.beta_2, 0, 1)
         check.number("epsilon", self.epsilon, 0)
         check.number("weight_decay", self.weight_decay, 0)
+        check.plain(self)
 
 
 def init(params: Mapping[str, Any]) -> dict[str, Any]:

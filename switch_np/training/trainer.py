@@ -80,6 +80,7 @@ class TrainConfig:
         check.number("mean_span", self.mean_span, 1)
         check.choice("dtype", self.dtype, list(selective.MODES))
         check.instance("optimizer", self.optimizer, AdamW, Adafactor)
+        check.plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:

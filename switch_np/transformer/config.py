@@ -130,6 +130,7 @@ class ModelConfig:
         check.integer("max_distance", self.max_distance, self.num_buckets // 2 + 1)
         for name in ("norm_epsilon", "balance_coef", "z_coef", "init_scale"):
             check.number(name, getattr(self, name), 0)
+        check.plain(self)
         self._check_pooling()
 
     def _check_pooling(self) -> None:
