@@ -8,6 +8,7 @@ depend on the number of threads, and each has places of its own; so no number do
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import cache
@@ -34,11 +35,12 @@ def count() -> int:
 def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> list[Result]:
     """Return what `work` gives for each part, in order, as `map` does; its calls may run at once.
 
-    `size` is the number of elements that are computed in all: what is SMALL stays on this thread,
-    since two that take turns at the interpreter would lose more than they gain.
+    `size` is the number of elements that are computed in all; fewer than SMALL elements are
+    computed on the calling thread, since two that take turns at the interpreter would lose more
+    than they gain.
 
-    An error in a part is raised here, once all have come to rest. The caller's `np.errstate` holds
-    in every thread.
+    After an error in a part no other is begun, and the error is raised here once all have come to
+    rest. The caller's `np.errstate` holds in every thread.
 
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
@@ -50,30 +52,31 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     remaining, settings = iter(enumerate(parts)), np.geterr()
     begun: list[SimpleQueue[BaseException | None]] = []
 
-    def drain() -> None:
-        for place, part in remaining:
-            results[place] = work(*part)
+    def drain() -> BaseException | None:
+        try:
+            for place, part in remaining:
+                results[place] = work(*part)
+        except BaseException as error:
+            deque(remaining, maxlen=0)           # leaves nothing to those that have not begun
+            return error
+        return None
 
     def help_out() -> None:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
         begun.append(ended)         # said before a part is taken; one that comes late finds none
-        try:
-            # To set the default anew would, in NumPy 1.26, undo the settings of other threads.
-            with nullcontext() if np.geterr() == settings else np.errstate(**settings):
-                drain()
-        except BaseException as error:
-            ended.put(error)
-        else:
-            ended.put(None)
+        # To set the default anew would, in NumPy 1.26, undo the settings of other threads.
+        with nullcontext() if np.geterr() == settings else np.errstate(**settings):
+            error = drain()
+        ended.put(error)
 
     for _ in range(min(count(), len(parts)) - 1):
         _helpers().put(help_out)
-    try:
-        drain()
-    finally:
-        errors = [ended.get() for ended in begun.copy()]
-    for error in filter(None, errors):
-        raise error
+    ends = drain(), *(ended.get() for ended in begun.copy())
+    errors = [error for error in ends if error is not None]
+    for error, other in zip(errors, errors[1:]):
+        error.__context__ = other                # only one can be raised; its traceback shows all
+    if errors:
+        raise errors[0]
     return results
 
 

@@ -89,6 +89,50 @@ def test_a_helper_that_comes_late_ends_nobody_s_wait(three, monkeypatch):
     assert sorted(finished) == [0, 1, 2, 3]
 
 
+def test_after_an_error_nobody_works_on(three, monkeypatch):
+    """Helpers come before, during and after the part that fails; those that are late do nothing."""
+    fewest = 40
+    for trial in range(200):
+        helpers, begun, ended = [], [], []
+
+        class Helpers:
+            def put(self, job, helpers=helpers, wait=trial % 5 * 0.0005):
+                helpers.append(threading.Timer(len(helpers) * wait, job))
+                helpers[-1].start()
+
+        def work(i, begun=begun, ended=ended):
+            begun.append(i)
+            time.sleep(0.001)
+            ended.append(i)
+            if i == 0:
+                raise ValueError("part 0")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threads, "_helpers", Helpers)
+            with pytest.raises(ValueError, match="part 0"):
+                threads.each(work, range(40), size=40)
+        assert sorted(begun) == sorted(ended)
+        at_rest = len(begun)
+        fewest = min(fewest, at_rest)
+        for helper in helpers:
+            helper.join()
+        assert len(begun) == at_rest
+    assert fewest < 10
+
+
+def test_no_error_is_lost(three):
+    meeting = threading.Barrier(3, timeout=20)
+
+    def work(i):
+        meeting.wait()
+        raise ValueError(threading.current_thread() is threading.main_thread())
+
+    with pytest.raises(ValueError, match="True") as raised:
+        threads.each(work, range(9), size=9)
+    second = raised.value.__context__
+    assert [*second.args, *second.__context__.args] == [False, False]
+
+
 def layer_numbers():
     found = {}
     for num_experts, k in ((1, 1), (2, 1), (5, 1), (5, 2)):
