@@ -7,7 +7,7 @@ import switch_np as snp
 from switch_np.oracle import gradcheck
 from switch_np.switch.conventions import CHOICES, Conventions
 from switch_np.switch.noise import Noise
-from switch_np.switch.variants import loops
+from switch_np.switch.variants import loops, router
 from switch_np.switch.variants import noise as drawn
 
 FLAGS = ["select_bias", "capacity_whole_share", "capacity_at_most_group", "renorm_single",
@@ -192,6 +192,17 @@ def test_paper_conventions_give_the_paper_through_the_other_path(monkeypatch):
         np.testing.assert_allclose(d_x, other_d_x, rtol=1e-12)
         for name in params:
             np.testing.assert_allclose(grads[name], other_grads[name], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("scores", CHOICES["scores"])
+def test_a_gradient_of_the_router_that_does_not_arrive_is_0(scores):
+    rng = np.random.default_rng(0)
+    params, x = {"w_router": rng.standard_normal((3, 4))}, rng.standard_normal((5, 3))
+    out, cache = router.forward(params, x, scores)
+    none = router.backward(router.Router(None, out.probs_TE, None), cache)
+    zeros = router.backward(
+        router.Router(0 * out.logits_TE, out.probs_TE, 0 * out.log_z_T), cache)
+    assert (none[0] == zeros[0]).all() and (none[1]["w_router"] == zeros[1]["w_router"]).all()
 
 
 @pytest.mark.parametrize("where, name, spoil, knob", [

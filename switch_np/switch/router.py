@@ -24,7 +24,7 @@ from switch_np.operations import softmax, threads
 class Router(NamedTuple):
     """What the router says: logits and probabilities (T, E), and log Σ exp logits (T,).
 
-    Or their gradients; None where nothing arrives.
+    Or their gradients; those of logits and log_z are None where nothing arrives.
     """
 
     logits_TE: np.ndarray | None

@@ -84,8 +84,10 @@ def backward(d_out: Router, cache: RouterCache) -> tuple[np.ndarray, dict[str, n
         d_logits_TE = d_out.probs_TE * probs_TE * (1 - probs_TE)
     else:
         d_logits_TE = d_out.probs_TE * sigmoid(logits_TE) / (2 * probs_TE)
-    d_logits_TE += d_out.log_z_T[:, None] * softmax_TE
-    d_logits_TE += d_out.logits_TE
+    if d_out.log_z_T is not None:
+        d_logits_TE += d_out.log_z_T[:, None] * softmax_TE
+    if d_out.logits_TE is not None:
+        d_logits_TE += d_out.logits_TE
     grads = {"w_router": routed_TD.T @ d_logits_TE}
     if "b_router" in params:
         grads["b_router"] = d_logits_TE.sum(axis=0)
