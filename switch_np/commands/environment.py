@@ -4,8 +4,8 @@ The toy's products are small: BLAS threads that wait for each other cost more th
 several times more on a busy machine. So the BLAS gets one, and `operations.threads` shares out what
 is large enough. And glibc hands the memory of every larger array back to the system when it is
 freed, and fetches it again, page by page, for the next; a step of the toy spends a third of its
-time on that, which is saved by letting it keep what it has. Of these the BLAS's threads alone
-touch a number, in its last digits: they cut products elsewhere.
+time on that, which is saved by letting it keep what it has. Of these settings only the number of
+BLAS threads can change results, in their last digits: it changes how products are split.
 """
 
 from __future__ import annotations

@@ -102,12 +102,13 @@ class Conventions:
         token's choices together (MegaBlocks; DeepSpeed's "position"); "batch": as "choice", but
         tokens with a larger best score first (batch-prioritised routing: Flaxformer, Tutel);
         "gate": the largest scores (Megatron, DeepSpeed for k > 2); "logit_or_zero": the largest
-        logits, where every token that did not choose the expert stands in the queue with a 0 (the
-        same in DeepSpeed up to pull request 7986: negative logits lose to nobody); "random": noise
+        logits, where every token that did not choose the expert stands in the queue with a 0
+        (DeepSpeed for k > 2 before its pull request 7986: a token with a negative logit loses its
+        slot to one that did not choose the expert, and the slot stays empty); "random": noise
         decides (DeepSpeed with k = 1, labml).
     slots
         Kept choices are numbered as they were served, "queue", or by token, "position" (DeepSpeed).
-        Says nothing but where in the buffers a token lies.
+        Changes slot numbers only, no output.
     padding_routing
         Padding is "left_out"; "routed" like any token, into slots and outputs (transformers,
         Megatron and most others, which know no padding here); or asks for the "first_experts",

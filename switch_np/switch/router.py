@@ -1,4 +1,4 @@
-"""The router: which expert does a token suit, and how well.
+"""The router: which expert suits a token, and how well.
 
 Source: equation 1 of the paper, p(x) = softmax(W_r x); jitter and input dropout from appendix C.
 
