@@ -92,6 +92,7 @@ def test_contradictions_are_refused(change, message):
 
 
 GATED = [Conventions(priority="gate"), Conventions(priority="logit_or_zero"),
+         Conventions(priority="weight", renorm="pre"), Conventions(priority="weight"),
          Conventions(priority="batch"), Conventions(chooser="experts"),
          Conventions(priority="gate", select_groups=2), Conventions(second_policy="threshold"),
          Conventions(select_bias=True, select_groups=3, select_groups_kept=2),

@@ -22,7 +22,7 @@ CHOICES = {
     "noise_when": ("training", "always"),
     "jitter_reach": ("router", "experts"),
     "capacity_rounding": ("floor", "ceil", "half_even"),
-    "priority": ("choice", "token", "batch", "gate", "logit_or_zero", "random"),
+    "priority": ("choice", "token", "batch", "gate", "weight", "logit_or_zero", "random"),
     "slots": ("queue", "position"),
     "padding_routing": ("left_out", "routed", "first_experts"),
     "renorm": ("none", "pre", "post"),
@@ -101,11 +101,12 @@ class Conventions:
         Who is served first: "choice": all first choices by position, then all second; "token": a
         token's choices together (MegaBlocks; DeepSpeed's "position"); "batch": as "choice", but
         tokens with a larger best score first (batch-prioritised routing: Flaxformer, Tutel);
-        "gate": the largest scores (Megatron, DeepSpeed for k > 2); "logit_or_zero": the largest
-        logits, where every token that did not choose the expert stands in the queue with a 0
-        (DeepSpeed for k > 2 before its pull request 7986: a token with a negative logit loses its
-        slot to one that did not choose the expert, and the slot stays empty); "random": noise
-        decides (DeepSpeed with k = 1, labml).
+        "gate": the largest scores (DeepSpeed for k > 2); "weight": the largest gates, divided as
+        `renorm` says before any is dropped (Megatron); "logit_or_zero": the largest logits, where
+        every token that did not choose the expert stands in the queue with a 0 (DeepSpeed for k > 2
+        before its pull request 7986: a token with a negative logit loses its slot to one that did
+        not choose the expert, and the slot stays empty); "random": noise decides (DeepSpeed with
+        k = 1, labml).
     slots
         Kept choices are numbered as they were served, "queue", or by token, "position" (DeepSpeed).
         Changes slot numbers only, no output.

@@ -267,8 +267,9 @@ PRESETS: dict[str, Preset] = {
         recorded=False,
         settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,
                   "router_bias": True, "jitter": 0.0, "noise_when": "always",
-                  "capacity_rounding": "ceil", "priority": "gate", "slots": "position",
-                  "renorm": "pre", "balance_counts": "plain_over_k", "expert_activation": "gelu",
+                  "capacity_rounding": "ceil", "priority": "weight", "slots": "position",
+                  "padding_routing": "routed", "renorm": "pre",
+                  "balance_counts": "plain_over_k", "expert_activation": "gelu",
                   "expert_biases": True},
         weights=LINEAR.format("linear_fc1", "linear_fc2", "router")
                 + "; a gated linear_fc1 has the gate's rows first; tokens are (S, B)",

@@ -70,6 +70,7 @@ WORDS: dict[str, tuple[str, str | dict[Any, str]]] = {
         "token": "tokens by position, all their choices together",
         "batch": "first choices of the surest tokens, then second ones",
         "gate": "the largest scores",
+        "weight": "the largest gates, divided before any drop",
         "logit_or_zero": "the largest logits, with a 0 for every token that chose another expert",
         "random": "whom noise picks"}),
     "slots": ("Slots are numbered", {"queue": "as choices were served", "position": "by token"}),

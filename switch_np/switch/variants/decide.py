@@ -1,8 +1,8 @@
 """The plan by the rules of other libraries: choices, order of service, capacity, counts.
 
 Source: batch-prioritised routing from V-MoE (Riquelme et al., 2021); expert choice from Zhou et al.
-(2022), as in Flaxformer; priority by gate from Megatron and DeepSpeed; random order from DeepSpeed
-and labml. `conventions` says which knob is whose.
+(2022), as in Flaxformer; priority by score or gate from DeepSpeed and Megatron; random order from
+DeepSpeed and labml. `conventions` says which knob is whose.
 
 Every priority is an order of the choices; each choice then queues for its expert in that order, and
 its place in the queue, below the capacity, is its slot. Where experts choose, every token asks all
@@ -11,13 +11,15 @@ of them, and the queue goes by score.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan, assemble, largest, queue_up
-from switch_np.switch.variants import balance, choices
+from switch_np.switch.variants import balance, choices, gates
 
 
 def decide(probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig, *,
@@ -95,12 +97,21 @@ def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, con
     rules = config.conventions
     if rules.chooser == "experts" or rules.priority == "gate":
         return np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+    if rules.priority == "weight":
+        chosen_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+        return chosen_TK / weight_sum(chosen_TK, rules)
     if rules.priority == "logit_or_zero":
         return np.take_along_axis(logits_TE.real, expert_TK, axis=1)
     if rules.priority == "batch":
         best_T1 = np.take_along_axis(probs_TE.real, expert_TK[:, :1], axis=1)
         return np.repeat(best_T1, expert_TK.shape[1], axis=1)
     return noise.priority if rules.priority == "random" else None
+
+
+def weight_sum(chosen_TK: np.ndarray, rules: Conventions) -> np.ndarray:
+    """Return what divides the chosen scores (T, 1) as long as none is dropped."""
+    before = replace(rules, renorm="pre") if rules.renorm == "post" else rules
+    return gates.divisor(chosen_TK, np.ones(chosen_TK.shape, bool), before)[0]
 
 
 def _order(key_TK: np.ndarray | None, rules: Conventions, t: int, k: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -231,6 +232,11 @@ def _service(members: range, k: int, probs: list[list[float]], logits: list[list
     if rules.chooser == "experts" or rules.priority == "gate":
         return sorted(((t, c) for t in members for c in range(k)),
                       key=lambda tc: (-probs[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
+    if rules.priority == "weight":
+        weight = {t: _gates([probs[t][e] for e in expert[t]], np.ones(k, bool),
+                            replace(rules, gate_gradient="normal")) for t in members}
+        return sorted(((t, c) for t in members for c in range(k)),
+                      key=lambda tc: (-weight[tc[0]][tc[1]], tc[0]))
     if rules.priority == "logit_or_zero":
         return sorted(((t, c) for t in members for c in range(k)),
                       key=lambda tc: (-logits[tc[0]][expert[tc[0]][tc[1]]], tc[0]))

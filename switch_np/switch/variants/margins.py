@@ -59,6 +59,9 @@ def margins(probs_TE: np.ndarray, plan: Plan, config: SwitchConfig, *,
     cut_T = np.full(t, np.inf)
     if key_TK is not None and config.expert_capacity(t // max(len(plan.load), 1), training):
         cut_T = _cut(key_TK, queued_TK, plan, config)
+        if rules.priority == "weight":                     # a score moves its weight by more
+            cut_T *= decide.weight_sum(
+                np.take_along_axis(probs_TE.real, plan.expert, axis=1), rules).min(initial=1) / 2
     return Margins(choice_T, contested(plan), cut_T)
 
 
