@@ -6,6 +6,7 @@ experts, also such as the router would not have chosen: replay has no opinion, `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,10 +45,7 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
         return decisions
     if not isinstance(decisions, Mapping):
         decisions = {"expert": decisions}
-    unknown = set(decisions) - {"expert", "kept", "slot"}
-    if unknown or "expert" not in decisions:
-        raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, "
-                         f"got the keys {sorted(decisions)}")
+    check_keys(decisions)
     known = {name: by_token(name, value, num_tokens) for name, value in decisions.items()
              if value is not None}
     if "kept" in known:
@@ -56,14 +54,26 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
                               padding=padding_T, training=training, **known)
 
 
+def check_keys(decisions: Mapping[str, Any]) -> None:
+    """Refuse decisions without experts, or with what is no decision."""
+    said = sorted(str(name) for name, value in decisions.items() if value is not None)
+    if set(said) - {"expert", "kept", "slot"} or "expert" not in said:
+        raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, got "
+                         f"the keys {said}")
+
+
 def by_token(name: str, value: Any, num_tokens: int) -> np.ndarray:
-    """Return whole numbers or bools of any library as (T, K)."""
+    """Return whole numbers or bools of any library as (T, K), from (T,), (B, S) or (..., K).
+
+    >>> by_token("expert", [[[0, 1], [2, 0]]], 2).tolist()
+    [[0, 1], [2, 0]]
+    """
     array = to_numpy(value)
     if array.dtype.kind not in "biu":
         raise TypeError(f"{name} must hold whole numbers or bools, got {array.dtype}")
-    if array.size and num_tokens and array.size % num_tokens == 0:
-        return array.reshape(num_tokens, -1)
-    if array.ndim == 2 and len(array) == num_tokens:
-        return array
-    raise ValueError(f"{name} must have a row for each of {num_tokens} tokens, "
-                     f"got shape {array.shape}")
+    if array.ndim > 1 and math.prod(array.shape[:-1]) == num_tokens:
+        return array.reshape(num_tokens, array.shape[-1])
+    if array.ndim and array.size == num_tokens:
+        return array.reshape(num_tokens, 1)
+    raise ValueError(f"{name} must have a row for each of {num_tokens} tokens, (T,), (T, K) or "
+                     f"(B, S, K), got shape {array.shape}")

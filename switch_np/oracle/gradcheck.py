@@ -40,7 +40,7 @@ def complex_step(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
     >>> complex_step(lambda x: (x ** 3).sum(), np.array([1.0, 2.0])).tolist()
     [3.0, 12.0]
     """
-    check.floats("x", x, x.shape if isinstance(x, np.ndarray) else ())
+    _check_real(x)
     moved = x.astype(np.complex128)
     gradient = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
@@ -54,6 +54,12 @@ def complex_step(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
     return gradient
 
 
+def _check_real(x: np.ndarray) -> None:
+    check.floats("x", x, x.shape if isinstance(x, np.ndarray) else ())
+    if x.dtype.kind == "c":
+        raise TypeError(f"x must be real, got {x.dtype}")
+
+
 def central_difference(f: Callable[[np.ndarray], Any], x: np.ndarray,
                        step: float = 1e-5) -> np.ndarray:
     """Return the gradient by central differences, for functions that are not complex-safe.
@@ -63,7 +69,7 @@ def central_difference(f: Callable[[np.ndarray], Any], x: np.ndarray,
     >>> central_difference(lambda x: (x ** 2).sum(), np.array([1.0, 2.0])).round(8).tolist()
     [2.0, 4.0]
     """
-    check.floats("x", x, x.shape if isinstance(x, np.ndarray) else ())
+    _check_real(x)
     check.number("step", step)
     moved = x.astype(np.float64)
     gradient = np.zeros(x.shape)
@@ -139,12 +145,14 @@ def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float = 1e-
     Traceback (most recent call last):
     AssertionError: d_x: error 0.2 of the largest entry, worst at (1,): got 2.0, want 2.5
     """
+    check.number("tolerance", tolerance, 0)
     if np.shape(got) != np.shape(want):
         raise AssertionError(f"{name}: got shape {np.shape(got)}, want {np.shape(want)}")
     if want.size == 0:
         return 0.0
-    if not np.isfinite(got).all():
-        raise AssertionError(f"{name}: got NaN or infinity")
+    for said, value in (("got", got), ("want", want)):
+        if not np.isfinite(value).all():
+            raise AssertionError(f"{name}: {said} NaN or infinity")
     error = np.abs(got - want)
     worst = tuple(map(int, np.unravel_index(error.argmax(), error.shape)))
     share = float(error[worst] / max(np.abs(want).max(), np.finfo(float).tiny))

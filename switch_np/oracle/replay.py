@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.oracle.decisions import as_plan, by_token
+from switch_np.oracle.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.routing import FLIP, SAME, WRONG, RoutingReport, compare_routing
 from switch_np.oracle.truth import Reference, solve
 from switch_np.oracle.verdict import RMS_LIMIT, describe, tensor_verdict
@@ -46,8 +46,12 @@ class Replayed(NamedTuple):
 def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | None:
     """Return the decisions as a dict, whichever way they were handed in."""
     if plan is not None:
+        if any(value is not None for value in (expert, kept, slot)):
+            raise ValueError("plan must come without expert, kept and slot, got both")
         if isinstance(plan, Plan):
             return {"expert": plan.expert, "kept": plan.kept}
+        if isinstance(plan, Mapping):
+            check_keys(plan)
         return dict(plan) if isinstance(plan, Mapping) else {"expert": plan}
     if expert is None:
         if kept is not None or slot is not None:
@@ -68,10 +72,14 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     if given is None:
         return _infer(ref, y, tau_T, precision)
     p, notes = ref.problem, []
-    expert_TK, wanted_TK = by_token("expert", given["expert"], len(ref.scores)), ref.plan.expert
-    if expert_TK.shape != wanted_TK.shape:
-        raise ValueError(f"expert must hold {wanted_TK.shape[1]} choices for each of "
-                         f"{len(wanted_TK)} tokens, got shape {expert_TK.shape}")
+    wanted_TK = ref.plan.expert
+    told = {name: by_token(name, value, len(wanted_TK)) for name, value in given.items()
+            if value is not None}
+    for name, value in told.items():
+        if value.shape != wanted_TK.shape:
+            raise ValueError(f"{name} must hold {wanted_TK.shape[1]} choices for each of "
+                             f"{len(wanted_TK)} tokens, got shape {value.shape}")
+    expert_TK = told["expert"]
     counts_T = np.ones(len(wanted_TK), bool)
     if p.padding is not None and p.config.conventions.padding_routing == "left_out":
         counts_T = ~p.padding.reshape(-1)
@@ -83,18 +91,17 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     order_TK = _order(ref, expert_TK, tau_T)
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
     plan = ref.plan if (expert_TK == wanted_TK).all() else _plan(ref, expert_TK)
-    if given.get("kept") is not None:
-        kept_TK = by_token("kept", given["kept"], len(expert_TK)).astype(bool)
-        kept_TK = np.take_along_axis(kept_TK, order_TK, axis=1) & counts_T[:, None]
+    if "kept" in told:
+        kept_TK = np.take_along_axis(told["kept"].astype(bool), order_TK, axis=1)
+        kept_TK &= counts_T[:, None]
         near_T1 = (p.config.foreign & (ref.margin <= tau_T))[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():
             roomy = replace(p.config, capacity=max(int(kept_TK.sum()), 1),
                             layout="packed")
             plan = _as_plan(ref, {"expert": expert_TK, "kept": kept_TK}, roomy)
-    if given.get("slot") is not None and not errors:
-        slot_TK = by_token("slot", given["slot"], len(expert_TK))
-        errors += _slot_errors(plan, np.take_along_axis(slot_TK, order_TK, axis=1))
+    if "slot" in told and not errors:
+        errors += _slot_errors(plan, np.take_along_axis(told["slot"], order_TK, axis=1))
     if plan is not ref.plan:
         notes.append("the numbers are judged under the kernel's own decisions")
         ref = solve(p, plan, ref.precision)

@@ -105,9 +105,15 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
         raise ValueError(f"expert must name 1 to {e} experts per token, got {expert_TK.shape[1]}")
     if tau is None:
         unit = 2 * named(precision or precision_of(scores) or "float64").store
-        tau_T = 4 * unit * np.abs(scores_TE).max(axis=1).astype(np.float64)
+        # Experts that may not be chosen have a score of -inf.
+        size_TE = np.where(np.isfinite(scores_TE), np.abs(scores_TE), 0)
+        tau_T = 4 * unit * size_TE.max(axis=1, initial=0).astype(np.float64)
     else:
-        tau_T = np.broadcast_to(lift(tau), (t,))
+        tau_T = lift(tau)
+        if tau_T.shape not in ((), (t,)) or not (tau_T >= 0).all():
+            raise ValueError(f"tau must be a number of at least 0 or ({t},) of them, got "
+                             f"{tau if tau_T.ndim == 0 else f'shape {tau_T.shape}'}")
+        tau_T = np.broadcast_to(tau_T, (t,))
     parts = [_judge(scores_TE[i:i + CHUNK // e + 1].astype(np.float64),
                     expert_TK[i:i + CHUNK // e + 1].astype(np.int64),
                     tau_T[i:i + CHUNK // e + 1])

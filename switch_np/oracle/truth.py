@@ -174,9 +174,13 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x)
+    d_y = np.zeros(x.shape) if d_y is None else adapters.lift(d_y)
+    lifted = {name: adapters.lift(value) for name, value in params.items()}
+    named = [("x", x), ("d_y", d_y), *((f"params[{name!r}]", lifted[name]) for name in lifted)]
+    for name, value in named:
+        check.floats(name, value, value.shape, finite=True)
     problem = Problem(
-        x, {name: adapters.lift(value) for name, value in params.items()}, config,
-        np.zeros(x.shape) if d_y is None else adapters.lift(d_y), balance_coef, z_coef,
+        x, lifted, config, d_y, balance_coef, z_coef,
         None if padding is None else adapters.to_numpy(padding), _lift_noise(noise), training)
     if training and config.noisy and noise is None:
         raise ValueError("noise must be handed in when training=True and the config has noise, "

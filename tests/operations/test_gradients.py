@@ -79,3 +79,16 @@ def test_truncated_normal_is_cut_at_two_deviations_and_not_clipped(rng):
 def test_messages_name_the_argument_what_came_and_what_is_wanted(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_the_check_refuses_what_is_no_number(rng):
+    inputs = {"x": np.ones(3)}
+    with pytest.raises(AssertionError, match="x: want NaN or infinity"):
+        gradcheck.check_backward(lambda given: (given["x"] * np.nan, given["x"]),
+                                 lambda d_y, x: {"x": 7 * x}, inputs, rng)
+    with pytest.raises(ValueError, match="tolerance must be finite"):
+        gradcheck.check_backward(lambda given: (given["x"] ** 2, given["x"]),
+                                 lambda d_y, x: {"x": 9 * x * d_y}, inputs, rng, tolerance=np.nan)
+    for derivative in (gradcheck.complex_step, gradcheck.central_difference):
+        with pytest.raises(TypeError, match="x must be real, got complex128"):
+            derivative(lambda x: (x ** 2).sum(), np.array([1 + 2j]))

@@ -301,3 +301,26 @@ def test_whoever_follows_a_replayed_plan_is_right(top_k):
     other[5] = (other[5] + 1) % 4
     report = oracle.compare(ref, y=ref.y, expert=other)
     assert report.verdict == "fail" and "wrong, as token 5: got" in str(report)
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    (lambda p: {"plan": p, "expert": p.expert}, "plan must come without expert, kept and slot"),
+    (lambda p: {"plan": {"expert": p.expert, "keep": p.kept}}, "keys .'expert', 'keep'."),
+    (lambda p: {"plan": {"kept": p.kept}}, "keys .'kept'."),
+    (lambda p: {"expert": p.expert, "kept": np.c_[p.kept, p.kept]}, "kept must hold 2 choices"),
+    (lambda p: {"expert": p.expert, "slot": p.slot[:, :1]}, "slot must hold 2 choices"),
+    (lambda p: {"expert": p.expert.T}, "expert must have a row for each of 32 tokens"),
+])
+def test_decisions_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        oracle.compare(REF, y=REF.y, **given(REF.plan))
+
+
+@pytest.mark.parametrize("name", ["x", "d_y", "w_in", "w_router"])
+def test_a_reference_of_numbers_that_are_none_is_refused(name):
+    asked = problem()
+    where = asked["params"] if name.startswith("w") else asked
+    where[name] = where[name].copy()
+    where[name].flat[3] = np.nan
+    with pytest.raises(ValueError, match=f"{name}.* must be finite, got nan"):
+        oracle.reference(**asked)

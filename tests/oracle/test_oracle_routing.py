@@ -86,3 +86,14 @@ def test_ids_that_are_none_are_wrong():
 def test_bad_arguments_are_named(scores, expert, words):
     with pytest.raises(ValueError, match=words):
         oracle.compare_routing(scores, expert)
+
+
+def test_a_closed_expert_makes_no_choice_legal():
+    report = oracle.compare_routing([[0.9, 0.1, -np.inf]] * 3, [[0], [1], [2]])
+    assert report.status.tolist() == [0, 2, 2]
+
+
+@pytest.mark.parametrize("tau", [np.nan, -1.0, [0.1, 0.1]])
+def test_a_tau_that_is_none_is_refused(tau):
+    with pytest.raises(ValueError, match="tau must be a number of at least 0"):
+        oracle.compare_routing([[0.9, 0.1]] * 3, [1, 1, 1], tau=tau)
