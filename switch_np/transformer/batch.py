@@ -48,7 +48,7 @@ def targets_that_count(batch: Batch, config: ModelConfig) -> np.ndarray:
                          f"{IGNORED} (ignored), got {targets[bad][0]}")
     if batch.padding is not None:
         check.booleans("batch.padding", batch.padding, batch.inputs.shape)
-        targets = np.where(batch.padding, IGNORED, targets)
+        targets = np.where(batch.padding, IGNORED, targets.astype(np.int64))   # holds -100
     if (targets == IGNORED).all():
         raise ValueError(f"batch must hold at least one target that counts, got none in "
                          f"targets of shape {targets.shape}")

@@ -14,6 +14,7 @@ from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import model
+from switch_np.transformer.batch import Batch
 from switch_np.transformer.config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8)
@@ -253,3 +254,15 @@ def test_configs_round_trip_and_refuse_nonsense():
                            ({"learning_rate": float("nan")}, "learning_rate must be finite")):
         with pytest.raises(ValueError, match=words):
             TrainConfig(**options)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint64, np.int32])
+def test_targets_of_padding_do_not_count_whatever_their_type(dtype):
+    config = ModelConfig(num_layers=1, d_model=8, d_ff=8, d_kv=4,
+                         switch=SwitchConfig(num_experts=2))
+    params = model.init(np.random.default_rng(0), config)
+    ids = np.random.default_rng(1).integers(0, 150, (2, 6))
+    padding = np.arange(6)[None].repeat(2, axis=0) > 3
+    want, found = (float(model.loss(params, Batch(ids, targets, padding), config).total)
+                   for targets in (ids, ids.astype(dtype)))
+    assert found == want
