@@ -13,6 +13,10 @@ import pytest
 import switch_np as snp
 from switch_np.switch import words
 from switch_np.switch.conventions import CHOICES, Conventions
+from switch_np.training import trainer
+from switch_np.training.corpus import Corpus
+from switch_np.training.trainer import TrainConfig
+from switch_np.transformer import generate, model
 from switch_np.transformer.config import ModelConfig
 
 NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
@@ -59,6 +63,61 @@ def test_every_preset_runs(name, dtype):
     none, cache = snp.switch_layer.forward(params, x[:0], config, rng=rng)
     d_x, grads = snp.switch_layer.backward(none.y, cache, 0.01, 0.01)
     assert none.y.shape == (0, 5, 4) and not any(value.any() for value in grads.values())
+
+
+CHANCE = {"mesh_tf_top2", "deepspeed_top1", "deepspeed_top2", "st_moe", "lucidrains", "labml",
+          "fairseq", "nanomoe"}          # draw random numbers outside training too
+TEXT = np.frombuffer(b"to be or not to be, that is the question: " * 9, np.uint8)
+CORPUS = Corpus(TEXT[:300], TEXT[300:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_trains_is_measured_and_writes_in_a_model(name):
+    config = ModelConfig(d_model=8, d_ff=8, d_kv=4, num_layers=2,
+                         switch=snp.SwitchConfig.like(name, num_experts=8))
+    run = trainer.start(config, TrainConfig(batch_size=2, seq_len=16), CORPUS)
+    trainer.advance(run, CORPUS)
+    before = run.noise_rng.bit_generator.state
+    assert trainer.evaluate(run, CORPUS.held_out) == trainer.evaluate(run, CORPUS.held_out)
+    assert run.noise_rng.bit_generator.state == before
+    batch = model.Batch(*np.arange(32).reshape(2, 1, 16))
+
+    def loss(seed):
+        return float(model.loss(run.params, batch, config, rng=np.random.default_rng(seed)).total)
+
+    assert loss(0) == loss(0)
+    if name in CHANCE:
+        with pytest.raises(ValueError, match="rng must be a Generator"):
+            model.loss(run.params, batch, config)
+    else:
+        assert loss(0) == float(model.loss(run.params, batch, config).total)
+    for cached in (True, False):
+        written = generate.generate(run.params, config, TEXT[:9].astype(int), 4,
+                                    np.random.default_rng(0), cached=cached)
+        assert written.shape == (13,)
+
+
+@pytest.mark.parametrize("name", sorted(CHANCE))
+def test_a_model_draws_outside_training_what_its_layer_draws(name):
+    always = name == "nanomoe"      # its noise is on the logits; the rest is for choices alone
+    config = ModelConfig(
+        num_layers=1, switch_every=1, d_model=8, d_ff=8, dropout=0.1, d_kv=4,
+        switch=snp.SwitchConfig.like(name, num_experts=8, expert_dropout=0.0 if always else 0.5))
+    params = model.init(np.random.default_rng(0), config)
+    ids = np.arange(24).reshape(2, 12)
+    _, _, cache = model.forward(params, ids, config, rng=np.random.default_rng(1))
+    noise = cache.runs["decoder"].stack.noise
+    assert noise.first is noise.last is noise.blocks[0].attention_out is None
+    _, alone = snp.switch_layer.forward(params["decoder"]["0"]["switch"], np.zeros((2, 12, 8)),
+                                        config.switch, rng=np.random.default_rng(1))
+    for mine, want in zip(noise.blocks[0].switch, alone.noise):
+        np.testing.assert_array_equal(mine, want)
+    plans = [cache.runs["decoder"].stack.blocks[0].switch.plan]
+    if always:
+        with pytest.raises(ValueError, match="rng must be a Generator"):
+            model.forward(params, ids, config, plans=plans)
+    else:
+        model.forward(params, ids, config, plans=plans)
 
 
 @pytest.mark.parametrize("name", NAMES)

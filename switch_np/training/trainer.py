@@ -177,13 +177,15 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
     """Return the loss on a held-out text, all of it, in the measure of the run's task.
 
     Bits per byte for "lm"; for the other tasks the negative log perplexity in nats per token, as
-    the paper has it. The evaluation capacity factor holds, and no noise.
+    the paper has it. The evaluation capacity factor holds, and no noise but what the Switch layers'
+    conventions draw outside training too: that comes from a generator of its own, always the same.
     """
     task = tasks.named(run.config.task)
     nats = tokens = 0.0
     params = selective.stored(run.params, run.config.dtype)
+    rng = np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
-        loss = model.loss(params, batch, run.model_config)
+        loss = model.loss(params, batch, run.model_config, rng=rng)
         counted = int((batch.targets != IGNORED).sum())
         nats += float(loss.cross_entropy) * counted
         tokens += counted

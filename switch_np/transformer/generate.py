@@ -40,7 +40,7 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     length
         Tokens to add.
     rng
-        Draws them.
+        Draws them, and what the router draws where its conventions have noise outside training.
     source, source_padding
         (M,) or (B, M) integers for the encoder, and where they are padding.
     temperature
@@ -53,7 +53,8 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     stop
         A row that has written this token repeats it; once all have, nothing is added.
     cached
-        Keep keys and values from step to step; False computes all anew, for the same tokens.
+        Keep keys and values from step to step; False computes all anew, for the same tokens but
+        where the router's noise is then drawn anew too.
 
     Examples
     --------
@@ -70,7 +71,7 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     check_params(params, config)
     free = _without_capacity(config)
     memory = None if source is None else model.encode(
-        params, source, config if config.switch.groups == "rows" else free, padding)
+        params, source, config if config.switch.groups == "rows" else free, padding, rng=rng)
 
     past: StackCache | None = None
     window = window or ids_BS.shape[1] + length
@@ -80,7 +81,8 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
             start, past = ids_BS.shape[1] - (window + 1) // 2, None
         seen = start + (past.seen if past and cached else 0)
         logits, past = model.decode(params, ids_BS[:, seen:], free, memory=memory,
-                                    memory_padding=padding, past=past if cached else None)
+                                    memory_padding=padding, past=past if cached else None,
+                                    rng=rng)
         next_B = _draw(logits[:, -1].astype(np.float64), rng, temperature, top_k)
         if stop is not None:
             next_B[done_B] = stop

@@ -13,7 +13,9 @@ Backward:  d_y = d_logits table / √D or d_logits W_headᵀ; the decoder gives 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache as remembered
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +26,7 @@ from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, parts, router_losses, stack
 from switch_np.transformer.batch import Batch, check_ids, check_source, targets_that_count
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.config import ModelConfig, StackConfig
 from switch_np.transformer.parameters import check_params, init
 from switch_np.transformer.router_losses import RouterLosses
 from switch_np.transformer.stack import StackCache, StackNoise
@@ -57,7 +59,7 @@ class Loss(NamedTuple):
 
 
 class ModelNoise(NamedTuple):
-    """The noise of one training step; `encoder` is None without one."""
+    """The noise of one step; `encoder` is None without one."""
 
     decoder: StackNoise
     encoder: StackNoise | None = None
@@ -108,7 +110,8 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     plans
         Replay these decisions, one plan per Switch layer, the encoder's first.
     noise, rng
-        Noise to replay, or where it comes from in training.
+        Noise to replay, or where it comes from: in training, and outside it where the Switch
+        layers' conventions draw random numbers there too.
     training
         Switches dropout and router noise on, and chooses the capacity factor.
 
@@ -124,7 +127,9 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     _check(params, ids, config, padding, plans)
     check_source(source, source_padding, len(ids), config)
     if noise is None:
-        noise = _noise(config, ids.shape, source, rng, training, params)
+        noisy = _noisy(config, config.stacks.values(), rng, training, replayed=plans is not None)
+        noise = ModelNoise(None) if noisy is None else draw_noise(
+            rng, noisy, ids.shape, _dtype(params), None if source is None else source.shape)
     plans = list(plans or ())
     memory, switched, runs = None, [], {}
     if source is not None:
@@ -140,8 +145,11 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
 
 
 def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
-           source_padding: np.ndarray | None = None) -> np.ndarray:
-    """Return the encoder's output (B, M, D), without noise: the memory of `decode`.
+           source_padding: np.ndarray | None = None, *,
+           rng: np.random.Generator | None = None) -> np.ndarray:
+    """Return the encoder's output (B, M, D), as outside training: the memory of `decode`.
+
+    `rng` is needed where the Switch layers' conventions draw random numbers there too.
 
     >>> config = ModelConfig(num_layers=2, num_encoder_layers=2)
     >>> params = init(np.random.default_rng(0), config)
@@ -150,16 +158,18 @@ def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
     """
     check_params(params, config)
     check_source(source, source_padding, len(source), config)
-    return _run(params, "encoder", source, config, padding_BS=source_padding)[0]
+    return _run(params, "encoder", source, config, padding_BS=source_padding,
+                noise=_stack_noise(params, source, config, config.encoder, rng))[0]
 
 
 def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
            memory: np.ndarray | None = None, memory_padding: np.ndarray | None = None,
-           past: StackCache | None = None) -> tuple[np.ndarray, StackCache]:
+           past: StackCache | None = None,
+           rng: np.random.Generator | None = None) -> tuple[np.ndarray, StackCache]:
     """Return the logits (B, S, V) after the ids (B, S), and what the next call takes as `past`.
 
-    With `past` the ids follow those that it stands for. Without noise, and with the config's own
-    capacity; `generate` says why it should have none.
+    With `past` the ids follow those that it stands for. As outside training (`rng` as in `encode`),
+    and with the config's own capacity; `generate` says why it should have none.
 
     >>> config = ModelConfig(num_layers=2)
     >>> params = init(np.random.default_rng(0), config)
@@ -168,7 +178,8 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     (1, 1, 256)
     """
     y_BSD, _, run = _run(params, "decoder", ids, config, memory=memory,
-                         memory_padding=memory_padding, past=past)
+                         memory_padding=memory_padding, past=past,
+                         noise=_stack_noise(params, ids, config, config.decoder, rng))
     return _head(params, y_BSD)[0], run.stack
 
 
@@ -313,16 +324,47 @@ def _check(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,
     check_params(params, config)
 
 
-def _noise(config: ModelConfig, shape: tuple[int, int], source: np.ndarray | None,
-           rng: np.random.Generator | None, training: bool,
-           params: Mapping[str, Any]) -> ModelNoise:
-    """Return noise drawn in training, none elsewhere."""
-    noisy = config.dropout > 0 or (config.switch_names and config.switch.noisy)
-    if not (training and noisy):
-        return ModelNoise(None)
+def _stack_noise(params: Mapping[str, Any], ids_BS: np.ndarray, config: ModelConfig,
+                 kind: StackConfig, rng: np.random.Generator | None) -> StackNoise | None:
+    """Return what one stack draws outside training."""
+    noisy = _noisy(config, [kind], rng, training=False, replayed=False)
+    return noisy and stack.draw_noise(rng, noisy, kind, *ids_BS.shape, _dtype(params))
+
+
+def _noisy(config: ModelConfig, kinds: Iterable[StackConfig], rng: np.random.Generator | None,
+           training: bool, replayed: bool) -> ModelConfig | None:
+    """Return the config whose noise these stacks draw from rng; None if they draw none."""
+    if not training:
+        if not config.switch.foreign:
+            return None
+        config = _outside_training(config, replayed)
+    switched = any(kind.switch_layers for kind in kinds)
+    if not (config.dropout or (switched and config.switch.noisy)):
+        return None
     if rng is None:
-        raise ValueError("rng must be a Generator (or noise= be given) when training=True and the "
-                         "config has noise, got None")
+        where = ("when training=True and the config has noise" if training else
+                 "since config.switch has conventions that draw random numbers in every call")
+        raise ValueError(f"rng must be a Generator (or noise= be given) {where}, got None")
     check.instance("rng", rng, np.random.Generator)
-    return draw_noise(rng, config, shape, params["embedding"]["table"].real.dtype,
-                      None if source is None else source.shape)
+    return config
+
+
+@remembered
+def _outside_training(config: ModelConfig, replayed: bool) -> ModelConfig:
+    """Return the config whose noise in training is that of this one outside it.
+
+    What is left is noise_when="always", and the random numbers that choices hang on, unless these
+    are replayed: as in a single layer.
+    """
+    quiet: dict[str, Any] = {"sample": False, "expert_dropout": 0.0}
+    rules = config.switch.conventions
+    if rules.noise_when == "training":
+        quiet |= {"jitter": 0.0, "router_dropout": 0.0}
+        rules = replace(rules, logit_noise="none")
+    if replayed:
+        rules = replace(rules, second_choice="largest", second_policy="all", priority="choice")
+    return replace(config, dropout=0.0, switch=replace(config.switch, conventions=rules, **quiet))
+
+
+def _dtype(params: Mapping[str, Any]) -> np.dtype:
+    return params["embedding"]["table"].real.dtype
