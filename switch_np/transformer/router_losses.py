@@ -57,8 +57,8 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
     --------
     >>> from switch_np.switch.plan import fill
     >>> one, other = np.array([[.75, .25]]), np.array([[.25, .75]])
-    >>> outs = [LayerOutput(None, 1.5, 1.0, p, None, None, fill(p.argmax(1)[:, None], 2,
-    ...                     capacity=1)) for p in (one, other)]
+    >>> outs = [LayerOutput(None, 1.5, np.float64(1), p, None, None, fill(
+    ...     p.argmax(1)[:, None], 2, capacity=1)) for p in (one, other)]
     >>> config = ModelConfig(router_losses="pooled")
     >>> float(forward(outs, config, config.decoder).balance[0])    # each layer by itself: 1.5
     1.0
@@ -75,8 +75,10 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
     parts, caches = zip(*(balance_loss.forward(
         out.probs, replace(out.plan, balance_count=count_GE, balance_tokens=tokens_G), padding_T)
         for out in switched))
-    z = sum(out.z_loss for out in switched) * (1 / len(switched))
-    return RouterLosses((sum(parts),), (z,), True, len(switched), caches[0])
+    # NumPy 1.26 lifts a float32 scalar that meets a number, be it the 0 that sum begins with.
+    balance, z = (sum(more, first) for first, *more in (parts, [out.z_loss for out in switched]))
+    z = (z * (1 / len(switched))).astype(z.dtype)
+    return RouterLosses((balance,), (z,), True, len(switched), caches[0])
 
 
 def backward(d_balance: float, d_z: float,

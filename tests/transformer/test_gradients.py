@@ -9,6 +9,7 @@ from support import TINY, check_model, lively, model_problem
 import switch_np as snp
 from switch_np.operations import dropout, tree
 from switch_np.oracle import gradcheck
+from switch_np.switch import selective
 from switch_np.transformer import (
     attention, block, cross_entropy, embedding, feed_forward, gated_feed_forward, generate, model,
     norm, position_bias, stack)
@@ -226,6 +227,16 @@ def test_float32_stays_float32_and_inputs_stay_as_they_were():
                                     rng=np.random.default_rng(0))
     assert loss.total == again.total and loss.cross_entropy.dtype == np.float32
     assert {grad.dtype for grad in tree.flatten(grads).values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("mode", ["float32", "bfloat16", "selective"])
+@pytest.mark.parametrize("losses", ["sum", "pooled"])
+def test_every_loss_is_float32_in_a_float32_model(mode, losses):
+    config = ModelConfig(**TINY, router_losses=losses)
+    params = selective.stored(model.init(np.random.default_rng(0), config, np.float32), mode)
+    found = model.loss(params, model_problem(0, config)[1], config)
+    assert {part.dtype for part in (found.total, found.cross_entropy, *found.balance,
+                                    *found.z)} == {np.dtype(np.float32)}
 
 
 def test_initialization_has_the_spread_it_says():
