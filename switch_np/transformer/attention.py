@@ -20,8 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np.operations import dropout, softmax
+from switch_np.operations.rounded import Float16
 
 MASKED = -1e30    # finite, so that a row in which all is masked stays a number
+FLOAT16_LOWEST = -65504.0      # in float16 MASKED is -inf, and this the least that is finite
 
 
 class AttentionCache(NamedTuple):
@@ -105,7 +107,8 @@ def _attend(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     if padding_BM is not None:
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias_HSM.real.dtype)[:, None, None]
         # Masked twice is masked once: where all is masked, all is equal, as in transformers.
-        np.maximum(scores_BHSM.real, MASKED, out=scores_BHSM.real)
+        lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
+        np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
     probs_BHSM, _ = softmax.forward(scores_BHSM, out=scores_BHSM)
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()

@@ -7,7 +7,7 @@ import pytest
 from support import TINY, check_model, lively, model_problem
 
 import switch_np as snp
-from switch_np.operations import dropout, tree
+from switch_np.operations import dropout, rounded, tree
 from switch_np.oracle import gradcheck
 from switch_np.switch import selective
 from switch_np.transformer import (
@@ -237,6 +237,21 @@ def test_every_loss_is_float32_in_a_float32_model(mode, losses):
     found = model.loss(params, model_problem(0, config)[1], config)
     assert {part.dtype for part in (found.total, found.cross_entropy, *found.balance,
                                     *found.z)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mode", ["float32", "bfloat16", "float16"])
+def test_where_all_is_masked_all_is_equal_in_every_precision(mode, dtype):
+    config = ModelConfig(**TINY)
+    params, batch = model_problem(0, config)
+    params = selective.stored(tree.apply(lambda value: value.astype(dtype), params), mode)
+    assert batch.padding[0, 0]              # so the first query sees padding alone
+    _, _, cache = model.forward(params, batch.inputs, config, padding=batch.padding)
+    probs = cache.runs["decoder"].stack.blocks[0].parts[0].attention.probs_BHSM
+    np.testing.assert_allclose(rounded.plain(probs)[0, :, 0], 1 / 6, rtol=2 ** -8)
+    loss, grads = model.loss_and_grads(params, batch, config)
+    assert np.isfinite(loss.total)
+    assert all(np.isfinite(grad).all() for grad in tree.flatten(grads).values())
 
 
 def test_initialization_has_the_spread_it_says():
