@@ -17,6 +17,9 @@ X = RNG.standard_normal((6, 4))
 MODEL = snp.ModelConfig(**TINY, switch=CONFIG)
 WEIGHTS = model.init(RNG, MODEL)
 IDS = RNG.integers(0, 7, (2, 5))
+BOTH = snp.ModelConfig(**TINY, num_encoder_layers=2)
+BOTH_WEIGHTS = model.init(RNG, BOTH)
+MEMORY = np.ones((2, 3, 4))
 
 
 def layer(params=PARAMS, x=X, config=CONFIG, **options):
@@ -29,6 +32,10 @@ def with_nan(array):
 
 def loss(batch, params=WEIGHTS, **options):
     return snp.model.loss_and_grads(params, batch, MODEL, **options)
+
+
+def decode(ids=IDS, memory=MEMORY, params=BOTH_WEIGHTS, **options):
+    return model.decode(params, ids, BOTH, memory=memory, **options)
 
 
 PLAN = layer()[0].plan
@@ -106,6 +113,19 @@ MODELS = [
      "prompt must lie in 0 .. 6, got 9"),
     (lambda: generate.generate(WEIGHTS, MODEL, np.array([1]), 1, RNG, top_k=0), ValueError,
      "top_k must be at least 1, got 0"),
+    (lambda: decode(IDS - 7), ValueError, "ids must lie in 0 .. 6, got -"),
+    (lambda: decode(IDS - 7, past=decode()[1]), ValueError, "ids must lie in 0 .. 6, got -"),
+    (lambda: decode(params=WEIGHTS), ValueError, "params must have the keys"),
+    (lambda: decode(memory=None), ValueError, r"memory must be what `encode` returns .* got None"),
+    (lambda: decode(memory=MEMORY[:1]), ValueError, r"memory must have shape \(2, M, 4\), got"),
+    (lambda: decode(memory=MEMORY.astype(np.float32)), TypeError, "memory must be float64 like"),
+    (lambda: decode(memory_padding=IDS > 0), ValueError, r"memory_padding must have shape \(2, 3"),
+    (lambda: model.decode(WEIGHTS, IDS, MODEL, memory=MEMORY), ValueError,
+     "memory must be None for a decoder-only model, got an array"),
+    (lambda: model.decode(WEIGHTS, IDS, MODEL, memory_padding=IDS > 0), ValueError,
+     "memory_padding must be None without a memory"),
+    (lambda: model.decode(WEIGHTS, IDS, {}), TypeError, "config must be a ModelConfig"),
+    (lambda: model.encode(WEIGHTS, IDS, MODEL), ValueError, "source must be None for a decoder-o"),
     (lambda: CONFIG.differences("x"), TypeError, "other must be a SwitchConfig, got 'x'"),
     (lambda: snp.SwitchConfig.like("nobody"), ValueError, "name must be one of 'paper', "),
     (lambda: snp.oracle.reference(X, {}, "paper"), ValueError, "params must hold w_router, got "),

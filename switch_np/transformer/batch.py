@@ -76,3 +76,18 @@ def check_source(source: np.ndarray | None, padding: np.ndarray | None, rows: in
             raise ValueError(f"source must have as many rows as ids, {rows}, got {len(source)}")
     elif padding is not None:
         raise ValueError("source_padding must be None without a source, got an array")
+
+
+def check_memory(memory: np.ndarray | None, padding: np.ndarray | None, rows: int,
+                 config: ModelConfig, like: np.ndarray) -> None:
+    """Refuse a memory that the decoder has no place for, or that does not fit; or its absence."""
+    if (memory is None) == (config.encoder is not None):
+        wanted = ("what `encode` returns (B, M, D)" if config.encoder
+                  else "None for a decoder-only model")
+        raise ValueError(f"memory must be {wanted}, got {'None' if memory is None else 'an array'}")
+    if memory is not None:
+        check.floats("memory", memory, (rows, "M", config.d_model), like=like)
+        if padding is not None:
+            check.booleans("memory_padding", padding, memory.shape[:2])
+    elif padding is not None:
+        raise ValueError("memory_padding must be None without a memory, got an array")

@@ -25,7 +25,8 @@ from switch_np.operations import check, rounded, threads
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, parts, router_losses, stack
-from switch_np.transformer.batch import Batch, check_ids, check_source, targets_that_count
+from switch_np.transformer.batch import (
+    Batch, check_ids, check_memory, check_source, targets_that_count)
 from switch_np.transformer.config import ModelConfig, StackConfig
 from switch_np.transformer.parameters import check_params, init
 from switch_np.transformer.router_losses import RouterLosses
@@ -177,6 +178,11 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     >>> decode(params, np.array([[33]]), config, past=past)[0].shape
     (1, 1, 256)
     """
+    if past is None:
+        _check(params, ids, config, None, None)
+        check_memory(memory, memory_padding, len(ids), config, params["embedding"]["table"])
+    else:                             # of a call that checked the rest
+        check_ids("ids", ids, None, config)
     y_BSD, _, run = _run(params, "decoder", ids, config, memory=memory,
                          memory_padding=memory_padding, past=past,
                          noise=_stack_noise(params, ids, config, config.decoder, rng))
