@@ -14,6 +14,8 @@ import pytest
 
 from switch_np.__main__ import _in_its_environment as begin_anew, main
 from switch_np.commands import environment, progress
+from switch_np.operations.rounded import Bfloat16
+from switch_np.transformer import embedding
 
 TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
         "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
@@ -122,6 +124,15 @@ def test_dense_and_top_2_and_float64_and_adafactor_train(tmp_path, text):
 
 
 SPAN = ["--task", "span", *TINY, "--num-encoder-layers", "2", "--seq-len", "24"]
+
+
+def test_a_run_in_bfloat16_writes_and_is_drawn_in_bfloat16(text, monkeypatch):
+    seen, look_up = set(), embedding.forward
+    monkeypatch.setattr(embedding, "forward", lambda table, ids: seen.add(
+        type(table)) or look_up(table, ids))
+    call("train", *TINY, "--steps", "2", "--dtype", "bfloat16", "--text", text)
+    call("sample", "run-1", "--length", "3")
+    assert seen == {Bfloat16}
 
 
 def test_spans_are_trained_on_and_filled_in(tmp_path, text):

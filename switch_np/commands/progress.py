@@ -122,7 +122,7 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
     batch = next(iter(tasks.named(run.config.task).held_out(
         corpus.held_out, rows, run.config, config)))
     _, switched, _ = model.forward(
-        run.params, batch.inputs, config, padding=batch.padding, source=batch.source,
+        run.stored, batch.inputs, config, padding=batch.padding, source=batch.source,
         source_padding=batch.source_padding, rng=np.random.default_rng(run.config.seed))
     figure, axes = plots.figure(rows=len(switched), size=(9, 2.2 * len(switched)))
     for ax, path, name, out in zip(axes[:, 0], config.switch_names, layer_names(config), switched):

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--ids must go with a checkpoint of transformers, got the run "
                          f"{args.run!r}, which reads text: --prompt")
     state = trainer.load(folders.existing(args.run) / "checkpoint.npz")
-    task, model = state.config.task, (state.params, state.model_config)
+    task, model = state.config.task, (state.stored, state.model_config)
     prompt = PROMPTS[task] if args.prompt is None else args.prompt
     if prompt is None:
         raise ValueError("--prompt must be given for a run with --task pairs: a source to answer")

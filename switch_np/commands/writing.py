@@ -48,21 +48,20 @@ def answer(params: Any, config: ModelConfig, question: str, rng: np.random.Gener
 
 def example(run: Run, held_out: Any) -> str:
     """Return a piece of held-out text and what the model makes of it, for the end of a run."""
-    rng = np.random.default_rng(run.config.seed)
+    rng, model = np.random.default_rng(run.config.seed), (run.stored, run.model_config)
     if run.config.task == "lm":
-        return go_on(run.params, run.model_config, held_out[:32].astype(np.int64), 300, rng,
-                     temperature=0.7, window=run.config.seq_len)
+        return go_on(*model, held_out[:32].astype(np.int64), 300, rng, temperature=0.7,
+                     window=run.config.seq_len)
     if run.config.task == "pairs":
         return "\n".join(
             f"source: {pair.source.decode(errors='replace')}\n"
-            f"answer: {answer(run.params, run.model_config, pair.source, rng, temperature=0)}\n"
+            f"answer: {answer(*model, pair.source, rng, temperature=0)}\n"
             f"target: {pair.target.decode(errors='replace')}" for pair in held_out[:5])
     windows = held_out[:3 * run.config.seq_len].reshape(-1, run.config.seq_len)
     batch = span_corruption.corrupt(rng, windows, run.config.corruption, run.config.mean_span)
     texts = []
     for source, target in zip(batch.source, batch.targets):
-        written = _written(run.params, run.model_config, source, rng, 2 * len(target),
-                           {"temperature": 0})
+        written = _written(*model, source, rng, 2 * len(target), {"temperature": 0})
         texts.append(f"before: {_marked(source, np.array([], int))}\n"
                      f"after:  {_marked(source, written)}\n"
                      f"text:   {_marked(source, target)}")

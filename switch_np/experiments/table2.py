@@ -80,7 +80,7 @@ def against_float64(run: Run, text: np.ndarray) -> dict[str, float]:
     """
     config = run.model_config
     ids = next(objective.held_out(text, ROUTED, run.config.seq_len)).inputs
-    _, mine, cache = model.forward(selective.stored(run.params, run.config.dtype), ids, config)
+    _, mine, cache = model.forward(run.stored, ids, config)
     wide = tree.apply(lambda value: value.astype(np.float64), run.params)
     _, exact, _ = model.forward(wide, ids, config)
     found = []

@@ -106,6 +106,11 @@ class Run:
     step: int = 0
     seconds: float = 0.0
 
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The parameters as they compute, in training and after: rounded as `config.dtype` says."""
+        return selective.stored(self.params, self.config.dtype)
+
 
 def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairCorpus,
           params: Mapping[str, Any] | None = None) -> Run:
@@ -157,8 +162,7 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             loss, grads = model.loss_and_grads(
-                selective.stored(run.params, config.dtype), batch, run.model_config,
-                rng=run.noise_rng, training=True)
+                run.stored, batch, run.model_config, rng=run.noise_rng, training=True)
             grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not (math.isfinite(loss.total) and math.isfinite(norm)):
             raise ValueError(f"loss {loss.total}, gradient norm {norm}")
@@ -182,8 +186,7 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
     """
     task = tasks.named(run.config.task)
     nats = tokens = 0.0
-    params = selective.stored(run.params, run.config.dtype)
-    rng = np.random.default_rng(run.config.seed)
+    params, rng = run.stored, np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
         loss = model.loss(params, batch, run.model_config, rng=rng)
         counted = int((batch.targets != IGNORED).sum())

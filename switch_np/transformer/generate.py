@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import check, softmax
+from switch_np.operations import check, rounded, softmax
 from switch_np.transformer import model
 from switch_np.transformer.batch import check_source
 from switch_np.transformer.config import ModelConfig
@@ -83,7 +83,7 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
         logits, past = model.decode(params, ids_BS[:, seen:], free, memory=memory,
                                     memory_padding=padding, past=past if cached else None,
                                     rng=rng)
-        next_B = _draw(logits[:, -1].astype(np.float64), rng, temperature, top_k)
+        next_B = _draw(rounded.plain(logits[:, -1]).astype(np.float64), rng, temperature, top_k)
         if stop is not None:
             next_B[done_B] = stop
             done_B |= next_B == stop

@@ -7,6 +7,8 @@ import pytest
 from support import TINY, model_problem
 
 import switch_np as snp
+from switch_np.operations import tree
+from switch_np.switch import selective
 from switch_np.transformer import generate as generation, model
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.generate import generate
@@ -53,6 +55,21 @@ def test_each_step_gives_the_logits_of_the_whole(encoder):
         logits, past = model.decode(params, batch.inputs[:, n:n + 1], config, memory=memory,
                                     memory_padding=padding, past=past)
         np.testing.assert_allclose(logits[:, 0], whole[:, n], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("mode", ["bfloat16", "float16", "selective"])
+@pytest.mark.parametrize("encoder", [0, 2])
+def test_rounded_parameters_write_and_draw_without_rounding(mode, encoder, monkeypatch):
+    config, params, batch = problem("paper", num_encoder_layers=encoder)
+    params = selective.stored(tree.apply(np.float32, params), mode)
+    kinds, draw = set(), generation._draw
+    monkeypatch.setattr(generation, "_draw", lambda logits, *rest: kinds.add(
+        (type(logits), logits.dtype)) or draw(logits, *rest))
+    source = dict(source=batch.source, source_padding=batch.source_padding) if encoder else {}
+    with_cache = write(config, params, batch.inputs, **source)
+    assert with_cache.tolist() == write(
+        config, params, batch.inputs, cached=False, **source).tolist()
+    assert kinds == {(np.ndarray, np.dtype(np.float64))}
 
 
 def test_a_row_does_not_depend_on_the_others():
