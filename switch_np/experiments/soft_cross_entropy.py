@@ -1,6 +1,6 @@
 """Cross-entropy against probabilities in place of one right token, in nats: what a teacher teaches.
 
-Source: section 4.3 of the paper: 0.75 of the loss for the right token and 0.25 for the teacher's
+Source: section 4.2 of the paper: 0.75 of the loss for the right token and 0.25 for the teacher's
 probabilities. Both are one loss, whose target q is 0.75 at the right token plus 0.25 times the
 teacher's p.
 
