@@ -16,6 +16,7 @@ alone, but against dense trained on: its own weights copied, and as many steps a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,8 @@ from switch_np.experiments import soft_cross_entropy, toy
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, by_arm
 from switch_np.experiments.words import mean_and_spread
-from switch_np.operations import softmax, tree
-from switch_np.training import objective, optimizer
+from switch_np.operations import rounded, softmax, tree
+from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
 from switch_np.transformer import cross_entropy, model
@@ -58,23 +59,24 @@ def advance(run: Run, corpus: Corpus, source: Run, share: float) -> tuple[Loss, 
     Loss, float
         `total` is that loss, `cross_entropy` the right tokens' alone; the gradients' norm.
     """
-    config = run.config
-    batch = objective.next_byte(run.text_rng, corpus.train, config.batch_size, config.seq_len)
+    begin = time.perf_counter()
+    batch = objective.next_byte(run.text_rng, corpus.train, run.config.batch_size,
+                                run.config.seq_len)
     targets_T = batch.targets.ravel()
-    taught, _, _ = model.forward(source.params, batch.inputs, source.model_config)
-    teacher_TV, _ = softmax.forward(taught.reshape(len(targets_T), -1))
-    logits, _, cache = model.forward(run.params, batch.inputs, run.model_config,
-                                     rng=run.noise_rng, training=True)
-    logits_TV = logits.reshape(teacher_TV.shape)
-    loss, loss_cache = soft_cross_entropy.forward(
-        logits_TV, soft_cross_entropy.mixed_targets(targets_T, teacher_TV, share))
-    d_logits = soft_cross_entropy.backward(1.0, loss_cache).reshape(logits.shape)
-    grads, norm = optimizer.clip(model.backward(d_logits, cache), config.max_norm)
-    run.step += 1
-    rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    optimizer.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
-    hard, _ = cross_entropy.forward(logits_TV, targets_T)
-    return Loss(loss, hard, (), (), ()), norm
+    taught, _, _ = model.forward(source.stored, batch.inputs, source.model_config)
+    teacher_TV, _ = softmax.forward(rounded.plain(taught).reshape(len(targets_T), -1))
+    target_TV = soft_cross_entropy.mixed_targets(targets_T, teacher_TV, share)
+
+    def loss_and_grads(params: Mapping[str, Any]) -> tuple[Loss, dict[str, Any]]:
+        logits, _, cache = model.forward(params, batch.inputs, run.model_config,
+                                         rng=run.noise_rng, training=True)
+        logits_TV = rounded.plain(logits).reshape(target_TV.shape)
+        loss, loss_cache = soft_cross_entropy.forward(logits_TV, target_TV)
+        hard, _ = cross_entropy.forward(logits_TV, targets_T)
+        d_logits = soft_cross_entropy.backward(1.0, loss_cache).reshape(logits.shape)
+        return Loss(loss, hard, (), (), ()), model.backward(d_logits, cache)
+
+    return trainer.update(run, begin, loss_and_grads)
 
 
 def kept(values: Mapping[str, Any]) -> dict[str, Any]:

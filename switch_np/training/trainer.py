@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -157,12 +157,29 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
         Where loss or gradient is no longer finite; the parameters stay as they were.
     """
     begin = time.perf_counter()
+    batch = tasks.named(run.config.task).draw(
+        run.text_rng, corpus.train, run.config, run.model_config)
+    return update(run, begin, lambda params: model.loss_and_grads(
+        params, batch, run.model_config, rng=run.noise_rng, training=True))
+
+
+def update(run: Run, begin: float, loss_and_grads: Callable[[dict[str, Any]], tuple[
+        Loss, dict[str, Any]]]) -> tuple[Loss, float]:
+    """Take one step, in place, on any loss; return and raise what `advance` does.
+
+    Parameters
+    ----------
+    run
+        The run.
+    begin
+        When the step's work began, by `time.perf_counter`.
+    loss_and_grads
+        Makes both of the parameters as they compute: `run.stored`.
+    """
     config = run.config
-    batch = tasks.named(config.task).draw(run.text_rng, corpus.train, config, run.model_config)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, grads = model.loss_and_grads(
-                run.stored, batch, run.model_config, rng=run.noise_rng, training=True)
+            loss, grads = loss_and_grads(run.stored)
             grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not (math.isfinite(loss.total) and math.isfinite(norm)):
             raise ValueError(f"loss {loss.total}, gradient norm {norm}")

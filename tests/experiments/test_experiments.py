@@ -13,6 +13,7 @@ from switch_np.oracle import gradcheck
 from switch_np.operations import tree
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import corpus as corpora, trainer
+from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import model
@@ -104,10 +105,12 @@ def test_soft_cross_entropy_against_the_complex_step():
         {"logits": logits}, rng)
 
 
-def test_a_step_with_no_share_of_the_teacher_is_the_trainer_s():
-    teacher = trainer.start(TINY, TRAIN, CORPUS)
+@pytest.mark.parametrize("options", [{}, {"optimizer": Adafactor()}, {"dtype": "bfloat16"}])
+def test_a_step_with_no_share_of_the_teacher_is_the_trainer_s(options):
+    train = replace(TRAIN, **options)
+    teacher = trainer.start(TINY, train, CORPUS)
     for share, same in ((0.0, True), (0.25, False)):
-        mine, theirs = (trainer.start(toy.dense(TINY), TRAIN, CORPUS) for _ in range(2))
+        mine, theirs = (trainer.start(toy.dense(TINY), train, CORPUS) for _ in range(2))
         for _ in range(3):
             loss, norm = distillation.advance(mine, CORPUS, teacher, share)
             want, want_norm = trainer.advance(theirs, CORPUS)
@@ -115,6 +118,16 @@ def test_a_step_with_no_share_of_the_teacher_is_the_trainer_s():
             assert (mine.step, norm, loss.cross_entropy) == (3, want_norm, want.cross_entropy)
         pairs = zip(tree.flatten(mine.params).values(), tree.flatten(theirs.params).values())
         assert all((one == other).all() for one, other in pairs) is same
+        assert mine.seconds > 0
+
+
+def test_a_student_that_diverges_says_so_and_stays_as_it_was():
+    teacher, student = (trainer.start(TINY, TRAIN, CORPUS) for _ in range(2))
+    student.params["decoder"]["0"]["feed_forward"]["w_in"][0, 0] = np.nan
+    before = tree.apply(np.copy, student.params)
+    with pytest.raises(FloatingPointError, match="not finite at step 1"):
+        distillation.advance(student, CORPUS, teacher, 0.25)
+    tree.apply(np.testing.assert_array_equal, student.params, before)
 
 
 def test_the_mixed_loss_is_its_two_parts():
