@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from switch_np.operations import relu
+
 ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
 
@@ -25,7 +27,7 @@ def forward(kind: str, x: np.ndarray) -> np.ndarray:
     [-0.1587, 0.0, 0.8413]
     """
     if kind == "relu":
-        return x * (x.real > 0)
+        return relu.forward(x)
     if kind == "silu":
         return x * sigmoid(x)
     if kind == "gelu":

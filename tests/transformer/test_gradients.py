@@ -7,7 +7,7 @@ import pytest
 from support import TINY, check_model, lively, model_problem
 
 import switch_np as snp
-from switch_np.operations import dropout, rounded, tree
+from switch_np.operations import activations, dropout, relu, rounded, tree
 from switch_np.oracle import gradcheck
 from switch_np.switch import selective
 from switch_np.transformer import (
@@ -93,6 +93,16 @@ def test_gated_feed_forward(rng, kind, gated, tokens, rate):
         lambda i: gated_feed_forward.forward(i["params"], i["x"], kind, keep, rate),
         lambda d_y, cache: dict(zip(["x", "params"], gated_feed_forward.backward(d_y, cache))),
         {"x": rng.standard_normal((tokens, 3)), "params": params}, rng)
+
+
+def test_the_activation_relu_is_the_rectifier(rng):
+    x = rng.standard_normal((5, 4))
+    for value in (x, np.float32(x), x + 1e-3j * x[::-1], rounded.enter(x, "bfloat16")):
+        found, want = activations.forward("relu", value), relu.forward(value)
+        assert type(found) is type(want) and found.dtype == value.dtype
+        np.testing.assert_array_equal(found, want)
+    far = np.array([[-np.inf, 1.0]])
+    assert activations.forward("relu", far).tolist() == [[0.0, 1.0]]
 
 
 def test_embedding(rng):
