@@ -4,6 +4,11 @@ Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), a
 
     m ← β₁ m + (1 - β₁) g,   v ← β₂ v + (1 - β₂) g²,
     θ ← θ - η (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + ε) - η λ θ
+
+Who differs. The paper has two rates: θ ← θ - η_t (α m̂ / (√v̂ + ε) + λ θ), with a schedule η_t
+that scales both terms, and a step size α that leaves the decay alone. Here η stands for η_t α and
+scales the decay too, as in torch.optim.AdamW and optax: our λ is the paper's divided by α. PyTorch
+decays every array, by default; here scales and biases are not.
 """
 
 from __future__ import annotations
@@ -111,10 +116,10 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
 def learning_rate(count: int, total: int, warmup: int, peak: float) -> float:
     """Return η of step `count` (from 1): straight up to `peak`, then down a half cosine to 0.
 
-    >>> [learning_rate(count, 10, 2, 1.0) for count in (1, 2, 6, 10)]
+    >>> [round(learning_rate(count, 10, 2, 1.0), 12) for count in (1, 2, 6, 10)]
     [0.5, 1.0, 0.5, 0.0]
     """
     if count <= warmup:
         return peak * count / warmup
     done = (count - warmup) / max(total - warmup, 1)
-    return round(peak * 0.5 * (1 + math.cos(math.pi * done)), 12)
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
