@@ -15,7 +15,10 @@ import pytest
 from switch_np.__main__ import _in_its_environment as begin_anew, main
 from switch_np.commands import environment, progress
 from switch_np.operations.rounded import Bfloat16
+from switch_np.training import tasks, trainer
+from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import embedding
+from switch_np.transformer.config import ModelConfig
 
 TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
         "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
@@ -153,6 +156,31 @@ def test_spans_are_trained_on_and_filled_in(tmp_path, text):
     assert filled.startswith("pack ") and " box " in filled
     _, err = call("sample", "run-1", "--prompt", "no blank", status=2)
     assert "prompt must hold 1 to 32 blanks, ___, for the model to fill in, got 0" in err
+
+
+@pytest.mark.parametrize("every, kind, columns", [
+    (2, "pooled", ["balance_encoder", "z_encoder", "balance_decoder", "z_decoder"]),
+    (1, "transformers", ["balance_decoder", "z_decoder"])])
+def test_pooled_losses_have_a_column_per_stack(tmp_path, text, no_pictures, every, kind, columns):
+    config = ModelConfig(vocab_size=290, d_model=8, d_ff=8, num_heads=1, d_kv=8, num_layers=4,
+                         num_encoder_layers=2, encoder_switch_every=every, router_losses=kind,
+                         z_coef=1e-3)
+    corpus = tasks.named("span").load([text])
+    base = trainer.start(config, TrainConfig(task="span", seq_len=16), corpus)
+    trainer.save(base, tmp_path / "runs/base/checkpoint.npz")
+    words = ["--steps", "2", "--seq-len", "16", "--batch-size", "2"]
+    call("train", "--task", "span", "--from", "base", "--text", text, "--name", "tuned", *words)
+    table = rows(tmp_path, "tuned")
+    assert [name for name in table[0] if name.startswith(("balance_", "z_"))] == columns
+    for row in table:
+        assert None not in row and not {None, ""} & set(row.values())
+        losses = sum(float(row[name]) * (config.balance_coef if name.startswith("b") else
+                                         config.z_coef) for name in columns)
+        assert abs(float(row["loss"]) - float(row["cross_entropy"]) - losses) < 1e-5
+        for name in config.switch_names:
+            assert 0 <= float(row[f"dropped_{name}"]) <= 1
+            load = [float(row[f"load_{name}_{e}"]) for e in range(16)]
+            assert abs(sum(load) - 1) < 1e-9
 
 
 def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(tmp_path, text):

@@ -14,6 +14,7 @@ import numpy as np
 
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
+from switch_np.transformer import router_losses
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Loss
 
@@ -78,7 +79,8 @@ class Metrics:
     clipping), dropped (share of choices, over all Switch layers), then per Switch layer n:
     balance_n, z_n, dropped_n, and per expert e load_n_e, its share of the tokens before dropping;
     the measure once more, held_out_..., where it was taken. n is the number of the block, with an
-    encoder encoder.1, decoder.1 and so on.
+    encoder encoder.1, decoder.1 and so on. Of losses that a stack pools there is one a stack,
+    balance_decoder and z_decoder, before the layers.
     """
 
     def __init__(self, path: Path, run: Run) -> None:
@@ -86,24 +88,32 @@ class Metrics:
         self.measure = tasks.named(run.config.task).measure
         self.columns = ["step", "seconds", "loss", "cross_entropy", self.measure.column,
                         "grad_norm", "dropped"]
-        for n in layer_names(run.model_config):
-            self.columns += [f"balance_{n}", f"z_{n}", f"dropped_{n}"]
-            self.columns += [f"load_{n}_{e}" for e in range(run.model_config.switch.num_experts)]
+        self.layers = self.losses = layer_names(run.model_config)
+        if run.model_config.router_losses != "sum":
+            self.losses = router_losses.names(run.model_config)
+        for n in dict.fromkeys((*self.losses, *self.layers)):
+            self.columns += [f"{loss}_{n}" for loss in ("balance", "z") if n in self.losses]
+            if n in self.layers:
+                self.columns += [f"dropped_{n}", *(
+                    f"load_{n}_{e}" for e in range(run.model_config.switch.num_experts))]
         self.columns.append(f"held_out_{self.measure.column}")
         self.rows: list[list[Any]] = self._read(run.step) if run.step else []
 
     def add(self, run: Run, loss: Loss, grad_norm: float, held_out: float | None) -> None:
         """Keep the row of the step that `run` has just done."""
         drops = [plan.dropped_fraction for plan in loss.plans]
-        row: list[Any] = [run.step, round(run.seconds, 4), float(loss.total),
-                          float(loss.cross_entropy),
-                          float(loss.cross_entropy) * self.measure.scale, grad_norm,
-                          float(np.mean(drops)) if drops else 0.0]
-        for balance, z, plan, dropped in zip(loss.balance, loss.z, loss.plans, drops):
-            row += [float(balance), float(z), dropped, *loads(plan)]
-        row.append("" if held_out is None else held_out)
+        first = [run.step, round(run.seconds, 4), float(loss.total), float(loss.cross_entropy),
+                 float(loss.cross_entropy) * self.measure.scale, grad_norm,
+                 float(np.mean(drops)) if drops else 0.0]
+        row: dict[str, Any] = dict(zip(self.columns, first))
+        for n, balance, z in zip(self.losses, loss.balance, loss.z, strict=True):
+            row |= {f"balance_{n}": float(balance), f"z_{n}": float(z)}
+        for n, plan, dropped in zip(self.layers, loss.plans, drops, strict=True):
+            row |= {f"dropped_{n}": dropped, **{
+                f"load_{n}_{e}": load for e, load in enumerate(loads(plan))}}
+        row[self.columns[-1]] = "" if held_out is None else held_out
         self.rows.append([value.item() if isinstance(value, np.generic) else value
-                          for value in row])
+                          for value in map(row.__getitem__, self.columns)])
 
     def write(self) -> None:
         """Write all rows to the file."""

@@ -40,6 +40,17 @@ class RouterLosses(NamedTuple):
     slope: BalanceCache | None
 
 
+def names(config: ModelConfig) -> tuple[str, ...]:
+    """Return the names of what adds losses: the Switch layers, or the stacks that pool theirs.
+
+    >>> names(ModelConfig()), names(ModelConfig(router_losses="pooled"))
+    (('decoder.1', 'decoder.3'), ('decoder',))
+    """
+    if config.router_losses == "sum":
+        return config.switch_names
+    return tuple(name for name, kind in config.stacks.items() if _pools(config, kind))
+
+
 def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackConfig,
             padding_T: np.ndarray | None = None) -> RouterLosses:
     """Return the losses of one stack.
@@ -66,7 +77,7 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
     if config.router_losses == "sum":
         return RouterLosses(tuple(out.balance_loss for out in switched),
                             tuple(out.z_loss for out in switched), False, len(switched), None)
-    if not switched or (config.router_losses == "transformers" and kind.switch_every == 1):
+    if not _pools(config, kind):
         return RouterLosses((), (), True, len(switched), None)
     if config.switch.conventions.balance_padding == "include":
         padding_T = None
@@ -89,3 +100,9 @@ def backward(d_balance: float, d_z: float,
     if losses.slope is None:
         return 0.0, 0.0, None
     return 0.0, d_z / losses.num_layers, balance_loss.backward(d_balance, losses.slope)
+
+
+def _pools(config: ModelConfig, kind: StackConfig) -> bool:
+    """Whether a stack has losses to pool."""
+    return bool(kind.switch_layers) and not (
+        config.router_losses == "transformers" and kind.switch_every == 1)
