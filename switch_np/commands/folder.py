@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import files
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
 from switch_np.transformer import router_losses
@@ -48,19 +48,11 @@ def existing(name: str | None) -> Path:
                      f"{RUNS / name} nor {name}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its name and rename it, so that it is never half there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-
-
-def write_config(folder: Path, run: Run, files: Iterable[str]) -> None:
+def write_config(folder: Path, run: Run, texts: Iterable[str]) -> None:
     """Write config.json: the options of model and training, and the text files."""
     values = {"model": run.model_config.to_dict(), "training": asdict(run.config),
-              "text": [str(Path(file).resolve()) for file in files]}
-    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+              "text": [str(Path(text).resolve()) for text in texts]}
+    files.write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -118,7 +110,7 @@ class Metrics:
     def write(self) -> None:
         """Write all rows to the file."""
         lines = [",".join(map(str, row)) for row in [self.columns, *self.rows]]
-        write_text(self.path, "\n".join(lines) + "\n")
+        files.write_text(self.path, "\n".join(lines) + "\n")
 
     def column(self, name: str) -> np.ndarray:
         """Return one column as floats, NaN where it is empty."""

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from switch_np import experiments
-from switch_np.commands.folder import RUNS, write_text
+from switch_np.commands.folder import RUNS
 from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
 from switch_np.experiments.pool import Job
 from switch_np.experiments.runner import Outcome
+from switch_np.operations import files
 from switch_np.training import trainer
 
 ROUNDS = 30
@@ -102,7 +103,7 @@ class Folder:
             if (self.path / f"{self.name}.csv").exists():
                 raise ValueError(f"--out must hold no results of unknown options, got {self.path}, "
                                  f"which has a {self.name}.csv and no options.json")
-            write_text(path, text)
+            files.write_text(path, text)
         elif path.read_text(encoding="utf-8") != text:
             raise ValueError(f"--out must hold results of the same arms and steps, got "
                              f"{self.path}, whose options.json says otherwise: give another --out")

@@ -10,6 +10,7 @@ from typing import Any
 from switch_np.commands import folder as folders, options, progress, writing
 from switch_np.commands.folder import Metrics
 from switch_np.commands.options import add_arguments
+from switch_np.operations import files
 from switch_np.training import tasks, trainer
 from switch_np.training.trainer import Run
 
@@ -99,5 +100,5 @@ def _leave(state: Run, corpus: Any, metrics: Metrics, folder: Path, finished: bo
     except ImportError:
         print("matplotlib is not installed: no pictures are drawn")
     text = writing.example(state, corpus.held_out)
-    folders.write_text(folder / "sample.txt", text + "\n")
+    files.write_text(folder / "sample.txt", text + "\n")
     progress.say_end(state, folder, measured, baseline, text, finished)

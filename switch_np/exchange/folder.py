@@ -8,7 +8,6 @@ holds every one of them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.exchange import hugging_face
+from switch_np.operations import files
 from switch_np.transformer.config import ModelConfig
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -72,15 +72,13 @@ def save(folder: str | Path, params: Mapping[str, Any], config: ModelConfig) -> 
     """Write a model so that transformers' `from_pretrained` reads it."""
     numpy = _library("safetensors.numpy")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = hugging_face.state_dict(params, config)
     values = hugging_face.config_values(config) | {
         "dtype": str(next(iter(state.values())).dtype)}
     for name, content in ((ONE, numpy.save(state, {"format": "pt"})),
                           ("config.json", json.dumps(values, indent=2).encode())):
-        beside = folder / f"{name}.new"
-        beside.write_bytes(content)
-        os.replace(beside, folder / name)
+        with files.replacing(folder / name) as file:
+            file.write(content)
 
 
 def _state(folder: Path) -> dict[str, np.ndarray]:

@@ -14,12 +14,14 @@ seed, step; train_bits and dropped, the means since the point before; then what 
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from switch_np.operations import files
 
 Table = dict[str, np.ndarray]          # one array per column, all of one length
 
@@ -86,13 +88,11 @@ def records(columns: Table) -> list[dict[str, Any]]:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows to a file, numbers in six digits; it is never half there."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_entry(row.get(name, "")) for name in columns] for row in rows)
-    os.replace(beside, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_entry(row.get(name, "")) for name in columns] for row in rows)
+    files.write_text(path, text.getvalue())
 
 
 def _entry(value: Any) -> str:

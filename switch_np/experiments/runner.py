@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.commands.folder import write_text
 from switch_np.experiments.experiment import Arm
+from switch_np.operations import files
 from switch_np.training import trainer
 from switch_np.training.trainer import Run
 from switch_np.transformer import parameters
@@ -121,7 +121,7 @@ def _outcome(arm: Arm, run: Run, history: dict[str, Any], points: list[int]) -> 
 
 def _save(run: Run, history: dict[str, Any], folder: Path | None) -> None:
     if folder is not None:
-        write_text(folder / "history.json", json.dumps(history) + "\n")
+        files.write_text(folder / "history.json", json.dumps(history) + "\n")
         trainer.save(run, folder / "checkpoint.npz")
 
 

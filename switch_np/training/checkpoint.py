@@ -1,14 +1,12 @@
 """Save and load a training run in one .npz file, without pickle.
 
 The file holds every parameter and moment by its path name, and the rest (configs, step, generators'
-states) as one JSON text. It is written beside its final name and then renamed, so that a run
-stopped in between leaves the older file whole.
+states) as one JSON text. A run stopped in between leaves the older file whole.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import tree
+from switch_np.operations import files, tree
 
 
 def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -30,14 +28,8 @@ def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) 
     ...     load(f"{folder}/run.npz")
     ({'params': {'w': array([1., 1.])}}, {'step': 3})
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with open(beside, "wb") as file:
+    with files.replacing(path) as file:
         np.savez(file, state=np.array(json.dumps(state)), **tree.flatten(arrays))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
