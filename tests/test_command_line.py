@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from switch_np.__main__ import _in_its_environment as begin_anew, main
-from switch_np.commands import environment, progress
+from switch_np.commands import environment, progress, terminal
 from switch_np.operations.rounded import Bfloat16
 from switch_np.training import tasks, trainer
 from switch_np.training.trainer import TrainConfig
@@ -286,6 +286,28 @@ def test_an_older_run_is_not_overwritten(tmp_path, text):
     assert "runs/run-1/" in out
     out, _ = call("train", "--resume", "--name", "a")
     assert "all 2 steps were done before" in out and len(rows(tmp_path, "a")) == 2
+
+
+def test_a_signal_sets_a_flag_and_is_what_it_was_afterwards():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), terminal.asked_to_stop() as asked:
+        assert not asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked()
+        raise ZeroDivisionError
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_line_moves_on_a_terminal_and_is_written_anew_elsewhere(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "9")
+    for moving, want in ((True, "\rone     \rtwo and \n\n"), (False, "one\ntwo and more\n")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda moving=moving: moving)
+        line = terminal.Line(apart=0 if moving else 60)
+        assert not line.due()
+        line.write("one")
+        line.write("two and more", stays=True)
+        line.close()
+        assert capsys.readouterr().out == want
 
 
 def test_without_matplotlib_training_runs_on(tmp_path, text):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from switch_np.commands import terminal
 from switch_np.commands.folder import Metrics, layer_names, loads
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
@@ -39,34 +38,19 @@ def say_start(run: Run, corpus: Any, folder: Path) -> None:
               f"Ctrl-C saves and stops", flush=True)
 
 
-class Line:
-    """The progress line: in place on a terminal, a new line now and then elsewhere."""
+class Line(terminal.Line):
+    """The progress line of a run."""
 
     def __init__(self, run: Run) -> None:
-        self.moving = sys.stdout.isatty()
-        self.begun, self.first = time.perf_counter(), run.step
-        self.shown = 0.0
+        super().__init__(apart=10)
+        self.first, self.shown = run.step, 0.0       # the first step is shown at once
         self.held_out: float | None = None
 
     def show(self, run: Run, loss: Loss, held_out: float | None) -> None:
         """Show the step that was just done."""
-        now = time.perf_counter()
         self.held_out = self.held_out if held_out is None else held_out
-        due = now - self.shown >= (0.1 if self.moving else 10)
-        if not (due or held_out is not None):
-            return
-        self.shown = now
-        text = self._text(run, loss, now - self.begun)
-        if self.moving:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r" + text[:width].ljust(width), end="", flush=True)
-        else:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        """End the moving line."""
-        if self.moving:
-            print(flush=True)
+        if self.due() or held_out is not None:
+            self.write(self._text(run, loss, time.perf_counter() - self.begun))
 
     def _text(self, run: Run, loss: Loss, seconds: float) -> str:
         config, nats = run.config, float(loss.cross_entropy)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import signal
-import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from switch_np import experiments
+from switch_np.commands import terminal
 from switch_np.commands.folder import RUNS
 from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
@@ -110,31 +109,21 @@ class Folder:
 
 
 def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder) -> bool:
-    """Run all that is not done; return False if a signal asked to stop.
-
-    A signal only sets a flag, so that no step is left half done.
-    """
+    """Run all that is not done; return False if a signal asked to stop."""
     jobs = _jobs(experiment, seeds, folder)
     runs = len(seeds) * len(experiment.arms)
     steps = sum(job.arm.train.steps for job in jobs)
     print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, {runs} runs; "
           f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves and "
           f"stops", flush=True)
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: asked.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
     line = Line(len(jobs), steps)
 
     def done(job: Job, outcome: Outcome) -> None:
         folder.add(outcome)
         line.done(job, outcome)
 
-    try:
-        return pool.run_all(jobs, processes, lambda: bool(asked), line.step, done)
-    finally:
-        line.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with terminal.asked_to_stop() as asked, closing(line):
+        return pool.run_all(jobs, processes, asked, line.step, done)
 
 
 def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]:
@@ -154,13 +143,12 @@ def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]
     return jobs
 
 
-class Line:
-    """The progress line: in place on a terminal, a new line now and then elsewhere."""
+class Line(terminal.Line):
+    """The progress line of all runs."""
 
     def __init__(self, runs: int, steps: int) -> None:
-        self.moving = sys.stdout.isatty()
+        super().__init__(apart=30)
         self.runs, self.steps = runs, steps
-        self.begun = self.shown = time.perf_counter()
         self.finished = self.before = 0
         self.at: dict[Path, tuple[Job, int]] = {}
         self.first: dict[Path, int] = {}
@@ -169,10 +157,8 @@ class Line:
         """Show how far a run is."""
         self.first.setdefault(job.folder, step)
         self.at[job.folder] = job, step
-        now = time.perf_counter()
-        if now - self.shown >= (0.1 if self.moving else 30):
-            self.shown = now
-            self._print(self._text(now))
+        if self.due():
+            self.write(self._text(time.perf_counter()))
 
     def done(self, job: Job, outcome: Outcome) -> None:
         """Say what a run gave, on a line that stays."""
@@ -182,12 +168,7 @@ class Line:
         self.steps -= self.first.get(job.folder, job.arm.train.steps)
         numbers = ", ".join([f"{name} {value:.4g}" for name, value in outcome.row.items()
                              if isinstance(value, float)][:SHOWN])
-        self._print(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
-
-    def close(self) -> None:
-        """End the moving line."""
-        if self.moving:
-            print(flush=True)
+        self.write(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
 
     def _text(self, now: float) -> str:
         parts = [f"{self.finished}/{self.runs} runs done"]
@@ -199,13 +180,6 @@ class Line:
             left = int((self.steps - resumed - taken) * (now - self.begun) / taken)
             parts.append(f"{left // 60}:{left % 60:02} left")
         return ", ".join(parts)
-
-    def _print(self, text: str, stays: bool = False) -> None:
-        if self.moving:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r" + text[:width].ljust(width), end="\n" if stays else "", flush=True)
-        else:
-            print(text, flush=True)
 
 
 def _leave(experiment: Experiment, folder: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
 from typing import Any
 
-from switch_np.commands import folder as folders, options, progress, writing
+from switch_np.commands import folder as folders, options, progress, terminal, writing
 from switch_np.commands.folder import Metrics
 from switch_np.commands.options import add_arguments
 from switch_np.operations import files
@@ -54,32 +53,25 @@ def _started(args: argparse.Namespace) -> tuple[Run, Any, Path]:
 
 
 def _train(state: Run, corpus: Any, metrics: Metrics, folder: Path) -> bool:
-    """Advance to the last step; return False if a signal asked to stop before it.
-
-    A signal only sets a flag, so that no step is left half done.
-    """
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: asked.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
+    """Advance to the last step; return False if a signal asked to stop before it."""
     line = progress.Line(state)
     every = max(state.config.steps // EVALUATIONS, 1)
     saved = state.seconds
-    try:
-        while state.step < state.config.steps and not asked:
-            loss, norm = trainer.advance(state, corpus)
-            measured = None
-            if state.step % every == 0 or state.step == state.config.steps:
-                measured = trainer.evaluate(state, corpus.held_out)
-            metrics.add(state, loss, norm, measured)
-            line.show(state, loss, measured)
-            if state.seconds > saved + SAVE_SECONDS:
-                saved = state.seconds
-                _save(state, metrics, folder)
-    finally:
-        line.close()
-        _save(state, metrics, folder)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with terminal.asked_to_stop() as asked:
+        try:
+            while state.step < state.config.steps and not asked():
+                loss, norm = trainer.advance(state, corpus)
+                measured = None
+                if state.step % every == 0 or state.step == state.config.steps:
+                    measured = trainer.evaluate(state, corpus.held_out)
+                metrics.add(state, loss, norm, measured)
+                line.show(state, loss, measured)
+                if state.seconds > saved + SAVE_SECONDS:
+                    saved = state.seconds
+                    _save(state, metrics, folder)
+        finally:
+            line.close()
+            _save(state, metrics, folder)
     return state.step == state.config.steps
 
 
