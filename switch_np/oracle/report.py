@@ -167,17 +167,17 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     notes += replayed.notes
     wanted, sigma = truth.outputs(), truth.sigma(precision)
 
-    def judge(sigma: dict[str, np.ndarray]) -> dict[str, TensorVerdict]:
+    def verdicts(sigma: dict[str, np.ndarray]) -> dict[str, TensorVerdict]:
         return {name: tensor_verdict(name, value, wanted[name], sigma[name], truth)
                 for name, value in got.items() if np.isfinite(value).all()}
 
-    tensors = judge(sigma)
+    tensors = verdicts(sigma)
     failed = not _all_right(tensors)
     wrong = bool(structure or replayed.errors)
     verdict = "fail" if failed or wrong else "pass"
     if failed and not wrong and replayed.unsure:
         spread = flips.spread(truth, replay.tau(truth, precision))
-        lenient = judge({name: np.hypot(value, spread[name]) for name, value in sigma.items()
+        lenient = verdicts({name: np.hypot(value, spread[name]) for name, value in sigma.items()
                          if name in wanted})
         if _all_right(lenient):
             verdict = "undecided"
