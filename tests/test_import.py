@@ -32,4 +32,5 @@ def test_what_is_public_is_there():
 
     for name in switch_np.__all__:
         assert hasattr(switch_np, name), name
+    assert switch_np.Noise(jitter=1.0).jitter == 1.0          # what the oracle's noise= takes
     assert switch_np.__version__.count(".") == 2

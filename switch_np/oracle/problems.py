@@ -20,6 +20,10 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
          training: bool = False, precision: str = "float64") -> dict[str, Any]:
     """Return the arguments of `oracle.reference` for a random problem.
 
+    Random numbers hit no corner: no hidden unit of theirs is exactly 0, so they cannot tell a
+    rectifier whose slope there is 1 or 1/2 from one whose slope is 0. The `exact_*` cases of the
+    test vectors can.
+
     Parameters
     ----------
     config, num_tokens, d_model, d_ff

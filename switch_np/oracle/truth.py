@@ -144,7 +144,8 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     plan
         Decisions to replay: a `Plan`, or another library's as `as_plan` takes them.
     padding, noise, training
-        As `switch_layer.forward` takes them; noise in training must be handed in.
+        As `switch_layer.forward` takes them; noise in training must be handed in, as a
+        `switch_np.Noise`, such as Noise(jitter=...) with the factors (T, D) of the router's input.
 
     Raises
     ------
@@ -166,6 +167,8 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         raise ValueError(f"params must hold w_router, got {sorted(params)}")
     check.number("balance_coef", balance_coef)
     check.number("z_coef", z_coef)
+    if noise is not None:
+        check.instance("noise", noise, Noise)
     if isinstance(config, str):
         config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
     check.instance("config", config, SwitchConfig)
