@@ -17,12 +17,11 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.oracle import adapters, diagnosis, flips, replay
-from switch_np.oracle.precision import named
+from switch_np.oracle.precision import QUARTER, named
 from switch_np.oracle.routing import RoutingReport
 from switch_np.oracle.truth import Reference
 from switch_np.oracle.verdict import TensorVerdict, tensor_verdict
 
-QUARTER = 0.25
 HALVES = ("float16", "bfloat16")
 
 
@@ -84,7 +83,8 @@ class Report:
         if self.routing is not None and self.routing.ok:
             lines.append(f"  routing    {self.routing}")
         lines += [f"  routing    {text}" for text in self.routing_errors]
-        lines += [f"  numbers    {tensor}" for tensor in self.tensors.values() if not tensor.ok]
+        lines += [f"  numbers    {_numbers(tensor, self.reference)}"
+                  for tensor in self.tensors.values() if not tensor.ok]
         right = [name for name, tensor in self.tensors.items() if tensor.ok]
         if right:
             worst = max(self.tensors[name].worst for name in right)
@@ -238,7 +238,7 @@ def _collect(ref: Reference, given: Mapping[str, Any], complete: bool,
             kind = "NaN" if np.isnan(array).any() else "infinity"
             verdict = tensor_verdict(name, np.where(np.isfinite(array), want, np.inf), want,
                                      np.ones(want.shape), ref)
-            only = f", only {', '.join(verdict.blocks[:4])}" if verdict.blocks else ""
+            only = f", only {diagnosis.listed(verdict.blocks, ref)}" if verdict.blocks else ""
             wrong.append(f"{name} has {len(bad)} of {array.size} entries not finite ({kind}), "
                          f"first at {bad[0].tolist()}{verdict.where}{only}")
     return got, wrong
@@ -264,10 +264,23 @@ def _filled(name: str, value: Any, want: np.ndarray, wrong: list[str], notes: li
 
 
 def _notes(ref: Reference) -> list[str]:
-    d_y = ref.problem.d_y
-    if d_y.size > 1 and (d_y == d_y.flat[0]).all() and d_y.any():
-        return ["d_y is constant: a permuted batch would give the same weight gradients"]
-    return []
+    """Return what makes the problem itself less of a test than it seems."""
+    p, notes = ref.problem, []
+    if p.d_y.size > 1 and (p.d_y == p.d_y.flat[0]).all() and p.d_y.any():
+        notes.append("d_y is constant: a permuted batch would give the same weight gradients")
+    coefs = {"balance": p.balance_coef, "z": p.z_coef}
+    return notes + [f"{loss}_coef={coefs[loss]:g} has no effect: {why}"
+                    for loss, why in diagnosis.silent(p).items() if coefs[loss]]
+
+
+def _numbers(tensor: TensorVerdict, ref: Reference) -> str:
+    """Return what is wrong with a tensor, in as many digits as tell its worst element apart."""
+    digits = next(n for n in range(6, 18)
+                  if n == 17 or f"{tensor.got:.{n}g}" != f"{tensor.want:.{n}g}")
+    want = "exactly 0" if np.isinf(tensor.worst) else f"{tensor.want:.{digits}g}"
+    only = f"; only {diagnosis.listed(tensor.blocks, ref)}" if tensor.blocks else ""
+    return (f"{tensor.name}: FAIL, worst {tensor.worst:.3g} sigma, rms {tensor.rms:.3g}, at "
+            f"{list(tensor.at)}{tensor.where}: got {tensor.got:.{digits}g}, want {want}{only}")
 
 
 def _finite(value: Any) -> Any:

@@ -17,6 +17,7 @@ WORDS = {
     "rows_zeroed": "y is zero for", "balance_loss_zero": "balance_loss is all zeros",
     "balance_divided_by_k": "balance_loss is divided by 2 (k",
     "balance_sum_not_mean": "balance_loss is divided by 4 (E",
+    "balance_times_real_fraction": "multiplied by 0.8214 (the share of tokens that are real)",
     "balance_gradient_discarded": "the balance loss does not reach the router",
     "balance_gradient_times_tokens": "multiplied by 23 (the real tokens)",
     "balance_gradient_halved": "the balance loss's gradient is divided by 2",

@@ -8,6 +8,7 @@ them, names them in reports, and grades other people's tests.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,12 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.operations.precision import round_to
-from switch_np.oracle.decisions import by_token
+from switch_np.oracle.evidence import Evidence, likeliest
 from switch_np.oracle.museum import gradients, outputs
 from switch_np.oracle.museum.piece import Piece
-from switch_np.oracle.verdict import misfit
 
 if TYPE_CHECKING:
-    from switch_np.oracle.truth import Reference
+    from switch_np.oracle.truth import Problem
 
 PIECES: dict[str, Piece] = {piece.name: piece for piece in (
     *outputs.ROUTING, *outputs.OUTPUT, *outputs.LOSSES, *gradients.ROUTER, *gradients.EXPERTS)}
@@ -33,8 +33,9 @@ SOURCE = Path(__file__).with_name("kernel.py")
 def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
     """Return the layer with one bug planted; None for the right one.
 
-    It takes x (T, D), params, config, d_y, balance_coef, z_coef, padding and a function that rounds
-    what is stored, and returns a dict: y, balance_loss, z_loss, expert, kept, slot and grads.
+    It takes x (T, D), params, config, d_y, balance_coef, z_coef, padding, the experts or None, and
+    a function that rounds what is stored; it returns a dict: y, balance_loss, z_loss, expert, kept,
+    slot and grads.
 
     >>> planted("capacity_not_enforced").__name__
     'run'
@@ -54,7 +55,8 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
 
 def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: Any, *,
         d_y: np.ndarray, balance_coef: float = 0.0, z_coef: float = 0.0,
-        padding: np.ndarray | None = None, precision: str = "float64") -> dict[str, Any]:
+        padding: np.ndarray | None = None, expert: np.ndarray | None = None,
+        precision: str = "float64") -> dict[str, Any]:
     """Run a planted bug, or None for the right layer, in a precision.
 
     Parameters
@@ -63,6 +65,8 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
         Of the piece.
     x, params, config, d_y, balance_coef, z_coef, padding
         As `oracle.reference` takes them: one flat group, plain experts, no router bias.
+    expert
+        (T, K) the experts to take; None for the likeliest.
     precision
         "float64" or "float32" compute in that; halves store in it and add up in float32.
 
@@ -79,45 +83,49 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     with np.errstate(all="ignore"):
         return planted(name)(
             x.astype(dtype), {key: value.astype(dtype) for key, value in params.items()}, config,
-            d_y.astype(dtype), balance_coef, z_coef, padding,
+            d_y.astype(dtype), balance_coef, z_coef, padding, expert,
             (lambda value: round_to(value, precision)) if half else (lambda value: value))
 
 
-def recognise(ref: Reference, got: dict[str, np.ndarray], given: dict[str, Any] | None,
-              replayed: Reference, precision: str) -> list[str]:
+def recognise(evidence: Evidence) -> list[str]:
     """Return what the pieces are that give just what came: decisions and tensors, all of them.
 
-    `ref` is the reference with its own decisions, `replayed` with those handed in. Nothing is
-    recognised where the right kernel does not compute what the reference does.
+    The likeliest comes first. Nothing is recognised where the right kernel does not compute what
+    the reference does.
     """
-    p = ref.problem
-    if set(p.params) != {"w_router", "w_in", "w_out"} or p.noise is not None or p.x.ndim != 2:
+    ref, p = evidence.ref, evidence.ref.problem
+    if set(p.params) != {"w_router", "w_in", "w_out"} or p.noise is not None:
         return []
-
-    def fit(name: str | None, tensors: dict[str, np.ndarray], given: dict[str, Any] | None,
-            sigma: dict[str, np.ndarray]) -> float:
-        try:
-            result = run(name, p.x, dict(p.params), p.config, d_y=p.d_y, padding=p.padding,
-                         balance_coef=p.balance_coef, z_coef=p.z_coef)
-        except Exception:                                 # a planted bug may crash: not this one
-            return np.inf
-        for key in ("expert", "kept"):
-            if given and given.get(key) is not None and (
-                    by_token(key, given[key], len(p.x)).astype(int) != result[key]).any():
-                return np.inf
-        numbers, total = flat(result), 0.0
-        for key, value in tensors.items():
-            total += misfit(sigma[key], value)(numbers[key])
-            if total == np.inf:
-                break
-        return total
-
-    if fit(None, ref.outputs(), None, ref.sigma(precision)) == np.inf:
+    right = replace(evidence, got=ref.outputs(), failed=frozenset(),
+                    replayed=evidence.replayed._replace(reference=ref))
+    if right.total(_suspects(None, p, ref.plan.expert)[1]) == np.inf:
         return []
-    sigma = replayed.sigma(precision)
-    fits = {piece: fit(piece.name, got, given, sigma) for piece in PIECES.values()}
-    return [f"{piece.what}; seen: {piece.seen}"
-            for piece, value in sorted(fits.items(), key=lambda item: item[1]) if value < np.inf]
+    # Near-ties as the kernel took them, if it did.
+    own = [evidence.truth.plan.expert if evidence.legal else None]
+    if evidence.replayed.given is None and evidence.truth is not ref:
+        own.append(None)
+    fits: dict[str, float] = {}
+    for piece in PIECES.values():
+        text = f"{piece.what}; seen: {piece.seen}"
+        for expert_TK in own:
+            result, suspects = _suspects(piece.name, p, expert_TK)
+            if suspects and evidence.decides_so(result["expert"], result["kept"]):
+                fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
+    return likeliest(fits)
+
+
+def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
+              ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what a piece gives on a problem, and its numbers in the reference's shapes."""
+    x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
+    try:
+        result = run(name, x, dict(p.params), p.config, d_y=d_y, expert=expert_TK,
+                     padding=None if p.padding is None else p.padding.reshape(-1),
+                     balance_coef=p.balance_coef, z_coef=p.z_coef)
+    except Exception:                                     # a planted bug may crash: not this one
+        return {}, {}
+    return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value
+                    for key, value in flat(result).items()}
 
 
 def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ each line stands once.
 import numpy as np
 
 
-def run(x, params, config, d_y, balance_coef, z_coef, padding, store):
+def run(x, params, config, d_y, balance_coef, z_coef, padding, expert, store):
     """Return outputs, decisions and gradients, as a dict."""
     w_router, w_in, w_out = params["w_router"], params["w_in"], params["w_out"]
     tokens, num_experts, top_k = len(x), w_router.shape[1], config.top_k
@@ -23,7 +23,8 @@ def run(x, params, config, d_y, balance_coef, z_coef, padding, store):
     probs = store(odds / total)
     log_z = (highest + np.log(total))[:, 0]
 
-    expert = np.argsort(-probs, axis=1, kind="stable")[:, :top_k]
+    if expert is None:
+        expert = np.argsort(-probs, axis=1, kind="stable")[:, :top_k]
     capacity = config.expert_capacity(tokens)
     capacity = tokens if capacity is None else capacity
     slot = np.full((tokens, top_k), -1)

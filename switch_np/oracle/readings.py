@@ -1,0 +1,96 @@
+"""Other readings of the same problem: one convention, the capacity or a weight's layout another.
+
+Each is the reference itself on a changed problem, so that it works under any library's conventions.
+Slower than algebra; tried only where nothing else explains what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from switch_np.oracle.decisions import as_plan
+from switch_np.oracle.evidence import Evidence, likeliest
+from switch_np.oracle.truth import Problem, Reference
+from switch_np.switch import layer
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.conventions import CHOICES
+from switch_np.switch.plan import Plan
+
+FLAGS = ("capacity_whole_share", "renorm_single", "second_balance")
+
+
+def recognise(evidence: Evidence) -> list[str]:
+    """Return the readings under which what came is right, the likeliest first."""
+    fits: dict[str, float] = {}
+    for text, problem, renamed in readings(evidence.ref):
+        for plan, suspects in _computed(problem, evidence):
+            if evidence.decides_so(plan.expert, plan.kept):
+                suspects |= {f"d_{name}": suspects[f"d_{other}"] if name != other else
+                             suspects[f"d_{name}"].swapaxes(-1, -2)
+                             for name, other in renamed.items()}
+                fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
+    return likeliest(fits)
+
+
+def _computed(problem: Problem, evidence: Evidence
+              ) -> Iterator[tuple[Plan, dict[str, np.ndarray]]]:
+    """Yield what a reading gives: with its own decisions, and with those of the kernel."""
+    p, plan = problem, evidence.truth.plan
+    roomy = replace(p.config, capacity=max(plan.kept.size, 1))
+    decided: list[tuple[SwitchConfig, dict[str, np.ndarray] | None]] = []
+    if evidence.replayed.given is None or not evidence.legal:
+        decided.append((p.config, None))
+    if evidence.legal and evidence.truth is not evidence.ref:
+        decided.append((p.config, {"expert": plan.expert}))
+    if not evidence.replayed.errors:                  # else they are what is to be explained
+        decided.append((roomy, {"expert": plan.expert, "kept": plan.kept}))
+    for config, these in decided:
+        try:
+            out, cache = layer.forward(
+                p.params, p.x, p.config, padding=p.padding, noise=p.noise, training=p.training,
+                plan=these and as_plan(
+                    these, config, len(plan.expert), num_groups=len(plan.load),
+                    padding_T=None if p.padding is None else p.padding.reshape(-1),
+                    training=p.training))
+            d_x, grads = layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
+        except (TypeError, ValueError, IndexError):           # parameters that it has no use for
+            return
+        yield out.plan, {"y": out.y, "balance_loss": np.asarray(out.balance_loss), "d_x": d_x,
+                         "z_loss": np.asarray(out.z_loss)} | {
+                             f"d_{name}": grad for name, grad in grads.items()}
+
+
+def readings(ref: Reference) -> Iterator[tuple[str, Problem, dict[str, str]]]:
+    """Yield in words what is read otherwise, the problem, and whose gradient a parameter gets.
+
+    A parameter that gets its own one gets it transposed.
+    """
+    p = ref.problem
+    if p.config.expert_capacity(len(ref.scores), p.training) is not None:
+        for capacity in (ref.plan.capacity + 1, ref.plan.capacity - 1):
+            if capacity >= 0:
+                yield (f"as with {capacity} slots per expert, want {ref.plan.capacity}",
+                       p._replace(config=replace(p.config, capacity=capacity)), {})
+    for name, value in p.params.items():
+        if value.ndim > 1 and value.shape[-1] == value.shape[-2]:
+            turned = np.ascontiguousarray(value.swapaxes(-1, -2))
+            yield (f"{name} is used transposed",
+                   p._replace(params={**p.params, name: turned}), {name: name})
+    if "w_gate" in p.params:
+        swapped = {"w_gate": "w_in", "w_in": "w_gate"}
+        yield ("w_gate and w_in are swapped", p._replace(params={
+            name: p.params[swapped.get(name, name)] for name in p.params}), swapped)
+    rules = p.config.conventions
+    options = {**CHOICES, **{name: (False, True) for name in FLAGS}}
+    for name, values in options.items():
+        now = getattr(rules, name)
+        for value in values:
+            if value != now:
+                try:
+                    config = replace(p.config, conventions=replace(rules, **{name: value}))
+                except ValueError:                            # what does not go together
+                    continue
+                yield f"as with {name}={value!r}, want {now!r}", p._replace(config=config), {}
