@@ -117,7 +117,7 @@ def test_foreign_slots_give_the_same_numbers_in_another_order():
     ({"plan": np.tile([0, 9], (30, 1))}, ValueError, "expert must lie in 0 .. 3"),
     ({"x": "no"}, TypeError, "array of numbers"),
     ({"training": True}, ValueError, "noise must be handed in"),
-    ({"noise": {"jitter": 1}}, TypeError, "noise must be a Noise, got .*dict"),
+    ({"noise": {"jitter": 1}}, TypeError, "noise must be a Noise, got "),
 ])
 def test_bad_arguments_are_named(change, error, words):
     with pytest.raises(error, match=words):
