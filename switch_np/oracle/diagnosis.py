@@ -3,8 +3,9 @@
 Each explanation is a small family of tensors made from the reference; it is given where one member
 explains what came, as `evidence` says: much better than the truth does, and without contradicting
 what is right. First the algebra, tensor by tensor: a term missing or scaled, a factor, a factor per
-expert, rows in another order, a transpose. Then the museum of known bugs, each of which gives all
-tensors at once. What explains every failing tensor comes first.
+expert, rows in another order, a transpose. Then the museum of known bugs, and other readings of the
+problem, each of which gives all tensors at once. What explains every failing tensor comes first;
+"or:" marks what fits about as well as the line before, "unknown" what nothing explains.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PART = {"gate": "the gradient through the gates", "balance": "the balance loss's
 VAGUE = "times the right one"
 
 
+@np.errstate(all="ignore")                     # a suspect may overflow, and is none then
 def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, TensorVerdict],
              precision: str, replayed: Replayed) -> list[str]:
     """Return explanations, the likeliest first; never empty where a tensor or a decision is wrong.
@@ -163,12 +165,14 @@ def explanations(name: str, evidence: Evidence) -> Iterator[str]:
 
 
 def _not_zero(name: str, evidence: Evidence) -> Iterator[str]:
-    """Numbers where zeros were due, all of them in experts without tokens."""
+    """Numbers where zeros were due, in experts without tokens, and nothing else is wrong."""
     got, plan = evidence.got[name], evidence.truth.plan
     extra = (evidence.sigma[name] == 0) & (got != 0)
     if extra.any() and expert_axis(name, got.shape, plan.load.shape[1]) == 0:
         hit = extra.reshape(len(extra), -1).any(axis=1)
-        if not (hit & (plan.kept_load.sum(axis=0) > 0)).any():
+        if not (hit & (plan.kept_load.sum(axis=0) > 0)).any() and tensor_verdict(
+                name, np.where(extra, 0.0, got), evidence.want[name], evidence.sigma[name],
+                evidence.truth).ok:
             yield (f"{name} is not zero for experts without tokens "
                    f"({', '.join(map(str, np.flatnonzero(hit)))}): memory that nothing was written "
                    "to")

@@ -21,7 +21,8 @@ from switch_np.oracle.verdict import deviations, tensor_verdict
 
 if TYPE_CHECKING:
     from switch_np.oracle.replay import Replayed
-    from switch_np.oracle.truth import Reference
+    from switch_np.oracle.truth import Problem, Reference
+    from switch_np.switch.plan import Plan
 
 BARS = 5.0                            # an error bar is so many standard errors, and some rounding
 PEER = 1.3                            # whose error is at most so many times the least is as likely
@@ -74,15 +75,19 @@ class Evidence:
         """The truth if no choice were dropped; None where none is, or experts choose."""
         p, plan = self.truth.problem, self.truth.plan
         kept_TK = np.ones(plan.kept.shape, bool)
-        padding_T = None if p.padding is None else p.padding.reshape(-1)
-        if padding_T is not None and p.config.conventions.padding_routing == "left_out":
-            kept_TK[padding_T] = False
+        if p.padding is not None and p.config.conventions.padding_routing == "left_out":
+            kept_TK[p.padding.reshape(-1)] = False
         if p.config.conventions.chooser == "experts" or (kept_TK == plan.kept).all():
             return None
-        other = as_plan({"expert": plan.expert, "kept": kept_TK},
-                        replace(p.config, capacity=kept_TK.size), len(kept_TK),
-                        num_groups=len(plan.load), padding_T=padding_T, training=p.training)
+        other = planned(p, plan, kept_TK)
         return solve(p, replace(other, balance_count=plan.balance_count), self.truth.precision)
+
+    @cached_property
+    def due(self) -> Plan:
+        """The plan that follows from the kernel's experts."""
+        plan = self.truth.plan
+        same = np.array_equal(plan.expert, self.ref.plan.expert)
+        return self.ref.plan if same else planned(self.ref.problem, plan)
 
     def decides_so(self, expert_TK: np.ndarray, kept_TK: np.ndarray) -> bool:
         """Whether the kernel made these decisions, as far as known, and there is a reason to ask.
@@ -96,8 +101,7 @@ class Evidence:
         for name, value in (("expert", expert_TK), ("kept", kept_TK)):
             if given.get(name) is not None and not np.array_equal(value, wanted[name]):
                 return False
-        return bool(self.failed) or not (np.array_equal(expert_TK, self.ref.plan.expert)
-                                         and np.array_equal(kept_TK, self.ref.plan.kept))
+        return bool(self.failed) or not self.legal or not np.array_equal(kept_TK, self.due.kept)
 
     def weight(self, name: str) -> np.ndarray:
         """Return 1 / sigma, and 0 where sigma is."""
@@ -158,6 +162,17 @@ class Evidence:
         if len(error) == 1:                        # no spread that would tell that c scales noise
             variance *= np.maximum(np.abs(c), 1) ** 2
         return c, BARS * np.sqrt(variance) / scale + 1e-3 * np.abs(c) + 1e-6
+
+
+def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:
+    """Return a problem's own plan of another plan's experts; whom to keep may be given too."""
+    p, these, config = problem, {"expert": plan.expert}, problem.config
+    if kept_TK is not None:
+        these["kept"] = kept_TK
+        config = replace(config, capacity=max(kept_TK.size, 1))
+    return as_plan(these, config, len(plan.expert), num_groups=len(plan.load),
+                   padding_T=None if p.padding is None else p.padding.reshape(-1),
+                   training=p.training)
 
 
 def likeliest(fits: dict[str, float]) -> list[str]:

@@ -6,16 +6,14 @@ Slower than algebra; tried only where nothing else explains what came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from switch_np.oracle.decisions import as_plan
-from switch_np.oracle.evidence import Evidence, likeliest
+from switch_np.oracle.evidence import Evidence, likeliest, planned
 from switch_np.oracle.truth import Problem, Reference
 from switch_np.switch import layer
-from switch_np.switch.config import SwitchConfig
 from switch_np.switch.conventions import CHOICES
 from switch_np.switch.plan import Plan
 
@@ -39,22 +37,17 @@ def _computed(problem: Problem, evidence: Evidence
               ) -> Iterator[tuple[Plan, dict[str, np.ndarray]]]:
     """Yield what a reading gives: with its own decisions, and with those of the kernel."""
     p, plan = problem, evidence.truth.plan
-    roomy = replace(p.config, capacity=max(plan.kept.size, 1))
-    decided: list[tuple[SwitchConfig, dict[str, np.ndarray] | None]] = []
+    ways: list[Callable[[], Plan | None]] = []
     if evidence.replayed.given is None or not evidence.legal:
-        decided.append((p.config, None))
+        ways.append(lambda: None)
     if evidence.legal and evidence.truth is not evidence.ref:
-        decided.append((p.config, {"expert": plan.expert}))
+        ways.append(lambda: planned(p, plan))
     if not evidence.replayed.errors:                  # else they are what is to be explained
-        decided.append((roomy, {"expert": plan.expert, "kept": plan.kept}))
-    for config, these in decided:
+        ways.append(lambda: planned(p, plan, plan.kept))
+    for way in ways:
         try:
-            out, cache = layer.forward(
-                p.params, p.x, p.config, padding=p.padding, noise=p.noise, training=p.training,
-                plan=these and as_plan(
-                    these, config, len(plan.expert), num_groups=len(plan.load),
-                    padding_T=None if p.padding is None else p.padding.reshape(-1),
-                    training=p.training))
+            out, cache = layer.forward(p.params, p.x, p.config, plan=way(), padding=p.padding,
+                                       noise=p.noise, training=p.training)
             d_x, grads = layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
         except (TypeError, ValueError, IndexError):           # parameters that it has no use for
             return

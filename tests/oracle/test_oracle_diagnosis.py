@@ -43,12 +43,26 @@ def test_what_changes_nothing_is_no_cause():
     assert report.diagnosis == (f"unknown: d_w_out is wrong only in expert {at[0]}",)
 
 
-def test_wrong_slots_alone_are_explained_by_no_bug_that_has_the_right_decisions():
-    _, ref = problem()
-    slot = ref.plan.slot.copy()
-    slot[ref.plan.kept[:, 0].argmax()] = 99
-    report = oracle.compare(ref, **all_of(ref), expert=ref.plan.expert, slot=slot)
+def flipped(ref):
+    """Return the experts with a legal flip of the last choice, in bfloat16."""
+    k, ranked_TE = ref.plan.expert.shape[1], np.argsort(-ref.scores, axis=1)
+    cut_T2 = np.take_along_axis(ref.scores, ranked_TE[:, k - 1:k + 1], axis=1)
+    token = (cut_T2[:, 0] - cut_T2[:, 1]).argmin()
+    expert = ref.plan.expert.copy()
+    expert[token, -1] = ranked_TE[token, k]
+    return expert
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_wrong_slots_alone_are_explained_by_no_bug_that_has_the_right_decisions(flips):
+    asked, ref = problem(precision="bfloat16")
+    expert = flipped(ref) if flips else ref.plan.expert
+    got = oracle.reference(**asked, plan=expert)
+    slot = got.plan.slot.copy()
+    slot[got.plan.kept[:, 0].argmax()] = 99
+    report = oracle.compare(ref, **all_of(got), expert=expert, slot=slot, precision="bfloat16")
     assert report.diagnosis == ("slot 99 of token 0 is outside 0 .. 7",)
+    assert (report.routing.status == 1).sum() == flips
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
@@ -129,10 +143,7 @@ def test_the_museum_knows_rows_of_tokens_too(piece):
 def test_the_museum_follows_a_kernel_at_near_ties():
     asked, ref = problem(snp.SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0),
                          precision="bfloat16")
-    expert = ref.plan.expert.copy()
-    ranked_TE = np.argsort(-ref.scores, axis=1)
-    token = np.diff(-np.take_along_axis(ref.scores, ranked_TE[:, 1:3], axis=1))[:, 0].argmin()
-    expert[token, 1] = ranked_TE[token, 2]
+    expert = flipped(ref)
     given = museum.run("drops_the_earliest", **asked, expert=expert, precision="bfloat16")
     report = oracle.compare(ref, **{name: given[name] for name in (
         "y", *LOSSES, "grads", "expert", "kept")}, precision="bfloat16")
@@ -194,3 +205,21 @@ def test_digits_that_differ_are_printed_and_experts_are_counted():
             assert got != want and len(got) < 13
     wrong = ref.grads["w_in"] + (np.arange(4) < 2)[:, None, None]
     assert "only expert 0, 1" in str(oracle.compare(ref, grads={"w_in": wrong}))
+
+
+def test_what_is_wrong_everywhere_is_not_blamed_on_experts_without_tokens():
+    _, ref = problem(unused=1)
+    wrong = ref.grads["w_in"] + 0.1 * np.random.default_rng(0).standard_normal((4, 8, 12))
+    assert oracle.compare(ref, grads={"w_in": wrong}).diagnosis == ("unknown: d_w_in is wrong",)
+    stale = ref.grads["w_in"] + (np.arange(4) == 3)[:, None, None]
+    assert "not zero for experts" in oracle.compare(ref, grads={"w_in": stale}).diagnosis[0]
+
+
+@pytest.mark.parametrize("name", ["fairseq", "hf_deepseek_v3", "nanomoe"])
+def test_any_conventions_are_diagnosed_without_a_warning(name):
+    config = snp.SwitchConfig.like(name, num_experts=8)
+    asked = oracle.draw(config, 24, d_model=6, d_ff=5, padding=2, seed=1, training=True,
+                        precision="float32")
+    ref = oracle.reference(**asked)
+    report = oracle.compare(ref, y=ref.y + 1, precision="float32")
+    assert report.diagnosis[0].startswith("unknown: y is wrong")

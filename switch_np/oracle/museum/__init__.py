@@ -98,7 +98,8 @@ def recognise(evidence: Evidence) -> list[str]:
         return []
     right = replace(evidence, got=ref.outputs(), failed=frozenset(),
                     replayed=evidence.replayed._replace(reference=ref))
-    if right.total(_suspects(None, p, ref.plan.expert)[1]) == np.inf:
+    _, numbers = _suspects(None, p, ref.plan.expert)
+    if not numbers or right.total(numbers) == np.inf:
         return []
     # Near-ties as the kernel took them, if it did.
     own = [evidence.truth.plan.expert if evidence.legal else None]
