@@ -80,3 +80,11 @@ def test_links_and_pictures_are_there():
 def test_requirements_are_the_four():
     names = re.findall(r"^[a-z]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert names == ["numpy", "matplotlib", "jupyter", "pytest"]
+
+
+def test_extras_are_named_as_every_pip_finds_them():
+    project = (ROOT / "pyproject.toml").read_text().split("optional-dependencies]\n")[1]
+    there = re.findall(r"^(\S+) =", project.split("\n\n")[0], re.MULTILINE)
+    named = re.findall(r"\.\[([\w-]+)\]\"", README)
+    assert "hugging-face" in named and set(named) <= set(there)
+    assert not [name for name in there if "_" in name]         # pip 23.2 looks for the '-' in vain

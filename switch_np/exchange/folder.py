@@ -1,7 +1,7 @@
 """The folder of a checkpoint as `save_pretrained` leaves it: config.json, weights, a tokenizer.
 
 Weights are `.safetensors`, in one file or several, read and written with the library of that name
-(`pip install switch_np[hugging_face]`). NumPy has no bfloat16: such weights come as float32, which
+(`pip install switch_np[hugging-face]`). NumPy has no bfloat16: such weights come as float32, which
 holds every one of them.
 """
 
