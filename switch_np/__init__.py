@@ -26,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from switch_np import oracle
+    from switch_np import experiments, oracle
     from switch_np.oracle import gradcheck
     from switch_np.switch import layer as switch_layer
     from switch_np.switch.config import SwitchConfig
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from switch_np.transformer.config import ModelConfig
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "ModelConfig", "Noise", "SwitchConfig", "gradcheck", "model", "oracle",
-           "presets", "switch_layer"]
+__all__ = ["Batch", "ModelConfig", "Noise", "SwitchConfig", "experiments", "gradcheck", "model",
+           "oracle", "presets", "switch_layer"]
 
 _HOMES = {
     "Batch": "transformer.batch:Batch", "ModelConfig": "transformer.config:ModelConfig",
     "Noise": "switch.noise:Noise", "SwitchConfig": "switch.config:SwitchConfig",
-    "gradcheck": "oracle.gradcheck:",
+    "experiments": "experiments:", "gradcheck": "oracle.gradcheck:",
     "model": "transformer.model:", "oracle": "oracle:", "presets": "switch.presets:presets",
     "switch_layer": "switch.layer:"}
 

@@ -27,6 +27,13 @@ def test_import_needs_numpy_alone_and_is_quick():
     assert best < 0.2
 
 
+def test_a_home_is_imported_when_it_is_asked_for():
+    code = "import switch_np; print(switch_np.experiments.read('table1'))"
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], text=True,
+                         capture_output=True, check=True).stdout
+    assert out.startswith("<Results: rows ") and len(out) < 1000
+
+
 def test_what_is_public_is_there():
     import switch_np
 
