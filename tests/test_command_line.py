@@ -203,6 +203,7 @@ def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(tmp_path, text):
             (["--from", "first", "--text", text], "num_encoder_layers must be 0 for the task 'lm'"),
             (["--from", "nowhere"], "the run must hold a checkpoint.npz, got 'nowhere'"),
             (["--task", "span", "--from", "alone", "--text", text],
+             "--from must name a run whose model suits --task span, got 'alone', of --task lm: "
              "num_encoder_layers must be at least 1 for the task 'span', got 0"),
             (["--task", "pairs", "--from", "first"], "text must be given for the task 'pairs'")):
         assert message in call("train", *words, status=2)[1]

@@ -53,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "(encoder-decoder), or the target to each source (--text FILE of pairs, one a line, "
              "source TAB target)")
     add("--from", dest="start_from", default=None, metavar="RUN",
-        help="fine-tune: start from the parameters of this run; only options of training, noise, "
-             "dropout, capacity and losses may be given then")
+        help="fine-tune: start from the parameters of this run, for spans and pairs one of --task "
+             "span; only options of training, noise, dropout, capacity and losses may be given "
+             "then")
     _add_model(add, model)
     add("--seq-len", type=int, default=train.seq_len, metavar="N",
         help="bytes per window; 32 for spans; for pairs the most ids of a source or target, 128")

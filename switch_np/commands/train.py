@@ -46,10 +46,21 @@ def _started(args: argparse.Namespace) -> tuple[Run, Any, Path]:
     if args.start_from is not None:
         base = trainer.load(folders.existing(args.start_from) / "checkpoint.npz")
     configs = options.configs(options.given(args.words), base and base.model_config)
+    if base is not None:
+        _check_base(args, base)
     corpus = tasks.named(args.task).load(args.text)
     state = trainer.start(*configs, corpus, params=base and base.params)
     folders.write_config(folder, state, args.text)
     return state, corpus, folder
+
+
+def _check_base(args: argparse.Namespace, base: Run) -> None:
+    """Refuse a run whose model cannot be asked the task."""
+    try:
+        tasks.check_model(args.task, base.model_config)
+    except ValueError as error:
+        raise ValueError(f"--from must name a run whose model suits --task {args.task}, got "
+                         f"{args.start_from!r}, of --task {base.config.task}: {error}") from error
 
 
 def _train(state: Run, corpus: Any, metrics: Metrics, folder: Path) -> bool:
