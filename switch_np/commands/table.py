@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seeds, each a run per arm (default: the experiment's own)")
     add("--steps", type=int, default=None, metavar="N",
         help="cut the longest run to this many steps, the others in proportion (default: all)")
-    add("--rounds", type=int, default=ROUNDS, metavar="N",
-        help="steps timed of each model, in turns, where speed is measured; 0: no timing")
+    add("--rounds", type=int, default=None, metavar="N",
+        help=f"time this many steps of each model, in turns, where speed is measured, also where "
+             f"a timing is kept; 0: no timing (default: {ROUNDS}, unless one is kept)")
     add("--processes", type=int, default=2, metavar="N", help="runs at a time")
     add("--out", type=Path, default=None, metavar="DIR",
         help="folder of the results (default: runs/tables/NAME)")
@@ -47,17 +48,18 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--seeds must be at least 0, none twice, got "
                          f"{' '.join(map(str, seeds))}")
     for name, least in (("processes", 1), ("rounds", 0)):
-        if getattr(args, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    if args.rounds and experiment.speed is None:
+        raise ValueError(f"--rounds must be left out for {experiment.name}, which measures no "
+                         f"speed, got {args.rounds}")
     folder = Folder(experiment, args.out or RUNS / "tables" / experiment.name)
     if not _complete(experiment, seeds, args.processes, folder):
         print(f"stopped and saved in {folder.path}/; the same command goes on")
         return 0
-    if experiment.speed is not None and args.rounds and not folder.speed_path.exists():
-        print(f"timing {args.rounds} steps of each model, in turns", flush=True)
-        runs = {arm.name: trainer.load(folder.of(arm.name, seeds[0]) / "checkpoint.npz")
-                for arm in experiment.arms}
-        results.write_csv(folder.speed_path, experiment.speed(args.rounds, runs))
+    if experiment.speed is not None:
+        _time(experiment.speed, args.rounds, seeds[0], folder)
     _leave(experiment, folder.path)
     return 0
 
@@ -124,6 +126,20 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
 
     with terminal.asked_to_stop() as asked, closing(line):
         return pool.run_all(jobs, processes, asked, line.step, done)
+
+
+def _time(speed: Any, rounds: int | None, seed: int, folder: Folder) -> None:
+    """Time the models' steps; a timing that is kept stays, unless rounds are asked for."""
+    kept = folder.speed_path.exists()
+    if rounds is None:
+        rounds = 0 if kept else ROUNDS
+    if rounds:
+        print(f"timing {rounds} steps of each model, in turns", flush=True)
+        runs = {arm: trainer.load(folder.of(arm, seed) / "checkpoint.npz")
+                for arm in folder.order}
+        results.write_csv(folder.speed_path, speed(rounds, runs))
+    elif kept:
+        print(f"the timing in {folder.speed_path} is kept; --rounds N takes it anew")
 
 
 def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]:

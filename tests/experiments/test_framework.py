@@ -188,7 +188,7 @@ def test_the_command_stops_goes_on_and_gives_the_same_files(tmp_path, tiny_exper
         whole = (tmp_path / "whole" / name).read_text()
         assert (tmp_path / "stopped" / name).read_text() == whole
     out, _ = call(*words, "--out", "stopped")
-    assert "4 runs; 0 to do" in out
+    assert "4 runs; 0 to do" in out and "timing in stopped/tiny_speed.csv is kept" in out
     assert (tmp_path / "stopped" / "tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -207,6 +207,16 @@ def test_seeds_are_added_and_other_options_refused(tmp_path, tiny_experiment):
     assert "no options.json" in call(*words, status=2)[1]
 
 
+def test_a_timing_is_kept_until_rounds_are_asked_for(tmp_path, tiny_experiment):
+    for words, rounds, said in ((["--rounds", "3"], 3, "timing 3 steps"), ([], 3, "is kept"),
+                                (["--rounds", "0"], 3, "--rounds N takes it anew"),
+                                (["--rounds", "4"], 4, "timing 4 steps")):
+        out, _ = call("table", "tiny", "--processes", "1", "--steps", "6", "--seeds", "0", *words)
+        assert said in out
+        found = results.read("tiny", tmp_path / "runs" / "tables" / "tiny")
+        assert found.speed["rounds"].tolist() == [rounds] * 2
+
+
 @pytest.mark.parametrize("words, message", [
     (["table1000"], "invalid choice: 'table1000'"),
     (["noise", "--seeds", "-1"], "--seeds must be at least 0, none twice, got -1"),
@@ -216,6 +226,7 @@ def test_seeds_are_added_and_other_options_refused(tmp_path, tiny_experiment):
     (["noise", "--steps", "0"], "steps must be at least 1, got 0"),
     (["noise", "--processes", "0"], "--processes must be at least 1, got 0"),
     (["noise", "--rounds", "-1"], "--rounds must be at least 0, got -1"),
+    (["noise", "--rounds", "5"], "--rounds must be left out for noise, which measures no speed"),
 ])
 def test_mistakes_get_one_line_and_status_2(tmp_path, words, message):
     _, err = call("table", *words, status=2)
