@@ -20,8 +20,9 @@ from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import embedding
 from switch_np.transformer.config import ModelConfig
 
-TINY = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--num-experts",
-        "3", "--seq-len", "16", "--batch-size", "4", "--warmup", "3"]
+DENSE = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--seq-len",
+         "16", "--batch-size", "4", "--warmup", "3"]
+TINY = [*DENSE, "--num-experts", "3"]
 
 
 def start(folder, *words):
@@ -113,10 +114,10 @@ def test_two_runs_agree_and_a_stopped_one_goes_on_as_if_it_had_not_been(tmp_path
 
 
 def test_dense_and_top_2_and_float64_and_adafactor_train(tmp_path, text):
-    for name, words in (("dense", ["--dense"]), ("moe", ["--top-k", "2"]),
-                        ("rows", ["--optimizer", "adafactor"]),
-                        ("double", ["--dtype", "float64", "--capacity-factor", "none"])):
-        call("train", *TINY, "--steps", "3", "--text", text, "--name", name, *words)
+    for name, words in (("dense", [*DENSE, "--dense"]), ("moe", [*TINY, "--top-k", "2"]),
+                        ("rows", [*TINY, "--optimizer", "adafactor"]),
+                        ("double", [*TINY, "--dtype", "float64", "--capacity-factor", "none"])):
+        call("train", *words, "--steps", "3", "--text", text, "--name", name)
     assert not (tmp_path / "runs/dense/expert_load.png").exists()
     with np.load(tmp_path / "runs/double/checkpoint.npz") as file:
         assert file["params.embedding.table"].dtype == np.float64
@@ -250,6 +251,17 @@ def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     (["train", "--resume", "--name", "x"], "the run must hold a checkpoint.npz, got 'x'"),
     (["train", "--resume", "--steps", "7"], "--resume goes on with the run's own options, got --"),
     (["train", "--name", "a/b"], "--name must be a plain folder name, got 'a/b'"),
+    (["train", "--corruption", "0.3"], "--corruption must go with --task span, got 0.3 without"),
+    (["train", "--mean-span", "2"], "--mean-span must go with --task span, got 2.0 without"),
+    (["train", "--encoder-switch-every", "1"],
+     "--encoder-switch-every must go with --task span or pairs, got 1 without"),
+    (["train", "--dense", "--num-experts", "4"], "--num-experts must go with Switch layers, got 4"),
+    (["train", "--dense", "--expert-dropout", "0.1"], "--expert-dropout must go with Switch layer"),
+    (["train", "--switch-every", "0", "--capacity-factor", "2"], "--capacity-factor must go with"),
+    (["train", "--dense", "--switch-every", "1"], "--switch-every must go with Switch layers"),
+    (["train", "--layers", "1"], "--num-layers must be at least 2 for a Switch layer in block 1, "
+                                 "got 1: --switch-every 1 has one in every block"),
+    (["train", "--task", "span", "--encoder-layers", "1"], "--num-encoder-layers must be at least"),
     (["train", "--jitter", "1"], "jitter must be finite, at least 0 and below 1, got 1.0"),
     (["train", "--seed", "-1"], "seed must be at least 0, got -1"),
     (["sample", "x"], "the run must hold a checkpoint.npz, got 'x'"),

@@ -14,9 +14,9 @@ from switch_np.operations import check
 from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.conventions import CHOICES
+from switch_np.training import tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
-from switch_np.training.tasks import TASKS
 from switch_np.training.trainer import TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.config import TIES, ModelConfig
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; the defaults shown are those of `--task lm`."""
     model, train = DEFAULTS["lm"]
     add = parser.add_argument
-    add("--task", choices=list(TASKS), default="lm",
+    add("--task", choices=list(tasks.TASKS), default="lm",
         help="what the model is asked: the byte that follows (decoder-only), missing spans of text "
              "(encoder-decoder), or the target to each source (--text FILE of pairs, one a line, "
              "source TAB target)")
@@ -60,9 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seq-len", type=int, default=train.seq_len, metavar="N",
         help="bytes per window; 32 for spans; for pairs the most ids of a source or target, 128")
     add("--corruption", type=float, default=train.corruption, metavar="X",
-        help="share of the bytes that missing spans take")
+        help="of --task span: share of the bytes that missing spans take")
     add("--mean-span", type=float, default=train.mean_span, metavar="X",
-        help="mean length of a missing span")
+        help="of --task span: mean length of a missing span")
     add("--batch-size", type=int, default=train.batch_size, metavar="N",
         help="windows per step; 64 for spans")
     add("--steps", type=int, default=train.steps, metavar="N",
@@ -104,9 +104,9 @@ def _add_model(add: Any, model: ModelConfig) -> None:
     add("--expert-dropout", type=float, default=switch.expert_dropout, metavar="X",
         help="dropout rate inside the experts")
     add("--switch-every", type=int, default=model.switch_every, metavar="N",
-        help="a Switch layer in every N-th block")
+        help="a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, 0: in none")
     add("--encoder-switch-every", type=int, default=None, metavar="N",
-        help="the same in the encoder (default: as --switch-every)")
+        help="the same in the encoder of spans and pairs (default: as --switch-every)")
     add("--dense", action="store_true", help="no Switch layers: the dense baseline")
     add("--num-layers", "--layers", "--depth", type=int, default=model.num_layers, metavar="N",
         help="blocks of the decoder; 2 for spans and pairs")
@@ -163,7 +163,35 @@ def configs(options: dict[str, Any],
         train = replace(train, optimizer=OPTIMIZERS[options["optimizer"]](),
                         learning_rate=RATES[options["optimizer"]])
     model = replace(model, switch=_switch(model.switch, options), **_model(model, options))
-    return model, replace(train, **{name: options[name] for name in TRAIN & set(options)})
+    train = replace(train, **{name: options[name] for name in TRAIN & set(options)})
+    _check_effect(options, model, train.task)
+    if base is None:
+        tasks.check_model(train.task, model)
+        _check_stacks(model)
+    return model, train
+
+
+def _check_effect(options: dict[str, Any], model: ModelConfig, task: str) -> None:
+    """Refuse options that would change nothing."""
+    for names, effective, wanted in (
+            (["corruption", "mean_span"], task == "span", "--task span"),
+            (["encoder_switch_every"], model.encoder, "--task span or pairs"),
+            (["switch_every", "encoder_switch_every"], not options.get("dense"), "Switch layers"),
+            (sorted(SWITCH | {"balance_coef", "z_coef"}), model.switch_names, "Switch layers")):
+        for name in names:
+            if name in options and not effective:
+                raise ValueError(f"--{name.replace('_', '-')} must go with {wanted}, got "
+                                 f"{options[name]} without")
+
+
+def _check_stacks(model: ModelConfig) -> None:
+    """Refuse a stack that is too short for the Switch layer that it is to have."""
+    for name, stack in model.stacks.items():
+        if stack.switch_every and not stack.switch_layers:
+            prefix = "encoder-" if name == "encoder" else ""
+            raise ValueError(f"--num-{prefix}layers must be at least 2 for a Switch layer in block "
+                             f"1, got {stack.num_layers}: --{prefix}switch-every 1 has one in "
+                             f"every block, 0 and --dense have none")
 
 
 def _switch(switch: SwitchConfig, options: dict[str, Any]) -> SwitchConfig:
