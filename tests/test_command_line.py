@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -208,6 +209,15 @@ def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(tmp_path, text):
              "num_encoder_layers must be at least 1 for the task 'span', got 0"),
             (["--task", "pairs", "--from", "first"], "text must be given for the task 'pairs'")):
         assert message in call("train", *words, status=2)[1]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_a_model_writes_cannot_steer_the_terminal(tmp_path, text):
+    out, _ = call("train", *TINY, "--steps", "1", "--text", text)       # writes bytes at random
+    sampled, _ = call("sample", "run-1", "--temperature", "9")
+    for written in (out, sampled, (tmp_path / "runs/run-1/sample.txt").read_text()):
+        assert "\\x" in written
+        assert not [c for c in written if c != "\n" and unicodedata.category(c) == "Cc"]
 
 
 @pytest.mark.crosscheck

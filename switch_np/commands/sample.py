@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     options = dict(length=args.length, temperature=args.temperature, top_k=args.top_k,
                    rng=np.random.default_rng(args.seed))
     if checkpoints.holds_checkpoint(args.run):
-        print(_from_transformers(args, options))
+        print(writing.visible(_from_transformers(args, options)))
         return 0
     if args.ids is not None:
         raise ValueError("--ids must go with a checkpoint of transformers, got the run "
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         text = writing.go_on(*model, encode(prompt), window=state.config.seq_len, **options)
     else:
         text = (writing.fill if task == "span" else writing.answer)(*model, prompt, **options)
-    print(text)
+    print(writing.visible(text))
     return 0
 
 

@@ -102,6 +102,6 @@ def _leave(state: Run, corpus: Any, metrics: Metrics, folder: Path, finished: bo
         progress.draw(state, corpus, metrics, folder, measured, baseline)
     except ImportError:
         print("matplotlib is not installed: no pictures are drawn")
-    text = writing.example(state, corpus.held_out)
+    text = writing.visible(writing.example(state, corpus.held_out))
     files.write_text(folder / "sample.txt", text + "\n")
     progress.say_end(state, folder, measured, baseline, text, finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,15 @@ from switch_np.transformer.generate import generate
 
 BLANK = "___"
 START = np.array([PAD])
+
+
+def visible(text: str) -> str:
+    r"""Return the text with control characters, which a terminal obeys, spelled out; not newlines.
+
+    >>> print(visible("a\tb\x1b[2J"))
+    a\x09b\x1b[2J
+    """
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", text)
 
 
 def go_on(params: Any, config: ModelConfig, prompt: np.ndarray, length: int,
