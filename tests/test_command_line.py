@@ -260,6 +260,8 @@ def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     (["train", "--resume"], "there must be a run to go on with, got none in runs/"),
     (["train", "--resume", "--name", "x"], "the run must hold a checkpoint.npz, got 'x'"),
     (["train", "--resume", "--steps", "7"], "--resume goes on with the run's own options, got --"),
+    (["train", "--name", ".."], "--name must be a plain folder name, got '..'"),
+    (["train", "--name", "."], "--name must be a plain folder name, got '.'"),
     (["train", "--name", "a/b"], "--name must be a plain folder name, got 'a/b'"),
     (["train", "--corruption", "0.3"], "--corruption must go with --task span, got 0.3 without"),
     (["train", "--mean-span", "2"], "--mean-span must go with --task span, got 2.0 without"),
@@ -305,6 +307,14 @@ def test_an_older_run_is_not_overwritten(tmp_path, text):
     call("train", *TINY, "--steps", "2", "--text", text, "--name", "a")
     _, err = call("train", *TINY, "--steps", "2", "--text", text, "--name", "a", status=2)
     assert "--name must be new, got 'a'" in err
+    (tmp_path / "runs/notes").mkdir()
+    for name in ("config.json", "checkpoint.npz.new"):      # left by a run that was never saved
+        (tmp_path / "runs/notes" / name).touch()
+    words = ["train", *TINY, "--steps", "2", "--text", text, "--name", "notes"]
+    (tmp_path / "runs/notes/sample.txt").write_text("mine")
+    assert "'notes', a folder that holds 'sample.txt'" in call(*words, status=2)[1]
+    (tmp_path / "runs/notes/sample.txt").unlink()
+    call(*words)
     out, _ = call("train", *TINY, "--steps", "2", "--text", text)
     assert "runs/run-1/" in out
     out, _ = call("train", "--resume", "--name", "a")

@@ -19,6 +19,7 @@ from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.model import Loss
 
 RUNS = Path("runs")
+BEGUN = {"config.json", "metrics.csv", "checkpoint.npz"}    # of a run stopped before it was saved
 
 
 def new(name: str | None) -> Path:
@@ -26,12 +27,16 @@ def new(name: str | None) -> Path:
     if name is None:
         taken = {path.name for path in RUNS.glob("run-*")}
         return RUNS / next(f"run-{n}" for n in range(1, len(taken) + 2) if f"run-{n}" not in taken)
-    if not name or Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise ValueError(f"--name must be a plain folder name, got {name!r}")
-    if (RUNS / name / "checkpoint.npz").exists():
+    folder = RUNS / name
+    if (folder / "checkpoint.npz").exists():
         raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
                          f"--resume goes on with it")
-    return RUNS / name
+    there = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if other := sorted(each for each in there if each.removesuffix(".new") not in BEGUN):
+        raise ValueError(f"--name must be new, got {name!r}, a folder that holds {other[0]!r}")
+    return folder
 
 
 def existing(name: str | None) -> Path:
