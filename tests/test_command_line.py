@@ -321,6 +321,32 @@ def test_an_older_run_is_not_overwritten(tmp_path, text):
     assert "all 2 steps were done before" in out and len(rows(tmp_path, "a")) == 2
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_with_a_broken_file_is_refused_by_the_name_of_the_file(tmp_path, text):
+    call("train", *TINY, "--steps", "2", "--text", text, "--name", "a")
+    folder = tmp_path / "runs/a"
+    for name, broken, message in (
+            ("config.json", "{}", "config.json must hold 'training' as the run wrote it"),
+            ("config.json", '{"training": 3}', "config.json must hold 'training' as the run wrote"),
+            ("config.json", '{"training": {}}', "config.json must hold 'text' as the run wrote it"),
+            ("config.json", "[]", "config.json must hold 'training' as the run wrote it"),
+            ("metrics.csv", (folder / "metrics.csv").read_text()[:-90], "metrics.csv must hold the "
+             "steps 1 to 2 of this run, got something else in runs/a/metrics.csv")):
+        whole = (folder / name).read_text()
+        (folder / name).write_text(broken)
+        assert message in call("train", "--resume", "--name", "a", status=2)[1]
+        (folder / name).write_text(whole)
+
+
+def test_a_checkpoint_of_transformers_says_which_library_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "peer").mkdir()
+    (tmp_path / "peer/config.json").write_text('{"model_type": "switch_transformers"}')
+    (tmp_path / "peer/model.safetensors").touch()
+    _, err = call("sample", "peer", "--ids", "1", status=2)
+    assert "peer cannot be read: reading and writing .safetensors takes the safetensors libr" in err
+
+
 def test_a_signal_sets_a_flag_and_is_what_it_was_afterwards():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError), terminal.asked_to_stop() as asked:

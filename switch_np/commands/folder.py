@@ -63,9 +63,14 @@ def write_config(folder: Path, run: Run, texts: Iterable[str]) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """Return what `write_config` wrote."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"the run must hold a config.json, got {folder}: {error}") from error
+    for name, kind in (("training", dict), ("text", list)):
+        if not isinstance(values, dict) or not isinstance(values.get(name), kind):
+            raise ValueError(f"config.json must hold {name!r} as the run wrote it, got something "
+                             f"else in {folder}")
+    return values
 
 
 class Metrics:
@@ -127,11 +132,11 @@ class Metrics:
         try:
             with open(self.path, newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise ValueError(f"the run must hold its metrics.csv, got {self.path}: "
                              f"{error}") from error
-        if header != self.columns or [row[0] for row in rows[:step]] != [
-                str(n) for n in range(1, step + 1)]:
+        if header != self.columns or [(len(row), row[:1]) for row in rows[:step]] != [
+                (len(header), [str(n)]) for n in range(1, step + 1)]:
             raise ValueError(f"metrics.csv must hold the steps 1 to {step} of this run, got "
                              f"something else in {self.path}")
         return rows[:step]

@@ -65,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _from_transformers(args: argparse.Namespace, options: dict[str, Any]) -> str:
     """Return what a checkpoint's decoder writes for the source, as ids or as text."""
-    found = checkpoints.load(args.run)
+    try:
+        found = checkpoints.load(args.run)
+    except ImportError as error:
+        raise ValueError(f"{args.run} cannot be read: {error}") from error
     if args.ids is not None:
         source, show = np.array(args.ids), lambda ids: " ".join(map(str, ids))
     else:

@@ -72,8 +72,9 @@ class Folder:
         self.speed_path = path / f"{self.name}_speed.csv"
         self.order = [arm.name for arm in experiment.arms]
         self._hold_options({arm.name: arm.options() for arm in experiment.arms})
-        self.rows = results.records(results.read_csv(path / f"{self.name}.csv"))
-        self.curves = results.records(results.read_csv(path / f"{self.name}_curves.csv"))
+        found = (results.read(self.name, path) if (path / f"{self.name}.csv").exists()
+                 else results.Results({}, {}, {}))
+        self.rows, self.curves = results.records(found.rows), results.records(found.curves)
 
     def of(self, arm: str, seed: int) -> Path:
         """Return the folder of one run."""

@@ -85,7 +85,11 @@ def _state(folder: Path) -> dict[str, np.ndarray]:
     """Return every array of the weight files, under its name."""
     files = {ONE}
     if not (folder / ONE).exists() and (folder / SEVERAL).exists():
-        files = set(_json(folder / SEVERAL)["weight_map"].values())
+        where = _json(folder / SEVERAL).get("weight_map")
+        if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+            raise ValueError(f"{SEVERAL} must hold a 'weight_map' from names to files, got "
+                             f"something else in {folder}")
+        files = set(where.values())
     safetensors = _library("safetensors")
     state = {}
     for file in sorted(files):

@@ -50,13 +50,15 @@ def read(name: str, folder: Path = KEPT) -> Results:
 
     There are no timings where none were taken.
     """
-    path = folder / f"{name}.csv"
-    if not path.exists():
-        raise ValueError(f"results must be there, got none at {path}: they come with the "
+    rows, curves, speed = (folder / f"{name}{part}.csv" for part in ("", "_curves", "_speed"))
+    if not rows.exists():
+        raise ValueError(f"results must be there, got none at {rows}: they come with the "
                          f"repository, not with the installed package, or are made by "
                          f"`python -m switch_np table {name}`")
-    return Results(read_csv(path), read_csv(folder / f"{name}_curves.csv"),
-                   read_csv(folder / f"{name}_speed.csv"))
+    if not curves.exists():
+        raise ValueError(f"results must be whole, got {rows} without {curves.name}: once the first "
+                         f"is away too, `python -m switch_np table {name}` makes both anew")
+    return Results(read_csv(rows), read_csv(curves), read_csv(speed))
 
 
 def read_csv(path: Path) -> Table:

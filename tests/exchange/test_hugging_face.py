@@ -106,3 +106,8 @@ def test_folders_without_a_model_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(ValueError, match="must have model_type 'switch_transformers', got 't5'"):
         folder.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "switch_transformers"}))
+    for index in ({}, {"weight_map": 3}, {"weight_map": {"shared.weight": 3}}):
+        (tmp_path / folder.SEVERAL).write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=r"index\.json must hold a 'weight_map' from names"):
+            folder.load(tmp_path)

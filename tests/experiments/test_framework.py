@@ -203,6 +203,15 @@ def test_seeds_are_added_and_other_options_refused(tmp_path, tiny_experiment):
     assert found.rows["steps"].tolist() == [6] * 4
     _, err = call("table", "tiny", "--processes", "1", status=2)
     assert "--out must hold results of the same arms and steps" in err
+    curves = folder / "tiny_curves.csv"
+    before = curves.read_text()
+    curves.unlink()
+    for seeds in (["3"], ["3", "4"]):
+        _, err = call(*words, "--seeds", *seeds, status=2)
+        assert "tiny.csv without tiny_curves.csv: once the first is away too" in err
+    (folder / "tiny.csv").unlink()
+    call(*words, "--seeds", "1", "3")
+    assert curves.read_text() == before
     (folder / "options.json").unlink()
     assert "no options.json" in call(*words, status=2)[1]
 
