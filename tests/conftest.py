@@ -4,6 +4,8 @@ import gc
 import os
 from pathlib import Path
 
+import pytest
+
 from switch_np.commands import environment
 
 # The last digits of a product depend on how many threads share it, and so would the runs compared.
@@ -20,13 +22,19 @@ def pytest_addoption(parser):
                      help="folder of recorded layers of other libraries, in place of tests/golden")
 
 
+def pytest_configure(config):
+    """Say once, not for each test, that there is nothing to test."""
+    folder = config.getoption("--golden")
+    if not any(folder.glob("*.json")):
+        raise pytest.UsageError(f"--golden must be a folder of recorded cases, got {folder}, which "
+                                "holds no .json")
+
+
 def pytest_generate_tests(metafunc):
     """Hand each recorded case to the tests that ask for one: of layers, or of whole models."""
     folder = metafunc.config.getoption("--golden")
     models = sorted(folder.glob("hf_switch_model*.json"))
     layers = sorted(set(folder.glob("*.json")) - set(models))
-    if not models + layers:
-        raise FileNotFoundError(f"--golden: no recorded case in {folder}")
     for name, paths in (("golden", layers), ("golden_model", models)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, paths, ids=[path.stem for path in paths])

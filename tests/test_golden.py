@@ -5,6 +5,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import golden_reader
@@ -160,6 +162,15 @@ def test_a_wrong_record_is_seen(tmp_path, array):
 def test_a_misread_sidecar_fails_loudly(tmp_path, name, field, value):
     with pytest.raises((AssertionError, KeyError, ValueError)):
         check(golden_reader.read(changed(tmp_path, name, field, value)))
+
+
+def test_a_folder_without_cases_is_refused_once(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", str(COPIES.parent), "-k", "golden",
+                           "--golden", str(tmp_path)], text=True, capture_output=True,
+                          cwd=COPIES.parents[1])
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.strip() == (f"ERROR: --golden must be a folder of recorded cases, got "
+                                   f"{tmp_path}, which holds no .json")
 
 
 def test_a_tie_that_the_library_broke_otherwise_is_replayed(tmp_path):
