@@ -276,7 +276,8 @@ def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     (["train", "--task", "span", "--encoder-layers", "1"], "--num-encoder-layers must be at least"),
     (["train", "--jitter", "1"], "jitter must be finite, at least 0 and below 1, got 1.0"),
     (["train", "--seed", "-1"], "seed must be at least 0, got -1"),
-    (["sample", "x"], "the run must hold a checkpoint.npz, got 'x'"),
+    (["sample", "x"], "the run must hold a checkpoint.npz, got 'x': found neither runs/x nor x"),
+    (["sample", ".."], "the run must hold a checkpoint.npz, got '..': .. has none"),
     (["dance"], "invalid choice: 'dance'"),
 ])
 def test_mistakes_get_one_line_and_status_2(tmp_path, words, message):

@@ -46,11 +46,13 @@ def existing(name: str | None) -> Path:
         if not saved:
             raise ValueError(f"there must be a run to go on with, got none in {RUNS}/")
         return saved[-1].parent
-    for folder in (RUNS / name, Path(name)):
+    places = RUNS / name, Path(name)
+    for folder in places:
         if (folder / "checkpoint.npz").exists():
             return folder
-    raise ValueError(f"the run must hold a checkpoint.npz, got {name!r}: found neither "
-                     f"{RUNS / name} nor {name}")
+    there = next((f"{folder} has none" for folder in places if folder.is_dir()),
+                 f"found neither {RUNS / name} nor {name}")
+    raise ValueError(f"the run must hold a checkpoint.npz, got {name!r}: {there}")
 
 
 def write_config(folder: Path, run: Run, texts: Iterable[str]) -> None:
