@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import switch_np
+from switch_np.commands import terminal
 
 PARTS = ("layer", "step", "tokens", "experts", "capacity", "memory", "breakdown")
 SETTINGS = ("pool", "blas", "one")
@@ -18,6 +19,7 @@ SETTINGS = ("pool", "blas", "one")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    parser.formatter_class = terminal.Help
     add = parser.add_argument
     add("parts", nargs="*", default="all", metavar="PART",
         help=f"which: {', '.join(PARTS)}, or all")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from switch_np.commands import terminal
 from switch_np.operations import check
 from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
@@ -46,6 +47,7 @@ DEFAULTS = {"lm": (ModelConfig(), TrainConfig()),
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; the defaults shown are those of `--task lm`."""
+    parser.formatter_class = terminal.Help
     model, train = DEFAULTS["lm"]
     add = parser.add_argument
     add("--task", choices=list(tasks.TASKS), default="lm",

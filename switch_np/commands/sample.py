@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.commands import folder as folders, writing
+from switch_np.commands import folder as folders, terminal, writing
 from switch_np.exchange import folder as checkpoints
 from switch_np.training import trainer
 from switch_np.training.vocabulary import encode
@@ -21,6 +21,7 @@ PROMPTS = {"lm": "The ", "span": f"The {writing.BLANK} statement is {writing.BLA
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    parser.formatter_class = terminal.Help
     add = parser.add_argument
     add("run", metavar="RUN", help="name of a run below runs/, or the path of its folder; or a "
                                    "folder with a SwitchTransformers checkpoint of transformers "

@@ -25,6 +25,7 @@ SHOWN = 6              # numbers of a finished run on its line; all are in the C
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    parser.formatter_class = terminal.Help
     add = parser.add_argument
     add("table", metavar="NAME", choices=experiments.NAMES,
         help=f"which: {', '.join(experiments.NAMES)}")

@@ -1,13 +1,23 @@
-"""The terminal of a long command: the line that moves, and the signals that ask to stop."""
+"""The terminal of a command: its help, the line that moves, and the signals that ask to stop."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that adds an option's default, once, and only where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = isinstance(action.default, (bool, list, type(None)))
+        said = none or "(default: " in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
 
 
 @contextmanager

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from switch_np.commands import terminal
 from switch_np.oracle import vectors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    parser.formatter_class = terminal.Help
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="folder for the cases and the manifest")
     parser.add_argument("--cases", nargs="+", default=None, metavar="NAME",
