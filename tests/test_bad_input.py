@@ -11,6 +11,7 @@ from switch_np.switch.noise import Noise
 from switch_np.transformer import generate, model
 
 CONFIG = snp.SwitchConfig(num_experts=3)
+FULL = replace(CONFIG, capacity=0)                                    # every token is dropped
 RNG = np.random.default_rng(0)
 PARAMS = snp.switch_layer.init(RNG, 4, 5, CONFIG)
 X = RNG.standard_normal((6, 4))
@@ -70,6 +71,28 @@ LAYER = [
     (lambda: layer(x=X[:5], plan=PLAN), ValueError, "plan must be for 5 tokens, 3 experts"),
     (lambda: layer(plan=replace(PLAN, expert=PLAN.expert + 1)), ValueError, "plan.expert must lie"),
     (lambda: layer(plan=replace(PLAN, kept=~PLAN.kept)), ValueError, "plan.kept must be True just"),
+    (lambda: layer(plan=PLAN, config=replace(CONFIG, top_k=2)), ValueError,
+     r"1 group\(s\) and 2 choice\(s\) per token, got one for 6, 3, 1 and 1"),
+    (lambda: layer(plan=PLAN, padding=np.arange(6) > 3), ValueError,
+     "plan must keep no choice of padding, which is not routed here, got one that keeps token 4"),
+    (lambda: layer(plan=layer(config=FULL)[0].plan, padding=np.arange(6) > 3, config=FULL),
+     ValueError, r"plan.balance_tokens must be \[4\], .* got \[6\]"),
+    (lambda: layer(plan=layer(padding=np.arange(6) > 3)[0].plan), ValueError,
+     r"plan must be for the same padding: plan.balance_tokens must be \[6\], .* got \[4\]"),
+    (lambda: layer(plan=replace(PLAN, expert=PLAN.expert[:, 0])), ValueError, "plan.expert must h"),
+    (lambda: layer(plan=replace(PLAN, kept=PLAN.kept.astype(int))), TypeError, "plan.kept must be"),
+    (lambda: layer(plan=replace(PLAN, slot=None)), TypeError, "plan.slot must be .* got None"),
+    (lambda: layer(plan=replace(PLAN, group=PLAN.group + 1)), ValueError, "plan.group must lie in"),
+    (lambda: layer(plan=replace(PLAN, load=PLAN.load[0])), ValueError, "plan.load must have shape"),
+    (lambda: layer(plan=replace(PLAN, start=PLAN.start * 1.0)), TypeError, "plan.start must be a"),
+    (lambda: layer(plan=replace(PLAN, start=PLAN.start + [0, 0, 0, 9])), ValueError,
+     "plan.start must end with the number of kept choices, .*, with layout='packed', got"),
+    (lambda: layer(plan=replace(PLAN, balance_count=PLAN.load * 0.5)), TypeError,
+     "plan.balance_count must be a NumPy array of whole numbers"),
+    (lambda: layer(plan=replace(PLAN, balance_tokens=PLAN.start)), ValueError,
+     r"plan.balance_tokens must have shape \(1,\), got \(4,\)"),
+    (lambda: layer(plan=replace(PLAN, capacity="a")), TypeError, "plan.capacity must be a whole"),
+    (lambda: layer(plan=replace(PLAN, layout="dense")), ValueError, "plan.layout must be one of"),
     (lambda: snp.switch_layer.backward(X[:5], layer()[1]), ValueError, r"d_y must have shape \(6"),
     (lambda: snp.switch_layer.backward(X, layer()[1], d_balance_loss="a"), TypeError,
      "d_balance_loss must be a number, got 'a'"),

@@ -199,4 +199,4 @@ def test_a_plan_that_gives_a_slot_twice_is_refused(monkeypatch):
     bad = broken.fill(np.array([[0], [0], [1]]), 2, capacity=2)
     good = plan.Plan(**{name: getattr(bad, name) for name in plan.Plan.__dataclass_fields__})
     with pytest.raises(ValueError, match=r"plan\.row must"):
-        plan.check_plan(good, 3, 2, 1)
+        plan.check_plan(good, snp.SwitchConfig(num_experts=2), 3, 1)

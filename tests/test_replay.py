@@ -63,7 +63,9 @@ def test_choices_that_nobody_would_make_have_exact_gradients(monkeypatch):
         if not config.foreign:
             assert np.array_equal(out.gates, np.take_along_axis(probs, worst, axis=1))
         for module in (plans, decide):
-            monkeypatch.setattr(module, "decide", lambda *_, plan=plan, **__: plan)
+            monkeypatch.setattr(
+                module, "decide", lambda *_, made=(worst, config), padding_T=None, **__:
+                plans.from_choices(*made, padding=padding_T))
         check_layer(np.random.default_rng(0), replace(config, groups=1), group_size=5)
         monkeypatch.undo()
 

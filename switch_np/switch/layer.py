@@ -88,7 +88,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     config
         What to compute.
     plan
-        Replay these decisions instead of making new ones.
+        Replay these decisions, made for the same padding, instead of making new ones.
     padding
         Bool (T,) or (B, S), True where the token is padding: y is 0 there, no slot is taken, and no
         loss counts it. Conventions may treat it otherwise.
@@ -116,7 +116,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     x_TD, padding_T, num_groups = arguments.checked(params, x, config, padding)
     noise = arguments.noise_for(params, x_TD, config, noise, rng, plan is not None, training)
     if plan is not None:
-        plans.check_plan(plan, len(x_TD), config.num_experts, num_groups)
+        plans.check_plan(plan, config, len(x_TD), num_groups, padding_T)
     if config.foreign:
         return variant().forward(params, x_TD, config, x.shape, num_groups, plan=plan,
                                  padding_T=padding_T, noise=noise, training=training)

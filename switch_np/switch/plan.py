@@ -336,18 +336,32 @@ def contested(plan: Plan) -> np.ndarray:
     return over_GE[plan.group[:, None], plan.expert].any(axis=1)
 
 
-def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -> None:
-    """Refuse a plan that contradicts itself, or that was made for other tokens or experts."""
+def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: int,
+               padding_T: np.ndarray | None = None) -> None:
+    """Refuse a plan that contradicts itself, or that was made for something else than is asked."""
     check.instance("plan", plan, Plan)
+    check.integers("plan.load", plan.load, ("G", "E"), 0, np.inf)
+    (g, e), n = plan.load.shape, np.size(plan.token)
+    check.integers("plan.expert", plan.expert, ("T", "K"), 0, e)
     t, k = plan.expert.shape
-    g, e = plan.load.shape
-    if (t, e, g) != (num_tokens, num_experts, num_groups):
-        raise ValueError(f"plan must be for {num_tokens} tokens, {num_experts} experts and "
-                         f"{num_groups} group(s), got one for {t}, {e} and {g}")
-    check.integers("plan.expert", plan.expert, (t, k), 0, e)
-    check.integers("plan.token", plan.token, ("N",), 0, max(t, 1))
-    check.integers("plan.choice", plan.choice, plan.token.shape, 0, k)
-    check.integers("plan.row", plan.row, plan.token.shape, 0, plan.num_rows)
+    have, want = (t, e, g, k), (num_tokens, config.num_experts, num_groups, config.num_choices)
+    if have != want:
+        raise ValueError("plan must be for {} tokens, {} experts, {} group(s) and {} choice(s) per "
+                         "token, got one for {}, {}, {} and {}".format(*want, *have))
+    check.integer("plan.capacity", plan.capacity, 0)
+    check.choice("plan.layout", plan.layout, ["packed", "buffers"])
+    check.integers("plan.slot", plan.slot, (t, k), -1, np.inf)
+    check.booleans("plan.kept", plan.kept, (t, k))
+    check.integers("plan.group", plan.group, (t,), 0, g)
+    check.integers("plan.start", plan.start, (e + 1,), 0, np.inf)
+    check.integers("plan.balance_count", plan.balance_count, (g, e), 0, np.inf)
+    check.integers("plan.balance_tokens", plan.balance_tokens, (g,), 0, np.inf)
+    check.integers("plan.token", plan.token, (n,), 0, max(t, 1))
+    check.integers("plan.choice", plan.choice, (n,), 0, k)
+    check.integers("plan.row", plan.row, (n,), 0, plan.num_rows)
+    if plan.layout == "packed" and plan.num_rows != n:
+        raise ValueError(f"plan.start must end with the number of kept choices, {n}, with "
+                         f"layout='packed', got {plan.num_rows}")
     twice = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
     if twice.any():
         token = int(twice.argmax())
@@ -363,6 +377,22 @@ def check_plan(plan: Plan, num_tokens: int, num_experts: int, num_groups: int) -
     if (kept_TK != plan.kept).any():
         raise ValueError("plan.kept must be True just for the choices listed in plan.token and "
                          "plan.choice, got another pattern")
+    _check_padding(plan, config, padding_T)
+
+
+def _check_padding(plan: Plan, config: SwitchConfig, padding_T: np.ndarray | None) -> None:
+    """Refuse a plan that was made for other padding."""
+    rules = config.conventions
+    real_T = np.ones(len(plan.group), bool) if padding_T is None else ~padding_T
+    lost_T = ~real_T & plan.kept.any(axis=1)
+    if rules.padding_routing == "left_out" and lost_T.any():
+        raise ValueError(f"plan must keep no choice of padding, which is not routed here, got one "
+                         f"that keeps token {lost_T.argmax()}")
+    counted_T = real_T if rules.balance_padding == "mask_valid" else np.ones_like(real_T)
+    tokens = np.bincount(plan.group[counted_T], minlength=len(plan.load))
+    if (plan.balance_tokens != tokens).any():
+        raise ValueError(f"plan must be for the same padding: plan.balance_tokens must be {tokens},"
+                         f" the tokens that the balance loss counts, got {plan.balance_tokens}")
 
 
 def largest(scores_TE: np.ndarray, k: int) -> np.ndarray:

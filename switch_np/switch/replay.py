@@ -80,7 +80,7 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
                                         padding, config.conventions, training)
     plan = assemble(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config.layout,
                     count_GE, tokens_G)
-    check_plan(plan, t, e, g)
+    check_plan(plan, config, t, g, padding)
     return plan
 
 
