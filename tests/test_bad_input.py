@@ -101,6 +101,10 @@ LAYER = [
     (lambda: snp.switch_layer.backward(X, layer()[1], d_probs=X), ValueError, "d_probs must have"),
     (lambda: snp.switch_layer.init(0, 4, 5, CONFIG), TypeError, "rng must be a Generator, got 0"),
     (lambda: snp.switch_layer.init(RNG, 0, 5, CONFIG), ValueError, "d_model must be at least 1"),
+    *((lambda kind=kind: snp.switch_layer.init(RNG, 4, 5, CONFIG, dtype=kind), TypeError,
+       f"dtype must be float32 or float64, got .*{getattr(kind, '__name__', kind)}")
+      for kind in (int, bool, str, object, complex, np.float16, ">f8", "double trouble")),
+    (lambda: model.init(RNG, MODEL, dtype=int), TypeError, "dtype must be float32 or float64, got"),
     (lambda: snp.SwitchConfig(num_experts=0), ValueError, "num_experts must be at least 1, got 0"),
     (lambda: snp.SwitchConfig(num_experts=2.0), TypeError, "num_experts must be a whole number"),
     (lambda: snp.SwitchConfig(num_experts=2, top_k=3), ValueError, "top_k must be at most num_exp"),

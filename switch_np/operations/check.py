@@ -68,6 +68,21 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
+def precision(name: str, value: Any) -> None:
+    """Refuse every dtype but float32 and float64.
+
+    >>> precision("dtype", int)
+    Traceback (most recent call last):
+    TypeError: dtype must be float32 or float64, got <class 'int'>
+    """
+    try:
+        fits = np.dtype(value) in (np.float32, np.float64)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TypeError(f"{name} must be float32 or float64, got {value!r}")
+
+
 def instance(name: str, value: Any, *kinds: type) -> None:
     """Refuse whatever is of none of the classes."""
     if not isinstance(value, kinds):

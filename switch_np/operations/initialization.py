@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
+from switch_np.operations import check
+
 
 def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, scale: float,
                      dtype: DTypeLike = np.float64) -> np.ndarray:
@@ -22,6 +24,7 @@ def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: i
     >>> bool(abs(w).max() <= 2 * (0.1 / 64) ** 0.5)
     True
     """
+    check.precision("dtype", dtype)
     values = rng.standard_normal(shape)
     while (outside := abs(values) > 2).any():
         values[outside] = rng.standard_normal(outside.sum())
