@@ -7,6 +7,7 @@ import pytest
 from support import TINY
 
 import switch_np as snp
+from switch_np.switch import plan
 from switch_np.switch.noise import Noise
 from switch_np.transformer import generate, model
 
@@ -99,6 +100,14 @@ LAYER = [
     (lambda: snp.switch_layer.backward(X, layer()[1], d_z_loss=np.nan), ValueError,
      "d_z_loss must be finite, got nan"),
     (lambda: snp.switch_layer.backward(X, layer()[1], d_probs=X), ValueError, "d_probs must have"),
+    (lambda: layer(x=np.ma.array(X)), TypeError, "x must be a plain array, got a MaskedA"),
+    (lambda: layer(x=X.view(np.matrix)), TypeError, "x must be a .* a matrix: np.asarray m"),
+    (lambda: layer(params={**PARAMS, "w_in": np.ma.array(PARAMS["w_in"])}), TypeError,
+     r"params\['w_in'\] must be a plain array, got a MaskedArray"),
+    (lambda: layer(padding=np.ma.array(np.zeros(6, bool))), TypeError, "padding must be a plain"),
+    (lambda: snp.switch_layer.backward(np.ma.array(X), layer()[1]), TypeError, "d_y must be a pla"),
+    (lambda: plan.from_choices(np.ma.array(PLAN.expert), CONFIG), TypeError, "expert must be a pl"),
+    (lambda: plan.from_choices(PLAN.expert.view(np.matrix), CONFIG), TypeError, "expert must be a"),
     (lambda: snp.switch_layer.init(0, 4, 5, CONFIG), TypeError, "rng must be a Generator, got 0"),
     (lambda: snp.switch_layer.init(RNG, 0, 5, CONFIG), ValueError, "d_model must be at least 1"),
     *((lambda kind=kind: snp.switch_layer.init(RNG, 4, 5, CONFIG, dtype=kind), TypeError,
@@ -156,6 +165,8 @@ MODELS = [
     (lambda: CONFIG.differences("x"), TypeError, "other must be a SwitchConfig, got 'x'"),
     (lambda: snp.SwitchConfig.like("nobody"), ValueError, "name must be one of 'paper', "),
     (lambda: snp.oracle.reference(X, {}, "paper"), ValueError, "params must hold w_router, got "),
+    (lambda: snp.oracle.reference(np.ma.array(X), PARAMS, CONFIG), TypeError, "got a MaskedArray"),
+    (lambda: snp.oracle.reference(X.view(np.matrix), PARAMS, CONFIG), TypeError, "got a matrix: n"),
     (lambda: snp.oracle.reference(X, PARAMS, CONFIG, balance_coef="1"), TypeError,
      "balance_coef must be a number, got '1'"),
     (lambda: snp.oracle.reference(with_nan(X), PARAMS, CONFIG), ValueError, "x must be finite"),

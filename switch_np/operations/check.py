@@ -114,6 +114,7 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
+    ordinary(name, value)
     if like is not None and not finite and (value.dtype, value.shape) == (like.dtype, shape):
         return
     if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
@@ -132,6 +133,7 @@ def integers(name: str, value: Any, shape: Sequence[int | str], low: float,
     """Refuse whatever is no array of whole numbers of this shape with low <= value < below."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")
+    ordinary(name, value)
     _shape(name, value, shape)
     bad = (value < low) | (value >= below)
     if bad.any():
@@ -143,7 +145,23 @@ def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
     """Refuse whatever is no array of bools of this shape."""
     if not isinstance(value, np.ndarray) or value.dtype != bool:
         raise TypeError(f"{name} must be a NumPy array of bool, got {_kind(value)}")
+    ordinary(name, value)
     _shape(name, value, shape)
+
+
+def ordinary(name: str, value: Any) -> None:
+    """Refuse masked arrays, whose mask would be lost, and np.matrix, which multiplies otherwise.
+
+    >>> ordinary("x", np.ma.array([1.0], mask=[True]))
+    Traceback (most recent call last):
+    TypeError: x must be a plain array, got a MaskedArray: .filled(...) makes it one
+    """
+    if type(value) is np.ndarray:
+        return
+    for kind, remedy in ((np.ma.MaskedArray, ".filled(...)"), (np.matrix, "np.asarray")):
+        if isinstance(value, kind):
+            raise TypeError(f"{name} must be a plain array, got a {kind.__name__}: {remedy} makes "
+                            "it one")
 
 
 def keys(name: str, value: Any, wanted: set[str]) -> None:

@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import check
 from switch_np.oracle.precision import PRECISIONS
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:
     """Return the numbers that `value` holds, as an array of its own.
 
     Parameters
     ----------
     value
         An array or tensor of any library, a number, or a (nested) list of these.
+    name
+        What a message calls it.
 
     Returns
     -------
@@ -39,7 +42,8 @@ def to_numpy(value: Any) -> np.ndarray:
     (1, 2)
     """
     if isinstance(value, (list, tuple)):
-        return np.stack([to_numpy(part) for part in value]) if value else np.zeros(0)
+        return np.stack([to_numpy(part, name) for part in value]) if value else np.zeros(0)
+    check.ordinary(name, value)
     for step in ("detach", "cpu"):                       # PyTorch: off the tape, off the GPU
         if callable(getattr(value, step, None)):
             value = getattr(value, step)()
@@ -52,23 +56,23 @@ def to_numpy(value: Any) -> np.ndarray:
         array = np.array(np.asarray(value))
     except (TypeError, ValueError, RuntimeError):
         if not hasattr(value, "__dlpack__"):
-            raise TypeError(f"an array was wanted, got {type(value).__name__}") from None
+            raise TypeError(f"{name} must be an array, got {type(value).__name__}") from None
         array = np.array(np.from_dlpack(value))
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"an array of numbers was wanted, got {type(value).__name__} "
+        raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__} "
                         f"of {array.dtype}")
     return array
 
 
-def lift(value: Any) -> np.ndarray:
+def lift(value: Any, name: str = "the argument") -> np.ndarray:
     """Return the same numbers as a contiguous array of float64.
 
     >>> lift(np.ones(2, np.float16)).dtype
     dtype('float64')
     """
-    array = to_numpy(value)
+    array = to_numpy(value, name)
     if array.dtype.kind == "c":
-        raise TypeError(f"real numbers were wanted, got {array.dtype}")
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
     return np.ascontiguousarray(array, np.float64).reshape(array.shape)
 
 

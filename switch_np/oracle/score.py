@@ -124,10 +124,11 @@ class _Trial:
     def __call__(self, x: Any, params: dict[str, Any], config: Any, d_y: Any = None,
                  balance_coef: float = 0.0, z_coef: float = 0.0, padding: Any = None) -> Result:
         kind = self.precision or precision_of(x, *params.values()) or "float64"
-        x, params = lift(x), {name: lift(value) for name, value in params.items()}
-        asked = {"d_y": np.zeros(x.shape) if d_y is None else lift(d_y), "precision": kind,
-                 "balance_coef": balance_coef, "z_coef": z_coef,
-                 "padding": None if padding is None else to_numpy(padding)}
+        x = lift(x, "x")
+        params = {name: lift(value, f"params[{name!r}]") for name, value in params.items()}
+        asked = {"d_y": np.zeros(x.shape) if d_y is None else lift(d_y, "d_y"),
+                 "balance_coef": balance_coef, "z_coef": z_coef, "precision": kind,
+                 "padding": None if padding is None else to_numpy(padding, "padding")}
         right = museum.run(None, x, params, config, **asked)
         given = museum.run(self.piece, x, params, config, **asked)
         if self.change is not None:
