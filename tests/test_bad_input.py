@@ -108,6 +108,11 @@ LAYER = [
     (lambda: snp.switch_layer.backward(np.ma.array(X), layer()[1]), TypeError, "d_y must be a pla"),
     (lambda: plan.from_choices(np.ma.array(PLAN.expert), CONFIG), TypeError, "expert must be a pl"),
     (lambda: plan.from_choices(PLAN.expert.view(np.matrix), CONFIG), TypeError, "expert must be a"),
+    *((lambda asked=asked: snp.switch_layer.backward(**{"d_y": X, "cache": layer()[1], **asked}),
+       TypeError, f"{next(iter(asked))} must be real, as x and params were, got complex128")
+      for asked in ({"d_y": X + 1j}, {"d_probs": X[:, :3] + 1j}, {"d_logits": X[:, :3] + 1j})),
+    *((lambda cache=cache: snp.switch_layer.backward(X, cache), TypeError,
+       "cache must be a LayerCache, got ") for cache in (None, layer()[0], tuple(layer()[1]))),
     (lambda: snp.switch_layer.init(0, 4, 5, CONFIG), TypeError, "rng must be a Generator, got 0"),
     (lambda: snp.switch_layer.init(RNG, 0, 5, CONFIG), ValueError, "d_model must be at least 1"),
     *((lambda kind=kind: snp.switch_layer.init(RNG, 4, 5, CONFIG, dtype=kind), TypeError,

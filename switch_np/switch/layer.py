@@ -170,14 +170,19 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     >>> d_x.shape, sorted(grads)
     ((12, 8), ['w_in', 'w_out', 'w_router'])
     """
-    x_like = cache.probs_TE
-    check.floats("d_y", d_y, cache.shape, like=x_like)
-    for name, value in (("d_probs", d_probs), ("d_logits", d_logits)):
-        if value is not None:
-            check.floats(name, value, x_like.shape, like=x_like)
+    if not isinstance(cache, LayerCache):
+        check.instance("cache", cache, variant().LayerCache)
+    probs_TE = cache.probs_TE
+    step = any(map(np.iscomplexobj, (probs_TE, cache.combine.out_RD)))
+    for name, value, shape in (("d_y", d_y, cache.shape), ("d_probs", d_probs, probs_TE.shape),
+                               ("d_logits", d_logits, probs_TE.shape)):
+        if value is not None or name == "d_y":
+            check.floats(name, value, shape, like=probs_TE)
+            if np.iscomplexobj(value) and not step:
+                raise TypeError(f"{name} must be real, as x and params were, got {value.dtype}")
     check.number("d_balance_loss", d_balance_loss)
     check.number("d_z_loss", d_z_loss)
-    d_y_TD = d_y.reshape(len(x_like), cache.shape[-1])
+    d_y_TD = d_y.reshape(len(probs_TE), cache.shape[-1])
     if not isinstance(cache, LayerCache):
         d_x_TD, grads = variant().backward(d_y_TD, cache, float(d_balance_loss), float(d_z_loss),
                                            d_probs, d_logits)
