@@ -182,7 +182,59 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("call, error, words", LAYER + MODELS)
+SCORES = layer()[0].probs
+TOP_2 = snp.SwitchConfig.like("deepspeed_top2", num_experts=3)
+TWO = plan.fill(np.array([[0, 1]] * 6), 3, capacity=None)
+
+
+def draw(config=CONFIG, tokens=6, **options):
+    return snp.oracle.draw(config, tokens, 4, 5, **options)
+
+
+PLANS = [
+    (lambda: plan.decide(SCORES.tolist(), CONFIG), TypeError, "scores_TE must be a NumPy array"),
+    (lambda: plan.decide(SCORES[:, :2], CONFIG), ValueError, r"scores_TE must have shape \(T, 3\)"),
+    (lambda: plan.decide(SCORES, "paper"), TypeError, "config must be a SwitchConfig, got 'paper'"),
+    (lambda: plan.decide(SCORES, TOP_2), ValueError, "config must have the paper's conventions"),
+    (lambda: plan.decide(SCORES, CONFIG, num_groups=4), ValueError,
+     "num_groups must divide the number of tokens, 6, got 4"),
+    (lambda: plan.decide(SCORES, CONFIG, num_groups=0), ValueError, "num_groups must be at least"),
+    (lambda: plan.decide(SCORES, CONFIG, num_groups=2.0), TypeError, "num_groups must be a whole"),
+    (lambda: plan.decide(SCORES, CONFIG, padding_T=np.zeros(6, int)), TypeError,
+     "padding_T must be a NumPy array of bool, got an array of int64"),
+    (lambda: plan.decide(SCORES, CONFIG, padding_T=np.zeros(5, bool)), ValueError,
+     r"padding_T must have shape \(6,\), got \(5,\)"),
+    (lambda: plan.fill(np.zeros(6, int), 3, capacity=1), TypeError, r"expert_TK must be .*\(T, K"),
+    (lambda: plan.fill(np.zeros((6, 1)), 3, capacity=1), TypeError, "expert_TK .* got float64"),
+    (lambda: plan.fill(PLAN.expert, 3, capacity=-1), ValueError, "capacity must be at least 0"),
+    (lambda: plan.fill(PLAN.expert, 3, capacity=1, layout="dense"), ValueError, "layout must be o"),
+    (lambda: plan.fill(PLAN.expert, 3, capacity=1, num_groups=5), ValueError, "num_groups must di"),
+    (lambda: plan.from_choices(PLAN.expert, "paper"), TypeError, "config must be a SwitchConfig"),
+    (lambda: plan.margins(SCORES[:5], PLAN), ValueError, r"scores_TE must have shape \(6, 3\)"),
+    (lambda: plan.margins(SCORES, None), TypeError, "plan must be a Plan, got None"),
+    (lambda: plan.margins(SCORES, PLAN, "paper"), TypeError, "config must be a SwitchConfig, got"),
+    (lambda: plan.margins(SCORES, PLAN, CONFIG, logit=1), TypeError, "unexpected .*'logit'"),
+    (lambda: plan.margins(SCORES, TWO, TOP_2), ValueError,
+     "noise.second must be given with second_choice='sampled', got None"),
+    (lambda: plan.margins(SCORES, TWO, snp.SwitchConfig.like("mesh_tf_top2", num_experts=3)),
+     ValueError, "noise.policy must be given with second_policy='random', got None"),
+    (lambda: plan.margins(SCORES, PLAN, snp.SwitchConfig.like(
+        "hf_deepseek_v3", num_experts=3, top_k=1, select_groups=1, select_groups_kept=1)),
+     ValueError, "bias_E must be given with select_bias=True, got None"),
+    (lambda: draw("paper"), TypeError, "config must be a SwitchConfig, got 'paper'"),
+    (lambda: draw(tokens=-1), ValueError, "num_tokens must be at least 0, got -1"),
+    (lambda: draw(seed="a"), TypeError, "seed must be a whole number, got 'a'"),
+    (lambda: draw(scale="a"), TypeError, "scale must be a number, got 'a'"),
+    (lambda: draw(training="x"), TypeError, "training must be True or False, got 'x'"),
+    (lambda: draw(padding=7), ValueError, "padding must be at most 6, the number of tokens, got 7"),
+    (lambda: draw(unused=3), ValueError, "unused must be at most 2, the experts that a token need"),
+    (lambda: draw(replace(CONFIG, top_k=3), unused=1), ValueError, "unused must be at most 0, the"),
+    (lambda: draw(batch=0), ValueError, "batch must be at least 1, got 0"),
+    (lambda: draw(batch=4), ValueError, "batch must divide num_tokens, 6, got 4"),
+]
+
+
+@pytest.mark.parametrize("call, error, words", LAYER + MODELS + PLANS)
 def test_the_message_names_the_argument(call, error, words):
     with pytest.raises(error, match=words):
         call()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import check
 from switch_np.operations.precision import round_to
 from switch_np.switch import layer, noise as noises
 from switch_np.switch.config import SwitchConfig
@@ -35,7 +36,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     padding
         So many tokens at the end are padding.
     unused
-        So many experts, the last ones, are chosen by no token.
+        So many experts, the last ones, are chosen by no token; as many as K must be left.
     batch
         Cut the tokens into so many rows: x is (B, S, D), not (T, D).
     training
@@ -48,6 +49,22 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     >>> sorted(draw(SwitchConfig(num_experts=2), 3, d_model=4, d_ff=5))
     ['balance_coef', 'config', 'd_y', 'params', 'x', 'z_coef']
     """
+    check.instance("config", config, SwitchConfig)
+    check.integer("num_tokens", num_tokens, 0)
+    check.integer("seed", seed, 0)
+    check.number("scale", scale)
+    check.flag("training", training)
+    for name, value, most, what in (
+            ("padding", padding, num_tokens, "the number of tokens"),
+            ("unused", unused, config.num_experts - config.num_choices,
+             "the experts that a token need not choose")):
+        check.integer(name, value, 0)
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, {what}, got {value}")
+    if batch is not None:
+        check.integer("batch", batch, 1)
+        if num_tokens % batch:
+            raise ValueError(f"batch must divide num_tokens, {num_tokens}, got {batch}")
     rng = np.random.default_rng(seed)
     params = layer.init(rng, d_model, d_ff, config, scale=2.0)
     for name, value in params.items():

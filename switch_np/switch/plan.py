@@ -17,6 +17,7 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.noise import Noise
 
 MOST_ROWS = 2 ** 40    # of all buffers: more than any memory, and far from overflow
 
@@ -153,6 +154,12 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     >>> plan.expert[:, 0].tolist(), plan.slot[:, 0].tolist(), plan.dropped_fraction
     ([0, 0, 1, 0], [0, 1, 0, -1], 0.25)
     """
+    check.instance("config", config, SwitchConfig)
+    if config.foreign:
+        raise ValueError("config must have the paper's conventions, got others, by which "
+                         "variants.decide.decide goes")
+    check.floats("scores_TE", scores_TE, ("T", config.num_experts))
+    _check_cut(len(scores_TE), num_groups, padding_T)
     expert_TK = _frozen(largest(scores_TE.real, config.top_k))
     group_size = len(expert_TK) // max(num_groups, 1)
     return fill(expert_TK, config.num_experts, num_groups=num_groups, padding_T=padding_T,
@@ -171,9 +178,18 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
+    if not isinstance(expert_TK, np.ndarray) or expert_TK.dtype.kind not in "iu" or (
+            expert_TK.ndim != 2):
+        raise TypeError("expert_TK must be an array (T, K) of whole numbers, got "
+                        f"{getattr(expert_TK, 'dtype', type(expert_TK).__name__)} of shape "
+                        f"{np.shape(expert_TK)}")
+    if capacity is not None:
+        check.integer("capacity", capacity, 0)
+    check.choice("layout", layout, ["packed", "buffers"])
+    _check_cut(len(expert_TK), num_groups, padding_T)
     (t, k), g, e = expert_TK.shape, num_groups, num_experts
-    if expert_TK.flags.writeable:
-        expert_TK = expert_TK.copy()                           # the plan freezes its arrays
+    if expert_TK.flags.writeable or expert_TK.dtype != int:
+        expert_TK = expert_TK.astype(int)                      # the plan freezes its arrays
     group_T = np.arange(t) // max(t // max(g, 1), 1)
     queue_KT = expert_TK.T * g + group_T                       # all first choices, then all second
     if padding_T is not None:
@@ -203,6 +219,16 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
         first_GE = np.bincount(queue_KT[0], minlength=e * g + 1)[:e * g].reshape(e, g).T
     return Plan(expert_TK, slot_KT.T, slot_KT.T >= 0, token_N, choice_N, row_N, start, group_T,
                 load_GE, capacity, layout, first_GE, first_GE.sum(axis=1))
+
+
+def _check_cut(num_tokens: int, num_groups: int, padding_T: np.ndarray | None) -> None:
+    """Refuse groups and padding that the tokens do not have."""
+    check.integer("num_groups", num_groups, min(num_tokens, 1))
+    if num_tokens % max(num_groups, 1):
+        raise ValueError(f"num_groups must divide the number of tokens, {num_tokens}, got "
+                         f"{num_groups}")
+    if padding_T is not None:
+        check.booleans("padding_T", padding_T, (num_tokens,))
 
 
 def from_choices(expert: np.ndarray, config: SwitchConfig, **decisions: Any) -> Plan:
@@ -284,8 +310,10 @@ def _buffers(num_experts: int, num_groups: int, capacity: int) -> np.ndarray:
     return np.arange(num_experts + 1) * (num_groups * capacity)
 
 
-def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None,
-            **routing: Any) -> Margins:
+def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None, *,
+            logits_TE: np.ndarray | None = None, padding_T: np.ndarray | None = None,
+            bias_E: np.ndarray | None = None, noise: Noise | None = None,
+            training: bool = False) -> Margins:
     """Tell how far each token is from another decision, in units of the scores.
 
     Parameters
@@ -294,9 +322,8 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
         Whatever ranked the experts: probabilities, or logits with noise.
     plan
         The decisions.
-    config, routing
-        Under other libraries' conventions: the config, and `logits_TE`, `bias_E`, `noise` where
-        these decide too.
+    config, logits_TE, padding_T, bias_E, noise, training
+        Under other libraries' conventions: the config, and the rest where it decides too.
 
     Examples
     --------
@@ -305,10 +332,15 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
     >>> found.choice.round(2).tolist(), found.contested.tolist()
     ([0.4, 0.2], [True, True])
     """
+    check.instance("plan", plan, Plan)
+    check.floats("scores_TE", scores_TE, (len(plan.expert), plan.load.shape[1]))
+    if config is not None:
+        check.instance("config", config, SwitchConfig)
     if config is not None and config.foreign:
         from switch_np.switch.variants import margins as others
 
-        return others.margins(scores_TE, plan, config, **routing)
+        return others.margins(scores_TE, plan, config, logits_TE=logits_TE, padding_T=padding_T,
+                              bias_E=bias_E, noise=noise or Noise(), training=training)
     ranked = rank(scores_TE.real, plan.expert)
     return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1), contested(plan),
                    np.full(len(plan.expert), np.inf))

@@ -53,6 +53,7 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     >>> plan.slot[:, 0].tolist(), plan.balance_count.tolist()
     ([-1, 0, 0], [[1, 2]])
     """
+    check.instance("config", config, SwitchConfig)
     e, g, k = config.num_experts, num_groups, config.num_choices
     check.integers("expert", expert, ("T", k), *ANYTHING)
     expert = expert.astype(np.int64)             # an unsigned -1 becomes -1 again

@@ -335,3 +335,11 @@ def test_memory_has_no_tokens_by_experts_by_capacity_array():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 * 4 * 8192 * (8 + 64 + 16)      # T x E x C alone would be 268 MB
+
+
+def test_ids_of_eight_bits_fill_many_groups():
+    """An id times the groups takes more bits than the ids have."""
+    expert = np.arange(99)[:, None]
+    for kind in (np.int8, np.uint8):
+        plan = fill(expert.astype(kind), 100, capacity=2, num_groups=33)
+        assert plan.expert.dtype == int and plan.load.sum() == plan.kept.sum() == 99

@@ -46,6 +46,14 @@ def margins(probs_TE: np.ndarray, plan: Plan, config: SwitchConfig, *,
     [0.1, 0.1, 0.3]
     """
     rules = config.conventions
+    k = plan.expert.shape[1]
+    for name, value, knob, asked in (
+            ("bias_E", bias_E, "select_bias", rules.select_bias),
+            ("noise.second", noise.second, "second_choice",
+             rules.second_choice == "sampled" and k > 1),
+            ("noise.policy", noise.policy, "second_policy", rules.second_policy == "random")):
+        if asked and value is None:
+            raise ValueError(f"{name} must be given with {knob}={getattr(rules, knob)!r}, got None")
     logits_TE = np.log(probs_TE.real) if logits_TE is None else logits_TE.real
     t = len(probs_TE)
     if rules.chooser == "experts":
