@@ -7,6 +7,7 @@ import pytest
 from support import TINY
 
 import switch_np as snp
+from switch_np.oracle import adapters
 from switch_np.switch import plan
 from switch_np.switch.noise import Noise
 from switch_np.transformer import generate, model
@@ -50,6 +51,7 @@ LAYER = [
     (lambda: layer(x=with_nan(X)), ValueError, r"x must be finite, got nan at \(0, 3\)"),
     (lambda: layer(x=X * np.inf), ValueError, "x must be finite, got -?inf"),
     (lambda: layer(params={}), ValueError, r"params must have the keys \['w_in', 'w_out', 'w_rout"),
+    (lambda: layer(params={**PARAMS, 3: X}), ValueError, r"params must have .* got \[3, 'w_in', '"),
     (lambda: layer(params=[1]), TypeError, "params must be a dict of arrays, got"),
     (lambda: layer(params={**PARAMS, "w_router": with_nan(PARAMS["w_router"])}), ValueError,
      r"params\['w_router'\] must be finite, got nan at"),
@@ -170,6 +172,9 @@ MODELS = [
     (lambda: CONFIG.differences("x"), TypeError, "other must be a SwitchConfig, got 'x'"),
     (lambda: snp.SwitchConfig.like("nobody"), ValueError, "name must be one of 'paper', "),
     (lambda: snp.oracle.reference(X, {}, "paper"), ValueError, "params must hold w_router, got "),
+    (lambda: snp.oracle.certify(None), TypeError, "ref must be a Reference, got None"),
+    (lambda: adapters.lift(None, "d_y"), TypeError, "d_y must be an array of numbers, got None"),
+    (lambda: adapters.lift([X, 1j * X], "d_y"), TypeError, "d_y must hold real numbers, got com"),
     (lambda: snp.oracle.reference(np.ma.array(X), PARAMS, CONFIG), TypeError, "got a MaskedArray"),
     (lambda: snp.oracle.reference(X.view(np.matrix), PARAMS, CONFIG), TypeError, "got a matrix: n"),
     (lambda: snp.oracle.reference(X, PARAMS, CONFIG, balance_coef="1"), TypeError,

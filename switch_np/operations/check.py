@@ -169,7 +169,8 @@ def keys(name: str, value: Any, wanted: set[str]) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
     if set(value) != wanted:
-        raise ValueError(f"{name} must have the keys {sorted(wanted)}, got {sorted(value)}")
+        raise ValueError(f"{name} must have the keys {sorted(wanted)}, got "
+                         f"{sorted(value, key=str)}")
 
 
 def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from switch_np.operations import check
 from switch_np.oracle.gradcheck import STEP
 from switch_np.oracle.noise import estimate
 from switch_np.oracle.truth import SEEDS, Reference
@@ -74,6 +75,7 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
     >>> certify(ref).ok
     True
     """
+    check.instance("ref", ref, Reference)
     p, rng = ref.problem, np.random.default_rng(seed)
     residuals = {}
     rounding = {part: _rounding(ref, part) for part in SEEDS}
