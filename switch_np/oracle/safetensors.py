@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,22 +44,30 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     Reads bfloat16 too, as float32, since that is what kernels write.
     """
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 + length:
+    data = memoryview(path.read_bytes())
+    begin = 8 + int.from_bytes(data[:8], "little")
+    if len(data) < begin:
         raise ValueError(f"{path} must be a safetensors file, got {len(data)} bytes")
-    header = json.loads(data[8:8 + length])
-    about = header.pop("__metadata__", {})
-    arrays = {}
-    for name, entry in header.items():
-        begin, end = (8 + length + at for at in entry["data_offsets"])
-        if entry["dtype"] == "BF16":
-            wide = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << np.uint32(16)
-            array = wide.view(np.float32)
-        elif entry["dtype"] in DTYPES:
-            array = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
-        else:
-            raise ValueError(f"{name} must be of a dtype in {sorted(DTYPES)} or BF16, "
-                             f"got {entry['dtype']}")
-        arrays[name] = array.reshape(entry["shape"]).copy()
-    return arrays, about
+    try:
+        header = json.loads(bytes(data[8:begin]))
+        about = dict(header.pop("__metadata__", {}))
+        return {name: _tensor(name, entry, data[begin:]) for name, entry in header.items()}, about
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} must be a safetensors file, whole and by the format, got "
+                         f"{type(error).__name__}: {error}") from error
+
+
+def _tensor(name: str, entry: Mapping[str, Any], data: memoryview) -> np.ndarray:
+    """Return the array that an entry of the header speaks of."""
+    begin, end = entry["data_offsets"]
+    if not 0 <= begin <= end <= len(data):
+        raise ValueError(f"{name} lies at {begin} .. {end} of {len(data)} bytes")
+    if entry["dtype"] == "BF16":
+        wide = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << np.uint32(16)
+        array = wide.view(np.float32)
+    elif entry["dtype"] in DTYPES:
+        array = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
+    else:
+        raise ValueError(f"{name} must be of a dtype in {sorted(DTYPES)} or BF16, "
+                         f"got {entry['dtype']}")
+    return array.reshape(entry["shape"]).copy()

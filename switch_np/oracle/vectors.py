@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,14 @@ from switch_np.switch.noise import Noise
 
 INEXACT = ("z_loss",)                                     # the logarithm in it is no dyadic number
 SCHEMA = 1
+NEEDED = ("in.x", "in.d_y", "in.balance_coef", "in.z_coef", "plan.expert", "plan.kept",
+          "plan.slot", "config", "training", "exact")
 
 
 def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
     """Write cases, all or those named, and the manifest; return the paths.
+
+    Cases that lie there already, unchanged, stay in the manifest.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +55,8 @@ def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
     if unknown:
         raise ValueError(f"names must be among {', '.join(CASES)}, got {sorted(unknown)}")
     folder.mkdir(parents=True, exist_ok=True)
-    entries, paths = [], []
+    manifest = folder / "manifest.json"
+    entries, paths = {} if names is None else _listed(manifest), []
     for case in CASES.values():
         if names is None or case.name in names:
             arrays, about = pack(case)
@@ -57,20 +64,36 @@ def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
             safetensors.write(pair[0], arrays, about)
             text = np.frombuffer(json.dumps(about).encode(), np.uint8)
             np.savez(pair[1], about=text, **arrays)
-            entries.append({"name": case.name, "hunts": case.hunts, "exact": case.exact,
-                            "config": json.loads(about["config"]),
-                            "certificate": about["certificate"],
-                            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-                                       for path in pair}})
+            entries[case.name] = {"name": case.name, "hunts": case.hunts, "exact": case.exact,
+                                  "config": json.loads(about["config"]),
+                                  "certificate": about["certificate"],
+                                  "sha256": {path.name: _digest(path) for path in pair}}
             paths += pair
-    manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({
         "schema": SCHEMA, "limit": LIMIT, "block_rms_limit": RMS_LIMIT,
         "precisions": {name: {"store": p.store, "accumulate": p.accumulate}
                        for name, p in PRECISIONS.items()},
         "objective": "sum(y * d_y) + balance_coef * balance_loss + z_coef * z_loss",
-        "cases": entries}, indent=1) + "\n")
+        "cases": [entries[name] for name in CASES if name in entries]}, indent=1) + "\n")
     return [*paths, manifest]
+
+
+def _listed(manifest: Path) -> dict[str, dict[str, Any]]:
+    """Return a manifest's entries whose files lie beside it as they were written."""
+    if not manifest.exists():
+        return {}
+    try:
+        return {entry["name"]: entry for entry in json.loads(manifest.read_text())["cases"]
+                if all((manifest.parent / name).is_file()
+                       and _digest(manifest.parent / name) == digest
+                       for name, digest in entry["sha256"].items())}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{manifest} must be a manifest of `vectors`, got another file: it is not "
+                         "written over") from error
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -99,7 +122,7 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     whole = {name: value.astype(np.int64) if value.dtype.kind == "i" else value
              for name, value in arrays.items()}
     return whole, {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
-                   "exact": json.dumps(case.exact), "training": json.dumps(p.training),
+                   "exact": json.dumps(case.exact), "training": json.dumps(bool(p.training)),
                    "certificate": str(certify(ref))}
 
 
@@ -110,10 +133,18 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return safetensors.read(path)
     if path.suffix != ".npz":
         raise ValueError(f"{path} must end in .npz or .safetensors")
-    with np.load(path) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    about = arrays.pop("about", None)
-    return arrays, {} if about is None else json.loads(about.tobytes())
+    try:
+        with open(path, "rb") as file:
+            stored = np.load(file)
+            if isinstance(stored, np.ndarray):
+                raise ValueError("one array, as np.save writes it")
+            arrays = {name: stored[name] for name in stored.files}
+        about = arrays.pop("about", np.frombuffer(b"{}", np.uint8))
+        return arrays, dict(json.loads(about.tobytes()))
+    except (ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as error:
+        raise ValueError(f"{path} must be an npz file, whole, got {type(error).__name__}: {error}"
+                         ) from error
 
 
 def load(path: str | Path) -> tuple[Reference, bool]:
@@ -121,6 +152,17 @@ def load(path: str | Path) -> tuple[Reference, bool]:
     arrays, about = read(path)
     if "config" not in about:
         raise ValueError(f"{path} must be a case of `vectors`, got a file without a config")
+    missing = [name for name in NEEDED if name not in {**arrays, **about}]
+    if missing:
+        raise ValueError(f"{path} must hold {', '.join(missing)} too, as `vectors` writes them")
+    try:
+        return _load(arrays, about), bool(json.loads(about["exact"]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} must be a case of `vectors`, got one that cannot be computed: "
+                         f"{error}") from error
+
+
+def _load(arrays: dict[str, np.ndarray], about: dict[str, str]) -> Reference:
     config = json.loads(about["config"])
     inputs = {name[3:]: value for name, value in arrays.items() if name.startswith("in.")}
     noise = {name[6:]: inputs.pop(name) for name in list(inputs) if name.startswith("noise.")}
@@ -132,9 +174,8 @@ def load(path: str | Path) -> tuple[Reference, bool]:
         asked["noise"] = Noise(**{name: value.astype(bool) if value.dtype == np.uint8 else value
                                   for name, value in noise.items()})
     plan = {name: arrays[f"plan.{name}"] for name in ("expert", "kept", "slot")}
-    ref = reference(config=SwitchConfig(**config), params=inputs, plan=plan,
-                    training=json.loads(about["training"]), **asked)
-    return ref, json.loads(about["exact"])
+    return reference(config=SwitchConfig(**config), params=inputs, plan=plan,
+                     training=json.loads(about["training"]), **asked)
 
 
 def verify(got: str | Path, case: str | Path, precision: str | None = None) -> Report:

@@ -186,6 +186,78 @@ def test_the_commands_write_and_verify(folder, tmp_path, capsys):
     assert command_line.main(["vectors", "--out", str(tmp_path), "--cases", "none"]) == 2
 
 
+def header(entry):
+    text = json.dumps(entry).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+Y = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
+BROKEN = {
+    "empty.npz": b"", "text.npz": b"hello", "empty.safetensors": b"", "list.safetensors":
+    header([]), "number.safetensors": header(3), "entry.safetensors": header({"y": 3}),
+    "offsets.safetensors": header({"y": {"dtype": "F64", "shape": [1]}}),
+    "negative.safetensors": header({"y": {**Y, "data_offsets": [-8, 0]}}) + bytes(8),
+    "short.safetensors": header({"y": Y}) + bytes(4),
+    "shape.safetensors": header({"y": {**Y, "shape": [2]}}) + bytes(8),
+    "dtype.safetensors": header({"y": {**Y, "dtype": ["F64"]}}) + bytes(8)}
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "half.npz", "flipped.npz", "array.npz"])
+def test_a_broken_file_is_no_wrong_kernel(folder, tmp_path, name, capsys):
+    """One line that names the file, and status 2; 1 would mean that the numbers are wrong."""
+    case, path = folder / "one_token.npz", tmp_path / name
+    whole = case.read_bytes()
+    with open(path, "wb") as file:
+        if name == "array.npz":
+            np.save(file, np.ones(3))
+        file.write({"half.npz": whole[:len(whole) // 2], "array.npz": b"", "flipped.npz":
+                    whole[:3000] + bytes([whole[3000] ^ 255]) + whole[3001:], **BROKEN}[name])
+    for words in ((path, case), (case, path)):
+        assert command_line.main(["verify", *map(str, words)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"{path} must " in said
+
+
+def test_a_case_that_lacks_a_part_is_no_wrong_kernel(folder, tmp_path):
+    arrays, about = vectors.read(folder / "one_token.npz")
+
+    def load(change):
+        text = np.frombuffer(json.dumps({**about, **change}).encode(), np.uint8)
+        np.savez(tmp_path / "case.npz", about=text, **arrays)
+        return vectors.load(tmp_path / "case.npz")
+
+    assert load({})[0].y.shape == arrays["ref.y"].shape
+    for change in ({"config": "{"}, {"config": "[]"}, {"config": '{"experts": 2}'},
+                   {"training": "maybe"}, {"exact": "perhaps"}):
+        with pytest.raises(ValueError, match=r"case\.npz must be a case of `vectors`, got"):
+            load(change)
+    del arrays["in.x"], arrays["plan.kept"]
+    with pytest.raises(ValueError, match=r"case\.npz must hold in\.x, plan\.kept too, as"):
+        load({})
+
+
+def test_cases_written_later_join_the_manifest(tmp_path):
+    def listed():
+        return [entry["name"] for entry in json.loads(manifest.read_text())["cases"]]
+
+    *_, manifest = vectors.write(tmp_path, ["top2_drops"])
+    vectors.write(tmp_path, ["one_token"])
+    assert listed() == [name for name in CASES if name in ("top2_drops", "one_token")]
+    (tmp_path / "top2_drops.npz").unlink()
+    vectors.write(tmp_path, ["one_token"])
+    assert listed() == ["one_token"]
+    manifest.write_text("{}")
+    with pytest.raises(ValueError, match=r"manifest\.json must be a manifest of `vectors`"):
+        vectors.write(tmp_path, ["one_token"])
+
+
+def test_a_flag_of_numpy_is_written():
+    case = CASES["one_token"]
+    make = case.make
+    _, about = vectors.pack(case._replace(make=lambda: {**make(), "training": np.False_}))
+    assert about["training"] == "false"
+
+
 @pytest.mark.crosscheck
 def test_a_cpp_program_judges_its_own_loop(folder, tmp_path):
     compiler = shutil.which("g++") or shutil.which("c++")
