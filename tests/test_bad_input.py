@@ -9,6 +9,7 @@ from support import TINY
 import switch_np as snp
 from switch_np.oracle import adapters
 from switch_np.switch import plan
+from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.transformer import generate, model
 
@@ -126,6 +127,10 @@ LAYER = [
     (lambda: snp.SwitchConfig(num_experts=2, top_k=3), ValueError, "top_k must be at most num_exp"),
     (lambda: snp.SwitchConfig(capacity_factor=-0.5), ValueError, "capacity_factor must be finite"),
     (lambda: snp.SwitchConfig(capacity_factor=float("inf")), ValueError, "capacity_factor must be"),
+    *((lambda huge=huge, name=name: snp.SwitchConfig(**{name: huge}), ValueError,
+       rf"{name} must be finite, at least 0 and below 1e\+200, got 1")
+      for huge in (1e308, 10**400) for name in ("capacity_factor", "eval_capacity_factor")),
+    (lambda: Conventions(eval_capacity_fraction=1e308), ValueError, "eval_capacity_fraction m"),
     (lambda: snp.SwitchConfig(capacity=-1), ValueError, "capacity must be at least 0, got -1"),
     (lambda: snp.SwitchConfig(eval_capacity_factor="x"), ValueError, "eval_capacity_factor must"),
     (lambda: snp.SwitchConfig(groups="columns"), ValueError, "groups must be one of 'all', 'rows'"),

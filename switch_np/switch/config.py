@@ -10,6 +10,8 @@ from typing import Any
 from switch_np.operations import check
 from switch_np.switch.conventions import Conventions
 
+LARGEST = 1e200    # a factor times all tokens and choices is then still finite
+
 
 @dataclass(frozen=True)
 class SwitchConfig:
@@ -84,11 +86,11 @@ class SwitchConfig:
             raise ValueError(
                 f"top_k must be at most num_experts, {self.num_experts}, got {self.top_k}")
         if self.capacity_factor is not None:
-            check.number("capacity_factor", self.capacity_factor, 0)
+            check.number("capacity_factor", self.capacity_factor, 0, LARGEST)
         if isinstance(self.eval_capacity_factor, str):
             check.choice("eval_capacity_factor", self.eval_capacity_factor, ["same"])
         elif self.eval_capacity_factor is not None:
-            check.number("eval_capacity_factor", self.eval_capacity_factor, 0)
+            check.number("eval_capacity_factor", self.eval_capacity_factor, 0, LARGEST)
         check.integer("min_capacity", self.min_capacity, 0)
         if self.capacity is not None:
             check.integer("capacity", self.capacity, 0)

@@ -249,7 +249,7 @@ class Conventions:
         check.number("gate_scale", self.gate_scale)
         check.number("renorm_power", self.renorm_power, 1)
         if self.eval_capacity_fraction is not None:
-            check.number("eval_capacity_fraction", self.eval_capacity_fraction, 0)
+            check.number("eval_capacity_fraction", self.eval_capacity_fraction, 0, 1e200)
         if isinstance(self.renorm_eps, str):
             check.choice("renorm_eps", self.renorm_eps, ["finfo"])
         else:
