@@ -140,6 +140,12 @@ def test_buffers_take_names_and_no_room_at_all(ax):
     assert len(boxes(ax, "//////")) == len(ax.patches) == 2
 
 
+def test_buffers_leave_out_slots_that_no_token_can_fill(ax):
+    plots.buffers(ax, plans.fill(np.array([[0], [1], [1]]), 2, capacity=2 ** 62))
+    assert len(boxes(ax, None)) == len(boxes(ax, "...")) == 3
+    assert ax.get_xlabel() == f"slot of {2 ** 62}" and not ax.get_lines()
+
+
 def test_load_bars_hatch_what_lies_past_the_capacity(ax):
     plots.load_bars(ax, np.array([3, 2, 1]), 2, np.array([2.5, 2.5, 1.0]))
     heights = [bar.get_height() for bar in ax.patches]

@@ -56,18 +56,20 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
 
     The line is the capacity. Choices past it are hatched: they asked for a slot and got none.
     `names` are those of the tokens, t0, t1, ... if none are given. For plans without padding.
+    Slots beyond the tokens of a group are left out, and the line with them.
     """
     from matplotlib.patches import Rectangle
 
     groups, experts = plan.load.shape
-    colors, width = expert_colors(experts), max(plan.capacity, int(plan.load.max(initial=0)))
+    room = min(plan.capacity, len(plan.group) // max(groups, 1))
+    colors, width = expert_colors(experts), max(room, int(plan.load.max(initial=0)))
     queues: dict[tuple[int, int], list[tuple[bool, int]]] = {}
     for k, t in np.ndindex(*plan.expert.T.shape):
         buffer = (int(plan.group[t]), int(plan.expert[t, k]))
         queues.setdefault(buffer, []).append((bool(plan.kept[t, k]), t))
     for place, (e, g) in enumerate(np.ndindex(experts, groups)):
         queue = sorted(queues.get((g, e), []), key=lambda entry: not entry[0])
-        for c in range(max(plan.capacity, len(queue))):
+        for c in range(max(room, len(queue))):
             full, past = c < len(queue), c >= plan.capacity
             ax.add_patch(Rectangle((c, -place - 0.8), 0.94, 0.8, edgecolor="black",
                                    facecolor=colors[e] if full else "white",
@@ -78,9 +80,11 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
                         ha="center", va="center", fontsize=9, bbox=_PAPER)
         name = f"expert {e}" + (f", group {g}" if groups > 1 else "")
         ax.text(-0.1, -place - 0.4, name, ha="right", va="center")
-    ax.axvline(plan.capacity - 0.03, color="black", linewidth=3)
-    ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[], xlabel="slot")
-    ax.set_xticks(np.arange(plan.capacity) + 0.47, np.arange(plan.capacity))
+    if room == plan.capacity:
+        ax.axvline(room - 0.03, color="black", linewidth=3)
+    ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[],
+           xlabel="slot" + f" of {plan.capacity}" * (room < plan.capacity))
+    ax.set_xticks(np.arange(room) + 0.47, np.arange(room))
     ax.spines[:].set_visible(False)
     return ax
 
