@@ -1,5 +1,5 @@
 // Reads a case of the vectors and judges a loop of its own, in float: y and the gradient of w_out.
-// Usage: judge CASE.safetensors LIMIT. The exit status is 0 for a pass, 1 for a failure.
+// Usage: judge CASE.safetensors LIMIT. The exit status is 0 for a pass, 1 for a failure, 2 otherwise.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -35,13 +35,14 @@ bool judge(const std::string& name, const std::vector<float>& got, double limit)
   return std::printf("%s ok, worst %.2f sigma\n", name.c_str(), worst), true;
 }
 
-int main(int, char** words) {
-  std::ifstream stream(words[1], std::ios::binary);
+int main(int count, char** words) {
+  std::ifstream stream(count == 3 ? words[1] : "", std::ios::binary);
   file.assign(std::istreambuf_iterator<char>(stream), {});
+  if (file.size() < 8) return std::printf("usage: judge CASE.safetensors LIMIT\n"), 2;
   auto x = tensor<double>("in.x"), r = tensor<double>("in.d_y"), w_router = tensor<double>("in.w_router"),
        w_in = tensor<double>("in.w_in"), w_out = tensor<double>("in.w_out");
   auto expert = tensor<int64_t>("plan.expert"); auto kept = tensor<uint8_t>("plan.kept");
-  size_t E = tensor<int64_t>("plan.load").size(), D = w_router.size() / E, T = x.size() / D,
+  size_t T = tensor<int64_t>("plan.group").size(), D = x.size() / T, E = w_router.size() / D,
          K = expert.size() / T, F = w_in.size() / (E * D);
   std::vector<float> y(T * D), d_w_out(E * F * D);
   for (size_t t = 0; t < T; t++) {

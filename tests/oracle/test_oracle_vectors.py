@@ -276,8 +276,11 @@ def test_a_cpp_program_judges_its_own_loop(folder, tmp_path):
         return subprocess.run([program, folder / f"{case}.safetensors", str(limit)],
                               capture_output=True, text=True)
 
-    for case in ("switch_drops", "top2_drops", "padding", "empty_expert", "drifted_replay",
-                 "hot_logits", "exact_top2_drops"):
+    assert run("right", "no_such_case").returncode == 2
+    few = subprocess.run([tmp_path / "right"], capture_output=True, text=True)
+    assert few.returncode == 2 and "usage: judge CASE.safetensors LIMIT" in few.stdout
+    for case in ("switch_drops", "top2_drops", "padding", "two_groups", "empty_expert",
+                 "drifted_replay", "hot_logits", "exact_top2_drops"):
         good = run("right", case)
         assert good.returncode == 0 and good.stdout.count("ok") == 2, (case, good.stdout)
         bad = run("missing", case)
