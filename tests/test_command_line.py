@@ -252,7 +252,7 @@ def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     (["train", "--task", "pairs"], "text must be given for the task 'pairs'"),
     (["train", "--encoder-layers", "1"], "num_encoder_layers must be 0 for the task 'lm', got 1"),
     (["train", "--top-k", "17"], "top_k must be at most num_experts, 16, got 17"),
-    (["train", "--capacity-factor", "-1"], "capacity_factor must be finite, at least 0, got -1.0"),
+    (["train", "--capacity-factor", "-1"], "capacity_factor must be finite, at least 0 and below 1e+200, got -1.0"),
     (["train", "--capacity-factor", "wide"], "argument --capacity-factor: invalid"),
     (["train", "--num-heads", "3"], "--num-heads must divide --d-model"),
     (["train", "--steps", "0"], "steps must be at least 1, got 0"),
