@@ -202,7 +202,10 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
     d_balance_loss, d_z_loss
         What arrives at each of the router's losses: its coefficient.
     """
+    check.instance("cache", cache, ModelCache)
     params, y_TD, runs = cache
+    vocab = len(params["embedding"]["table"])
+    check.floats("d_logits", d_logits, (*runs["decoder"].ids_BS.shape, vocab), like=y_TD)
     grads: dict[str, Any] = {}
     d_logits_TV = rounded.cast(d_logits.reshape(len(y_TD), -1), like=y_TD)
     d_y_TD, d_table_VD, head = _head_backward(d_logits_TV, params, y_TD)
@@ -241,7 +244,8 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     """
     found, cross_entropy_cache, cache = _loss(params, batch, config, plans, noise, rng, training)
     d_logits_TV = cross_entropy.backward(1.0, cross_entropy_cache)
-    return found, backward(d_logits_TV, cache, config.balance_coef, config.z_coef)
+    d_logits_BSV = d_logits_TV.reshape(*batch.inputs.shape, -1)
+    return found, backward(d_logits_BSV, cache, config.balance_coef, config.z_coef)
 
 
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,

@@ -268,3 +268,16 @@ def test_targets_of_padding_do_not_count_whatever_their_type(dtype):
     want, found = (float(model.loss(params, Batch(ids, targets, padding), config).total)
                    for targets in (ids, ids.astype(dtype)))
     assert found == want
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda d: d.transpose(1, 0, 2), r"d_logits must have shape \(2, 6, 256\), got \(6, 2, 256\)"),
+    (lambda d: d.reshape(12, 256), r"d_logits must have shape \(2, 6, 256\), got \(12, 256\)"),
+    (lambda d: d.astype(np.float32), "d_logits must be float64 like the rest, got float32"),
+    (lambda d: d.astype(int), "d_logits must hold float32 or float64 numbers, got int64"),
+])
+def test_gradients_of_logits_that_do_not_fit_are_refused(change, message):
+    params = model.init(np.random.default_rng(0), MODEL, dtype=np.float64)
+    logits, _, cache = model.forward(params, np.arange(12).reshape(2, 6), MODEL)
+    with pytest.raises((TypeError, ValueError), match=message):
+        model.backward(change(np.ones(logits.shape)), cache)
