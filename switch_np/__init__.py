@@ -27,25 +27,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from switch_np import experiments, oracle
+    from switch_np.conventions.presets import presets
+    from switch_np.conventions.table import Conventions
     from switch_np.oracle import gradcheck
     from switch_np.switch import layer as switch_layer
     from switch_np.switch.config import SwitchConfig
     from switch_np.switch.noise import Noise
-    from switch_np.switch.presets import presets
     from switch_np.transformer import model
     from switch_np.transformer.batch import Batch
     from switch_np.transformer.config import ModelConfig
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "ModelConfig", "Noise", "SwitchConfig", "experiments", "gradcheck", "model",
-           "oracle", "presets", "switch_layer"]
+__all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "experiments",
+           "gradcheck", "model", "oracle", "presets", "switch_layer"]
 
 _HOMES = {
-    "Batch": "transformer.batch:Batch", "ModelConfig": "transformer.config:ModelConfig",
-    "Noise": "switch.noise:Noise", "SwitchConfig": "switch.config:SwitchConfig",
-    "experiments": "experiments:", "gradcheck": "oracle.gradcheck:",
-    "model": "transformer.model:", "oracle": "oracle:", "presets": "switch.presets:presets",
-    "switch_layer": "switch.layer:"}
+    "Batch": "transformer.batch:Batch", "Conventions": "conventions.table:Conventions",
+    "ModelConfig": "transformer.config:ModelConfig", "Noise": "switch.noise:Noise",
+    "SwitchConfig": "switch.config:SwitchConfig", "experiments": "experiments:",
+    "gradcheck": "oracle.gradcheck:", "model": "transformer.model:", "oracle": "oracle:",
+    "presets": "conventions.presets:presets", "switch_layer": "switch.layer:"}
 
 
 def __getattr__(name: str) -> Any:

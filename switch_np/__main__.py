@@ -16,6 +16,7 @@ COMMANDS = {
     "table": "run one of the paper's tables at toy scale",
     "vectors": "write test vectors for any language",
     "verify": "judge what a program computed for a test vector",
+    "presets": "list the presets, or say how some of them differ from the paper",
     "bench": "measure speed and memory against the bare matrix products and other libraries",
 }
 

@@ -112,7 +112,8 @@ def models() -> Iterator[tuple[str, Any, np.random.Generator, Any]]:
             num_encoder_layers=[0, 2][int(rng.integers(2))], encoder_switch_every=1,
             activation=["relu", "gelu_tanh"][i % 2], gated=bool(i % 4 == 1),
             tie_embeddings=["all", "inputs", "none"][i % 3], dropout=float(rng.choice([0, 0.2])),
-            balance_coef=0.3, z_coef=0.1, router_losses="pooled" if pools else "sum", init_scale=1.0)
+            balance_coef=0.3, z_coef=0.1, router_losses="pooled" if pools else "sum",
+            init_scale=1.0)
         yield f"model{i:02}.{kind}", config, rng, [np.float64, np.float64, np.float32][i % 3]
 
 

@@ -7,9 +7,9 @@ import pytest
 from support import TINY
 
 import switch_np as snp
+from switch_np.conventions.table import Conventions
 from switch_np.oracle import adapters
 from switch_np.switch import plan
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.transformer import generate, model
 

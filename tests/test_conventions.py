@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import switch_np as snp
+from switch_np.conventions.table import CHOICES, Conventions
 from switch_np.oracle import gradcheck
-from switch_np.switch.conventions import CHOICES, Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.variants import loops, router
 from switch_np.switch.variants import noise as drawn

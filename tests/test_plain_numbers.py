@@ -9,8 +9,8 @@ import pytest
 from support import TINY, model_problem
 
 import switch_np as snp
+from switch_np.conventions.table import Conventions
 from switch_np.operations import tree
-from switch_np.switch.conventions import Conventions
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
 from switch_np.training.trainer import TrainConfig

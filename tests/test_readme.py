@@ -9,6 +9,7 @@ import golden_reader
 import pytest
 
 import switch_np as snp
+from switch_np.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,19 +44,21 @@ def test_code_runs_and_prints_what_it_says(code, said, library, capsys):
     assert said or "assert_matches" in code
 
 
-def test_the_table_of_conventions_is_that_of_the_presets():
-    proofs = {}
-    for path in sorted((ROOT / "tests" / "golden").glob("*__*.json")):
-        if path.stem.startswith("hf_switch_model"):           # whole models, not layers
-            continue
-        name = golden_reader.preset_name(json.loads(path.read_text()))
-        proofs.setdefault(name, []).append(f"`{path.stem}`")
-    for name, preset in snp.presets().items():
+def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
+    assert "`python -m switch_np presets` prints" in README
+    recorded = {golden_reader.preset_name(json.loads(path.read_text()))
+                for path in (ROOT / "tests" / "golden").glob("*__*.json")
+                if not path.stem.startswith("hf_switch_model")}      # whole models, not layers
+    assert main(["presets"]) == 0
+    head, line, *rows = capsys.readouterr().out.splitlines()
+    assert head.count("|") == line.count("|") == 6 and len(rows) == len(snp.presets())
+    assert f"of {len(rows) - 1} other routers" in README
+    for row, (name, preset) in zip(rows, snp.presets().items()):
         differs = ", ".join(f"{knob}={value!r}" for knob, value in preset.settings.items())
-        proof = ", ".join(proofs.get(name, [])) or (
+        proof = "recorded numbers" if name in recorded else (
             "loops and complex step" if name == "paper" else "reading alone")
-        assert (f"| `{name}` | {preset.source} | {f'`{differs}`' if differs else 'nothing'} | "
-                f"{preset.weights} | {proof} |") in README
+        assert row == (f"| `{name}` | {preset.source} | {f'`{differs}`' if differs else 'nothing'} "
+                       f"| {preset.weights} | {proof} |")
 
 
 def test_every_file_of_the_package_is_listed_once():

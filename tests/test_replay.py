@@ -9,8 +9,8 @@ from test_conventions import check_layer, problem, random_config
 from test_golden import spread
 
 import switch_np as snp
+from switch_np.conventions.table import Conventions
 from switch_np.switch import plan as plans
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.variants import decide, loops
 
 ARRAYS = ("expert", "slot", "kept", "token", "choice", "row", "start", "group", "load",

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from switch_np.commands import terminal
+from switch_np.conventions.table import CHOICES
 from switch_np.operations import check
 from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.conventions import CHOICES
 from switch_np.training import tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW

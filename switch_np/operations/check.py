@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -66,6 +67,16 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> None:
     """Refuse whatever is not among `options`."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+
+
+def nearest(value: Any, options: Iterable[str]) -> str:
+    """Return the end of a message: which option was meant, where one is spelt much like `value`.
+
+    >>> nearest("top", ["top_k", "groups"]), nearest("x", ["top_k", "groups"])
+    ("; did you mean 'top_k'?", '')
+    """
+    found = difflib.get_close_matches(str(value), options, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def precision(name: str, value: Any) -> None:

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from switch_np.conventions.table import CHOICES
 from switch_np.oracle.evidence import Evidence, likeliest, planned
 from switch_np.oracle.truth import Problem, Reference
 from switch_np.switch import layer
-from switch_np.switch.conventions import CHOICES
 from switch_np.switch.plan import Plan
 
 FLAGS = ("capacity_whole_share", "renorm_single", "second_balance")

@@ -2,161 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil
 from typing import Any
 
-from switch_np.operations import check
-from switch_np.switch.conventions import Conventions
+from switch_np.conventions import knobs, presets
+from switch_np.conventions.knobs import LARGEST, RATE, YES_NO, knob
+from switch_np.conventions.table import ROUND, Conventions
 
-LARGEST = 1e200    # a factor times all tokens and choices is then still finite
+FACTOR = {None: "no limit, no token is dropped", float: "{}"}
 
 
+@knobs.explained
 @dataclass(frozen=True)
 class SwitchConfig:
     """The layer's options, validated when it is made.
 
-    Parameters
-    ----------
-    num_experts
-        E, the number of feed-forward networks.
-    top_k
-        K, experts chosen per token: 1 is Switch, more is the mixture of experts of equation 2.
-    capacity_factor
-        Slots per expert as a multiple of the even share: floor(factor * n / E) for a group of n
-        tokens (equation 3). None: no limit, no token is dropped.
-    eval_capacity_factor
-        The same outside training; "same" takes `capacity_factor`. The authors evaluate with 2.0.
-    min_capacity
-        The least capacity that a factor may give (the authors' code has 4).
-    capacity
-        An absolute number of slots per expert and group, in place of both factors.
-    capacity_per_choice
-        Multiply the factor by K. The authors' code does not: with K = 2 and factor 1 at least half
-        of the choices are dropped.
-    groups
-        Tokens that share buffers: "all" of a call, "rows" (each sequence of a (B, S, D) input), or
-        a number of equal consecutive groups.
-    router_bias
-        Give the router a bias `b_router` (E,).
-    jitter
-        In training the router's input is multiplied by U(1 - jitter, 1 + jitter) (appendix C).
-    router_dropout
-        In training, dropout on the router's input (appendix C's "input dropout").
-    sample
-        In training, draw the experts from the softmax instead of taking the largest (appendix C).
-    expert_dropout
-        In training, dropout on the hidden activation inside the experts (section 2.4).
-    layout
-        "packed" computes the kept rows alone; "buffers" the paper's buffers of fixed size, padded
-        with rows of zeros. Both give the same numbers.
-    conventions
-        What other libraries do differently; the default is the paper. `like` fills it by name.
-
     Examples
     --------
-    >>> SwitchConfig(num_experts=4, capacity_factor=1.25).expert_capacity(10)
-    3
     >>> SwitchConfig(num_experts=4, top_k=5)
     Traceback (most recent call last):
     ValueError: top_k must be at most num_experts, 4, got 5
     """
 
-    num_experts: int = 8
-    top_k: int = 1
-    capacity_factor: float | None = 1.25
-    eval_capacity_factor: float | str | None = "same"
-    min_capacity: int = 0
-    capacity: int | None = None
-    capacity_per_choice: bool = False
-    groups: int | str = "all"
-    router_bias: bool = False
-    jitter: float = 0.01
-    router_dropout: float = 0.0
-    sample: bool = False
-    expert_dropout: float = 0.0
-    layout: str = "packed"
-    conventions: Conventions = field(default_factory=Conventions)
+    num_experts: int = knob(8, "Experts", "{}", least=1, about="E feed-forward networks.")
+    top_k: int = knob(1, "Experts chosen per token", "{}", least=1, about="""K: 1 is Switch, more
+        is the mixture of experts of equation 2.""")
+    capacity_factor: float | None = knob(1.25, "Capacity factor", FACTOR, least=0, below=LARGEST,
+        about="An expert has floor(factor * n / E) slots for a group of n tokens (equation 3).")
+    eval_capacity_factor: float | str | None = knob(
+        "same", "Capacity factor in evaluation", {"same": "as in training", **FACTOR}, least=0,
+        below=LARGEST, about="The authors evaluate with 2.0.")
+    min_capacity: int = knob(0, "Least capacity that a factor gives", "{} slots", least=0,
+        about="The authors' code has 4.")
+    capacity: int | None = knob(None, "Absolute capacity", {
+        None: "none, the factor counts", int: "{}"}, least=0,
+        about="Slots per expert and group, in place of both factors.")
+    capacity_per_choice: bool = knob(False, "The capacity factor is multiplied by K", YES_NO,
+        about="The authors' code does not: there, K = 2 with factor 1 drops half or more.")
+    groups: int | str = knob("all", "Tokens that share buffers", {
+        "all": "all of a call", "rows": "those of one sequence", int: "one of {} groups"}, least=1,
+        about="Sequences are those of a (B, S, D) input; groups are equal and consecutive.")
+    router_bias: bool = knob(False, "The router has a bias", YES_NO, about="It is `b_router` (E,).")
+    jitter: float = knob(0.01, "Jitter of the router's input", {
+        0.0: "none", float: "U(1 - {0}, 1 + {0})"}, least=0, below=1,
+        about="In training the input is multiplied by it (appendix C).")
+    router_dropout: float = knob(0.0, "Dropout on the router's input", RATE, least=0, below=1,
+        about="In training (appendix C's \"input dropout\").")
+    sample: bool = knob(False, "Experts are drawn from the softmax in training", YES_NO,
+        about="Otherwise the largest is taken (appendix C).")
+    expert_dropout: float = knob(0.0, "Dropout inside the experts", RATE, least=0, below=1,
+        about="In training, on the hidden activation (section 2.4).")
+    layout: str = knob("packed", "Rows of the experts", {
+        "packed": "the kept ones alone", "buffers": "buffers of fixed size, filled with zeros"},
+        about="Both give the same numbers; the paper has buffers.")
+    conventions: Conventions = field(default_factory=Conventions, metadata={"about": """What other
+        libraries do differently; the default is the paper. `like` fills it by name."""})
 
     def __post_init__(self) -> None:
-        check.integer("num_experts", self.num_experts, 1)
-        check.integer("top_k", self.top_k, 1)
-        if self.top_k > self.num_experts:
-            raise ValueError(
-                f"top_k must be at most num_experts, {self.num_experts}, got {self.top_k}")
-        if self.capacity_factor is not None:
-            check.number("capacity_factor", self.capacity_factor, 0, LARGEST)
-        if isinstance(self.eval_capacity_factor, str):
-            check.choice("eval_capacity_factor", self.eval_capacity_factor, ["same"])
-        elif self.eval_capacity_factor is not None:
-            check.number("eval_capacity_factor", self.eval_capacity_factor, 0, LARGEST)
-        check.integer("min_capacity", self.min_capacity, 0)
-        if self.capacity is not None:
-            check.integer("capacity", self.capacity, 0)
-        if isinstance(self.groups, str):
-            check.choice("groups", self.groups, ["all", "rows"])
-        else:
-            check.integer("groups", self.groups, 1)
-        for name in ("jitter", "router_dropout", "expert_dropout"):
-            check.number(name, getattr(self, name), 0, 1)
-        for name in ("capacity_per_choice", "router_bias", "sample"):
-            check.flag(name, getattr(self, name))
-        check.choice("layout", self.layout, ["packed", "buffers"])
-        check.plain(self)
-        self._check_conventions()
-
-    def _check_conventions(self) -> None:
-        """Take them as a dict too, as `dataclasses.asdict` leaves them, and hold them against E."""
-        if isinstance(self.conventions, Mapping):
-            check.keys("conventions", self.conventions, {f.name for f in fields(Conventions)})
-            object.__setattr__(self, "conventions", Conventions(**self.conventions))
-        check.instance("conventions", self.conventions, Conventions)
-        size, rest = divmod(self.num_experts, self.conventions.select_groups)
-        if rest:
-            raise ValueError(f"select_groups must divide num_experts, {self.num_experts}, got "
-                             f"{self.conventions.select_groups}")
-        if self.top_k > size * self.conventions.select_groups_kept:
-            raise ValueError(f"top_k must be at most the experts of select_groups_kept groups, "
-                             f"{size * self.conventions.select_groups_kept}, got {self.top_k}")
-        if self.conventions.second_balance and self.num_choices == 1:
-            raise ValueError("top_k must be at least 2 with second_balance=True, got 1")
-        if self.sample and self.conventions.chooser == "experts":
-            raise ValueError("sample must be False with chooser='experts', where tokens choose "
-                             "nothing, got True")
+        knobs.validate(self)
+        self.conventions.check_layer(self.num_experts, self.top_k, self.sample)
 
     @classmethod
     def like(cls, name: str, **overrides: Any) -> SwitchConfig:
         """Return the config that computes what a library computes; `presets()` lists the names.
 
-        Parameters
-        ----------
-        name
-            Such as "mesh_tf" or "hf_mixtral".
-        overrides
-            Fields of `SwitchConfig` or of `Conventions`, in place of the library's defaults.
+        `overrides` are fields of `SwitchConfig` or `Conventions`, and replace the library's own.
 
-        Examples
-        --------
         >>> config = SwitchConfig.like("hf_mixtral", num_experts=4)
         >>> config.top_k, config.capacity_factor, config.conventions.renorm
         (2, None, 'pre')
         """
-        from switch_np.switch import presets
-
-        return presets.make(name, overrides)
+        return knobs.build(cls, presets.settings(name, overrides))
 
     def differences(self, other: SwitchConfig) -> list[str]:
         """Say in words what this config does differently from another, a sentence per field.
 
-        >>> for sentence in SwitchConfig(jitter=0.0).differences(SwitchConfig()):
-        ...     print(sentence)
-        Jitter of the router's input: none; the other: U(1 - 0.01, 1 + 0.01).
+        >>> SwitchConfig(jitter=0.0).differences(SwitchConfig())
+        ["Jitter of the router's input: none; the other: U(1 - 0.01, 1 + 0.01)."]
         """
-        from switch_np.switch import words
-
-        check.instance("other", other, SwitchConfig)
-        return words.differences(self, other)
+        return knobs.differences(self, other)
 
     @cached_property
     def foreign(self) -> bool:
@@ -179,21 +105,31 @@ class SwitchConfig:
 
         The product comes before the quotient, as in the authors' code: with floats,
         floor(factor * n / E) and floor(factor * (n / E)) can differ.
-        """
-        if self.foreign:
-            from switch_np.switch.variants import capacity
 
-            return capacity.slots(self, group_size, training)
+        >>> [SwitchConfig.like(name, capacity_factor=1.25).expert_capacity(20, training=True)
+        ...  for name in ("paper", "mesh_tf_top2", "deepspeed_top2", "tutel")]
+        [3, 4, 7, 6]
+        """
+        rules, factor = self.conventions, self.factor(training)
         if self.capacity is not None:
-            return self.capacity
-        factor = self.factor(training)
-        if factor is None:
+            found = self.capacity
+        elif not training and rules.eval_capacity_fraction is not None:
+            found = max(ceil(rules.eval_capacity_fraction * group_size), self.min_capacity)
+        elif factor is None:
             return None
-        per_token = self.top_k if self.capacity_per_choice else 1
-        return max(self.min_capacity, int(per_token * group_size * factor / self.num_experts))
+        else:
+            rounded = ROUND[rules.capacity_rounding]
+            k = self.top_k if self.capacity_per_choice else 1
+            if rules.capacity_whole_share:
+                found = k * rounded(factor * ceil(group_size / self.num_experts))
+            else:
+                found = rounded(k * group_size * factor / self.num_experts)
+            most = group_size if rules.capacity_at_most_group else found
+            found = max(min(found, most), self.min_capacity)
+            found += -found % rules.capacity_multiple_of
+        return max(found - rules.capacity_unused, 0)
 
     def factor(self, training: bool) -> float | None:
         """Return the capacity factor in training, or outside it; None: no limit."""
-        if training or self.eval_capacity_factor == "same":
-            return self.capacity_factor
-        return self.eval_capacity_factor
+        outside = self.eval_capacity_factor
+        return self.capacity_factor if training or isinstance(outside, str) else outside

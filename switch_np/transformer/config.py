@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
+from switch_np.conventions.table import CHOICES
 from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.conventions import CHOICES
 
 TIES = ("all", "inputs", "none")
 ROUTER_LOSSES = ("sum", "pooled", "transformers")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from switch_np.switch.conventions import Conventions
+from switch_np.conventions.table import Conventions
 
 
 def counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray, group_T: np.ndarray,

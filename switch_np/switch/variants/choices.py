@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from switch_np.conventions.table import Conventions
 from switch_np.operations.precision import round_to
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import largest
 from switch_np.switch.variants import gates

@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from switch_np.conventions.table import Conventions
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan, assemble, largest, queue_up
 from switch_np.switch.variants import balance, choices, gates

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from switch_np.conventions.table import Conventions
 from switch_np.operations import activations, dropout
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.experts import busy
 from switch_np.switch.plan import Plan
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from switch_np.conventions.table import Conventions
 from switch_np.switch import gates
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.plan import Plan
 
 

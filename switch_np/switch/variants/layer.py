@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from switch_np.conventions.table import Conventions
 from switch_np.operations import check
 from switch_np.switch import balance_loss, combine, dispatch, layer, z_loss
 from switch_np.switch import noise as noises
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
 from switch_np.switch.router import Router

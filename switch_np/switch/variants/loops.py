@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from switch_np.conventions.table import Conventions
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.conventions import Conventions
 from switch_np.switch.loops import LoopsOutput
 from switch_np.switch.noise import Noise
 

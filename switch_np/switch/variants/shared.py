@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.switch.conventions import Conventions
+from switch_np.conventions.table import Conventions
 from switch_np.switch.plan import fill
 from switch_np.switch.variants import experts
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import golden_reader
@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import switch_np as snp
-from switch_np.switch import words
-from switch_np.switch.conventions import CHOICES, Conventions
+from switch_np.conventions import knobs
 from switch_np.training import trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
@@ -23,7 +22,7 @@ NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter",
          "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
          "deepspeed_topk", "tutel", "st_moe", "lucidrains", "labml", "fairseq", "megatron",
          "megablocks", "nanomoe"]
-LAYERS = [path for path in sorted((Path(__file__).parent / "golden").glob("*.json"))
+LAYERS = [path for path in sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
           if not path.stem.startswith("hf_switch_model")]           # whole models, not layers
 
 
@@ -125,26 +124,15 @@ def test_differences_from_the_paper_are_true_to_the_fields(name):
     paper, config = snp.SwitchConfig.like("paper"), snp.SwitchConfig.like(name)
     sentences = config.differences(paper)
     flat = [{**asdict(c), **asdict(c.conventions)} for c in (config, paper)]
+    told = {name: c for c in (config, config.conventions) for name in knobs.of(c)}
     differ = [key for key in flat[0] if key != "conventions" and flat[0][key] != flat[1][key]]
     assert len(sentences) == len(differ) and (bool(sentences) or name == "paper")
     for key in differ:
-        topic = words.WORDS[key][0]
-        mine, other = (words.say(key, values[key]) for values in flat)
+        topic = knobs.of(told[key])[key].topic
+        mine, other = (knobs.describe(told[key], key, values[key]) for values in flat)
         assert f"{topic}: {mine}; the other: {other}." in sentences
     assert set(sentences) & set(paper.differences(config)) == set()
     assert config.differences(config) == []
-
-
-def test_every_field_has_words_and_every_value_its_own():
-    names = [f.name for cls in (snp.SwitchConfig, Conventions) for f in fields(cls)]
-    assert set(words.WORDS) == set(names) - {"conventions"}
-    for name, options in CHOICES.items():
-        assert len({words.say(name, option) for option in options}) == len(options)
-        assert set(words.WORDS[name][1]) == set(options)
-    for name in names:
-        if name not in CHOICES and name != "conventions":
-            assert words.say(name, 2) != words.say(name, 3) or isinstance(
-                getattr(snp.SwitchConfig(), name, getattr(Conventions(), name, None)), bool | str)
 
 
 def test_overrides_reach_both_configs_and_wrong_ones_are_named():
@@ -154,6 +142,17 @@ def test_overrides_reach_both_configs_and_wrong_ones_are_named():
         snp.SwitchConfig.like("mesh_tf_top2", second="all")
     with pytest.raises(ValueError, match="name must be one of 'paper', 'mesh_tf'"):
         snp.SwitchConfig.like("mesh")
+    with pytest.raises(ValueError, match="got 'conventions'"):
+        snp.SwitchConfig.like("mesh_tf", conventions=snp.Conventions())
+
+
+@pytest.mark.parametrize("name, nearest", [
+    ("mixtral", "; did you mean 'hf_mixtral'?"), ("mesh", "; did you mean 'mesh_tf'?"),
+    ("nobody", ";"), (None, ";"), ([], ";")])
+def test_an_unknown_preset_is_told_the_nearest(name, nearest):
+    with pytest.raises(ValueError) as caught:
+        snp.SwitchConfig.like(name)
+    assert str(caught.value).endswith(f"got {name!r}{nearest} `presets()` lists them")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""Other libraries by name: what each of them computes, as a config.
+"""Other libraries by name: where each is found, what it does differently, how its weights lie.
 
 `SwitchConfig.like(name, ...)` makes the config; `presets()` lists them with source, version and
 what they leave out. Sizes and factors are each library's defaults and are there to be overridden.
@@ -10,12 +10,10 @@ Coefficients of the losses, and how the losses of several layers are put togethe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from switch_np.operations import check
-from switch_np.switch.config import SwitchConfig
-from switch_np.switch.conventions import Conventions
 
 
 @dataclass(frozen=True)
@@ -53,28 +51,22 @@ def presets() -> dict[str, Preset]:
     return dict(PRESETS)
 
 
-def make(name: str, overrides: Mapping[str, Any]) -> SwitchConfig:
-    """Return the config of a preset, some of its fields replaced.
+def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a preset that differ from the paper, some of them replaced.
 
-    >>> make("tutel", {"num_experts": 4, "gate_at": "input"}).conventions.gate_at
-    'input'
-    >>> make("tutel", {"num_expert": 4})
+    >>> settings("mesh_tf", {"min_capacity": 1})["min_capacity"]
+    1
+    >>> settings("mixtral", {})    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: like() takes fields of SwitchConfig and Conventions, got 'num_expert'
+    ValueError: name must be one of 'paper', ... did you mean 'hf_mixtral'? `presets()` lists them
     """
-    check.choice("name", name, list(PRESETS))
-    outer = {f.name for f in fields(SwitchConfig)} - {"conventions"}
-    inner = {f.name for f in fields(Conventions)}
-    for key in overrides:
-        if key not in outer | inner:
-            raise ValueError(f"like() takes fields of SwitchConfig and Conventions, got {key!r}")
-    settings = dict(PRESETS[name].settings)
+    if name not in list(PRESETS):
+        raise ValueError(f"name must be one of {', '.join(map(repr, PRESETS))}, got {name!r}"
+                         f"{check.nearest(name, PRESETS) or ';'} `presets()` lists them")
+    found = dict(PRESETS[name].settings)
     if name == "hf_deepseek_v3":
-        settings |= _grouped(overrides.get("num_experts", 256))
-    settings |= overrides
-    return SwitchConfig(
-        **{key: value for key, value in settings.items() if key in outer},
-        conventions=Conventions(**{key: value for key, value in settings.items() if key in inner}))
+        found |= _grouped(overrides.get("num_experts", 256))
+    return found | dict(overrides)
 
 
 def _grouped(num_experts: int) -> dict[str, int]:
