@@ -11,7 +11,7 @@ T       tokens routed together, B * S flattened            T
 B, S    batch, sequence length (M: length attended to)
 E       experts                                            N
 K       experts chosen per token (1 = Switch)              k
-C       slots per expert buffer, over all groups           expert capacity
+C       slots of one expert for one group                  expert capacity
 G       groups
 N       kept choices, at most T * K
 R       rows handed to the experts
@@ -26,27 +26,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from switch_np import experiments, oracle
+    from switch_np import experiments, model, oracle, plans, switch_layer
+    from switch_np.conventions.noise import Noise
     from switch_np.conventions.presets import presets
     from switch_np.conventions.table import Conventions
     from switch_np.oracle import gradcheck
-    from switch_np.switch import layer as switch_layer
     from switch_np.switch.config import SwitchConfig
-    from switch_np.switch.noise import Noise
-    from switch_np.transformer import model
     from switch_np.transformer.batch import Batch
     from switch_np.transformer.config import ModelConfig
 
 __version__ = "0.1.0"
 __all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "experiments",
-           "gradcheck", "model", "oracle", "presets", "switch_layer"]
+           "gradcheck", "model", "oracle", "plans", "presets", "switch_layer"]
 
 _HOMES = {
     "Batch": "transformer.batch:Batch", "Conventions": "conventions.table:Conventions",
-    "ModelConfig": "transformer.config:ModelConfig", "Noise": "switch.noise:Noise",
+    "ModelConfig": "transformer.config:ModelConfig", "Noise": "conventions.noise:Noise",
     "SwitchConfig": "switch.config:SwitchConfig", "experiments": "experiments:",
-    "gradcheck": "oracle.gradcheck:", "model": "transformer.model:", "oracle": "oracle:",
-    "presets": "conventions.presets:presets", "switch_layer": "switch.layer:"}
+    "gradcheck": "oracle.gradcheck:", "model": "model:", "oracle": "oracle:",
+    "plans": "plans:", "presets": "conventions.presets:presets",
+    "switch_layer": "switch_layer:"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from switch_np import model
 from switch_np.exchange import hugging_face
-from switch_np.transformer import model
 from switch_np.transformer.batch import Batch
 
 COPIES = Path(__file__).parent / "golden"

@@ -7,11 +7,11 @@ import pytest
 from support import TINY
 
 import switch_np as snp
+from switch_np import generate, model
+from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
 from switch_np.oracle import adapters
-from switch_np.switch import plan
-from switch_np.switch.noise import Noise
-from switch_np.transformer import generate, model
+from switch_np import plans as plan
 
 CONFIG = snp.SwitchConfig(num_experts=3)
 FULL = replace(CONFIG, capacity=0)                                    # every token is dropped

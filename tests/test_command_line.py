@@ -224,8 +224,8 @@ def test_what_a_model_writes_cannot_steer_the_terminal(tmp_path, text):
 @pytest.mark.crosscheck
 def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     pytest.importorskip("safetensors")
+    from switch_np import model
     from switch_np.exchange import folder, hugging_face
-    from switch_np.transformer import model
 
     config = hugging_face.config({
         "vocab_size": 120, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 2,

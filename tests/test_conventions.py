@@ -1,14 +1,17 @@
 """Other libraries' conventions: against loops, against the complex step, and what they refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from judges import conventions_loops as loops
 
 import switch_np as snp
+from switch_np.conventions import scores
+from switch_np.conventions.noise import Noise, draw_noise, outside_training
 from switch_np.conventions.table import CHOICES, Conventions
 from switch_np.oracle import gradcheck
-from switch_np.switch.noise import Noise
-from switch_np.switch.variants import loops, router
-from switch_np.switch.variants import noise as drawn
+from switch_np.switch.layer import Parts
 
 FLAGS = ["select_bias", "capacity_whole_share", "capacity_at_most_group", "renorm_single",
          "second_balance", "expert_gated", "expert_biases", "expert_hidden_scale", "shared_bias"]
@@ -57,9 +60,9 @@ def problem(rng, config, group_size=None, d=3, f=4):
     training = bool(rng.random() < 0.5)
     noise = Noise()
     if training:
-        noise = snp.switch_layer.noises.draw_noise(rng, config, t, d, f)
-    elif config.foreign:
-        noise = drawn.draw(rng, noise, config, t, float, training=False)
+        noise = draw_noise(rng, config, t, d, f)
+    else:
+        noise = draw_noise(rng, outside_training(config), t, d, f)
     return params, rng.standard_normal((t, d)), padding, noise, training
 
 
@@ -171,8 +174,8 @@ def test_backward_of_every_preset(name):
     check_layer(np.random.default_rng(3), config, group_size=4)
 
 
-def test_paper_conventions_give_the_paper_through_the_other_path(monkeypatch):
-    """The second layer under the paper's conventions: the same numbers as the first."""
+def test_what_stands_in_for_the_papers_parts_gives_the_paper_under_its_conventions(monkeypatch):
+    """The parts of other libraries, bound to the paper's conventions: the same numbers."""
     rng = np.random.default_rng(0)
     for k in (1, 2):
         config = snp.SwitchConfig(num_experts=4, top_k=k, capacity_factor=0.8, groups=2,
@@ -181,10 +184,12 @@ def test_paper_conventions_give_the_paper_through_the_other_path(monkeypatch):
         padding = rng.random(16) < 0.3
         d_y = rng.standard_normal(x.shape)
         both = []
-        for foreign in (False, True):
-            monkeypatch.setattr(snp.SwitchConfig, "foreign", property(lambda _, f=foreign: f))
-            out, cache = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise)
-            assert isinstance(cache, snp.switch_layer.LayerCache) is not foreign
+        for papers in (True, False):
+            with monkeypatch.context() as patch:
+                patch.setattr(Conventions, "papers", papers)
+                mine = replace(config, conventions=Conventions())     # it has not been asked yet
+                out, cache = snp.switch_layer.forward(params, x, mine, padding=padding, noise=noise)
+            assert [part == mine for part, mine in zip(cache.parts, Parts())] == [papers] * 6
             both.append((out, *snp.switch_layer.backward(d_y, cache, 0.3, 0.2)))
         (one, d_x, grads), (other, other_d_x, other_grads) = both
         for name in ("y", "balance_loss", "z_loss", "gates"):
@@ -194,32 +199,31 @@ def test_paper_conventions_give_the_paper_through_the_other_path(monkeypatch):
             np.testing.assert_allclose(grads[name], other_grads[name], rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("scores", CHOICES["scores"])
-def test_a_gradient_of_the_router_that_does_not_arrive_is_0(scores):
+@pytest.mark.parametrize("kind", CHOICES["scores"])
+def test_a_gradient_of_the_logits_that_does_not_arrive_is_0(kind):
     rng = np.random.default_rng(0)
     params, x = {"w_router": rng.standard_normal((3, 4))}, rng.standard_normal((5, 3))
-    out, cache = router.forward(params, x, scores)
-    none = router.backward(router.Router(None, out.probs_TE, None), cache)
-    zeros = router.backward(
-        router.Router(0 * out.logits_TE, out.probs_TE, 0 * out.log_z_T), cache)
+    out, cache = scores.forward(params, x, kind=kind)
+    none = scores.backward(out.probs_TE, 0 * out.log_z_T, cache)
+    zeros = scores.backward(out.probs_TE, 0 * out.log_z_T, cache, 0 * out.logits_TE)
     assert (none[0] == zeros[0]).all() and (none[1]["w_router"] == zeros[1]["w_router"]).all()
 
 
 @pytest.mark.parametrize("where, name, spoil, knob", [
-    ("gates", "divisor", lambda s, slope: (s, 0 * slope), {"renorm": "pre"}),
-    ("weigh", "backward", lambda d, w: (d, 0 * w), {"gate_at": "both"}),
-    ("weigh", "backward", lambda d, w: (d, 0 * w), {"dispatch_gradient": "straight_through"}),
-    ("passing", "backward", lambda d, g: (d, 2 * g), {"dropped": "gated_identity"}),
-    ("passing", "backward", lambda d, g: (0 * d, g), {"dropped": "identity"}),
-    ("shares", "backward", lambda d: 0.5 * d, {"balance_probs": "chosen"}),
-    ("second_place", "backward", lambda d: -d, {"second_balance": True}),
+    ("renormalise", "divisor", lambda s, slope: (s, 0 * slope), {"renorm": "pre"}),
+    ("input_gate", "backward", lambda d, w: (d, 0 * w), {"gate_at": "both"}),
+    ("input_gate", "backward", lambda d, w: (d, 0 * w), {"dispatch_gradient": "straight_through"}),
+    ("dropped_tokens", "backward", lambda d, g: (d, 2 * g), {"dropped": "gated_identity"}),
+    ("dropped_tokens", "backward", lambda d, g: (0 * d, g), {"dropped": "identity"}),
+    ("normalised_scores", "backward", lambda d: 0.5 * d, {"balance_probs": "chosen"}),
+    ("second_choice_loss", "backward", lambda d: -d, {"second_balance": True}),
     ("activations", "slope", lambda d: d + 0.01, {"expert_activation": "gelu_tanh"}),
     ("activations", "slope", lambda d: d * 1.000001, {"expert_gated": True}),
-    ("shared", "backward", lambda d, g: (0 * d, g), {"shared_experts": 1}),
-    ("router", "sigmoid", lambda s: 1 - s, {"scores": "sigmoid"}),
+    ("shared_expert", "backward", lambda d, g: (0 * d, g), {"shared_experts": 1}),
+    ("scores", "sigmoid", lambda s: 1 - s, {"scores": "sigmoid"}),
 ], ids=lambda value: value if isinstance(value, str) else None)
 def test_planted_bugs_are_seen(monkeypatch, where, name, spoil, knob):
-    folder = "operations" if where == "activations" else "switch.variants"
+    folder = "operations" if where == "activations" else "conventions"
     module = __import__(f"switch_np.{folder}.{where}", fromlist=[where])
     right = getattr(module, name)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import switch_np as snp
-from switch_np.switch import plan as plans
+from switch_np import plans
 
 COPIES = Path(__file__).parent / "golden"
 
@@ -70,7 +70,7 @@ def replayed(case, out):
         out.probs, out.plan, case.config,
         **(dict(logits_TE=out.logits, bias_E=case.params.get("select_bias"), noise=case.noise,
                 padding_T=None if case.padding is None else case.padding.reshape(-1),
-                training=case.training) if case.config.foreign else {}))
+                training=case.training) if case.config.conventions != snp.Conventions() else {}))
     margin = np.minimum(firm.choice, firm.cut)[flipped(case, out)].max()
     assert margin <= case.tolerance, f"another decision, by as much as {margin:.2g}"
     case.plan = golden_reader.recorded_plan(case)

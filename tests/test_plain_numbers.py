@@ -9,12 +9,12 @@ import pytest
 from support import TINY, model_problem
 
 import switch_np as snp
+from switch_np import model
 from switch_np.conventions.table import Conventions
 from switch_np.operations import tree
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer import model
 
 
 def as_numpy(value):

@@ -5,45 +5,51 @@ import types
 
 import numpy as np
 import pytest
+from judges import conventions_loops as their_loops, paper_loops as loops
 from support import TINY, check_layer, check_model
 
 import switch_np as snp
-from switch_np.operations import dropout, relu, softmax
+from switch_np import plans
+from switch_np.conventions import general_network
+from switch_np.operations import dropout, products, softmax
 from switch_np.switch import (
-    balance_loss, combine, dispatch, experts, gates, layer, loops, plan, router, z_loss)
-from switch_np.switch.variants import loops as their_loops
+    balance_loss, combine, dispatch, experts, feed_forward, gates, layer, mixture, plan, router,
+    z_loss)
 from switch_np.transformer import (
-    attention, block, cross_entropy, embedding, feed_forward, gated_feed_forward, model, norm,
-    position_bias, router_losses, stack)
+    attention, block, cross_attention, cross_entropy, embedding, head, model, norm, position_bias,
+    router_losses, self_attention, stack)
 from switch_np.transformer.config import ModelConfig
 
 LAYER_BUGS = [
     (softmax, "d_x -= probs * _sum(d_x)", "pass"),
-    (relu, "return d_y * (y.real > 0)", "return d_y"),
-    (router, "d_out.log_z_T[:, None] * probs_TE", "d_out.log_z_T[:, None]"),
-    (router, "d_logits_TE += d_out.logits_TE", "pass"),
-    (router, 'grads["b_router"] = d_logits_TE.sum(axis=0)',
-     'grads["b_router"] = d_logits_TE.mean(axis=0)'),
-    (router, "d_x_TD *= scale_TD", "pass"),
-    (router, "routed_TD.T @ d_logits_TE", "(routed_TD * 0.99).T @ d_logits_TE"),
-    (gates, "d_probs_TE, plan.expert, d_gates_TK", "d_probs_TE, plan.expert[:, ::-1], d_gates_TK"),
+    (feed_forward, "d_linear_TF *= hidden_TF.real > 0", "pass"),
+    (router, "d_log_z_T[:, None] * probs_TE", "d_log_z_T[:, None]"),
+    (router, "d_all_TE += d_logits_TE", "pass"),
+    (router, 'grads["b_router"] = d_all_TE.sum(axis=0)',
+     'grads["b_router"] = d_all_TE.mean(axis=0)'),
+    (router, "d_x_TD if scale_TD is None else d_x_TD * scale_TD, grads", "d_x_TD, grads"),
+    (router, "noisy_TD.T @ d_all_TE", "(noisy_TD * 0.99).T @ d_all_TE"),
+    (gates, "cache.plan.expert, d_gates_TK", "cache.plan.expert[:, ::-1], d_gates_TK"),
     (balance_loss, "d_probs_TE[cache.padding_T] = 0", "pass"),
     (balance_loss, "(d_loss * cache.slope_GE)", "(0 * cache.slope_GE)"),
     (z_loss, "d_loss * 2", "d_loss"),
     (z_loss, "d_loss * 2 / cache.real_tokens", "d_loss * 2 / len(cache.log_z_T)"),
-    (dispatch, "sums_TD[plan.token[begin:end]] += rows_ND",
-     "sums_TD[plan.token[begin:end]] = rows_ND"),
-    (combine, "d_y_ND *= gates_TK[plan.token, plan.choice][:, None]", "pass"),
-    (combine, 'np.einsum("nd,nd->n", d_y_ND, take_rows(out_RD, plan))', "d_y_ND.sum(axis=1)"),
-    (experts, "hidden_RF[mine]) * (1 / (1 - rate))", "hidden_RF[mine])"),
-    (experts, "d_out_RD[mine] @ w_out[e].T", "d_out_RD[mine] @ w_out[0].T"),
-    (layer, "d_x_TD += d_routed_TD", "pass"),
-    (layer, "d_probs_TE += d_probs", "pass"),
-    (layer, "float(d_balance_loss), cache.balance", "0.0, cache.balance"),
+    (dispatch, "sums_TD[kept] += rows_RD", "sums_TD[kept] = rows_RD"),
+    (combine, "d_y_RD * by_row(gates_TK, plan)[:, None], d_gates", "d_y_RD, d_gates"),
+    (combine, 'np.einsum("rd,rd->r", d_y_RD, out_RD)', "d_y_RD.sum(axis=1)"),
+    (feed_forward, "d_linear_TF *= 1 / (1 - rate)", "pass"),
+    (feed_forward, 'times_transposed(d_y_TD, params["w_out"])',
+     'times_transposed(d_y_TD, 2 * params["w_out"])'),
+    (experts, "d_out_RD[block], saved", "2 * d_out_RD[block], saved"),
+    (mixture, "dispatch.backward(d_rows_RD", "dispatch.backward(0 * d_rows_RD"),
+    (layer, "d_x_TD += cast(d_router_x_TD, like=d_x_TD)", "pass"),
+    (layer, "else d_balance_TE + d_probs_TE", "else d_balance_TE"),
+    (layer, "backward(d_balance, cache.balance)", "backward(0.0, cache.balance)"),
+    (layer, "backward(d_z, cache.z)", "backward(0.0, cache.z)"),
 ]
 FEW_ROWS_BUGS = [
-    (experts, "(w_out[e] @ d_out_RD[mine].T)", "(w_out[0] @ d_out_RD[mine].T)"),
-    (experts, "(w_in[e] @ d_hidden.T)", "(w_in[0] @ d_hidden.T)"),
+    (products, "return (w @ x.T).T.copy()", "return 2 * (w @ x.T).T"),
+    (products, "out[...] = (w @ x.T).T", "out[...] = 2 * (w @ x.T).T"),
 ]
 MODEL_BUGS = [
     (dropout, "return forward(d_y, keep, rate)", "return d_y"),
@@ -53,31 +59,32 @@ MODEL_BUGS = [
     (attention, "d_k_BMD + d_v_BMD", "d_k_BMD"),
     (attention, "dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA",
      "cache.probs_BHSM.swapaxes(2, 3) @ d_context_BHSA"),
-    (feed_forward, "hidden_TF) * (1 / (1 - rate))", "hidden_TF)"),
+    (feed_forward, "d_linear_TF *= 1 / (1 - rate)", "pass"),
     (embedding, "np.add.reduceat(d_x_TD[order], begin, axis=0)", "d_x_TD[order][begin]"),
     (cross_entropy, "(d_loss / counted)", "(d_loss / len(targets_T))"),
     (cross_entropy, "d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1",
      "pass"),
-    (block, "d_query_BSD + d_keys_BSD", "d_query_BSD"),
+    (self_attention, "d_queries_BSD + d_memory_BSD", "d_queries_BSD"),
     (block, "return d_x_BSD + d_branch_BSD", "return d_branch_BSD"),
     (stack, "d_bias_HSM = d_bias_HSM + d_mine_HSM", "d_bias_HSM = d_mine_HSM"),
-    (model, "d_logits_TV.T @ y_TD, {}", "0 * d_logits_TV.T @ y_TD, {}"),
-    (model, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
+    (head, "d_logits_TV.T @ y_TD, size", "0 * d_logits_TV.T @ y_TD, size"),
+    (head, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
 ]
 ENCODER_DECODER_BUGS = [
-    (gated_feed_forward, "d_hidden_TF * linear_TF * activations", "d_hidden_TF * activations"),
-    (gated_feed_forward, "params[\"w_out\"].T, keep_TF, rate", "params[\"w_out\"].T, None, rate"),
-    (gated_feed_forward, " + d_gate_TF @ params[\"w_gate\"].T", ""),
+    (general_network, "d_hidden_TF * linear_TF * activations", "d_hidden_TF * activations"),
+    (general_network, "backward(d_hidden_TF, keep_TF, rate)", "backward(d_hidden_TF, None, rate)"),
+    (general_network, "d_x_TD + d_gated_TD", "d_x_TD"),
     (router_losses, "balance_loss.backward(d_balance, losses.slope)",
      "balance_loss.backward(d_balance / losses.num_layers, losses.slope)"),
     (router_losses, "d_z / losses.num_layers", "d_z"),
     (block, "cache.noise.cross_out", "None"),
+    (cross_attention, "norm.backward(d_queries_BSD", "norm.backward(0 * d_queries_BSD"),
     (block, "d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs",
      "d_out_BSD, cache.switch, d_balance_loss, d_z_loss"),
     (stack, "d_memory = d_memory + d_more", "d_memory = d_more"),
     (model, "            d_table_VD += d_more_VD", "            pass"),
     (model, "    d_table_VD += d_more_VD\n    if", "    if"),
-    (model, "d_logits_TV @ params[\"head\"][\"w_head\"].T",
+    (head, "d_logits_TV @ params[\"head\"][\"w_head\"].T",
      "2 * d_logits_TV @ params[\"head\"][\"w_head\"].T"),
 ]
 
@@ -91,13 +98,14 @@ def plant(monkeypatch, module, right, wrong):
     for name, value in vars(module).items():      # one class of cache for both
         if isinstance(value, type):
             setattr(broken, name, value)
-    for name in ("backward", "add_back"):
+    for name in ("backward", "sum_by_token", "times_transposed", "for_each_block_backward"):
         if hasattr(broken, name):
-            monkeypatch.setattr(module, name, getattr(broken, name))
+            right_one = getattr(module, name)
+            for place in (module, combine, feed_forward):
+                if getattr(place, name, None) is right_one:
+                    monkeypatch.setattr(place, name, getattr(broken, name))
     if module is balance_loss:
         monkeypatch.setattr(module, "forward", broken.forward)
-    if module is dispatch:
-        monkeypatch.setattr(combine, "add_back", broken.add_back)
 
 
 def check_lively_layer():
@@ -149,7 +157,7 @@ def test_few_rows_bug_is_caught(monkeypatch, bug):
 
 def test_a_missing_factor_of_the_balance_loss_is_caught_by_the_loops(monkeypatch):
     # Forward and backward share the slope, so the complex step cannot know the factor.
-    plant(monkeypatch, balance_loss, "num_experts * plan.balance_count", "plan.balance_count")
+    plant(monkeypatch, balance_loss, "e * plan.balance_count", "plan.balance_count")
     config = snp.SwitchConfig(num_experts=3)
     rng = np.random.default_rng(0)
     params, x = snp.switch_layer.init(rng, 4, 5, config), rng.standard_normal((9, 4))
@@ -157,7 +165,7 @@ def test_a_missing_factor_of_the_balance_loss_is_caught_by_the_loops(monkeypatch
     assert abs(out.balance_loss - loops.forward(params, x, config).balance_loss) > 0.1
 
 
-@pytest.mark.parametrize("judge", [loops, their_loops], ids=["paper", "variants"])
+@pytest.mark.parametrize("judge", [loops, their_loops], ids=["paper", "conventions"])
 @pytest.mark.parametrize("settings", [{}, {"capacity": 2}, {"min_capacity": 3},
                                       {"capacity_per_choice": True}])
 def test_a_wrong_capacity_is_caught_by_the_loops(monkeypatch, judge, settings):
@@ -191,12 +199,12 @@ def test_encoder_decoder_bug_is_caught(monkeypatch, bug):
 
 def test_a_plan_that_gives_a_slot_twice_is_refused(monkeypatch):
     source = inspect.getsource(plan)
-    right = "row_N = np.arange(len(row_N))"
+    right = "np.arange(len(slot_N))"
     assert right in source
     broken = types.ModuleType(plan.__name__)
-    exec(compile(source.replace(right, "row_N = np.arange(len(row_N)) // 2"), "plan", "exec"),
+    exec(compile(source.replace(right, right + " // 2"), "plan", "exec"),
          broken.__dict__)
     bad = broken.fill(np.array([[0], [0], [1]]), 2, capacity=2)
     good = plan.Plan(**{name: getattr(bad, name) for name in plan.Plan.__dataclass_fields__})
     with pytest.raises(ValueError, match=r"plan\.row must"):
-        plan.check_plan(good, snp.SwitchConfig(num_experts=2), 3, 1)
+        plans.check_plan(good, snp.SwitchConfig(num_experts=2), 3, 1)

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from judges import conventions_loops as loops
 from test_conventions import check_layer, problem, random_config
 from test_golden import spread
 
 import switch_np as snp
+from switch_np import plans
+from switch_np.conventions import serve
 from switch_np.conventions.table import Conventions
-from switch_np.switch import plan as plans
-from switch_np.switch.variants import decide, loops
+from switch_np.switch import layer as papers_layer
 
 ARRAYS = ("expert", "slot", "kept", "token", "choice", "row", "start", "group", "load",
           "balance_count", "balance_tokens")
@@ -60,12 +62,13 @@ def test_choices_that_nobody_would_make_have_exact_gradients(monkeypatch):
         plan = plans.from_choices(worst, config)
         out, _ = snp.switch_layer.forward(params, x, config, plan=plan, noise=noise)
         assert (out.plan.balance_count == np.bincount(worst[:, 0], minlength=4)).all()
-        if not config.foreign:
+        if config.conventions == Conventions():
             assert np.array_equal(out.gates, np.take_along_axis(probs, worst, axis=1))
-        for module in (plans, decide):
-            monkeypatch.setattr(
-                module, "decide", lambda *_, made=(worst, config), padding_T=None, **__:
-                plans.from_choices(*made, padding=padding_T))
+        made = worst, config
+        monkeypatch.setattr(papers_layer, "decide", lambda _, __, ___, padding_T, ____, made=made:
+                            plans.from_choices(*made, padding=padding_T))
+        monkeypatch.setattr(serve, "decide", lambda *_, made=made, padding_T=None, **__:
+                            plans.from_choices(*made, padding=padding_T))
         check_layer(np.random.default_rng(0), replace(config, groups=1), group_size=5)
         monkeypatch.undo()
 
@@ -110,14 +113,14 @@ def test_no_decision_changes_within_the_margins(rules):
     for _ in range(20):
         probs = rng.random((16, 6))
         logits = np.log(probs / (1 - probs)) if rules.priority == "logit_or_zero" else probs
-        plan = decide.decide(probs, logits, config, num_groups=2, bias_E=bias)
+        plan = serve.decide(probs, logits, config, num_groups=2, bias_E=bias)
         firm = plans.margins(probs, plan, config, logits_TE=logits, bias_E=bias)
         least = min(firm.choice.min(), firm.cut.min())
         assert least > 0
         scale = 0.25 if rules.second_policy == "threshold" else 0.999    # gates move otherwise
         for _ in range(40):
             move = rng.uniform(-1, 1, probs.shape) * 0.5 * scale * least
-            again = decide.decide(probs + move, logits + move, config, num_groups=2, bias_E=bias)
+            again = serve.decide(probs + move, logits + move, config, num_groups=2, bias_E=bias)
             if rules.chooser == "tokens":
                 assert (again.expert == plan.expert).all()
             assert (spread(again.kept, again.expert, 6)
@@ -133,21 +136,21 @@ def test_the_cut_is_just_where_the_margin_says(rules):
     rng = np.random.default_rng(0)
     config = snp.SwitchConfig(num_experts=1, capacity=4, conventions=rules)
     score = rng.standard_normal((9, 1))
-    plan = decide.decide(score, score, config)
+    plan = serve.decide(score, score, config)
     cut = plans.margins(score, plan, config, logits_TE=score).cut
     assert np.isfinite(cut).all() and 0 < plan.kept.sum() < 9
     for t in range(9):
         for factor, same in ((0.999, True), (1.001, False)):
             moved = score.copy()
             moved[t] += -cut[t] * factor if plan.kept[t] else cut[t] * factor
-            assert (decide.decide(moved, moved, config).kept[t] == plan.kept[t]) == same
+            assert (serve.decide(moved, moved, config).kept[t] == plan.kept[t]) == same
 
 
 def test_zeros_of_others_make_a_cut():
     """DeepSpeed's queue with room left: negative logits lose to zeros, and 0 is the cut."""
     config = snp.SwitchConfig.like("deepspeed_topk", num_experts=4, top_k=1, capacity=3)
     logits = np.array([[-1.0, -2, -3, -4], [2.0, 0, 0, 0], [-3, -.5, -3, -4], [0, 0, 1.5, 0]])
-    plan = decide.decide(np.exp(logits), logits, config)
+    plan = serve.decide(np.exp(logits), logits, config)
     assert plan.kept[:, 0].tolist() == [False, True, False, True]
     firm = plans.margins(np.exp(logits), plan, config, logits_TE=logits)
     assert firm.cut.tolist() == [1.0, 3.0, 0.5, 1.5]

@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from judges import paper_loops as loops
 from support import TINY, layer_problem, model_problem
 
 import switch_np as snp
-from switch_np.switch import loops
-from switch_np.switch.plan import margins
-from switch_np.transformer import generate, model, position_bias
+from switch_np import generate, model
+from switch_np.plans import margins
+from switch_np.transformer import position_bias
 from switch_np.transformer.config import ModelConfig
 
 ROOT = str(Path(snp.__file__).parent)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.model import Loss
 from switch_np.operations import files
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
 from switch_np.transformer import router_losses
 from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.model import Loss
 
 RUNS = Path("runs")
 BEGUN = {"config.json", "metrics.csv", "checkpoint.npz"}    # of a run stopped before it was saved

@@ -13,8 +13,8 @@ from typing import Any
 from switch_np.commands import terminal
 from switch_np.conventions.table import CHOICES
 from switch_np.operations import check
-from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
+from switch_np.training import selective
 from switch_np.training import tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fine-tune: start from the parameters of this run, for spans and pairs one of --task "
              "span; only options of training, noise, dropout, capacity and losses may be given "
              "then")
-    _add_model(add, model)
+    _add_switch(add, model)
+    _add_sizes(add, model)
     add("--seq-len", type=int, default=train.seq_len, metavar="N",
         help="bytes per window; 32 for spans; for pairs the most ids of a source or target, 128")
     add("--corruption", type=float, default=train.corruption, metavar="X",
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with the run --name, or with the latest; its own options hold")
 
 
-def _add_model(add: Any, model: ModelConfig) -> None:
+def _add_switch(add: Any, model: ModelConfig) -> None:
     switch = model.switch
     add("--num-experts", "--experts", type=int, default=switch.num_experts, metavar="E",
         help="experts per Switch layer; 8 for spans and pairs")
@@ -110,6 +111,9 @@ def _add_model(add: Any, model: ModelConfig) -> None:
     add("--encoder-switch-every", type=int, default=None, metavar="N",
         help="the same in the encoder of spans and pairs (default: as --switch-every)")
     add("--dense", action="store_true", help="no Switch layers: the dense baseline")
+
+
+def _add_sizes(add: Any, model: ModelConfig) -> None:
     add("--num-layers", "--layers", "--depth", type=int, default=model.num_layers, metavar="N",
         help="blocks of the decoder; 2 for spans and pairs")
     add("--num-encoder-layers", "--encoder-layers", type=int, default=model.num_encoder_layers,

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from switch_np import model
 from switch_np.commands import terminal
 from switch_np.commands.folder import Metrics, layer_names, loads
+from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
-from switch_np.transformer import model, parameters
-from switch_np.transformer.model import Loss
+from switch_np.transformer import parameters
 
 PASSAGE = 480    # tokens of held-out text in routing.png
 

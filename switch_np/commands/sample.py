@@ -11,9 +11,9 @@ import numpy as np
 
 from switch_np.commands import folder as folders, terminal, writing
 from switch_np.exchange import folder as checkpoints
+from switch_np.generate import generate
 from switch_np.training import trainer
 from switch_np.training.vocabulary import encode
-from switch_np.transformer.generate import generate
 
 PROMPTS = {"lm": "The ", "span": f"The {writing.BLANK} statement is {writing.BLANK}.",
            "pairs": None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, floor
 
 from switch_np.conventions import knobs
@@ -297,6 +298,35 @@ class Conventions:
             raise ValueError("sample must be False with chooser='experts', where tokens choose "
                              "nothing, got True")
 
+    def count_slots(self, num_experts: int, group_size: int, k: int, factor: float | None,
+                    minimum: int, absolute: int | None, training: bool) -> int | None:
+        """Return the slots of one expert for a group; None: no limit.
+
+        Each choice asks for factor / E slots, k of a token's choices are counted, and a factor
+        gives the `minimum` at least; an `absolute` number goes before.
+        """
+        if absolute is not None:
+            found = absolute
+        elif not training and self.eval_capacity_fraction is not None:
+            found = max(ceil(self.eval_capacity_fraction * group_size), minimum)
+        elif factor is None:
+            return None
+        else:
+            rounded = ROUND[self.capacity_rounding]
+            found = rounded(k * group_size * factor / num_experts)
+            if self.capacity_whole_share:
+                found = k * rounded(factor * ceil(group_size / num_experts))
+            if self.capacity_at_most_group:
+                found = min(found, group_size)
+            found = max(found, minimum)
+            found += -found % self.capacity_multiple_of
+        return max(found - self.capacity_unused, 0)
+
+    @cached_property
+    def papers(self) -> bool:
+        """Whether all knobs are as in the paper."""
+        return self == PAPER
+
     @property
     def always_noisy(self) -> bool:
         """Whether choices hang on random numbers, in training or not."""
@@ -305,3 +335,4 @@ class Conventions:
 
 
 CHOICES = knobs.choices(Conventions)      # the options of each knob that takes one of some strings
+PAPER = Conventions()

@@ -18,8 +18,9 @@ import numpy as np
 from switch_np.operations import check, tree
 from switch_np.oracle.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
+from switch_np.transformer.checks import check_params
 from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.parameters import check_params, shapes
+from switch_np.transformer.parameters import shapes
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
                "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
@@ -130,7 +131,7 @@ def state_dict(values: Mapping[str, Any], config: ModelConfig) -> dict[str, np.n
 
     Examples
     --------
-    >>> from switch_np.transformer import model
+    >>> from switch_np import model
     >>> tiny = config({"vocab_size": 9, "d_model": 4, "d_kv": 2, "d_ff": 3, "num_heads": 2,
     ...                "num_layers": 2, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1,
     ...                "num_sparse_decoder_layers": 1, "num_experts": 2})

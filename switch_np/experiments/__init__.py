@@ -7,14 +7,12 @@ here, and its `EXPERIMENT` holds the arms. Its name is added to `NAMES`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+from switch_np.experiments import results, runner
+from switch_np.experiments.experiment import Experiment
+from switch_np.experiments.results import Results
+from switch_np.experiments.runner import Outcome
 from switch_np.operations import check
-
-if TYPE_CHECKING:
-    from switch_np.experiments.experiment import Experiment
-    from switch_np.experiments.results import Results
-    from switch_np.experiments.runner import Outcome
 
 NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
 
@@ -31,8 +29,6 @@ def load(name: str) -> Experiment:
 
 def read(name: str) -> Results:
     """Return the full results that are kept in the repository, as dicts of arrays."""
-    from switch_np.experiments import results
-
     check.choice("name", name, NAMES)
     return results.read(name)
 
@@ -42,8 +38,6 @@ def run_live(name: str, arm: str, steps: int, seed: int = 0) -> Outcome:
 
     The schedule of the learning rate is that of a run of `steps` steps.
     """
-    from switch_np.experiments import runner
-
     shortened = load(name).shortened(steps)
     arms = {each.name: each for each in shortened.arms}
     check.choice("arm", arm, list(arms))

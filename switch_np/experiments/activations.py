@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.transformer import model
+from switch_np import model
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.norm import NormCache
 
@@ -47,11 +47,11 @@ def by_depth(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig) ->
     """
     _, switched, cache = model.forward(params, ids, config)
     stack = cache.runs["decoder"].stack
-    norms = [[part.attention_norm for part in block.parts] for block in stack.blocks]
+    norms = [[kept.self_attention.norm for kept in block.slices] for block in stack.blocks]
     blocks = config.switch_layers
     return Activations(
         [_before(found, config.norm_epsilon) for found in [*norms, [stack.norm]]],
-        {n: rms(stack.blocks[n].switch.combine.out_RD) for n in blocks},
+        {n: rms(stack.blocks[n].switch.mixture.combine.out_RD) for n in blocks},
         {n: rms(out.y) for n, out in zip(blocks, switched)})
 
 
@@ -65,7 +65,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def _before(norms: list[NormCache], epsilon: float) -> float:
-    """Return the root mean square of what a norm was given, in all parts of the batch.
+    """Return the root mean square of what a norm was given, in all slices of the batch.
 
     It keeps 1 / √(mean square + ε).
     """

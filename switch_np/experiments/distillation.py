@@ -23,17 +23,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from switch_np import model
 from switch_np.experiments import soft_cross_entropy, toy
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, by_arm
 from switch_np.experiments.words import mean_and_spread
+from switch_np.model import Loss
 from switch_np.operations import rounded, softmax, tree
 from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
-from switch_np.transformer import cross_entropy, model
+from switch_np.transformer import cross_entropy
 from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.model import Loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

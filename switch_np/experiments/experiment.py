@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from switch_np.experiments.results import Results
+from switch_np.model import Loss
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.trainer import Run, TrainConfig
 from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.model import Loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

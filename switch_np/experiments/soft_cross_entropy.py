@@ -19,7 +19,7 @@ from switch_np.operations import softmax
 
 
 class SoftCrossEntropyCache(NamedTuple):
-    """Kept: probabilities and targets."""
+    """Saved for backward: probabilities and targets."""
 
     probs_TV: np.ndarray
     target_TV: np.ndarray

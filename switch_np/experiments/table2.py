@@ -26,19 +26,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from switch_np import model
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, by_arm, curve
 from switch_np.experiments.words import mean_and_spread
+from switch_np.model import Loss
 from switch_np.operations import softmax, tree
 from switch_np.operations.precision import WIDTH, round_in_place
-from switch_np.switch import selective
 from switch_np.switch.config import SwitchConfig
+from switch_np.training import selective
 from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run, TrainConfig
-from switch_np.transformer import model
 from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.model import Loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def against_float64(run: Run, text: np.ndarray) -> dict[str, float]:
     _, exact, _ = model.forward(wide, ids, config)
     found = []
     for layer, out, want in zip(config.switch_layers, mine, exact):
-        routed_TD = cache.runs["decoder"].stack.blocks[layer].switch.router.routed_TD
+        routed_TD = cache.runs["decoder"].stack.blocks[layer].switch.router.noisy_TD
         x_TD = np.array(routed_TD, np.float64)           # a plain array, which rounds no more
         probs_TE, _ = softmax.forward(x_TD @ wide["decoder"][str(layer)]["switch"]["w_router"])
         expert_T = out.plan.expert[:, 0]

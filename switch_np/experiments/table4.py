@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from switch_np import model
 from switch_np.experiments import character_names, toy
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, Table, by_arm, curve, select
@@ -28,7 +29,6 @@ from switch_np.training import tasks
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.trainer import Run, TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
-from switch_np.transformer import model
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
 

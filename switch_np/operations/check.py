@@ -126,8 +126,6 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
     ordinary(name, value)
-    if like is not None and not finite and (value.dtype, value.shape) == (like.dtype, shape):
-        return
     if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
     _shape(name, value, shape)

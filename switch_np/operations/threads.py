@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import cache
 from queue import SimpleQueue
@@ -32,6 +32,11 @@ def count() -> int:
     return int(wanted)
 
 
+def alone(size: int) -> bool:
+    """Whether so many elements are computed on the calling thread."""
+    return size < SMALL or count() == 1
+
+
 def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> list[Result]:
     """Return what `work` gives for each part, in order, as `map` does; its calls may run at once.
 
@@ -45,7 +50,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
     """
-    if size < SMALL or count() == 1:
+    if alone(size):
         return [work(*part) for part in zip(*columns)]
     parts = list(zip(*columns))
     results: list[Any] = [None] * len(parts)
@@ -78,20 +83,6 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     if errors:
         raise errors[0]
     return results
-
-
-def over(work: Callable[[slice], Any], shape: Sequence[int], *, size: int) -> None:
-    """Call `work` for parts of an array's rows, which may run at once; for all of them if small.
-
-    It must give each row the same whichever the part.
-
-    >>> over(print, (5, 2 ** 16), size=5)
-    slice(0, 5, None)
-    """
-    if size < SMALL or count() == 1:
-        work(slice(0, shape[0]))
-    else:
-        each(work, cut(0, *shape), size=size)
 
 
 def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slice]:

@@ -20,12 +20,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from switch_np import switch_layer
 from switch_np.operations import check
 from switch_np.oracle.gradcheck import STEP
 from switch_np.oracle.noise import estimate
 from switch_np.oracle.truth import SEEDS, Reference
 from switch_np.oracle.verdict import blocks
-from switch_np.switch import layer
 
 TOLERANCE = 1e-13
 
@@ -86,7 +86,7 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
         for number in np.unique(label):
             v = np.where(label == number, directions, 0.0)
             moved = (p.x if name == "x" else p.params[name]) + 1j * STEP * v
-            out, _ = layer.forward(
+            out, _ = switch_layer.forward(
                 {**p.params, **({} if name == "x" else {name: moved})},
                 moved if name == "x" else p.x, p.config, plan=ref.plan, padding=p.padding,
                 noise=p.noise, training=p.training)

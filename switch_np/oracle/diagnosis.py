@@ -12,20 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from switch_np.oracle import museum, readings
 from switch_np.oracle.evidence import BARS, PEER, Evidence
 from switch_np.oracle.precision import PRECISIONS, QUARTER
-from switch_np.oracle.truth import Problem
+from switch_np.oracle.replay import Replayed
+from switch_np.oracle.truth import Problem, Reference
 from switch_np.oracle.verdict import (
     TensorVerdict, blocks, describe, deviations, expert_axis, owner, tensor_verdict)
 from switch_np.switch import dispatch
-
-if TYPE_CHECKING:
-    from switch_np.oracle.replay import Replayed
-    from switch_np.oracle.truth import Reference
 
 REACH = {"gate": "the output's gradient does not reach the router through the gates",
          "balance": "the balance loss does not reach the router",
@@ -45,8 +42,6 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
 
     `ref` is the reference as it was handed in; `replayed` has the one under the kernel's decisions.
     """
-    from switch_np.oracle import museum, readings
-
     failed = [name for name, tensor in tensors.items() if not tensor.ok]
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
                         precision)
@@ -386,9 +381,9 @@ def _other_outputs(name: str, evidence: Evidence) -> Iterator[str]:
     """y with other weights on the right experts, or with dropped tokens passed on."""
     truth = evidence.truth
     plan, want = truth.plan, truth.y
-    if name != "y" or "combine.out" not in truth.intermediates:
+    if name != "y" or not len(plan.token):
         return
-    rows = dispatch.take_rows(truth.intermediates["combine.out"], plan)
+    rows = truth.intermediates["experts.out"]
     total = np.maximum(truth.gates.sum(axis=1, keepdims=True), 1e-300)
     kept = np.maximum((truth.gates * plan.kept).sum(axis=1, keepdims=True), 1e-300)
     weights = {"the gates are not applied": np.ones(truth.gates.shape),
@@ -398,9 +393,9 @@ def _other_outputs(name: str, evidence: Evidence) -> Iterator[str]:
                "the gates are the scores as they are":
                    np.take_along_axis(truth.probs, plan.expert, axis=1)}
     for text, gates in weights.items():
-        more = (gates - truth.gates)[plan.token, plan.choice][:, None]
-        if evidence.misfit(name, want + dispatch.add_back(rows * more, plan).reshape(want.shape)
-                           ) < np.inf:
+        more = dispatch.by_row(gates - truth.gates, plan)[:, None]
+        moved = dispatch.sum_by_token(rows * more, plan).reshape(want.shape)
+        if evidence.misfit(name, want + moved) < np.inf:
             yield f"y: {text}"
     x, flat = truth.problem.x.reshape(-1, want.shape[-1]), want.reshape(-1, want.shape[-1])
     gone = ~plan.kept.any(axis=1)

@@ -10,19 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from switch_np.oracle.decisions import as_plan, by_token
 from switch_np.oracle.precision import named
-from switch_np.oracle.truth import solve
+from switch_np.oracle.replay import Replayed
+from switch_np.oracle.truth import Problem, Reference, solve
 from switch_np.oracle.verdict import deviations, tensor_verdict
-
-if TYPE_CHECKING:
-    from switch_np.oracle.replay import Replayed
-    from switch_np.oracle.truth import Problem, Reference
-    from switch_np.switch.plan import Plan
+from switch_np.switch.plan import Plan
 
 BARS = 5.0                            # an error bar is so many standard errors, and some rounding
 PEER = 1.3                            # whose error is at most so many times the least is as likely

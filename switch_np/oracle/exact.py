@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.switch import layer, plan as plans
+from switch_np import plans, switch_layer
 from switch_np.switch.config import SwitchConfig
 
 BITS = 256
@@ -55,9 +55,9 @@ def _short(asked: dict[str, Any], plan: plans.Plan) -> bool:
     """Whether every sum of a run stays within `BITS` multiples of its unit, whatever its order."""
     kind = watching()
     params = {name: value.view(kind) for name, value in asked["params"].items()}
-    _, cache = layer.forward(params, asked["x"].view(kind), asked["config"], plan=plan,
+    _, cache = switch_layer.forward(params, asked["x"].view(kind), asked["config"], plan=plan,
                                padding=asked.get("padding"))
-    d_x, grads = layer.backward(asked["d_y"].view(kind), cache, asked["balance_coef"])
+    d_x, grads = switch_layer.backward(asked["d_y"].view(kind), cache, asked["balance_coef"])
     told = [d_x, *grads.values()] if asked["d_y"].any() else [d_x, grads["w_router"]]
     wanted = asked["balance_coef"] or all(np.any(value) for value in told)
     return bool(kind.most <= BITS and wanted)

@@ -7,16 +7,13 @@ joins sigma; what lies beyond even then, no flip explains.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from switch_np.switch import layer, plan as plans
-from switch_np.switch.noise import Noise
+from switch_np import plans, switch_layer
+from switch_np.conventions import serve
+from switch_np.conventions.noise import Noise
+from switch_np.oracle.truth import Reference
 from switch_np.switch.plan import Plan
-
-if TYPE_CHECKING:
-    from switch_np.oracle.truth import Reference
 
 SAMPLES = 12
 
@@ -51,9 +48,9 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
     for _ in range(SAMPLES):
         plan = _decided(ref, rng.uniform(-1, 1, ref.scores.shape) * reach_T1)
         contested_T = contested_T | plans.contested(plan)
-        out, cache = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+        out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
                                    noise=p.noise, training=p.training)
-        d_x, grads = layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
+        d_x, grads = switch_layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
         found = {"y": out.y, "balance_loss": out.balance_loss, "z_loss": out.z_loss, "d_x": d_x}
         for name, value in (found | {f"d_{name}": grad for name, grad in grads.items()}).items():
             squares[name] += (value - wanted[name]) ** 2
@@ -68,9 +65,5 @@ def _decided(ref: Reference, moved_TE: np.ndarray) -> Plan:
     p = ref.problem
     options = {"num_groups": len(ref.plan.load), "training": p.training,
                "padding_T": None if p.padding is None else p.padding.reshape(-1)}
-    if not p.config.foreign:
-        return plans.decide(ref.scores + moved_TE, p.config, **options)
-    from switch_np.switch.variants import decide
-
-    return decide.decide(ref.probs + moved_TE, ref.logits + moved_TE, p.config,
-                         noise=p.noise or Noise(), bias_E=p.params.get("select_bias"), **options)
+    return serve.decide(ref.probs + moved_TE, ref.logits + moved_TE, p.config,
+                        noise=p.noise or Noise(), bias_E=p.params.get("select_bias"), **options)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from switch_np import switch_layer
+from switch_np.conventions import noise as noises
 from switch_np.operations import check
 from switch_np.operations.precision import round_to
-from switch_np.switch import layer, noise as noises
 from switch_np.switch.config import SwitchConfig
 
 
@@ -54,19 +55,9 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     check.integer("seed", seed, 0)
     check.number("scale", scale)
     check.flag("training", training)
-    for name, value, most, what in (
-            ("padding", padding, num_tokens, "the number of tokens"),
-            ("unused", unused, config.num_experts - config.num_choices,
-             "the experts that a token need not choose")):
-        check.integer(name, value, 0)
-        if value > most:
-            raise ValueError(f"{name} must be at most {most}, {what}, got {value}")
-    if batch is not None:
-        check.integer("batch", batch, 1)
-        if num_tokens % batch:
-            raise ValueError(f"batch must divide num_tokens, {num_tokens}, got {batch}")
+    _check_counts(config, num_tokens, padding, unused, batch)
     rng = np.random.default_rng(seed)
-    params = layer.init(rng, d_model, d_ff, config, scale=2.0)
+    params = switch_layer.init(rng, d_model, d_ff, config, scale=2.0)
     for name, value in params.items():
         if not value.any():
             params[name] = 0.3 * rng.standard_normal(value.shape)
@@ -90,3 +81,18 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
         problem |= {name: problem[name].reshape(rows + problem[name].shape[1:])
                     for name in ("x", "d_y", "padding") if name in problem}
     return problem
+
+
+def _check_counts(config: SwitchConfig, num_tokens: int, padding: int, unused: int,
+                  batch: int | None) -> None:
+    for name, value, most, what in (
+            ("padding", padding, num_tokens, "the number of tokens"),
+            ("unused", unused, config.num_experts - config.num_choices,
+             "the experts that a token need not choose")):
+        check.integer(name, value, 0)
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, {what}, got {value}")
+    if batch is not None:
+        check.integer("batch", batch, 1)
+        if num_tokens % batch:
+            raise ValueError(f"batch must divide num_tokens, {num_tokens}, got {batch}")

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from switch_np import switch_layer
 from switch_np.conventions.table import CHOICES
 from switch_np.oracle.evidence import Evidence, likeliest, planned
 from switch_np.oracle.truth import Problem, Reference
-from switch_np.switch import layer
 from switch_np.switch.plan import Plan
 
 FLAGS = ("capacity_whole_share", "renorm_single", "second_balance")
@@ -46,9 +46,10 @@ def _computed(problem: Problem, evidence: Evidence
         ways.append(lambda: planned(p, plan, plan.kept))
     for way in ways:
         try:
-            out, cache = layer.forward(p.params, p.x, p.config, plan=way(), padding=p.padding,
-                                       noise=p.noise, training=p.training)
-            d_x, grads = layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
+            out, cache = switch_layer.forward(p.params, p.x, p.config, plan=way(),
+                                              padding=p.padding, noise=p.noise,
+                                              training=p.training)
+            d_x, grads = switch_layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
         except (TypeError, ValueError, IndexError):           # parameters that it has no use for
             return
         yield out.plan, {"y": out.y, "balance_loss": np.asarray(out.balance_loss), "d_x": d_x,

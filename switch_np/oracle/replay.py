@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import switch_layer
+from switch_np.conventions import choose, serve
+from switch_np.conventions.noise import Noise
 from switch_np.oracle.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.routing import FLIP, SAME, WRONG, RoutingReport, compare_routing
 from switch_np.oracle.truth import Reference, solve
 from switch_np.oracle.verdict import RMS_LIMIT, describe, tensor_verdict
-from switch_np.switch import layer
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.noise import Noise
 from switch_np.switch.plan import Plan
 
 TAU = 8.0
@@ -94,7 +95,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     if "kept" in told:
         kept_TK = np.take_along_axis(told["kept"].astype(bool), order_TK, axis=1)
         kept_TK &= counts_T[:, None]
-        near_T1 = (p.config.foreign & (ref.margin <= tau_T))[:, None]
+        near_T1 = (not p.config.conventions.papers) & (ref.margin <= tau_T)[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():
             roomy = replace(p.config, capacity=max(int(kept_TK.sum()), 1),
@@ -139,15 +140,10 @@ def by_score(config: SwitchConfig) -> bool:
 def _plan(ref: Reference, expert_TK: np.ndarray) -> Plan:
     """Return the plan that follows from these experts by the config's own rules."""
     p = ref.problem
-    if not p.config.foreign:
-        return _as_plan(ref, {"expert": expert_TK}, p.config)
-    from switch_np.switch.variants import choices, decide
-
-    noise = p.noise or Noise()
-    asked_TK = choices.wanted(expert_TK, ref.probs, p.config.conventions, noise)
-    return decide.serve(
-        expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=noise, training=p.training,
-        num_groups=len(ref.plan.load),
+    asked_TK = choose.wanted(expert_TK, ref.probs, p.config.conventions, p.noise or Noise())
+    return serve.serve(
+        expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=p.noise or Noise(),
+        training=p.training, num_groups=len(ref.plan.load),
         padding_T=None if p.padding is None else p.padding.reshape(-1))
 
 
@@ -229,7 +225,7 @@ def _infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: s
                 expert_TK = best.expert.copy()
                 expert_TK[token] = row
                 plan = _plan(ref, expert_TK)
-                out, _ = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
                                        noise=p.noise, training=p.training)
                 found.append(((((y - out.y) / sigma) ** 2).sum(), len(found), plan))
         least, _, plan = min(found, default=(error, 0, best))

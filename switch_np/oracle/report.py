@@ -16,7 +16,7 @@ from unittest import SkipTest
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.oracle import adapters, diagnosis, flips, replay
+from switch_np.oracle import adapters, diagnosis, flips, replay, tensors
 from switch_np.oracle.precision import QUARTER, named
 from switch_np.oracle.routing import RoutingReport
 from switch_np.oracle.truth import Reference
@@ -141,12 +141,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     d_w_router = 1.00·gate + 0.00·balance + 1.00·z: the balance loss does not reach the router
     """
     check.instance("ref", ref, Reference)
-    given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss}
-    given = {name: value for name, value in given.items() if value is not None}
-    unknown = set(grads or {}) - set(ref.grads)
-    if unknown:
-        raise ValueError(f"grads must have keys among {sorted(ref.grads)}, got {sorted(unknown)}")
-    given |= {f"d_{name}": value for name, value in (grads or {}).items()}
+    given = tensors.by_name(ref, y, balance_loss, z_loss, grads)
     if precision is None:
         precision = ref.precision if ref.precision in HALVES else (
             adapters.precision_of(*given.values()) or ref.precision)
@@ -157,7 +152,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         peak = ref.rounding(precision).peak
         return Report("out of range", precision, (), None, (), {}, (
             f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
-    got, structure = _collect(ref, given, complete, notes)
+    got, structure = tensors.collect(ref, given, complete, notes)
     decisions = replay.decisions(plan, expert, kept, slot)
     if not (given or complete or decisions):
         raise ValueError("compare needs something to judge: y, balance_loss, z_loss, grads, expert "
@@ -165,33 +160,35 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     replayed = replay.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
     notes += replayed.notes
-    wanted, sigma = truth.outputs(), truth.sigma(precision)
-
-    def verdicts(sigma: dict[str, np.ndarray]) -> dict[str, TensorVerdict]:
-        return {name: tensor_verdict(name, value, wanted[name], sigma[name], truth)
-                for name, value in got.items() if np.isfinite(value).all()}
-
-    tensors = verdicts(sigma)
-    failed = not _all_right(tensors)
+    sigma = truth.sigma(precision)
+    verdicts = _verdicts(got, truth, sigma)
+    failed = not _all_right(verdicts)
     wrong = bool(structure or replayed.errors)
     verdict = "fail" if failed or wrong else "pass"
     if failed and not wrong and replayed.unsure:
         spread = flips.spread(truth, replay.tau(truth, precision))
-        lenient = verdicts({name: np.hypot(value, spread[name]) for name, value in sigma.items()
-                         if name in wanted})
+        lenient = _verdicts(got, truth, {name: np.hypot(sigma[name], moved)
+                                         for name, moved in spread.items()})
         if _all_right(lenient):
             verdict = "undecided"
         else:
-            tensors = lenient
+            verdicts = lenient
             notes.append("sigma allows for any legal flip, since the kernel did not say what it "
                          "chose at near-ties; hand in expert= for a sharper judgement")
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
-                  tensors, tuple(notes), truth,
-                  partial(diagnosis.diagnose, ref, got, tensors, precision, replayed))
+                  verdicts, tuple(notes), truth,
+                  partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed))
 
 
-def _all_right(tensors: Mapping[str, TensorVerdict]) -> bool:
-    return all(tensor.ok for tensor in tensors.values())
+def _verdicts(got: Mapping[str, np.ndarray], truth: Reference,
+              sigma: Mapping[str, np.ndarray]) -> dict[str, TensorVerdict]:
+    wanted = truth.outputs()
+    return {name: tensor_verdict(name, value, wanted[name], sigma[name], truth)
+            for name, value in got.items() if np.isfinite(value).all()}
+
+
+def _all_right(verdicts: Mapping[str, TensorVerdict]) -> bool:
+    return all(verdict.ok for verdict in verdicts.values())
 
 
 def assert_matches(ref: Reference, **got: Any) -> None:
@@ -210,57 +207,6 @@ def assert_matches(ref: Reference, **got: Any) -> None:
         raise AssertionError(str(report))
     if not report.ok:
         raise NoVerdict(str(report))
-
-
-def _collect(ref: Reference, given: Mapping[str, Any], complete: bool,
-             notes: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the tensors in float64 and the right shapes, and what is wrong with the rest."""
-    got, wrong = {}, []
-    for name, want in ref.outputs().items():
-        if name not in given:
-            if complete and name not in ("balance_loss", "z_loss"):
-                wrong.append(f"{name} is missing")
-            continue
-        value = _filled(name, given[name], want, wrong, notes)
-        if value is None:
-            continue
-        array = adapters.lift(value)
-        same_rows = array.size == want.size and array.shape[-1:] == want.shape[-1:]
-        if array.shape != want.shape and not (name in ("y", "d_x") and same_rows) and not (
-                want.size == array.size == 1):
-            turned = array.shape[:-2] + array.shape[-2:][::-1] == want.shape
-            wrong.append(f"{name} has shape {array.shape}, want {want.shape}"
-                         + ": transposed" * turned)
-            continue
-        got[name] = array = array.reshape(want.shape)
-        if not np.isfinite(array).all():
-            bad = np.argwhere(~np.isfinite(array))
-            kind = "NaN" if np.isnan(array).any() else "infinity"
-            verdict = tensor_verdict(name, np.where(np.isfinite(array), want, np.inf), want,
-                                     np.ones(want.shape), ref)
-            only = f", only {diagnosis.listed(verdict.blocks, ref)}" if verdict.blocks else ""
-            wrong.append(f"{name} has {len(bad)} of {array.size} entries not finite ({kind}), "
-                         f"first at {bad[0].tolist()}{verdict.where}{only}")
-    return got, wrong
-
-
-def _filled(name: str, value: Any, want: np.ndarray, wrong: list[str], notes: list[str]) -> Any:
-    """Return the value with zeros for a None that stands for them; None where it does not."""
-    if value is None:
-        if want.any():
-            wrong.append(f"{name} is None: no gradient reaches it")
-            return None
-        notes.append(f"{name} is None, and its gradient is zero")
-        return np.zeros(want.shape)
-    if isinstance(value, (list, tuple)) and any(part is None for part in value):
-        lost = [i for i, part in enumerate(value) if part is None]
-        reached = [i for i in lost if i >= len(want) or want[i].any()]
-        if reached:
-            wrong.append(f"{name} is None for expert {', '.join(map(str, reached))}")
-            return None
-        notes.append(f"{name} is None for expert {', '.join(map(str, lost))}, whose gradient is 0")
-        return [np.zeros(want.shape[1:]) if part is None else part for part in value]
-    return value
 
 
 def _notes(ref: Reference) -> list[str]:

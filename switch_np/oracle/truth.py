@@ -1,6 +1,6 @@
 """The truth about a layer: outputs, losses and every gradient, in float64, part by part.
 
-Forward and backward are the layer's own (`switch_np.switch.layer`); here they are run once for each
+Forward and backward are the layer's own (`switch_np.switch_layer`); here they are run once for each
 seed, and the gradients taken apart into their additive terms:
 
     d_w_router = gate + balance + z              d_x = experts + gate + balance + z
@@ -15,91 +15,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from switch_np import switch_layer
+from switch_np.conventions import arguments, choose, margins
+from switch_np.conventions.margins import Margins
+from switch_np.conventions.noise import Noise
 from switch_np.operations import check
-from switch_np.oracle import adapters, noise as rounding
+from switch_np.oracle import adapters, caches
 from switch_np.oracle.decisions import as_plan
-from switch_np.switch import arguments, layer, plan as plans
+from switch_np.oracle.noise import Rounding, estimate
+from switch_np.oracle.solution import Problem, Solution
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.noise import Noise
-from switch_np.switch.plan import Margins, Plan
+from switch_np.switch.plan import Plan
 
 SEEDS = ("output", "balance", "z")
-ROUTER = ("w_router", "b_router", "w_noise")             # what only the router's own gradient meets
-
-
-class Problem(NamedTuple):
-    """What was asked, in float64 throughout; the layer's arguments under their names."""
-
-    x: np.ndarray
-    params: Mapping[str, np.ndarray]
-    config: SwitchConfig
-    d_y: np.ndarray
-    balance_coef: float = 0.0
-    z_coef: float = 0.0
-    padding: np.ndarray | None = None
-    noise: Noise | None = None
-    training: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reference:
-    """The truth about one problem. The objective is sum(y · d_y) + coefficients · losses.
+class Reference(Solution):
+    """The truth about one problem, and how far a correct kernel may be off it.
 
-    Attributes
-    ----------
-    y, balance_loss, z_loss, objective
-        The outputs; the losses without their coefficients.
-    grads
-        The gradient of the objective with respect to "x" and every parameter.
-    seeds
-        The same for the three parts of the objective: "output", "balance" and "z", the losses with
-        coefficient 1.
-    terms
-        Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
-    plan, margins, margin
-        The decisions; how firm they are, as `plan.margins` says; and (T,) the smallest change of
-        scores that would decide otherwise about a token.
-    probs, logits, gates, scores
-        (T, E), (T, E), (T, K) of the router, and the (T, E) that the choice goes by.
-    intermediates
-        Everything else that the layer keeps, such as "experts.hidden".
-    problem
-        What was asked.
-    precision
-        The coarsest precision among the arrays handed in.
+    Its numbers are those of a `Solution`: y, balance_loss, z_loss, objective; grads, seeds, terms;
+    plan, margins, margin; probs, logits, gates, scores; intermediates; problem, precision.
     """
 
-    y: np.ndarray
-    balance_loss: float
-    z_loss: float
-    objective: float
-    grads: dict[str, np.ndarray]
-    seeds: dict[str, dict[str, np.ndarray]]
-    terms: dict[str, dict[str, np.ndarray]]
-    plan: Plan
-    margins: Margins
-    probs: np.ndarray
-    logits: np.ndarray
-    gates: np.ndarray
-    scores: np.ndarray
-    intermediates: dict[str, np.ndarray]
-    problem: Problem
-    precision: str
-    _noise: dict[str, rounding.Rounding] = field(default_factory=dict)
+    _noise: dict[str, Rounding] = field(default_factory=dict)
 
-    @property
-    def margin(self) -> np.ndarray:
-        """(T,) how far each token is from another decision, in units of the scores."""
-        return np.minimum(self.margins.choice, self.margins.cut)
-
-    def rounding(self, precision: str) -> rounding.Rounding:
+    def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
         if precision not in self._noise:
-            self._noise[precision] = rounding.estimate(self, precision)
+            self._noise[precision] = estimate(self, precision)
         return self._noise[precision]
 
     def sigma(self, precision: str) -> dict[str, np.ndarray]:
@@ -108,12 +56,6 @@ class Reference:
         The keys are those of `outputs()`; 0 stands where the number must be exactly 0.
         """
         return self.rounding(precision).sigma
-
-    def outputs(self) -> dict[str, np.ndarray]:
-        """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""
-        return {"y": self.y, "balance_loss": np.asarray(self.balance_loss),
-                "z_loss": np.asarray(self.z_loss)} | {
-                    f"d_{name}": grad for name, grad in self.grads.items()}
 
     def __repr__(self) -> str:
         t, k = self.plan.expert.shape
@@ -199,51 +141,43 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     """Return the reference of a problem whose arrays are lifted already."""
     p = problem
-    out, cache = layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
                                noise=p.noise, training=p.training)
     nothing = np.zeros(p.x.shape)
-    seeds = {seed: _named(layer.backward(p.d_y if seed == "output" else nothing, cache,
+    seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
                                          float(seed == "balance"), float(seed == "z")))
              for seed in SEEDS}
-    unrouted = cache.router._replace(params={
-        name: np.zeros_like(value) if name in ROUTER else value
-        for name, value in cache.router.params.items()})
-    d_x_experts, _ = layer.backward(p.d_y, cache._replace(router=unrouted))
+    d_x_experts, _ = switch_layer.backward(p.d_y, caches.without_router(cache))
     terms = {}
     for name, whole in seeds["output"].items():
         if name == "x":
             terms[name] = {"experts": d_x_experts, "gate": whole - d_x_experts}
         else:
-            terms[name] = {"gate" if name in ROUTER else "experts": whole}
-        if name == "x" or name in ROUTER:
+            terms[name] = {"gate" if name in caches.ROUTER else "experts": whole}
+        if name == "x" or name in caches.ROUTER:
             terms[name]["balance"] = seeds["balance"][name] * float(p.balance_coef)
             terms[name]["z"] = seeds["z"][name] * float(p.z_coef)
-    scores, margins = _choice(out, p)
+    scores, firm = _choice(out, p)
     return Reference(
         out.y, float(out.balance_loss), float(out.z_loss), float(
             (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
-        margins, out.probs, out.logits, out.gates, scores, dict(_kept(cache)), problem, precision)
+        firm, out.probs, out.logits, out.gates, scores, caches.intermediates(cache), problem,
+        precision)
 
 
-def _choice(out: layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
+def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
     """Return what the experts were chosen by (T, E), and the margins of the plan."""
     noise, rules = problem.noise or Noise(), problem.config.conventions
     padding_T = None if problem.padding is None else problem.padding.reshape(-1)
-    if not problem.config.foreign:
-        scores_TE = out.probs if noise.gumbel is None else out.logits + noise.gumbel
-        margins = plans.margins(scores_TE, out.plan)
-    else:
-        from switch_np.switch.variants import choices
-
-        bias_E = problem.params.get("select_bias")
-        scores_TE = choices.ranked(out.probs, out.logits, rules, noise, bias_E)
-        margins = plans.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
-                                padding_T=padding_T, bias_E=bias_E, noise=noise,
-                                training=problem.training)
+    bias_E = problem.params.get("select_bias")
+    scores_TE = choose.ranked(out.probs, out.logits, rules, noise, bias_E)
+    firm = margins.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
+                           padding_T=padding_T, bias_E=bias_E, noise=noise,
+                           training=problem.training)
     if padding_T is not None and rules.padding_routing == "left_out":     # nothing to decide there
-        margins.choice[padding_T] = np.inf
-    return scores_TE, margins
+        firm.choice[padding_T] = np.inf
+    return scores_TE, firm
 
 
 def check_memory(x_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]],
@@ -280,14 +214,3 @@ def _lift_noise(noise: Noise | None) -> Noise | None:
     arrays = [None if part is None else adapters.to_numpy(part) for part in noise]
     return type(noise)(*(array if array is None or array.dtype == bool else adapters.lift(array)
                          for array in arrays))
-
-
-def _kept(cache: Any, prefix: str = "") -> list[tuple[str, np.ndarray]]:
-    """Return name and value of every float array in a cache of caches."""
-    found = []
-    for name, value in zip(cache._fields, cache):
-        if hasattr(value, "_fields"):
-            found += _kept(value, f"{prefix}{name}.")
-        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            found.append((prefix + name.rpartition("_")[0], value))
-    return found

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.conventions.noise import Noise
 from switch_np.oracle import safetensors
 from switch_np.oracle.cases import CASES, Case
 from switch_np.oracle.certify import certify
@@ -32,7 +33,6 @@ from switch_np.oracle.report import Report, compare
 from switch_np.oracle.truth import Reference, reference
 from switch_np.oracle.verdict import LIMIT, RMS_LIMIT
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.noise import Noise
 
 INEXACT = ("z_loss",)                                     # the logarithm in it is no dyadic number
 SCHEMA = 1

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from switch_np.oracle.truth import Reference
 from switch_np.switch.plan import Plan
-
-if TYPE_CHECKING:
-    from switch_np.oracle.truth import Reference
 
 LIMIT = 16.0
 RMS_LIMIT = 3.0

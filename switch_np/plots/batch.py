@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from switch_np.plots.canvas import expert_colors, readable_on
+from switch_np.switch.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from switch_np.switch.plan import Plan
 
 _PAPER = dict(facecolor="white", edgecolor="none", pad=0.8)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from switch_np.experiments.results import curve
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -106,8 +108,6 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
     x_scale
         By arm: what one step counts on the x axis, such as its time.
     """
-    from switch_np.experiments.results import curve
-
     looks, there = looks or arm_looks(labels), set(curves["arm"].tolist())
     for arm, label in labels.items():
         if arm not in there:

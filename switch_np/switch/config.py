@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from math import ceil
 from typing import Any
 
 from switch_np.conventions import knobs, presets
 from switch_np.conventions.knobs import LARGEST, RATE, YES_NO, knob
-from switch_np.conventions.table import ROUND, Conventions
+from switch_np.conventions.table import Conventions
 
 FACTOR = {None: "no limit, no token is dropped", float: "{}"}
 
@@ -30,7 +28,7 @@ class SwitchConfig:
     top_k: int = knob(1, "Experts chosen per token", "{}", least=1, about="""K: 1 is Switch, more
         is the mixture of experts of equation 2.""")
     capacity_factor: float | None = knob(1.25, "Capacity factor", FACTOR, least=0, below=LARGEST,
-        about="An expert has floor(factor * n / E) slots for a group of n tokens (equation 3).")
+        about="An expert has floor(factor * n / E) slots for n tokens: equation 3, rounded down.")
     eval_capacity_factor: float | str | None = knob(
         "same", "Capacity factor in evaluation", {"same": "as in training", **FACTOR}, least=0,
         below=LARGEST, about="The authors evaluate with 2.0.")
@@ -84,11 +82,6 @@ class SwitchConfig:
         """
         return knobs.differences(self, other)
 
-    @cached_property
-    def foreign(self) -> bool:
-        """Whether another library's conventions are asked for."""
-        return self.conventions != Conventions()
-
     @property
     def noisy(self) -> bool:
         """Whether a training step of this layer draws random numbers."""
@@ -101,35 +94,22 @@ class SwitchConfig:
         return self.top_k if self.conventions.chooser == "tokens" else self.num_experts
 
     def expert_capacity(self, group_size: int, training: bool = False) -> int | None:
-        """Return the slots of one expert for one group of `group_size` tokens; None: no limit.
+        """Return floor(factor * n / E), in the paper's conventions; None: no limit.
 
-        The product comes before the quotient, as in the authors' code: with floats,
-        floor(factor * n / E) and floor(factor * (n / E)) can differ.
+        These are the slots of one expert for a group of n tokens (equation 3). The product is taken
+        before the division, as in the authors' code: in floating point the order can matter.
 
         >>> [SwitchConfig.like(name, capacity_factor=1.25).expert_capacity(20, training=True)
         ...  for name in ("paper", "mesh_tf_top2", "deepspeed_top2", "tutel")]
         [3, 4, 7, 6]
         """
-        rules, factor = self.conventions, self.factor(training)
-        if self.capacity is not None:
-            found = self.capacity
-        elif not training and rules.eval_capacity_fraction is not None:
-            found = max(ceil(rules.eval_capacity_fraction * group_size), self.min_capacity)
-        elif factor is None:
-            return None
-        else:
-            rounded = ROUND[rules.capacity_rounding]
-            k = self.top_k if self.capacity_per_choice else 1
-            if rules.capacity_whole_share:
-                found = k * rounded(factor * ceil(group_size / self.num_experts))
-            else:
-                found = rounded(k * group_size * factor / self.num_experts)
-            most = group_size if rules.capacity_at_most_group else found
-            found = max(min(found, most), self.min_capacity)
-            found += -found % rules.capacity_multiple_of
-        return max(found - rules.capacity_unused, 0)
-
-    def factor(self, training: bool) -> float | None:
-        """Return the capacity factor in training, or outside it; None: no limit."""
-        outside = self.eval_capacity_factor
-        return self.capacity_factor if training or isinstance(outside, str) else outside
+        factor = self.capacity_factor
+        k = self.top_k if self.capacity_per_choice else 1
+        if not training and self.eval_capacity_factor != "same":
+            factor = self.eval_capacity_factor
+        if not self.conventions.papers:
+            return self.conventions.count_slots(self.num_experts, group_size, k, factor,
+                                                self.min_capacity, self.capacity, training)
+        if self.capacity is not None or factor is None:
+            return self.capacity
+        return max(int(k * group_size * factor / self.num_experts), self.min_capacity)

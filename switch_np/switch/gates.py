@@ -1,43 +1,40 @@
-"""The gate: how much of a chosen expert's output a token takes.
+"""The gate: the chosen expert's probability, which scales its output.
 
 Source: equation 2 of the paper, y = Σ p_i E_i(x) over the chosen experts.
 
-Forward:   g[t, k] = p[t, expert[t, k]]: the chosen probabilities, as they are
-Backward:  d_p[t, expert[t, k]] = d_g[t, k]; the probabilities of the others get nothing.
-The choice itself has no gradient: the plan fixed it. So the gate is the one way by which the main
-loss reaches the router, and the reason why a single expert suffices to train it (section 2.1).
-Gates of dropped choices are there too; combine does not use them.
+Forward:   g[t, k] = p[t, expert[t, k]]: the chosen probabilities, not renormalised
+Backward:  d_p[t, expert[t, k]] = d_g[t, k]; the other probabilities get 0. A token's experts
+           differ, so nothing is added up.
+The plan fixes the choice, which has no gradient. The gate is therefore the only path from the main
+loss to the router, and it trains the router even with one expert per token (section 2.1).
 """
 
-from __future__ import annotations
+from typing import NamedTuple
 
 import numpy as np
 
 from switch_np.switch.plan import Plan
 
 
-def forward(probs_TE: np.ndarray, plan: Plan) -> np.ndarray:
-    """Return the gates (T, K).
+class GatesCache(NamedTuple):
+    """Saved for backward: the probabilities, for their shape and dtype, and the plan."""
+
+    probs_TE: np.ndarray
+    plan: Plan
+
+
+def forward(probs_TE: np.ndarray, plan: Plan) -> tuple[np.ndarray, GatesCache]:
+    """Return the gates (T, K), including those of dropped choices, which `combine` ignores.
 
     >>> from switch_np.switch.plan import fill
-    >>> forward(np.array([[0.1, 0.9]]), fill(np.array([[1]]), 2, capacity=1)).tolist()
+    >>> forward(np.array([[0.1, 0.9]]), fill(np.array([[1]]), 2, capacity=1))[0].tolist()
     [[0.9]]
     """
-    return probs_TE[_tokens(plan.expert), plan.expert]
+    return np.take_along_axis(probs_TE, plan.expert, axis=1), GatesCache(probs_TE, plan)
 
 
-def backward(d_gates_TK: np.ndarray, probs_TE: np.ndarray, plan: Plan) -> np.ndarray:
+def backward(d_gates_TK: np.ndarray, cache: GatesCache) -> np.ndarray:
     """Return d_probs (T, E)."""
-    d_probs_TE = np.zeros_like(probs_TE)
-    _put(d_probs_TE, plan.expert, d_gates_TK)
+    d_probs_TE = np.zeros_like(cache.probs_TE)
+    np.put_along_axis(d_probs_TE, cache.plan.expert, d_gates_TK, axis=1)
     return d_probs_TE
-
-
-def _put(to_TE: np.ndarray, expert_TK: np.ndarray, values_TK: np.ndarray) -> None:
-    """Write a token's values to the experts that it chose."""
-    to_TE[_tokens(expert_TK), expert_TK] = values_TK
-
-
-def _tokens(expert_TK: np.ndarray) -> np.ndarray:
-    """Return the numbers of the tokens (T, 1), which go with their experts as an index."""
-    return np.arange(len(expert_TK))[:, None]

@@ -1,14 +1,12 @@
 """The router z-loss: keeps the router's logits small.
 
-Source: equation 5 of "ST-MoE" (Zoph et al., 2022); the Switch paper has none, so its factor is 0 by
-default.
+Source: equation 5 of "ST-MoE" (Zoph et al., 2022); the Switch paper has none, so
+`ModelConfig.z_coef` is 0 by default.
 
 Forward:   L = mean over the n real tokens of (log Σ_e exp logits_e)²; 0 without tokens
-Backward:  d_log_z[t] = d_L · 2 log_z[t] / n for a real token, 0 for padding. From there the router
-           goes on: ∂log_z/∂logits = p.
+Backward:  d_log_z[t] = d_L · 2 log_z[t] / n for a real token, 0 for padding. The router
+           takes it from there: ∂log_z/∂logits = p.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ import numpy as np
 
 
 class ZCache(NamedTuple):
-    """Kept: log_z with zeros at padding, and the number of real tokens."""
+    """Saved for backward: log_z with zeros at padding, and the number of real tokens."""
 
     log_z_T: np.ndarray
     real_tokens: int

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from switch_np.transformer.model import Batch
+from switch_np.model import Batch
 
 
 def next_byte(rng: np.random.Generator, data: np.ndarray, batch_size: int,

@@ -9,20 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, objective, pairs, span_corruption, unigram
+from switch_np.training.config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.config import ModelConfig
-
-if TYPE_CHECKING:
-    from switch_np.training.trainer import TrainConfig
 
 
 class Measure(NamedTuple):

@@ -27,7 +27,7 @@ FLOAT16_LOWEST = -65504.0      # in float16 MASKED is -inf, and this the least t
 
 
 class AttentionCache(NamedTuple):
-    """Kept: inputs, heads and probabilities; the scores are not needed again.
+    """Saved for backward: inputs, heads and probabilities; the scores are not needed again.
 
     `step` keeps no `memory_BMD`: nothing goes back through it.
     """

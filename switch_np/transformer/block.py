@@ -3,10 +3,13 @@
 Source: T5 (Raffel et al., JMLR 21, 2020), pre-norm; the Switch layer in place of the dense network
 from figure 2 of the Switch paper. A decoder that has an encoder looks at its output in between.
 
-Forward:   x = x + dropout(attention(norm(x))),  x = x + dropout(cross-attention(norm(x), memory)),
-           x = x + dropout(feed-forward(norm(x)))
+Forward:   x = x + dropout(self-attention(x)),  x = x + dropout(cross-attention(x, memory)),
+           x = x + dropout(feed-forward(norm(x))); the attentions norm their x, too.
 Backward:  the same lines, last one first; at each `+` the gradient goes both ways, and the two
            that come back are added. The residual is what carries a dropped token on.
+
+Sequences meet in the Switch layer alone. All before it, or all of a block without one, computes one
+slice of the batch at a time; `schedule` says which.
 """
 
 from __future__ import annotations
@@ -16,71 +19,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.operations import dropout, threads
-from switch_np.switch import layer as switch_layer
-from switch_np.switch.layer import LayerOutput
-from switch_np.switch.noise import Noise, draw_noise as draw_switch_noise
+from switch_np import switch_layer
+from switch_np.operations import dropout, schedule
+from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import attention, feed_forward, gated_feed_forward, norm, parts
+from switch_np.transformer import batch_slices, cross_attention, dense, norm, self_attention
+from switch_np.transformer.attention import AttentionCache
 from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.cross_attention import CrossAttentionCache
+from switch_np.transformer.dense import DenseCache
+from switch_np.transformer.noise import BlockNoise, of_slice
+from switch_np.transformer.norm import NormCache
+from switch_np.transformer.self_attention import SelfAttentionCache
 
 
-class BlockNoise(NamedTuple):
-    """A block's dropout masks (None where the rate is 0), and its Switch layer's noise."""
+class SliceCache(NamedTuple):
+    """Kept of one slice of the batch: the caches of its operations, and its dropout masks.
 
-    attention_probs: np.ndarray | None = None
-    attention_out: np.ndarray | None = None
-    cross_probs: np.ndarray | None = None
-    cross_out: np.ndarray | None = None
-    hidden: np.ndarray | None = None
-    feed_forward_out: np.ndarray | None = None
-    switch: Noise = Noise()
-
-
-class CrossCache(NamedTuple):
-    """Kept: the caches of norm and cross-attention."""
-
-    norm: norm.NormCache
-    attention: attention.AttentionCache
-
-
-class PartCache(NamedTuple):
-    """Kept of one part of the batch: the caches of its operations, and its dropout masks.
-
-    `cross` is None without an encoder, `dense` in a Switch block.
+    `cross_attention` is None without an encoder, `dense` in a Switch block.
     """
 
-    attention_norm: norm.NormCache
-    attention: attention.AttentionCache
-    cross: CrossCache | None
-    feed_forward_norm: norm.NormCache
-    dense: feed_forward.FeedForwardCache | gated_feed_forward.GatedCache | None
+    self_attention: SelfAttentionCache
+    cross_attention: CrossAttentionCache | None
+    norm: NormCache
+    dense: DenseCache | None
     noise: BlockNoise
 
 
 class BlockCache(NamedTuple):
-    """Kept: the parts of the batch, and the Switch layer of all; `switch` is None if dense."""
+    """Saved for backward: the batch's slices, and the Switch layer of all (None if dense)."""
 
-    parts: list[PartCache]
-    switch: switch_layer.LayerCache | None
+    slices: list[SliceCache]
+    switch: LayerCache | None
     noise: BlockNoise
     rate: float
-
-
-def draw_noise(rng: np.random.Generator, config: ModelConfig, is_switch: bool, b: int, s: int,
-               dtype: Any, memory_length: int | None = None) -> BlockNoise:
-    """Draw all that a block needs for one training step of B * S tokens."""
-    rate, cross = config.dropout, memory_length is not None
-    return BlockNoise(
-        attention_probs=dropout.draw(rng, (b, config.num_heads, s, s), rate),
-        attention_out=dropout.draw(rng, (b, s, config.d_model), rate),
-        cross_probs=dropout.draw(rng, (b, config.num_heads, s, memory_length), rate)
-        if cross else None,
-        cross_out=dropout.draw(rng, (b, s, config.d_model), rate) if cross else None,
-        hidden=None if is_switch else dropout.draw(rng, (b * s, config.d_ff), rate),
-        feed_forward_out=dropout.draw(rng, (b, s, config.d_model), rate),
-        switch=draw_switch_noise(rng, config.switch, b * s, config.d_model, config.d_ff, dtype)
-        if is_switch else Noise())
 
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
@@ -108,21 +80,21 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         The cache of the tokens before these, whose keys and values then are looked at; the cache
         returned serves the next tokens, and no backward.
     """
-    s = x_BSD.shape[1]
-    kept = (None, None) if past is None else _keys_values(past, cross="cross_attention" in params)
+    kept = (None, None) if past is None else _keys_and_values(past)
 
-    def run(part: slice) -> tuple[np.ndarray, np.ndarray, PartCache]:
-        own, crossed = (pair and (pair[0][part], pair[1][part]) for pair in kept)
-        return _run(params, x_BSD[part], bias_HSM, config, parts.take(padding_BS, part),
-                    parts.take(memory, part), parts.take(memory_padding, part),
-                    _noise_of(noise, part, s), own, crossed)
+    def run(mine: slice) -> tuple[np.ndarray, np.ndarray, SliceCache]:
+        own, crossed = (pair and (pair[0][mine], pair[1][mine]) for pair in kept)
+        return _forward_slice(
+            params, x_BSD[mine], bias_HSM, config, batch_slices.take(padding_BS, mine),
+            batch_slices.take(memory, mine), batch_slices.take(memory_padding, mine),
+            of_slice(noise, mine, x_BSD.shape[1]), own, crossed)
 
-    x, normed, caches = zip(*threads.each(run, parts.cut(*x_BSD.shape), size=x_BSD.size))
-    x_BSD, switched, switch_cache = parts.join(x), None, None
+    x, normed, caches = zip(*schedule.sequences(run, x_BSD.shape))
+    x_BSD, switched, switch_cache = batch_slices.join(x), None, None
     if "switch" in params:
         switched, switch_cache = switch_layer.forward(
-            params["switch"], parts.join(normed), config.switch, plan=plan, padding=padding_BS,
-            noise=noise.switch, training=training)
+            params["switch"], batch_slices.join(normed), config.switch, plan=plan,
+            padding=padding_BS, noise=noise.switch, training=training)
         x_BSD = x_BSD + dropout.forward(switched.y, noise.feed_forward_out, config.dropout)
     return x_BSD, switched, BlockCache(list(caches), switch_cache, noise, config.dropout)
 
@@ -141,120 +113,65 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
         d_normed_BSD, grads["switch"] = switch_layer.backward(
             d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs)
 
-    def run(part: slice, mine: PartCache) -> tuple[Any, ...]:
-        return _run_backward(d_x_BSD[part], parts.take(d_normed_BSD, part), mine, cache.rate)
+    def run(mine: slice, kept: SliceCache) -> tuple[Any, ...]:
+        return _backward_slice(d_x_BSD[mine], batch_slices.take(d_normed_BSD, mine), kept,
+                               cache.rate)
 
-    d_x, d_bias, more, d_memory = zip(*threads.each(
-        run, parts.cut(*d_x_BSD.shape), cache.parts, size=d_x_BSD.size))
-    return (parts.join(d_x), parts.add(d_bias), grads | parts.add_trees(more),
-            None if d_memory[0] is None else parts.join(d_memory))
+    d_x, d_bias, more, d_memory = zip(*schedule.sequences(run, d_x_BSD.shape, cache.slices))
+    return (batch_slices.join(d_x), batch_slices.add(d_bias), grads | batch_slices.add_trees(more),
+            None if d_memory[0] is None else batch_slices.join(d_memory))
 
 
-def _run(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray, config: ModelConfig,
-         padding_BS: np.ndarray | None, memory: np.ndarray | None,
-         memory_padding: np.ndarray | None, noise: BlockNoise,
-         past: tuple[np.ndarray, np.ndarray] | None,
-         cross_past: tuple[np.ndarray, np.ndarray] | None
-         ) -> tuple[np.ndarray, np.ndarray, PartCache]:
-    """Take a part through the block; stop before a Switch layer, whose input comes second."""
-    rate, crossed, dense = config.dropout, None, None
-    normed_BSD, attention_norm = norm.forward(params["attention_norm"], x_BSD, config.norm_epsilon)
-    if past is None:
-        out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
-                                              padding_BS, noise.attention_probs, rate)
-    else:
-        out_BSD, attended = attention.step(params["attention"], normed_BSD, past, bias_HSM,
-                                           padding_BS, grow=True)
+def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
+                   config: ModelConfig, padding_BS: np.ndarray | None, memory: np.ndarray | None,
+                   memory_padding: np.ndarray | None, noise: BlockNoise,
+                   past: tuple[np.ndarray, np.ndarray] | None,
+                   cross_past: tuple[np.ndarray, np.ndarray] | None
+                   ) -> tuple[np.ndarray, np.ndarray, SliceCache]:
+    """Take a slice through the block; stop before a Switch layer, whose input comes second."""
+    rate, crossed, dense_cache = config.dropout, None, None
+    out_BSD, attended = self_attention.forward(params, x_BSD, bias_HSM, config, padding_BS,
+                                               noise.attention_probs, past)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
-
     if "cross_attention" in params:
-        out_BSD, crossed = _cross_attend(params, x_BSD, config, memory, memory_padding, noise,
-                                         cross_past)
+        out_BSD, crossed = cross_attention.forward(params, x_BSD, memory, config, memory_padding,
+                                                   noise.cross_probs, cross_past)
         x_BSD = x_BSD + dropout.forward(out_BSD, noise.cross_out, rate)
-
-    normed_BSD, feed_forward_norm = norm.forward(
-        params["feed_forward_norm"], x_BSD, config.norm_epsilon)
+    normed_BSD, normed = norm.forward(params["feed_forward_norm"], x_BSD, config.norm_epsilon)
     if "feed_forward" in params:
-        out_BSD, dense = _feed_forward(params["feed_forward"], normed_BSD, config, noise)
+        out_BSD, dense_cache = dense.forward(params["feed_forward"], normed_BSD, config,
+                                             noise.hidden)
         x_BSD = x_BSD + dropout.forward(out_BSD, noise.feed_forward_out, rate)
-    return x_BSD, normed_BSD, PartCache(attention_norm, attended, crossed, feed_forward_norm, dense,
-                                        noise)
+    return x_BSD, normed_BSD, SliceCache(attended, crossed, normed, dense_cache, noise)
 
 
-def _run_backward(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache: PartCache,
-                  rate: float) -> tuple[np.ndarray, np.ndarray, dict[str, Any], np.ndarray | None]:
-    """Return what `backward` does, of one part; d_normed comes from a Switch layer, or is None."""
+def _backward_slice(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache: SliceCache,
+                    rate: float) -> tuple[np.ndarray, np.ndarray, dict[str, Any],
+                                          np.ndarray | None]:
+    """Return what `backward` does, of one slice; d_normed comes from a Switch layer, or is None."""
     grads: dict[str, Any] = {}
     d_memory = None
-    if d_normed_BSD is None:
+    if cache.dense is not None:
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, rate)
-        kind = (gated_feed_forward if isinstance(cache.dense, gated_feed_forward.GatedCache)
-                else feed_forward)
-        d_normed_TD, grads["feed_forward"] = kind.backward(
-            d_out_BSD.reshape(-1, d_out_BSD.shape[-1]), cache.dense)
-        d_normed_BSD = d_normed_TD.reshape(d_x_BSD.shape)
-    d_branch_BSD, grads["feed_forward_norm"] = norm.backward(d_normed_BSD, cache.feed_forward_norm)
+        d_normed_BSD, grads["feed_forward"] = dense.backward(d_out_BSD, cache.dense)
+    d_branch_BSD, grads["feed_forward_norm"] = norm.backward(d_normed_BSD, cache.norm)
     d_x_BSD = d_x_BSD + d_branch_BSD
-
-    if cache.cross is not None:
+    if cache.cross_attention is not None:
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, rate)
-        d_query_BSD, d_memory, _, grads["cross_attention"] = attention.backward(
-            d_out_BSD, cache.cross.attention)
-        d_branch_BSD, grads["cross_norm"] = norm.backward(d_query_BSD, cache.cross.norm)
-        d_x_BSD = d_x_BSD + d_branch_BSD
-
+        d_branch_BSD, d_memory, more = cross_attention.backward(d_out_BSD, cache.cross_attention)
+        d_x_BSD, grads = d_x_BSD + d_branch_BSD, grads | more
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, rate)
-    d_query_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
-        d_out_BSD, cache.attention)
-    d_branch_BSD, grads["attention_norm"] = norm.backward(
-        d_query_BSD + d_keys_BSD, cache.attention_norm)
-    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
+    d_branch_BSD, d_bias_HSM, more = self_attention.backward(d_out_BSD, cache.self_attention)
+    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads | more, d_memory
 
 
-def _noise_of(noise: BlockNoise, part: slice, s: int) -> BlockNoise:
-    """Return the dropout masks of a part; those of hidden units lie by token, not by sequence."""
-    masks = {name: parts.take(mask, part) for name, mask in noise._asdict().items()
-             if name not in ("hidden", "switch")}
-    return BlockNoise(**masks, hidden=parts.take(
-        noise.hidden, slice(part.start * s, part.stop * s)))
+def _keys_and_values(past: BlockCache) -> tuple[Any, Any]:
+    """Return those that a step looks at, of the whole batch: of self- and of cross-attention."""
+    def joined(caches: list[AttentionCache]) -> tuple[np.ndarray, np.ndarray]:
+        return (batch_slices.join([cache.k_BHMA for cache in caches]),
+                batch_slices.join([cache.v_BHMA for cache in caches]))
 
-
-def _keys_values(past: BlockCache, cross: bool) -> tuple[Any, Any]:
-    """Return what a step looks at: keys and values of self- and of cross-attention."""
-    def joined(caches: list[attention.AttentionCache]) -> tuple[np.ndarray, np.ndarray]:
-        return (parts.join([cache.k_BHMA for cache in caches]),
-                parts.join([cache.v_BHMA for cache in caches]))
-
-    return (joined([part.attention for part in past.parts]),
-            joined([part.cross.attention for part in past.parts]) if cross else None)
-
-
-def _cross_attend(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,
-                  memory_BMD: np.ndarray | None, padding_BM: np.ndarray | None, noise: BlockNoise,
-                  past: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, CrossCache]:
-    """Look at the memory, or at the keys and values that a step before has made of it."""
-    normed_BSD, norm_cache = norm.forward(params["cross_norm"], x_BSD, config.norm_epsilon)
-    keys = memory_BMD.shape[1] if past is None else past[0].shape[2]
-    # T5 has no relative positions between the stacks; a view of one zero costs no memory.
-    bias_HSM = np.broadcast_to(np.zeros(1, x_BSD.real.dtype),
-                               (config.num_heads, x_BSD.shape[1], keys))
-    if past is None:
-        out_BSD, cache = attention.forward(
-            params["cross_attention"], normed_BSD, memory_BMD, bias_HSM, padding_BM,
-            noise.cross_probs, config.dropout)
-    else:
-        out_BSD, cache = attention.step(params["cross_attention"], normed_BSD, past, bias_HSM,
-                                        padding_BM, grow=False)
-    return out_BSD, CrossCache(norm_cache, cache)
-
-
-def _feed_forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig,
-                  noise: BlockNoise) -> tuple[np.ndarray, Any]:
-    """Apply the dense network, in the form that the config names."""
-    x_TD = x_BSD.reshape(-1, config.d_model)
-    if config.gated or config.activation != "relu":
-        y_TD, cache = gated_feed_forward.forward(
-            params, x_TD, config.activation, noise.hidden, config.dropout)
-    else:
-        y_TD, cache = feed_forward.forward(params, x_TD, noise.hidden, config.dropout)
-    return y_TD.reshape(x_BSD.shape), cache
+    own = [kept.self_attention.attention for kept in past.slices]
+    crossed = [kept.cross_attention.attention for kept in past.slices
+               if kept.cross_attention is not None]
+    return joined(own), joined(crossed) if crossed else None

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import softmax, threads
+from switch_np.operations import schedule, softmax
 
 IGNORED = -100    # a target that does not count, by the custom of PyTorch and its users
 
 
 class CrossEntropyCache(NamedTuple):
-    """Kept: probabilities and targets."""
+    """Saved for backward: probabilities and targets."""
 
     probs_TV: np.ndarray
     targets_T: np.ndarray
@@ -33,8 +33,8 @@ def forward(logits_TV: np.ndarray,
     True
     """
     probs_TV = np.empty_like(logits_TV)
-    log_z = threads.each(lambda part: softmax.forward(logits_TV[part], out=probs_TV[part])[1],
-                         threads.cut(0, *logits_TV.shape), size=logits_TV.size)
+    log_z = schedule.rows(lambda mine: softmax.forward(logits_TV[mine], out=probs_TV[mine])[1],
+                          logits_TV.shape)
     log_z_T = np.concatenate(log_z)
     counts_T = targets_T != IGNORED
     counted = max(int(counts_T.sum()), 1)

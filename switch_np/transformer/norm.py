@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 class NormCache(NamedTuple):
-    """Kept: the normalized input and the factor that made it."""
+    """Saved for backward: the normalized input and the factor that made it."""
 
     params: Mapping[str, np.ndarray]
     normed_BSD: np.ndarray

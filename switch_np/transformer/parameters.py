@@ -1,4 +1,4 @@
-"""The parameters of a model: drawn, checked and counted."""
+"""The parameters of a model: their shapes, drawn and counted."""
 
 from __future__ import annotations
 
@@ -10,29 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check, tree
+from switch_np import switch_layer
+from switch_np.operations import tree
 from switch_np.operations.initialization import truncated_normal
-from switch_np.switch import layer as switch_layer
 from switch_np.transformer.config import ModelConfig, StackConfig
 
 
-def init(rng: np.random.Generator, config: ModelConfig,
-         dtype: DTypeLike = np.float64) -> dict[str, Any]:
-    """Draw the parameters, a nested dict such as params["decoder"]["1"]["switch"]["w_in"].
-
-    Weights are truncated normal with standard deviation √(init_scale / fan-in); the queries' fan-in
-    counts the width of a head too, since T5 does not divide the scores by its root. The embedding
-    counts as fan-in 1, norms start at 1.
-
-    Examples
-    --------
-    >>> params = init(np.random.default_rng(0), ModelConfig(num_layers=2, num_encoder_layers=2))
-    >>> list(params), list(params["encoder"]["1"])
-    (['embedding', 'encoder', 'decoder'], ['attention_norm', 'attention', 'feed_forward_norm', \
-'switch'])
-    """
-    check.instance("rng", rng, np.random.Generator)
-    check.instance("config", config, ModelConfig)
+def draw(rng: np.random.Generator, config: ModelConfig, dtype: DTypeLike) -> dict[str, Any]:
+    """Draw the parameters, a nested dict; `switch_np.model.init` says how."""
     drawn = {name: _draw_stack(rng, config, kind, dtype)
              for name, kind in reversed(config.stacks.items())}
     outer = _outer_shapes(config)
@@ -65,16 +50,6 @@ def _draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig
         stack[str(layer)] = block
     stack["final_norm"] = {"scale": np.ones(config.d_model, dtype)}
     return stack
-
-
-def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
-    """Refuse parameters of another structure, shape or precision than the config's."""
-    wanted, flat = _shapes(config), tree.flatten(params)
-    check.keys("params", flat, set(wanted))
-    first = flat["embedding.table"]
-    check.floats("params['embedding.table']", first, wanted["embedding.table"])
-    for name, value in flat.items():
-        check.floats(f"params[{name!r}]", value, wanted[name], like=first)
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 
 class BiasCache(NamedTuple):
-    """Kept: the bucket of each distance m - s, from -(S - 1) up, and the number of buckets."""
+    """Saved for backward: the bucket of each distance m - s, from -(S - 1) up; their number."""
 
     buckets: np.ndarray
     num_buckets: int

@@ -11,7 +11,7 @@ Backward:  the same, last line first. Every block adds to the gradient of the on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,20 +20,12 @@ from switch_np.operations import dropout
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, block, norm, position_bias
-from switch_np.transformer.block import BlockNoise
 from switch_np.transformer.config import ModelConfig, StackConfig
-
-
-class StackNoise(NamedTuple):
-    """The dropout masks before and after the blocks, and each block's noise."""
-
-    first: np.ndarray | None
-    blocks: tuple[BlockNoise, ...]
-    last: np.ndarray | None
+from switch_np.transformer.noise import BlockNoise, StackNoise
 
 
 class StackCache(NamedTuple):
-    """Kept: the caches of the parts."""
+    """Saved for backward: the caches of the parts."""
 
     bias: position_bias.BiasCache
     blocks: list[block.BlockCache]
@@ -44,29 +36,13 @@ class StackCache(NamedTuple):
     @property
     def seen(self) -> int:
         """How many tokens the keys and values stand for."""
-        return self.blocks[0].parts[0].attention.k_BHMA.shape[2]
-
-
-def draw_noise(rng: np.random.Generator, config: ModelConfig, kind: StackConfig, b: int, s: int,
-               dtype: Any, memory_length: int | None = None) -> StackNoise:
-    """Draw all that one training step of B * S tokens needs, in one fixed order."""
-    shape = (b, s, config.d_model)
-    return StackNoise(
-        dropout.draw(rng, shape, config.dropout),
-        tuple(block.draw_noise(rng, config, kind.is_switch(layer), b, s, dtype, memory_length)
-              for layer in range(kind.num_layers)),
-        dropout.draw(rng, shape, config.dropout))
-
-
-def no_noise(kind: StackConfig) -> StackNoise:
-    """Return the noise of evaluation: none."""
-    return StackNoise(None, (BlockNoise(),) * kind.num_layers, None)
+        return self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape[2]
 
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
             padding_BS: np.ndarray | None = None, memory: np.ndarray | None = None,
-            memory_padding: np.ndarray | None = None, noise: StackNoise | None = None,
-            plans: Sequence[Plan] | None = None, training: bool = False,
+            memory_padding: np.ndarray | None = None, noise: StackNoise = StackNoise(),
+            plans: Iterable[Plan] = (), training: bool = False,
             past: StackCache | None = None
             ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
     """Return the normed stream (B, S, D) and what each Switch layer gave.
@@ -80,24 +56,23 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
     padding_BS, memory, memory_padding
         As in `block.forward`.
     noise, plans, training
-        None: no noise, and decisions of its own.
+        Noise; decisions to replay, one for each Switch layer, or none; as in `block.forward`.
     past
         The cache of the tokens before these, for generation: no backward goes through it.
     """
-    noise = no_noise(kind) if noise is None else noise
     s, seen = x_BSD.shape[1], 0 if past is None else past.seen
     bias_HSM, bias_cache = position_bias.forward(
         params["position_bias"], s, seen + s, config.max_distance, not kind.causal, seen)
     if kind.causal:
         mask_SM = attention.causal_mask(s, seen + s, seen)
         bias_HSM = bias_HSM + mask_SM.astype(bias_HSM.real.dtype)
-    remaining = iter(plans or ())
+    remaining, noises = iter(plans), noise.blocks or (BlockNoise(),) * kind.num_layers
     x_BSD = dropout.forward(x_BSD, noise.first, config.dropout)
     switched, caches = [], []
     for layer in range(kind.num_layers):
         x_BSD, out, cache = block.forward(
             params[str(layer)], x_BSD, bias_HSM, config, padding_BS=padding_BS, memory=memory,
-            memory_padding=memory_padding, noise=noise.blocks[layer], training=training,
+            memory_padding=memory_padding, noise=noises[layer], training=training,
             plan=next(remaining, None) if kind.is_switch(layer) else None,
             past=past and past.blocks[layer])
         caches.append(cache)

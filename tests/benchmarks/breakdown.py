@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks import cases, floor, operations, ours, products
 from benchmarks.clock import Clock
 from benchmarks.subject import Subject
+from switch_np import model as models
 from switch_np.operations import tree
-from switch_np.transformer import model as models
 
 
 def layer(**sizes: Any) -> Subject:

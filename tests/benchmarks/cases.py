@@ -10,7 +10,6 @@ import numpy as np
 import switch_np as snp
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
-from switch_np.transformer import parameters
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.config import ModelConfig
 
@@ -86,7 +85,7 @@ def model(d_model: int, rows: int, length: int, num_experts: int = 8) -> ModelCa
     config = ModelConfig(d_model=d_model, d_ff=4 * d_model, num_heads=4, d_kv=d_model // 4,
                          switch=switch)
     ids = rng.integers(0, config.vocab_size, (rows, length + 1))
-    params = parameters.init(rng, config, np.float32)
+    params = snp.model.init(rng, config, np.float32)
     return ModelCase(config, params, Batch(ids[:, :-1], ids[:, 1:]))
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks import cases
 from benchmarks.products import Both, Runner, of
 from benchmarks.subject import Subject
+from switch_np import model as models
 from switch_np.switch.plan import Plan
-from switch_np.transformer import model as models
 
 
 def experts(x_TD: np.ndarray, w_in: np.ndarray, w_out: np.ndarray, plan: Plan) -> Both:

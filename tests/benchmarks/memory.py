@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -92,5 +93,5 @@ def arrays(value: Any) -> Iterator[np.ndarray]:
     elif isinstance(value, (tuple, list)):
         for one in value:
             yield from arrays(one)
-    elif hasattr(value, "__dict__") and not isinstance(value, type):
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, ModuleType)):
         yield from arrays(vars(value))

@@ -6,6 +6,7 @@ A part is (operation, phase), written "router forward"; a function's phase is sa
 from __future__ import annotations
 
 SWITCH = "switch_np.switch."
+CONVENTIONS = "switch_np.conventions."
 TRANSFORMER = "switch_np.transformer."
 
 
@@ -20,9 +21,9 @@ def both(operation: str, *modules: str) -> dict[str, tuple[str, ...]]:
 
 
 LAYER = {
-    "checks forward": (SWITCH + "arguments:checked", SWITCH + "arguments:noise_for"),
+    "checks forward": (CONVENTIONS + "arguments:checked", CONVENTIONS + "noise:noise_for"),
     **both("router", SWITCH + "router"),
-    "plan forward": (SWITCH + "plan:decide",),
+    "plan forward": (SWITCH + "layer:decide",),
     **both("gates", SWITCH + "gates"),
     **both("dispatch", SWITCH + "dispatch"),
     **both("experts", SWITCH + "experts"),
@@ -35,11 +36,10 @@ STEP = {
     **both("position bias", TRANSFORMER + "position_bias"),
     **both("norm", TRANSFORMER + "norm"),
     **both("attention", TRANSFORMER + "attention"),
-    **both("dense feed-forward", TRANSFORMER + "feed_forward"),
+    **both("dense feed-forward", TRANSFORMER + "dense"),
     **both("switch layer's own", SWITCH + "layer"),
     **LAYER,
-    "head forward": (TRANSFORMER + "model:_head",),
-    "head backward": (TRANSFORMER + "model:_head_backward",),
+    **both("head", TRANSFORMER + "head"),
     **both("cross-entropy", TRANSFORMER + "cross_entropy"),
     "clip update": ("switch_np.training.optimizer:clip",),
     "optimizer update": ("switch_np.training.optimizer:step",),

@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks.subject import Subject
+from switch_np import model as models
 from switch_np.operations import tree
 from switch_np.training import optimizer
-from switch_np.transformer import model as models
 
 
 def layer(**sizes: Any) -> Subject:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import switch_np as snp
+from switch_np import generate, model
 from switch_np.conventions import knobs
 from switch_np.training import trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer import generate, model
 from switch_np.transformer.config import ModelConfig
 
 NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
@@ -161,17 +161,12 @@ def test_a_model_config_goes_through_json(name):
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_the_papers_path_imports_no_variants():
+def test_the_papers_room_brings_but_the_leaves_of_conventions_along():
     program = """
 import sys
-import numpy as np
-import switch_np as snp
-config = snp.SwitchConfig(num_experts=4, top_k=2, expert_dropout=0.1)
-rng = np.random.default_rng(0)
-params = snp.switch_layer.init(rng, d_model=4, d_ff=6, config=config)
-out, cache = snp.switch_layer.forward(params, np.ones((5, 4)), config, rng=rng, training=True)
-snp.switch_layer.backward(out.y, cache, 0.01)
-print([name for name in sys.modules if "switch_np.switch.variants" in name])
+from switch_np.switch import layer
+print(sorted(name for name in sys.modules if name.startswith("switch_np.conventions.")))
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                          cwd=Path(snp.__file__).parents[1], check=True).stdout.strip() == "[]"
+                          cwd=Path(snp.__file__).parents[1], check=True).stdout.strip() == str(
+        [f"switch_np.conventions.{leaf}" for leaf in ("knobs", "presets", "table")])

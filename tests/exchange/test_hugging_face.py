@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from golden_model import COPIES, check, read
 
+from switch_np import model
 from switch_np.exchange import folder, hugging_face
 from switch_np.operations import tree
-from switch_np.transformer import attention, model, router_losses, stack
+from switch_np.transformer import attention, router_losses, stack
 from switch_np.transformer.config import ModelConfig
 
 TIED, UNTIED = (COPIES / f"hf_switch_model__{name}.json" for name in (

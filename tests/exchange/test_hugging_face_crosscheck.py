@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from golden_model import close
 
+from switch_np import model
 from switch_np.exchange import folder, hugging_face
+from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import adafactor, optimizer
-from switch_np.transformer import model
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.generate import generate
 
 pytestmark = [pytest.mark.crosscheck, pytest.mark.filterwarnings("default")]
 try:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from switch_np import experiments
+from switch_np import experiments, model
 from switch_np.experiments import (
     distillation, figure4, flops, results, soft_cross_entropy, speed, table1, toy)
 from switch_np.oracle import gradcheck
@@ -16,7 +16,6 @@ from switch_np.training import corpus as corpora, trainer
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer import model
 from switch_np.transformer.config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)

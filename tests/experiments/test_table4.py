@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from switch_np import generate
 from switch_np.experiments import character_names, results, runner, table4, toy
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import trainer
@@ -13,7 +14,6 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.training.vocabulary import END, VOCAB_SIZE
-from switch_np.transformer import generate
 from switch_np.transformer.config import ModelConfig
 
 TINY = ModelConfig(vocab_size=VOCAB_SIZE, d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,

@@ -8,10 +8,10 @@ import pytest
 from support import TINY, layer_problem, model_problem
 
 import switch_np as snp
+from switch_np import model
 from switch_np.__main__ import main
-from switch_np.operations import threads, tree
+from switch_np.operations import schedule, threads, tree
 from switch_np.training import optimizer
-from switch_np.transformer import model, parts
 from switch_np.transformer.config import ModelConfig
 
 
@@ -177,14 +177,15 @@ def test_no_number_depends_on_the_threads(monkeypatch, numbers, request):
         assert np.array_equal(value, alone[name]), name
 
 
-def test_a_batch_in_parts_is_the_batch(monkeypatch):
+def test_a_batch_in_slices_is_the_batch(monkeypatch):
     config = ModelConfig(**TINY, num_encoder_layers=2, dropout=0.2)
     params, batch = model_problem(0, config, b=5)
     found = []
-    for elements in (parts.ELEMENTS, 1):
-        monkeypatch.setattr(parts, "ELEMENTS", elements)
+    for elements in (schedule.STREAM, 1):
+        monkeypatch.setattr(schedule, "STREAM", elements)
         found.append(model.loss_and_grads(params, batch, config, rng=np.random.default_rng(0),
                                           training=True))
+    assert len(schedule.sequences(lambda mine: mine, (5, 6, 4))) == 5         # it did cut
     (whole, grads), (cut, more) = found
     np.testing.assert_allclose(cut.total, whole.total, rtol=1e-13)
     for name, value in tree.flatten(grads).items():

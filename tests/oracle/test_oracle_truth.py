@@ -12,8 +12,8 @@ import pytest
 
 import switch_np as snp
 from switch_np import SwitchConfig, oracle
+from switch_np.conventions import arguments
 from switch_np.oracle import adapters, decisions
-from switch_np.switch import arguments
 
 
 def problem(**options):

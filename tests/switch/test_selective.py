@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 import switch_np as snp
+from switch_np import model
 from switch_np.operations import tree
 from switch_np.operations.precision import round_to
 from switch_np.oracle import exact
-from switch_np.switch import layer, selective
+from switch_np.switch import experts, router
+from switch_np.training import selective
 from switch_np.training.objective import next_byte
-from switch_np.transformer import model
+from switch_np.transformer import model as composition
 
 HALVES = {"bfloat16": "bfloat16", "float16": "float16", "selective": "bfloat16"}
 CONFIG = snp.SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0, router_bias=True)
@@ -40,9 +42,9 @@ def run(mode, seed=0, config=CONFIG, training=True, prepare=lambda value: value)
     params = tree.apply(lambda a: (a + 0.3 * rng.standard_normal(a.shape)).astype(np.float32),
                         snp.switch_layer.init(rng, 5, 7, config, 2.0))
     x, d_y = prepare(rng.standard_normal((2, 24, 5)).astype(np.float32))
-    out, cache = layer.forward(selective.stored(params, mode), x, config, rng=rng,
+    out, cache = snp.switch_layer.forward(selective.stored(params, mode), x, config, rng=rng,
                                training=training)
-    d_x, grads = layer.backward(d_y, cache, 0.3, 0.2)
+    d_x, grads = snp.switch_layer.backward(d_y, cache, 0.3, 0.2)
     return x, params, out, cache, d_x, grads
 
 
@@ -62,8 +64,8 @@ def test_where_rounding_loses_nothing_every_bit_is_that_of_float64(mode, seed):
     found = []
     for kind in (mode, "float64"):
         params = selective.stored(asked["params"], kind)
-        out, cache = layer.forward(params, asked["x"], asked["config"], plan=plan)
-        d_x, grads = layer.backward(asked["d_y"], cache)
+        out, cache = snp.switch_layer.forward(params, asked["x"], asked["config"], plan=plan)
+        d_x, grads = snp.switch_layer.backward(asked["d_y"], cache)
         found.append({"y": out.y, "probs": out.probs, "x": d_x, **grads})
     for name, want in found[1].items():
         assert np.array_equal(found[0][name], want), name
@@ -84,11 +86,11 @@ def test_the_router_is_float32_to_the_last_bit(layout):
     config = snp.SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0, layout=layout)
     x, params, out, cache, _, grads = run("selective", config=config)
     plain_cache = run("float32", config=config)[3]
-    assert np.array_equal(cache.router.routed_TD / plain_cache.router.routed_TD == 1,
+    assert np.array_equal(cache.router.noisy_TD / plain_cache.router.noisy_TD == 1,
                           round_to(x, "bfloat16") == x)              # the same jitter
-    jitter = plain_cache.router.routed_TD / x
-    want, _ = layer.router.forward(params, cache.router.routed_TD)
-    assert np.allclose(cache.router.routed_TD, round_to(x, "bfloat16") * jitter, rtol=3e-7)
+    jitter = plain_cache.router.noisy_TD / x
+    want, _ = router.forward(params, cache.router.noisy_TD)
+    assert np.allclose(cache.router.noisy_TD, round_to(x, "bfloat16") * jitter, rtol=3e-7)
     assert np.array_equal(out.logits, want.logits_TE) and np.array_equal(out.probs, want.probs_TE)
     assert type(out.probs) is np.ndarray and not on_grid(out.probs) and not on_grid(out.logits)
     assert not on_grid(grads["w_router"])
@@ -100,7 +102,7 @@ def test_the_router_is_float32_to_the_last_bit(layout):
 @pytest.mark.parametrize("mode", HALVES)
 def test_what_is_communicated_has_no_bits_below(mode, layout, monkeypatch):
     sent = []
-    forward, backward = layer.experts.forward, layer.experts.backward
+    forward, backward = experts.forward, experts.backward
 
     def watch_forward(params, rows_RD, *others):
         out_RD, cache = forward(params, rows_RD, *others)
@@ -112,8 +114,8 @@ def test_what_is_communicated_has_no_bits_below(mode, layout, monkeypatch):
         sent.extend([d_out_RD, d_rows_RD])
         return d_rows_RD, grads
 
-    monkeypatch.setattr(layer.experts, "forward", watch_forward)
-    monkeypatch.setattr(layer.experts, "backward", watch_backward)
+    monkeypatch.setattr(experts, "forward", watch_forward)
+    monkeypatch.setattr(experts, "backward", watch_backward)
     config = snp.SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0, layout=layout)
     _, _, out, _, d_x, grads = run(mode, config=config)
     sent += [out.y, out.gates, d_x, grads["w_in"], grads["w_out"]]
@@ -139,11 +141,11 @@ def model_run(mode, config=SMALL):
     batch = next_byte(np.random.default_rng(2), TEXT, 4, 16)
     if config is WHOLE:
         batch = batch._replace(source=batch.inputs[:, ::2])
-    found, cross_entropy, cache = model._loss(
-        selective.stored(params, mode), batch, config, None, None, np.random.default_rng(3), True)
-    grads = model.backward(model.cross_entropy.backward(1.0, cross_entropy).reshape(4, 16, -1),
-                           cache, config.balance_coef, config.z_coef)
-    return found, cache, grads
+    noise = model.draw_noise(np.random.default_rng(3), config, (4, 16), np.float32,
+                             (4, 8) if config is WHOLE else None)
+    found, cache = composition.loss(selective.stored(params, mode), batch, config, noise,
+                                    training=True)
+    return found, cache.model, composition.loss_backward(cache, config)
 
 
 @pytest.mark.parametrize("config", [SMALL, WHOLE], ids=["decoder", "encoder-decoder"])
@@ -167,7 +169,7 @@ def test_all_that_a_model_keeps_is_rounded_but_for_the_router(mode, config):
 @pytest.mark.parametrize("mode", HALVES)
 def test_the_models_loss_is_float32_and_its_gradient_is_rounded_before_it_goes_on(mode):
     found, cache, _ = model_run(mode)
-    assert type(found.cross_entropy) is not type(cache.y_TD)
+    assert type(found.cross_entropy) is not type(cache.head.y_TD)
     assert not on_grid(found.cross_entropy, HALVES[mode])
     d_logits = np.random.default_rng(0).standard_normal((4, 16, 256)).astype(np.float32)
     got, want = (tree.flatten(model.backward(value, cache))
@@ -191,7 +193,7 @@ def test_a_complex_step_is_refused():
     x = np.ones((3, 5))
     for bad in (params | {"w_router": params["w_router"] + 0j}, params):
         with pytest.raises(TypeError, match="complex"):
-            layer.forward(bad, x if bad is not params else x + 0j, CONFIG)
+            snp.switch_layer.forward(bad, x if bad is not params else x + 0j, CONFIG)
     with pytest.raises(TypeError, match="x must be real"):
         selective.stored({"w_in": params["w_router"] + 0j}, "bfloat16")
 
@@ -200,7 +202,7 @@ def test_selective_precision_is_the_papers_own():
     config = snp.SwitchConfig.like("hf_mixtral", num_experts=4)
     params = snp.switch_layer.init(np.random.default_rng(0), 5, 7, config)
     with pytest.raises(ValueError, match="params must share one precision under other"):
-        layer.forward(selective.stored(params, "selective"), np.ones((3, 5)), config)
+        snp.switch_layer.forward(selective.stored(params, "selective"), np.ones((3, 5)), config)
 
 
 def test_a_mode_that_is_none_is_refused():

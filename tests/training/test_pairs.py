@@ -7,11 +7,11 @@ import pytest
 from support import TINY, broken
 from test_shapes import trace
 
+from switch_np import model
 from switch_np.training import corpus as corpora, pairs, rows, span_corruption, unigram
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.vocabulary import (
     END, FIRST_SENTINEL, PAD, SENTINELS, VOCAB_SIZE, decode, encode)
-from switch_np.transformer import model
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED

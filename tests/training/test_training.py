@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from switch_np import model
 from switch_np.operations import tree
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import (
     checkpoint, corpus as corpora, objective, optimizer, pairs, tasks, trainer)
 from switch_np.training.adafactor import Adafactor
+from switch_np.training.config import TASK_NAMES
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer import model
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.config import ModelConfig
 
@@ -93,6 +94,10 @@ def test_fine_tuning_starts_from_a_copy_with_dropouts_of_its_own():
     tree.apply(np.testing.assert_array_equal, first.params, before)
     with pytest.raises(ValueError, match="must have shape"):
         trainer.start(replace(MODEL, d_ff=17), TRAIN, CORPUS, params=first.params)
+
+
+def test_the_options_name_every_task():
+    assert TASK_NAMES == list(tasks.TASKS)
 
 
 def task_problem(name, tmp_path):

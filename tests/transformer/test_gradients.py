@@ -7,12 +7,14 @@ import pytest
 from support import TINY, check_model, lively, model_problem
 
 import switch_np as snp
+from switch_np import generate, model
+from switch_np.conventions import general_network
 from switch_np.operations import activations, dropout, relu, rounded, tree
 from switch_np.oracle import gradcheck
-from switch_np.switch import selective
+from switch_np.switch import feed_forward
+from switch_np.training import selective
 from switch_np.transformer import (
-    attention, block, cross_entropy, embedding, feed_forward, gated_feed_forward, generate, model,
-    norm, position_bias, stack)
+    attention, block, cross_entropy, embedding, norm, noise as noises, position_bias, stack)
 from switch_np.transformer.config import ModelConfig
 
 
@@ -85,13 +87,13 @@ def test_feed_forward(rng, tokens, rate):
 @pytest.mark.parametrize("kind", ["relu", "gelu", "gelu_tanh", "silu"])
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("tokens, rate", [(6, 0.4), (0, 0.0)])
-def test_gated_feed_forward(rng, kind, gated, tokens, rate):
+def test_general_network(rng, kind, gated, tokens, rate):
     keep = dropout.draw(rng, (tokens, 4), rate)
     params = {"w_in": rng.standard_normal((3, 4)), "w_out": rng.standard_normal((4, 3))}
     params |= {"w_gate": rng.standard_normal((3, 4))} if gated else {}
     gradcheck.check_backward(
-        lambda i: gated_feed_forward.forward(i["params"], i["x"], kind, keep, rate),
-        lambda d_y, cache: dict(zip(["x", "params"], gated_feed_forward.backward(d_y, cache))),
+        lambda i: general_network.forward(i["params"], i["x"], keep, rate, kind),
+        lambda d_y, cache: dict(zip(["x", "params"], general_network.backward(d_y, cache))),
         {"x": rng.standard_normal((tokens, 3)), "params": params}, rng)
 
 
@@ -127,7 +129,7 @@ def test_block(rng, layer):
     config = ModelConfig(**TINY, dropout=0.2,
                          switch=snp.SwitchConfig(num_experts=3, expert_dropout=0.3, capacity=2))
     params = lively(rng, model.init(rng, config))["decoder"][str(layer)]
-    noise = block.draw_noise(rng, config, layer, 2, 3, float)
+    noise = noises.draw_block(rng, config, layer, (2, 3), float)
     x, bias = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 3))
     _, switched, _ = block.forward(params, x, bias, config, noise=noise, training=True)
 
@@ -148,7 +150,7 @@ def test_stack(rng):
     config = ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3))
     params = lively(rng, model.init(rng, config))["decoder"]
     x, kind = rng.standard_normal((2, 3, 4)), config.decoder
-    keys = dict(noise=stack.draw_noise(rng, config, kind, 2, 3, float), training=True)
+    keys = dict(noise=noises.draw_stack(rng, config, kind, (2, 3), float), training=True)
     plans = [out.plan for out in stack.forward(params, x, config, kind, **keys)[1]]
 
     def forward(i):
@@ -204,6 +206,17 @@ def test_evaluation_of_an_encoder_decoder():
     check_model(6, ModelConfig(**{**TINY, **SMALL, "dropout": 0.2}), training=False, s=4)
 
 
+def test_noise_that_does_not_fit_the_model_is_refused(rng):
+    both, alone = ModelConfig(**TINY, num_encoder_layers=1), ModelConfig(**TINY)
+    with pytest.raises(ValueError, match=r"source_shape must be \(B, M\), got None"):
+        model.draw_noise(rng, both, (2, 3))
+    with pytest.raises(ValueError, match=r"source_shape must be None for a decoder-only model, go"):
+        model.draw_noise(rng, alone, (2, 3), source_shape=(2, 4))
+    params, batch = model_problem(0, alone)
+    with pytest.raises(TypeError, match="noise must be a ModelNoise"):
+        model.loss(params, batch, alone, noise=snp.Noise())
+
+
 def test_padding_and_ignored_targets_reach_nothing():
     config = ModelConfig(**TINY, switch=snp.SwitchConfig(num_experts=3, capacity_factor=None))
     params, batch = model_problem(0, config)
@@ -257,7 +270,7 @@ def test_where_all_is_masked_all_is_equal_in_every_precision(mode, dtype):
     params = selective.stored(tree.apply(lambda value: value.astype(dtype), params), mode)
     assert batch.padding[0, 0]              # so the first query sees padding alone
     _, _, cache = model.forward(params, batch.inputs, config, padding=batch.padding)
-    probs = cache.runs["decoder"].stack.blocks[0].parts[0].attention.probs_BHSM
+    probs = cache.runs["decoder"].stack.blocks[0].slices[0].self_attention.attention.probs_BHSM
     np.testing.assert_allclose(rounded.plain(probs)[0, :, 0], 1 / 6, rtol=2 ** -8)
     loss, grads = model.loss_and_grads(params, batch, config)
     assert np.isfinite(loss.total)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,7 @@ from switch_np.operations.precision import round_to
 from switch_np.oracle.evidence import Evidence, likeliest
 from switch_np.oracle.museum import gradients, outputs
 from switch_np.oracle.museum.piece import Piece
-
-if TYPE_CHECKING:
-    from switch_np.oracle.truth import Problem
+from switch_np.oracle.truth import Problem
 
 PIECES: dict[str, Piece] = {piece.name: piece for piece in (
     *outputs.ROUTING, *outputs.OUTPUT, *outputs.LOSSES, *gradients.ROUTER, *gradients.EXPERTS)}

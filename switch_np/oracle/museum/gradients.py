@@ -5,7 +5,7 @@ from switch_np.oracle.museum.piece import Piece
 _SLOPE = "slope = balance_coef * num_experts / count * share"
 _D_GATES = "np.put_along_axis(d_probs, expert, d_gates, axis=1)"
 _D_X = "d_x[token] = store(d_x[token] + store(d_before @ w_in[e].T))"
-_D_X_ALL = "d_x = store(d_x + store(d_logits @ w_router.T))"
+_D_X_ALL = 'd_x = store(d_x + store(d_logits @ params["w_router"].T))'
 _D_W_IN = "d_w_in[e] = store(rows.T @ d_before)"
 _D_W_OUT = "d_w_out[e] = store(hidden.T @ d_out)"
 _Z = "d_logits[real] += z_coef * 2 / count * log_z[real, None] * probs[real]"
@@ -26,7 +26,8 @@ ROUTER = (
     Piece("gate_gradient_killed", "the gates' gradient is lost: replay gathers them from scores "
           "already masked", "ISEEKYAN/Megatron#79", ((_D_GATES, "pass"),)),
     Piece("top_k_gradient_by_rank", "the gates' gradient goes to positions 0 .. k-1, not to the "
-          "experts chosen", "ml-explore/mlx#1428", ((_D_GATES, "d_probs[:, :top_k] = d_gates"),)),
+          "experts chosen", "ml-explore/mlx#1428",
+          ((_D_GATES, "d_probs[:, :d_gates.shape[1]] = d_gates"),)),
     Piece("second_gate_gradient_lost", "the gradient of every gate but the first is lost",
           "transformers#48205: scores' gradients held elsewhere are never added",
           ((_D_GATES, "np.put_along_axis(d_probs, expert[:, :1], d_gates[:, :1], axis=1)"),)),
@@ -40,7 +41,7 @@ ROUTER = (
           "no thread known; a common slip by hand", ((_Z, _Z.replace("z_coef * 2", "z_coef")),)),
     Piece("gate_gradient_without_drops", "dropped choices send a gradient to their gates too",
           "transformers#37017: gate · x for dropped tokens brings one with it",
-          ((_END, "    for token, choice in np.argwhere(~kept & real[:, None]):\n"
+          ((_END, "    for token, choice in np.argwhere(~out['kept'] & real[:, None]):\n"
             "        d_gates[token, choice] = (d_y[token] * x[token]).sum()\n" + _END),)),
 )
 
@@ -70,14 +71,15 @@ EXPERTS = (
           ((_END, "    d_w_in[1::2] = d_w_out[1::2] = 0\n" + _END),)),
     Piece("expert_gradients_by_load", "each expert's gradient is divided by its number of tokens",
           "no thread known; a mean where a sum belongs",
-          ((_END, "    load = np.maximum(kept_load(kept, expert, num_experts), 1)[:, None, None]\n"
-            "    d_w_in, d_w_out = store(d_w_in / load), store(d_w_out / load)\n" + _END),)),
+          ((_END, "    load = np.maximum(kept_load(out['kept'], expert, num_experts), 1)\n"
+            "    d_w_in = store(d_w_in / load[:, None, None])\n"
+            "    d_w_out = store(d_w_out / load[:, None, None])\n" + _END),)),
     Piece("empty_expert_nan", "the gradient of an expert without tokens is NaN", "MSLK#158",
-          ((_END, "    d_w_in[~kept_load(kept, expert, num_experts).astype(bool)] = np.nan\n"
+          ((_END, "    d_w_in[~kept_load(out['kept'], expert, num_experts).astype(bool)] = np.nan\n"
             + _END),)),
     Piece("empty_expert_stale", "the gradient of an expert without tokens is stale memory",
           "pytorch#193633, #174314",
-          ((_END, "    idle = kept_load(kept, expert, num_experts) == 0\n"
+          ((_END, "    idle = kept_load(out['kept'], expert, num_experts) == 0\n"
             "    d_w_out[idle] = 1e-3\n" + _END),)),
     Piece("capacity_rows_shifted", "an expert's rows are read one too late in the backward",
           "no thread known; a slot counted from 1",

@@ -3,7 +3,7 @@
 Independent of `switch_np.switch` but for the capacity, which it asks of the config: the paper's
 rules for one flat group of tokens, any number of choices, forward and backward by hand, each
 intermediate stored by `store`, which rounds it. The museum replaces single lines of this text, so
-each line stands once.
+each line that it names stands once.
 """
 
 import numpy as np
@@ -11,12 +11,17 @@ import numpy as np
 
 def run(x, params, config, d_y, balance_coef, z_coef, padding, expert, store):
     """Return outputs, decisions and gradients, as a dict."""
-    w_router, w_in, w_out = params["w_router"], params["w_in"], params["w_out"]
-    tokens, num_experts, top_k = len(x), w_router.shape[1], config.top_k
+    out, cache = forward(x, params, config, padding, expert, store)
+    return {**out, "grads": backward(d_y, params, out, cache, balance_coef, z_coef, store)}
+
+
+def forward(x, params, config, padding, expert, store):
+    """Return outputs and decisions, as a dict, and what `backward` needs."""
+    tokens, num_experts, top_k = len(x), params["w_router"].shape[1], config.top_k
     real = np.ones(tokens, bool) if padding is None else ~padding
     count = max(int(real.sum()), 1)
 
-    logits = store(x @ w_router)
+    logits = store(x @ params["w_router"])
     highest = logits.max(axis=1, keepdims=True)
     odds = np.exp(logits - highest)
     total = odds.sum(axis=1, keepdims=True)
@@ -38,9 +43,22 @@ def run(x, params, config, d_y, balance_coef, z_coef, padding, expert, store):
     kept = slot >= 0
     gates = np.take_along_axis(probs, expert, axis=1)
 
+    y, saved = through_experts(x, params["w_in"], params["w_out"], expert, kept, gates, store)
+
+    share = (np.bincount(expert[real, 0], minlength=num_experts) / count).astype(x.dtype)
+    mean_probs = probs[real].sum(axis=0) / count
+    balance_loss = num_experts * (share * mean_probs).sum()
+    z_loss = (log_z[real] ** 2).sum() / count
+    out = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert, "kept": kept,
+           "slot": slot}
+    return out, (x, real, count, probs, log_z, gates, saved, share)
+
+
+def through_experts(x, w_in, w_out, expert, kept, gates, store):
+    """Return y, and per expert the numbers on the way."""
     y = np.zeros_like(x)
     saved = []
-    for e in range(num_experts):
+    for e in range(len(w_in)):
         token, choice = np.nonzero(kept & (expert == e))
         rows = x[token]
         before = store(rows @ w_in[e])
@@ -49,23 +67,15 @@ def run(x, params, config, d_y, balance_coef, z_coef, padding, expert, store):
         gate = gates[token, choice][:, None]
         y[token] = store(y[token] + store(gate * out))
         saved.append((token, choice, rows, before, hidden, out, gate))
+    return y, saved
 
-    share = (np.bincount(expert[real, 0], minlength=num_experts) / count).astype(x.dtype)
-    mean_probs = probs[real].sum(axis=0) / count
-    balance_loss = num_experts * (share * mean_probs).sum()
-    z_loss = (log_z[real] ** 2).sum() / count
 
-    d_x = np.zeros_like(x)
-    d_gates = np.zeros_like(gates)
-    d_w_in, d_w_out = np.zeros_like(w_in), np.zeros_like(w_out)
-    for e, (token, choice, rows, before, hidden, out, gate) in enumerate(saved):
-        d_row = d_y[token]
-        d_gates[token, choice] = store((d_row * out).sum(axis=1))
-        d_out = store(gate * d_row)
-        d_w_out[e] = store(hidden.T @ d_out)
-        d_before = store(d_out @ w_out[e].T) * (before > 0)
-        d_w_in[e] = store(rows.T @ d_before)
-        d_x[token] = store(d_x[token] + store(d_before @ w_in[e].T))
+def backward(d_y, params, out, cache, balance_coef, z_coef, store):
+    """Return the gradients of x and of the parameters, as a dict."""
+    x, real, count, probs, log_z, gates, saved, share = cache
+    expert, num_experts = out["expert"], probs.shape[1]
+    d_x, d_gates, d_w_in, d_w_out = back_through_experts(
+        d_y, params["w_in"], params["w_out"], gates, saved, store)
 
     d_probs = np.zeros_like(probs)
     np.put_along_axis(d_probs, expert, d_gates, axis=1)
@@ -76,7 +86,21 @@ def run(x, params, config, d_y, balance_coef, z_coef, padding, expert, store):
     d_logits[real] += z_coef * 2 / count * log_z[real, None] * probs[real]
     d_logits = store(d_logits)
     d_w_router = store(x.T @ d_logits)
-    d_x = store(d_x + store(d_logits @ w_router.T))
-    return {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert,
-            "kept": kept, "slot": slot, "grads": {
-                "x": d_x, "w_router": d_w_router, "w_in": d_w_in, "w_out": d_w_out}}
+    d_x = store(d_x + store(d_logits @ params["w_router"].T))
+    return {"x": d_x, "w_router": d_w_router, "w_in": d_w_in, "w_out": d_w_out}
+
+
+def back_through_experts(d_y, w_in, w_out, gates, saved, store):
+    """Return the gradients of x, but for the router's part, of the gates, w_in and w_out."""
+    d_x = np.zeros_like(d_y)
+    d_gates = np.zeros_like(gates)
+    d_w_in, d_w_out = np.zeros_like(w_in), np.zeros_like(w_out)
+    for e, (token, choice, rows, before, hidden, out, gate) in enumerate(saved):
+        d_row = d_y[token]
+        d_gates[token, choice] = store((d_row * out).sum(axis=1))
+        d_out = store(gate * d_row)
+        d_w_out[e] = store(hidden.T @ d_out)
+        d_before = store(d_out @ w_out[e].T) * (before > 0)
+        d_w_in[e] = store(rows.T @ d_before)
+        d_x[token] = store(d_x[token] + store(d_before @ w_in[e].T))
+    return d_x, d_gates, d_w_in, d_w_out

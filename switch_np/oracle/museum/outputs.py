@@ -13,6 +13,8 @@ _SLOPE = "slope = balance_coef * num_experts / count * share"
 _Z = "z_loss = (log_z[real] ** 2).sum() / count"
 _D_Z = "d_logits[real] += z_coef * 2 / count * log_z[real, None] * probs[real]"
 _SAVED = "    share = (np.bincount"
+_AGAIN = "again = np.exp(probs) / np.exp(probs).sum(axis=1, keepdims=True)"
+_CHOSEN = "chosen = np.zeros_like(probs)\n    np.put_along_axis(chosen, expert, 1, axis=1)"
 
 ROUTING = (
     Piece("experts_by_mask_value", "a one-hot mask is read as expert ids: only experts 0 and 1 run",
@@ -124,25 +126,23 @@ LOSSES = (
           "transformers#28505, Megatron-LM#1984",
           ((_SHARE, "np.bincount(expert[:, 0], minlength=num_experts) / tokens"),
            (_MEAN, "mean_probs = probs.sum(axis=0) / tokens"),
-           ("d_probs[real] += slope", "d_probs += slope * count / tokens"))),
+           ("d_probs[real] += slope", "d_probs += slope * count / len(x)"))),
     Piece("padding_masked_in_f_only", "padding is left out of f and counted in P",
           "fairseq, DeepSpeed's used_token",
           ((_MEAN, "mean_probs = probs.sum(axis=0) / tokens"),
-           ("d_probs[real] += slope", "d_probs += slope * count / tokens"))),
+           ("d_probs[real] += slope", "d_probs += slope * count / len(x)"))),
     Piece("balance_times_real_fraction", "the balance loss is multiplied by the share of tokens "
           "that are real", "tensorflow/mesh: a mask that broadcasts to a new dimension",
-          ((_LOSS, _LOSS + " * (count / tokens)"), (_SLOPE, _SLOPE + " * (count / tokens)"))),
+          ((_LOSS, _LOSS + " * (count / tokens)"), (_SLOPE, _SLOPE + " * (count / len(x))"))),
     Piece("balance_double_softmax", "the balance loss takes the softmax twice",
           "transformers#45120",
-          ((_MEAN, "again = np.exp(probs) / np.exp(probs).sum(axis=1, keepdims=True)\n"
-                   "    mean_probs = again[real].sum(axis=0) / count"),
-           (_SLOPE, _SLOPE + "\n    slope = (again * (slope - (again * slope).sum("
+          ((_MEAN, f"{_AGAIN}\n    mean_probs = again[real].sum(axis=0) / count"),
+           (_SLOPE, f"{_AGAIN}\n    {_SLOPE}\n    slope = (again * (slope - (again * slope).sum("
                              "axis=1, keepdims=True)))[real]"))),
     Piece("balance_of_chosen_probs", "P averages the probabilities of the chosen experts alone",
           "nanoMoE",
-          ((_MEAN, "chosen = np.zeros_like(probs)\n    np.put_along_axis(chosen, expert, 1, "
-                   "axis=1)\n    mean_probs = (probs * chosen)[real].sum(axis=0) / count"),
-           (_SLOPE, _SLOPE + " * chosen[real]"))),
+          ((_MEAN, f"{_CHOSEN}\n    mean_probs = (probs * chosen)[real].sum(axis=0) / count"),
+           (_SLOPE, f"{_CHOSEN}\n    {_SLOPE} * chosen[real]"))),
     Piece("balance_of_unnormalised_scores", "P averages scores that are not normalised",
           "TransformerEngine PR#2720", ((_MEAN, _MEAN.replace("probs[real]", "odds[real]")),)),
     Piece("z_loss_of_probabilities", "the z-loss is taken of the largest probability, not of the "
@@ -151,5 +151,5 @@ LOSSES = (
     Piece("z_loss_counts_padding", "the z-loss counts padding, whose logits are 0: (ln E)² each",
           "flaxformer",
           ((_Z, "z_loss = (np.where(real, log_z, np.log(num_experts)) ** 2).sum() / tokens"),
-           (_D_Z, _D_Z.replace("/ count", "/ tokens")))),
+           (_D_Z, _D_Z.replace("/ count", "/ len(x)")))),
 )

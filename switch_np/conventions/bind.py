@@ -1,0 +1,72 @@
+"""The parts of a layer under its config's conventions: the paper's, or others in their place.
+
+`switch.layer` composes the parts and knows no other library. A part that stands in is a module of
+this folder whose `forward` is handed, here, the rules and what else it goes by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_np.conventions import (
+    balance_of_others, mixture_of_others, renormalise, scores, serve, z_of_others)
+from switch_np.conventions.noise import Noise
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.layer import Parts
+from switch_np.switch.plan import Plan
+from switch_np.switch.router import Routing
+
+
+class Part(NamedTuple):
+    """A part with some of its arguments given."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
+          padding_T: np.ndarray | None, training: bool) -> Parts:
+    """Return the parts of which `switch.layer` is to compose this layer.
+
+    >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
+    True
+    """
+    rules = config.conventions
+    if rules.papers:
+        return Parts()
+    jitter_TD = noise.jitter if rules.jitter_reach == "experts" else None
+    bound = Parts(
+        Part(partial(scores.forward, kind=rules.scores, noise_TE=noise.logits), scores.backward),
+        partial(choose, noise=noise, bias_E=params.get("select_bias")),
+        Part(partial(renormalise.forward, rules=rules), renormalise.backward),
+        Part(partial(mixture_of_others.forward, rules=rules, padding_T=padding_T,
+                     jitter_TD=jitter_TD), mixture_of_others.backward),
+        Part(partial(balance_of_others.forward, rules=rules), balance_of_others.backward),
+        Part(partial(z_of_others.forward, rules=rules, num_experts=config.num_experts,
+                     training=training), z_of_others.backward))
+    if rules.padding_routing == "first_experts" and padding_T is not None:
+        real_T1 = ~padding_T[:, None]
+        bound = bound._replace(
+            choose=lambda routing, *others: choose(
+                routing._replace(probs_TE=routing.probs_TE * real_T1), *others, noise=noise,
+                bias_E=params.get("select_bias")),
+            gates=_masked(bound.gates, real_T1), balance_loss=_masked(bound.balance_loss, real_T1))
+    return bound
+
+
+def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,
+           padding_T: np.ndarray | None, training: bool, *, noise: Noise,
+           bias_E: np.ndarray | None) -> Plan:
+    """Return the plan by the config's conventions; `noise` has the Gumbel noise too."""
+    return serve.decide(routing.probs_TE, routing.logits_TE, config, num_groups=num_groups,
+                        padding_T=padding_T, noise=noise, bias_E=bias_E, training=training)
+
+
+def _masked(part: Part, real_T1: np.ndarray) -> Part:
+    """Return a part to which the probabilities of padding are 0, forwards and backwards."""
+    return Part(lambda probs_TE, *others: part.forward(probs_TE * real_T1, *others),
+                lambda d_value, cache: part.backward(d_value, cache) * real_T1)

@@ -1,0 +1,39 @@
+"""The parameters of a layer: their names and shapes under every convention."""
+
+from __future__ import annotations
+
+from switch_np.switch.config import SwitchConfig
+
+
+def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every parameter.
+
+    >>> list(shapes(8, 16, SwitchConfig(num_experts=4, router_bias=True)))
+    ['w_router', 'b_router', 'w_in', 'w_out']
+    >>> shapes(6, 8, SwitchConfig.like("hf_deepseek_v3", num_experts=16))["shared_w_in"]
+    (6, 8)
+    """
+    e, d, f = config.num_experts, d_model, d_ff
+    found = {"w_router": (d, e)} | ({"b_router": (e,)} if config.router_bias else {})
+    found |= {"w_in": (e, d, f), "w_out": (e, f, d)}
+    return found if config.conventions.papers else found | _others(d, f, config)
+
+
+def _others(d: int, f: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
+    """Return those that only other libraries have."""
+    rules, e = config.conventions, config.num_experts
+    wide = rules.shared_experts * f
+    asked = {
+        "w_noise": (rules.logit_noise == "learned", (d, e)),
+        "select_bias": (rules.select_bias, (e,)),
+        "w_gate": (rules.expert_gated, (e, d, f)),
+        "b_in": (rules.expert_biases, (e, f)),
+        "b_gate": (rules.expert_biases and rules.expert_gated, (e, f)),
+        "b_out": (rules.expert_biases, (e, d)),
+        "hidden_scale": (rules.expert_hidden_scale, (e, f)),
+        "shared_w_in": (wide > 0, (d, wide)),
+        "shared_w_gate": (wide > 0 and rules.expert_gated, (d, wide)),
+        "shared_w_out": (wide > 0, (wide, d)),
+        "shared_b_out": (rules.shared_bias, (d,)),
+    }
+    return {name: shape for name, (there, shape) in asked.items() if there}

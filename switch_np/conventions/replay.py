@@ -1,0 +1,128 @@
+"""A plan of decisions that were taken elsewhere: by another library, another run, or by hand.
+
+Everything after the plan is smooth, so whoever hands in the choices gets outputs and gradients for
+just these choices: gates are gathered from the probabilities, f is counted from the plan. Nothing
+is decided anew but what was left out; all that was handed in is checked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from switch_np.conventions import balance_counts, serve
+from switch_np.conventions.plan_checks import check_groups, check_plan
+from switch_np.operations import check
+from switch_np.operations.queues import places
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.plan import Plan
+
+ANYTHING = (-np.inf, np.inf)
+
+
+def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
+                 slot: np.ndarray | None = None, num_groups: int = 1,
+                 padding: np.ndarray | None = None, training: bool = False) -> Plan:
+    """Make the plan of decisions taken elsewhere, so that another library's routing is replayed.
+
+    Parameters
+    ----------
+    expert
+        (T, K) whole numbers: the experts of each token, distinct, first choice first. They need not
+        be the K that score best. What stands at padding counts only if the balance loss counts
+        padding; where it could not be a choice it is taken to be the first K.
+    config
+        Says E, K, the capacity and what the balance loss counts.
+    kept
+        (T, K) bool: which choices got a slot. None: those with a slot of 0 or more or, without
+        slots, those that the capacity lets in, first choices before second ones.
+    slot
+        (T, K) the place in the buffer of (group, expert); what stands where a choice is not kept
+        does not count. None: kept choices are numbered, first choices before second ones.
+    num_groups, padding, training
+        As in `decide`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where the decisions contradict each other or the config; the message names the argument.
+
+    Examples
+    --------
+    >>> config = SwitchConfig(num_experts=2, capacity=1)
+    >>> plan = from_choices(np.array([[1], [1], [0]]), config, kept=np.array([[0], [1], [1]]) > 0)
+    >>> plan.slot[:, 0].tolist(), plan.balance_count.tolist()
+    ([-1, 0, 0], [[1, 2]])
+    """
+    check.instance("config", config, SwitchConfig)
+    e, g, k = config.num_experts, num_groups, config.num_choices
+    check.integers("expert", expert, ("T", k), *ANYTHING)
+    expert = expert.astype(np.int64)             # an unsigned -1 becomes -1 again
+    t = len(expert)
+    check.integer("num_groups", g, 1)
+    check_groups(t, g)
+    real_T = np.ones(t, bool)
+    if padding is not None:
+        check.booleans("padding", padding, (t,))
+        real_T = ~padding
+    routed_T1 = (real_T | (config.conventions.padding_routing != "left_out"))[:, None]
+    expert_TK = _experts(expert, routed_T1, e)
+
+    group_T = np.arange(t) // max(t // g, 1)
+    queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
+    capacity = config.expert_capacity(t // g, training)
+    slot_TK = _slots(queue_TK, e * g, kept, slot, capacity)
+    length = places(queue_TK, e * g)[1]
+    if config.conventions.chooser == "experts":
+        length = places(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
+    if capacity is None:
+        capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
+    count_GE, tokens_G = balance_counts.counts(expert_TK, slot_TK >= 0, expert_TK, group_T, (g, e),
+                                               padding, config.conventions, training)
+    plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity,
+                            config.layout, count_GE, tokens_G)
+    check_plan(plan, config, t, g, padding)
+    return plan
+
+
+def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.ndarray:
+    """Return the choices (T, K), those of padding replaced where they could be none."""
+    k = expert.shape[1]
+    outside_TK = (expert < 0) | (expert >= num_experts)
+    twice_TK = np.diff(np.sort(expert, axis=1), axis=1, append=num_experts + k) == 0
+    wrong_T1 = (outside_TK | twice_TK).any(axis=1, keepdims=True)
+    expert_TK = np.where(wrong_T1 & ~routed_T1, np.arange(k), expert)
+    check.integers("expert", expert_TK, (len(expert), k), 0, num_experts)
+    return expert_TK
+
+
+def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
+           capacity: int | None) -> np.ndarray:
+    """Return the slots (T, K), -1 where a choice is not kept, once they fit each other."""
+    shape = queue_TK.shape
+    routed_TK = queue_TK < num_queues
+    limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
+    kept_TK = routed_TK
+    if kept is not None:
+        check.booleans("kept", kept, shape)
+        if (kept & ~routed_TK).any():
+            raise ValueError("kept must be False for padding, got True")
+        kept_TK = kept
+    if slot is not None:
+        check.integers("slot", slot, shape, *ANYTHING)
+        slot = slot.astype(np.int64)
+        kept_TK = kept_TK if kept is not None else routed_TK & (slot >= 0)
+        slot_TK = slot
+    else:
+        slot_TK = places(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
+        kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK < limit)
+    wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)
+    if wrong_T.any():
+        token = int(wrong_T.argmax())
+        raise ValueError(f"slot must lie in 0 .. {limit - 1} for kept choices, the config's "
+                         f"capacity, got {slot_TK[token].tolist()} for token {token}")
+    taken = np.column_stack([queue_TK[kept_TK], slot_TK[kept_TK]])
+    if len(np.unique(taken, axis=0)) < len(taken):
+        raise ValueError("slot must differ within the buffer of a group and expert, got one twice")
+    return np.where(kept_TK, slot_TK, -1)

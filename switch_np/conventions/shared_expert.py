@@ -1,0 +1,58 @@
+"""What every token gets besides its choices: a shared expert, a shared bias.
+
+Source: DeepSeek-V3 (one expert, as wide as the shared ones together, without a gate); MegaBlocks
+(one output bias for all tokens).
+
+Forward:   y = (FFN_shared(x) + b_shared) for the tokens served, 0 for others
+Backward:  the network's own on all tokens; d_b_shared = Σ d_y over the tokens served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.conventions import general_network
+from switch_np.conventions.general_network import NetworkCache
+from switch_np.conventions.table import Conventions
+
+NAMES = ("w_in", "w_gate", "w_out")
+
+
+class SharedCache(NamedTuple):
+    """Saved for backward: the network's cache, None without one; is there a bias; who is served."""
+
+    network: NetworkCache | None
+    biased: bool
+    served_T: np.ndarray
+
+
+def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, served_T: np.ndarray,
+            rules: Conventions) -> tuple[np.ndarray, SharedCache]:
+    """Return what is added to y (T, D).
+
+    >>> rules = Conventions(shared_bias=True)
+    >>> forward({"shared_b_out": np.array([3.0])}, np.ones((1, 1)), np.array([True]), rules)[0]
+    array([[3.]])
+    """
+    y_TD, cache = np.zeros_like(x_TD), None
+    if rules.shared_experts:
+        mine = {name: params[f"shared_{name}"] for name in NAMES if f"shared_{name}" in params}
+        y_TD, cache = general_network.forward(mine, x_TD, kind=rules.expert_activation)
+    if rules.shared_bias:
+        y_TD = y_TD + params["shared_b_out"]
+    return y_TD * served_T[:, None], SharedCache(cache, rules.shared_bias, served_T)
+
+
+def backward(d_y_TD: np.ndarray, cache: SharedCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (T, D) and the gradients of the shared parameters."""
+    d_y_TD = d_y_TD * cache.served_T[:, None]
+    d_x_TD, grads = np.zeros_like(d_y_TD), {}
+    if cache.network is not None:
+        d_x_TD, found = general_network.backward(d_y_TD, cache.network)
+        grads = {f"shared_{name}": value for name, value in found.items()}
+    if cache.biased:
+        grads["shared_b_out"] = d_y_TD.sum(axis=0)
+    return d_x_TD, grads

@@ -1,0 +1,129 @@
+"""Generate token after token from a trained model, decoder-only or encoder-decoder.
+
+The decoder has no capacity: how full an expert is depends on the other tokens, and the text that a
+model writes must not. So a token's keys and values stay what they are, and each step computes the
+new token alone, with those of all tokens before it (`decode` with `past`). The encoder, which has
+its whole source at once, keeps the capacity of a config with groups="rows", as transformers does,
+where a row depends on itself alone; otherwise it has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from switch_np import model
+from switch_np.operations import check, rounded, softmax
+from switch_np.transformer.checks import check_params, check_source
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.stack import StackCache
+
+
+def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray, length: int,
+             rng: np.random.Generator, *, source: np.ndarray | None = None,
+             source_padding: np.ndarray | None = None, temperature: float = 1.0,
+             top_k: int | None = None, window: int | None = None, stop: int | None = None,
+             cached: bool = True) -> np.ndarray:
+    """Return the prompt and up to `length` tokens after it.
+
+    Parameters
+    ----------
+    params, config
+        The model.
+    prompt
+        (S,) integers, at least one, or (B, S) for several rows at once; for an encoder-decoder
+        what the decoder starts with.
+    length
+        Tokens to add.
+    rng
+        Draws them, and what the router draws where its conventions have noise outside training.
+    source, source_padding
+        (M,) or (B, M) integers for the encoder, and where they are padding.
+    temperature
+        Divides the logits; 0 takes the likeliest token, the lowest id at a tie.
+    top_k
+        Draw among this many likeliest tokens; None: all.
+    window
+        The decoder sees at most this many of its last tokens; None: all. When they are more, it
+        starts anew from the last half of the window, so that it seldom has to.
+    stop
+        A row that has written this token repeats it; once all have, nothing is added.
+    cached
+        Keep keys and values from step to step; False computes all anew, for the same tokens but
+        where the router's noise is then drawn anew too.
+
+    Examples
+    --------
+    >>> config = ModelConfig(num_layers=2)
+    >>> params = model.init(np.random.default_rng(0), config)
+    >>> generate(params, config, np.array([72, 105]), 3, np.random.default_rng(0)).shape
+    (5,)
+    """
+    _check(prompt, length, rng, temperature, top_k, window, stop, config)
+    ids_BS = np.atleast_2d(prompt)
+    source = None if source is None else np.atleast_2d(source)
+    padding = None if source_padding is None else np.atleast_2d(source_padding)
+    check_source(source, padding, len(ids_BS), config)
+    check_params(params, config)
+    free = _without_capacity(config)
+    memory = None if source is None else model.encode(
+        params, source, config if config.switch.groups == "rows" else free, padding, rng=rng)
+
+    past: StackCache | None = None
+    window = window or ids_BS.shape[1] + length
+    start, done_B = max(ids_BS.shape[1] - window, 0), np.zeros(len(ids_BS), bool)
+    for _ in range(length):
+        if ids_BS.shape[1] - start > window:
+            start, past = ids_BS.shape[1] - (window + 1) // 2, None
+        seen = start + (past.seen if past and cached else 0)
+        logits, past = model.decode(params, ids_BS[:, seen:], free, memory=memory,
+                                    memory_padding=padding, past=past if cached else None,
+                                    rng=rng)
+        next_B = _draw(rounded.plain(logits[:, -1]).astype(np.float64), rng, temperature, top_k)
+        if stop is not None:
+            next_B[done_B] = stop
+            done_B |= next_B == stop
+        ids_BS = np.column_stack([ids_BS, next_B])
+        if done_B.all():
+            break
+    return ids_BS[0] if prompt.ndim == 1 else ids_BS
+
+
+def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
+          top_k: int | None) -> np.ndarray:
+    """Return one token id per row (B,)."""
+    if temperature == 0:
+        return logits_BV.argmax(axis=1)
+    if top_k is not None:
+        worse_BV = np.argsort(-logits_BV, axis=1, kind="stable")[:, top_k:]
+        np.put_along_axis(logits_BV, worse_BV, -np.inf, axis=1)
+    probs_BV, _ = softmax.forward(logits_BV / temperature)
+    sums_BV = probs_BV.cumsum(axis=1)
+    return (sums_BV <= (rng.random(len(sums_BV)) * sums_BV[:, -1])[:, None]).sum(axis=1)
+
+
+def _without_capacity(config: ModelConfig) -> ModelConfig:
+    """Return the config with room for every token: any capacity would depend on the others."""
+    rules = replace(config.switch.conventions, eval_capacity_fraction=None)
+    return replace(config, switch=replace(
+        config.switch, capacity=None, capacity_factor=None, eval_capacity_factor="same",
+        groups="all", conventions=rules))
+
+
+def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperature: float,
+           top_k: int | None, window: int | None, stop: int | None, config: ModelConfig) -> None:
+    """Refuse what cannot be generated from."""
+    check.instance("config", config, ModelConfig)
+    check.integers("prompt", prompt, ("B", "S") if np.ndim(prompt) == 2 else ("S",), 0,
+                   config.vocab_size)
+    if prompt.size == 0:
+        raise ValueError("prompt must hold at least one token, got none")
+    check.integer("length", length, 0)
+    check.instance("rng", rng, np.random.Generator)
+    check.number("temperature", temperature, 0)
+    for name, value, least in (("window", window, 1), ("top_k", top_k, 1), ("stop", stop, 0)):
+        if value is not None:
+            check.integer(name, value, least)

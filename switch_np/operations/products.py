@@ -1,0 +1,23 @@
+"""A matrix product with a transposed weight, in the order that suits a BLAS.
+
+y = x Wᵀ. Where x has few rows it is computed as (W xᵀ)ᵀ: NumPy transposes a small y faster than a
+BLAS repacks a large W.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def times_transposed(x: np.ndarray, w: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return x wᵀ (n, i) for x (n, j) and w (i, j): fresh, or in `out`.
+
+    >>> times_transposed(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])).tolist()
+    [[11.0, 17.0]]
+    """
+    if 2 * len(x) > min(w.shape):
+        return np.matmul(x, w.T, out=out)
+    if out is None:
+        return (w @ x.T).T.copy()
+    out[...] = (w @ x.T).T
+    return out

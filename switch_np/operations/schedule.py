@@ -1,0 +1,136 @@
+"""Which rows are computed together, and when: in blocks that fit a cache, on several threads.
+
+The modules that call this say what to compute, for any rows; here it is cut into blocks. Neither
+the blocks nor the order in which gradients are added depend on the number of threads, so no result
+does either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from switch_np.operations import threads
+
+BLOCK = 2 ** 18      # elements of the widest array in a block: in float32 1 MiB, an L2 cache
+STREAM = 2 ** 16     # elements of the residual stream in a slice of a batch at most
+LEAST = 2 ** 15      # a batch of fewer than two of these is one slice
+COPY = 1 / 8         # cost of copying an element, relative to computing one
+Result = TypeVar("Result")
+
+
+class Block(NamedTuple):
+    """Some of one expert's rows, and what their forward saved."""
+
+    expert: int
+    rows: slice
+    cache: Any
+
+
+def for_each_block(run: Callable[[int, slice], Any], start: np.ndarray, width: int) -> list[Block]:
+    """Call run(expert, rows) for blocks of every expert's rows; an expert without rows is skipped.
+
+    Parameters
+    ----------
+    run
+        Returns what the block's backward needs.
+    start
+        (E + 1,) expert e has the rows start[e] to start[e + 1] - 1.
+    width
+        Length of a row of the widest array that `run` makes.
+
+    Examples
+    --------
+    >>> [(block.expert, block.cache) for block in
+    ...  for_each_block(lambda e, rows: rows.stop - rows.start, np.array([0, 2, 2, 5]), 4)]
+    [(2, 3), (0, 2)]
+    """
+    ends, load = start.tolist(), np.diff(start)
+    busiest_first = np.argsort(-load, kind="stable")          # so that threads finish together
+    work = [(e, rows) for e in busiest_first.tolist() if load[e]
+            for rows in threads.cut(ends[e], ends[e + 1], width, BLOCK)]
+    caches = threads.each(run, *zip(*work), size=ends[-1] * width)
+    return [Block(e, rows, cache) for (e, rows), cache in zip(work, caches)]
+
+
+def for_each_block_backward(run: Callable[[slice, Any, dict[str, np.ndarray]], None],
+                            blocks: Sequence[Block], grads: Mapping[str, np.ndarray]) -> None:
+    """Call run(rows, cache, into) for every block; `into` receives its gradients, then summed.
+
+    `grads` holds arrays (E, ...), into which each expert's sums go; the entries of experts without
+    rows are left as they are.
+    """
+    def run_expert(group: list[Block]) -> None:
+        first, *rest = group
+        total = {name: grad[first.expert] for name, grad in grads.items()}      # views of `grads`
+        run(first.rows, first.cache, total)
+        for block in rest:
+            part = {name: np.empty_like(grad) for name, grad in total.items()}
+            run(block.rows, block.cache, part)
+            for name, grad in total.items():
+                grad += part[name]
+
+    # An expert's blocks are neighbours in the list, as groupby needs.
+    by_expert = [list(group) for _, group in groupby(blocks, key=attrgetter("expert"))]
+    rows = sum(block.rows.stop - block.rows.start for block in blocks)
+    width = max(grad.shape[-1] for grad in grads.values())
+    threads.each(run_expert, by_expert, size=rows * width)
+
+
+def rows(run: Callable[[slice], Result], shape: Sequence[int]) -> list[Result]:
+    """Return run(part) for parts of an array's rows, in order; for all at once if they are few.
+
+    A row's result must not depend on its part.
+
+    >>> rows(lambda part: part.stop, (5, 4))
+    [5]
+    """
+    size = math.prod(shape)
+    if threads.alone(size):
+        return [run(slice(0, shape[0]))]
+    return threads.each(run, threads.cut(0, shape[0], math.prod(shape[1:])), size=size)
+
+
+def gather(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return the rows x[index]; an index beyond the first or last row means that one.
+
+    >>> gather(np.array([[1.0], [2.0]]), np.array([1, -1]))[:, 0].tolist()
+    [2.0, 1.0]
+    """
+    size = int(len(index) * x[0].size * COPY)
+    if threads.alone(size):
+        return x.take(index, 0, mode="clip")
+    found = np.empty_like(x, shape=(len(index), *x.shape[1:]))
+    threads.each(lambda part: np.take(x, index[part], 0, found[part], "clip"),
+                 threads.cut(0, len(index), x[0].size), size=size)
+    return found
+
+
+def together(*works: Callable[[], Any], size: int) -> list[Any]:
+    """Return the results of several functions; they may run at once. `size`: elements computed.
+
+    >>> together(lambda: 1, lambda: 2, size=0)
+    [1, 2]
+    """
+    return threads.each(lambda work: work(), works, size=size)
+
+
+def sequences(run: Callable[..., Result], shape: tuple[int, int, int],
+              *columns: Iterable[Any]) -> list[Result]:
+    """Return run(part, ...) for slices of a batch (B, S, D), in order.
+
+    Only a Switch layer mixes sequences. The rest of a block handles one slice from end to end, so
+    that each operation finds its input still in cache. `columns` hold one more argument per slice.
+
+    >>> sequences(lambda part: (part.start, part.stop), (5, 128, 100))
+    [(0, 2), (2, 5)]
+    """
+    b, s, d = shape
+    half = b * s * d // 2                            # two slices at least, for two threads
+    parts = threads.cut(0, b, s * d, min(STREAM, max(half, LEAST)))
+    return threads.each(run, parts, *columns, size=b * s * d)

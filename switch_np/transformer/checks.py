@@ -1,0 +1,87 @@
+"""What the model is handed, checked; messages name the argument, what came, and what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import check, tree
+from switch_np.switch.plan import Plan
+from switch_np.transformer.batch import Batch, targets_that_count
+from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.cross_entropy import IGNORED
+from switch_np.transformer.parameters import shapes
+
+
+def check_batch(batch: Batch, config: ModelConfig) -> None:
+    """Refuse inputs, targets or padding that do not fit, and a batch in which no target counts."""
+    check.instance("batch", batch, Batch)
+    check.integers("batch.inputs", batch.inputs, ("B", "S"), 0, config.vocab_size)
+    check.integers("batch.targets", batch.targets, batch.inputs.shape,
+                   IGNORED, config.vocab_size)
+    bad = (batch.targets < 0) & (batch.targets != IGNORED)
+    if bad.any():
+        raise ValueError(f"batch.targets must lie in 0 .. {config.vocab_size - 1} or be "
+                         f"{IGNORED} (ignored), got {batch.targets[bad][0]}")
+    if batch.padding is not None:
+        check.booleans("batch.padding", batch.padding, batch.inputs.shape)
+    if (targets_that_count(batch) == IGNORED).all():
+        raise ValueError(f"batch must hold at least one target that counts, got none in "
+                         f"targets of shape {batch.targets.shape}")
+
+
+def check_ids(name: str, ids: np.ndarray, padding: np.ndarray | None, config: ModelConfig) -> None:
+    """Refuse token ids, or their padding, that do not fit the config."""
+    check.integers(name, ids, ("B", "S"), 0, config.vocab_size)
+    if ids.size == 0:
+        raise ValueError(f"{name} must hold at least one token, got shape {ids.shape}")
+    if padding is not None:
+        check.booleans("padding" if name == "ids" else f"{name}_padding", padding, ids.shape)
+
+
+def check_source(source: np.ndarray | None, padding: np.ndarray | None, rows: int,
+                 config: ModelConfig) -> None:
+    """Refuse a source where there is no encoder to read it, and none where there is one."""
+    if (source is None) == (config.encoder is not None):
+        wanted = "token ids (B, M)" if config.encoder else "None for a decoder-only model"
+        raise ValueError(f"source must be {wanted}, got {'None' if source is None else 'an array'}")
+    if source is not None:
+        check_ids("source", source, padding, config)
+        if len(source) != rows:
+            raise ValueError(f"source must have as many rows as ids, {rows}, got {len(source)}")
+    elif padding is not None:
+        raise ValueError("source_padding must be None without a source, got an array")
+
+
+def check_memory(memory: np.ndarray | None, padding: np.ndarray | None, rows: int,
+                 config: ModelConfig, like: np.ndarray) -> None:
+    """Refuse a memory that the decoder has no place for, or that does not fit; or its absence."""
+    if (memory is None) == (config.encoder is not None):
+        wanted = ("what `encode` returns (B, M, D)" if config.encoder
+                  else "None for a decoder-only model")
+        raise ValueError(f"memory must be {wanted}, got {'None' if memory is None else 'an array'}")
+    if memory is not None:
+        check.floats("memory", memory, (rows, "M", config.d_model), like=like)
+        if padding is not None:
+            check.booleans("memory_padding", padding, memory.shape[:2])
+    elif padding is not None:
+        raise ValueError("memory_padding must be None without a memory, got an array")
+
+
+def check_plans(plans: Sequence[Plan] | None, config: ModelConfig) -> None:
+    """Refuse plans to replay that are not one for each Switch layer."""
+    if plans is not None and len(plans) != len(config.switch_names):
+        raise ValueError(f"plans must be {len(config.switch_names)}, one per Switch layer, "
+                         f"got {len(plans)}")
+
+
+def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
+    """Refuse parameters of another structure, shape or precision than the config's."""
+    wanted, flat = shapes(config), tree.flatten(params)
+    check.keys("params", flat, set(wanted))
+    first = flat["embedding.table"]
+    check.floats("params['embedding.table']", first, wanted["embedding.table"])
+    for name, value in flat.items():
+        check.floats(f"params[{name!r}]", value, wanted[name], like=first)
