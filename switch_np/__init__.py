@@ -26,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from switch_np import experiments, model, oracle, plans, switch_layer
+    from switch_np import experiments, model, oracle, plans, plots, switch_layer
     from switch_np.conventions.noise import Noise
     from switch_np.conventions.presets import presets
     from switch_np.conventions.table import Conventions
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "experiments",
-           "gradcheck", "model", "oracle", "plans", "presets", "switch_layer"]
+           "gradcheck", "model", "oracle", "plans", "plots", "presets", "switch_layer"]
 
 _HOMES = {
     "Batch": "transformer.batch:Batch", "Conventions": "conventions.table:Conventions",
     "ModelConfig": "transformer.config:ModelConfig", "Noise": "conventions.noise:Noise",
     "SwitchConfig": "switch.config:SwitchConfig", "experiments": "experiments:",
     "gradcheck": "oracle.gradcheck:", "model": "model:", "oracle": "oracle:",
-    "plans": "plans:", "presets": "conventions.presets:presets",
+    "plans": "plans:", "plots": "plots:", "presets": "conventions.presets:presets",
     "switch_layer": "switch_layer:"}
 
 
