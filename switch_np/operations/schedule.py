@@ -65,9 +65,8 @@ def for_each_block_backward(run: Callable[[slice, Any, dict[str, np.ndarray]], N
     `grads` holds arrays (E, ...), into which each expert's sums go; the entries of experts without
     rows are left as they are.
     """
-    def run_expert(group: list[Block]) -> None:
+    def sum_up(group: Sequence[Block], total: dict[str, np.ndarray]) -> None:
         first, *rest = group
-        total = {name: grad[first.expert] for name, grad in grads.items()}      # views of `grads`
         run(first.rows, first.cache, total)
         for block in rest:
             part = {name: np.empty_like(grad) for name, grad in total.items()}
@@ -76,10 +75,18 @@ def for_each_block_backward(run: Callable[[slice, Any, dict[str, np.ndarray]], N
                 grad += part[name]
 
     # An expert's blocks are neighbours in the list, as groupby needs.
-    by_expert = [list(group) for _, group in groupby(blocks, key=attrgetter("expert"))]
+    groups = [list(group) for _, group in groupby(blocks, key=attrgetter("expert"))]
+    totals = [{name: grad[group[0].expert] for name, grad in grads.items()} for group in groups]
     rows = sum(block.rows.stop - block.rows.start for block in blocks)
-    width = max(grad.shape[-1] for grad in grads.values())
-    threads.each(run_expert, by_expert, size=rows * width)
+    size = rows * max(grad.shape[-1] for grad in grads.values())
+    if len(groups) == 1 and len(blocks) > 1:                 # a lone expert serves two threads
+        half = -(-len(blocks) // 2)
+        second = {name: np.empty_like(grad) for name, grad in totals[0].items()}
+        threads.each(sum_up, [blocks[:half], blocks[half:]], [totals[0], second], size=size)
+        for name, grad in totals[0].items():
+            grad += second[name]
+    else:
+        threads.each(sum_up, groups, totals, size=size)
 
 
 def rows(run: Callable[[slice], Result], shape: Sequence[int]) -> list[Result]:
