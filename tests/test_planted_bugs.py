@@ -29,7 +29,7 @@ LAYER_BUGS = [
      'grads["b_router"] = d_all_TE.mean(axis=0)'),
     (router, "d_x_TD if scale_TD is None else d_x_TD * scale_TD, grads", "d_x_TD, grads"),
     (router, "noisy_TD.T @ d_all_TE", "(noisy_TD * 0.99).T @ d_all_TE"),
-    (gates, "cache.plan.expert, d_gates_TK", "cache.plan.expert[:, ::-1], d_gates_TK"),
+    (gates, "cache.plan.expert] = d_gates_TK", "cache.plan.expert[:, ::-1]] = d_gates_TK"),
     (balance_loss, "d_probs_TE[cache.padding_T] = 0", "pass"),
     (balance_loss, "(d_loss * cache.slope_GE)", "(0 * cache.slope_GE)"),
     (z_loss, "d_loss * 2", "d_loss"),

@@ -30,11 +30,13 @@ def forward(probs_TE: np.ndarray, plan: Plan) -> tuple[np.ndarray, GatesCache]:
     >>> forward(np.array([[0.1, 0.9]]), fill(np.array([[1]]), 2, capacity=1))[0].tolist()
     [[0.9]]
     """
-    return np.take_along_axis(probs_TE, plan.expert, axis=1), GatesCache(probs_TE, plan)
+    token_T1 = np.arange(len(probs_TE))[:, None]
+    return probs_TE[token_T1, plan.expert], GatesCache(probs_TE, plan)
 
 
 def backward(d_gates_TK: np.ndarray, cache: GatesCache) -> np.ndarray:
     """Return d_probs (T, E)."""
     d_probs_TE = np.zeros_like(cache.probs_TE)
-    np.put_along_axis(d_probs_TE, cache.plan.expert, d_gates_TK, axis=1)
+    token_T1 = np.arange(len(d_probs_TE))[:, None]
+    d_probs_TE[token_T1, cache.plan.expert] = d_gates_TK
     return d_probs_TE
