@@ -105,7 +105,9 @@ def test_the_papers_room_holds_the_paper_alone(name):
 
 
 def test_the_papers_room_is_small():
-    assert sum(len(source(ROOT / "switch" / name).splitlines()) for name in PAPERS) <= 850
+    """But for `__init__`, which computes nothing: it is the table of what is where."""
+    assert sum(len(source(ROOT / "switch" / name).splitlines())
+               for name in PAPERS if name != "__init__.py") <= 840
 
 
 @pytest.mark.parametrize("file", sorted(f for f in FILES if f.startswith("transformer/")))

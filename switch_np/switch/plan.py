@@ -1,7 +1,7 @@
 """The plan: which expert, which slot, who is dropped. All discrete decisions are made here.
 
-Source: section 2.2 of the paper (expert capacity, equation 3; dropped tokens); for k > 1 first
-choices fill the buffers before second ones, as in the authors' code.
+Source: section 2.2 of the paper (expert capacity, equation 3; dropped tokens; the counts of
+equation 5); for k > 1 first choices fill the buffers before second ones, as in the authors' code.
 
 No gradient flows through a plan, and nothing after it is chosen anew, so a plan can be replayed.
 """
