@@ -39,9 +39,10 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     if rules.papers:
         return Parts()
     jitter_TD = noise.jitter if rules.jitter_reach == "experts" else None
+    plan_of = partial(choose, noise=noise, bias_E=params.get("select_bias"))
     bound = Parts(
         Part(partial(scores.forward, kind=rules.scores, noise_TE=noise.logits), scores.backward),
-        partial(choose, noise=noise, bias_E=params.get("select_bias")),
+        plan_of,
         Part(partial(renormalise.forward, rules=rules), renormalise.backward),
         Part(partial(mixture_of_others.forward, rules=rules, padding_T=padding_T,
                      jitter_TD=jitter_TD), mixture_of_others.backward),
@@ -51,9 +52,8 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     if rules.padding_routing == "first_experts" and padding_T is not None:
         real_T1 = ~padding_T[:, None]
         bound = bound._replace(
-            choose=lambda routing, *others: choose(
-                routing._replace(probs_TE=routing.probs_TE * real_T1), *others, noise=noise,
-                bias_E=params.get("select_bias")),
+            choose=lambda routing, *others: plan_of(
+                routing._replace(probs_TE=routing.probs_TE * real_T1), *others),
             gates=_masked(bound.gates, real_T1), balance_loss=_masked(bound.balance_loss, real_T1))
     return bound
 

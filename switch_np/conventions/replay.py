@@ -1,8 +1,8 @@
 """A plan of decisions that were taken elsewhere: by another library, another run, or by hand.
 
-Everything after the plan is smooth, so whoever hands in the choices gets outputs and gradients for
-just these choices: gates are gathered from the probabilities, f is counted from the plan. Nothing
-is decided anew but what was left out; all that was handed in is checked.
+Nothing after the plan is chosen anew, so whoever hands in the choices gets outputs and gradients
+for just these choices: gates are gathered from the probabilities, f is counted from the plan. Only
+what was left out is decided here; all that was handed in is checked.
 """
 
 from __future__ import annotations

@@ -97,12 +97,12 @@ def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray,
                balance_tokens_G: np.ndarray) -> Plan:
     """Return the plan of choices whose slots are known: -1 is none, others lie below `capacity`."""
     t, g, e = len(expert_TK), *load_GE.shape
-    choice_N = np.flatnonzero(slot_TK.T >= 0)                    # k * T + token
-    slot_N = slot_TK.T.take(choice_N)
-    queue_N = expert_TK.T.take(choice_N) * g + group_T[choice_N % max(t, 1)]
+    kt_N = np.flatnonzero(slot_TK.T >= 0)                        # k * T + token
+    slot_N = slot_TK.T.take(kt_N)
+    queue_N = expert_TK.T.take(kt_N) * g + group_T[kt_N % max(t, 1)]
     order = stable_order(slot_N, slot_N.max(initial=0))
     order = order[stable_order(queue_N[order], e * g)]     # one key could overflow
-    return lay_out(expert_TK, choice_N[order], slot_N[order], group_T, load_GE, capacity, layout,
+    return lay_out(expert_TK, kt_N[order], slot_N[order], group_T, load_GE, capacity, layout,
                    balance_count_GE, balance_tokens_G)
 
 

@@ -34,7 +34,7 @@ from switch_np.transformer.self_attention import SelfAttentionCache
 
 
 class SliceCache(NamedTuple):
-    """Kept of one slice of the batch: the caches of its operations, and its dropout masks.
+    """Saved for backward, of one slice of the batch: its operations' caches and dropout masks.
 
     `cross_attention` is None without an encoder, `dense` in a Switch block.
     """
@@ -113,8 +113,8 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
         d_normed_BSD, grads["switch"] = switch_layer.backward(
             d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs)
 
-    def run(mine: slice, kept: SliceCache) -> tuple[Any, ...]:
-        return _backward_slice(d_x_BSD[mine], batch_slices.take(d_normed_BSD, mine), kept,
+    def run(mine: slice, saved: SliceCache) -> tuple[Any, ...]:
+        return _backward_slice(d_x_BSD[mine], batch_slices.take(d_normed_BSD, mine), saved,
                                cache.rate)
 
     d_x, d_bias, more, d_memory = zip(*schedule.sequences(run, d_x_BSD.shape, cache.slices))

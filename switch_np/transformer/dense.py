@@ -20,7 +20,7 @@ class DenseCache(NamedTuple):
     """Saved for backward: the module that computed, and its cache."""
 
     network: Any
-    kept: Any
+    inner: Any
 
 
 def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, config: ModelConfig,
@@ -30,15 +30,15 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, config: ModelCo
     network: Any = feed_forward
     if config.gated or config.activation != "relu":
         network = general_network
-        y_TD, kept = network.forward(params, x_TD, keep_TF, config.dropout, config.activation)
+        y_TD, inner = network.forward(params, x_TD, keep_TF, config.dropout, config.activation)
     else:
-        y_TD, kept = network.forward(params, x_TD, keep_TF, config.dropout)
-    return y_TD.reshape(x_BSD.shape), DenseCache(network, kept)
+        y_TD, inner = network.forward(params, x_TD, keep_TF, config.dropout)
+    return y_TD.reshape(x_BSD.shape), DenseCache(network, inner)
 
 
 def backward(d_y_BSD: np.ndarray,
              cache: DenseCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D) and the gradients of the weights."""
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
-    d_x_TD, grads = cache.network.backward(d_y_TD, cache.kept)
+    d_x_TD, grads = cache.network.backward(d_y_TD, cache.inner)
     return d_x_TD.reshape(d_y_BSD.shape), grads

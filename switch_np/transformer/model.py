@@ -55,7 +55,7 @@ class Loss(NamedTuple):
 
 
 class StackRun(NamedTuple):
-    """Kept of one stack: its ids, its cache, and its router losses."""
+    """Saved for backward, of one stack: its ids, its cache, and its router losses."""
 
     ids_BS: np.ndarray
     stack: StackCache

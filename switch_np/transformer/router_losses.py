@@ -29,8 +29,8 @@ from switch_np.transformer.config import ModelConfig, StackConfig
 class RouterLosses(NamedTuple):
     """What a stack adds, without coefficients.
 
-    Kept: whether the losses are pooled, over how many layers, and the slope of the pooled balance
-    loss (None where there is none).
+    Saved for backward: whether the losses are pooled, over how many layers, and the slope of the
+    pooled balance loss (None where there is none).
     """
 
     balance: tuple[np.ndarray, ...]
