@@ -22,7 +22,7 @@ def pytest_configure(config):
 def pytest_generate_tests(metafunc):
     """Give the fixture one problem after the other; a name that is none is an error."""
     if "moe_case" in metafunc.fixturenames:
-        from switch_np.oracle.cases import CASES
+        from switch_np.oracle.vectors.cases import CASES
 
         marker = metafunc.definition.get_closest_marker("moe_cases")
         names = list(marker.args if marker else CASES)
@@ -44,6 +44,6 @@ def moe_oracle():
 @pytest.fixture
 def moe_case(request):
     """Return the arguments of `oracle.reference` for one problem."""
-    from switch_np.oracle.cases import CASES
+    from switch_np.oracle.vectors.cases import CASES
 
     return CASES[request.param].make()

@@ -14,7 +14,8 @@ import unicodedata
 import numpy as np
 import pytest
 
-from switch_np.__main__ import _in_its_environment as begin_anew, main
+from switch_np.__main__ import _in_its_environment as begin_anew
+from switch_np.__main__ import main
 from switch_np.commands import environment, progress, terminal
 from switch_np.operations.rounded import Bfloat16
 from switch_np.training import tasks, trainer

@@ -10,7 +10,7 @@ import switch_np as snp
 from switch_np.conventions import scores
 from switch_np.conventions.noise import Noise, draw_noise, outside_training
 from switch_np.conventions.table import CHOICES, Conventions
-from switch_np.oracle import gradcheck
+from switch_np.operations import gradcheck
 from switch_np.switch.layer import Parts
 
 FLAGS = ["select_bias", "capacity_whole_share", "capacity_at_most_group", "renorm_single",

@@ -6,8 +6,23 @@ import numpy as np
 import pytest
 
 from benchmarks import (
-    accounts, agreement, breakdown, cases, clock, compare, floor, least, measure, memory,
-    operations, ours, peers, products, settings, turns)
+    accounts,
+    agreement,
+    breakdown,
+    cases,
+    clock,
+    compare,
+    floor,
+    least,
+    measure,
+    memory,
+    operations,
+    ours,
+    peers,
+    products,
+    settings,
+    turns,
+)
 from benchmarks.agreement import Disagreement
 from benchmarks.process import Process, WorkerError
 from benchmarks.subject import Spec, Subject

@@ -9,7 +9,7 @@ import pytest
 
 import switch_np as snp
 from switch_np import oracle
-from switch_np.oracle import caches
+from switch_np.oracle.truth import caches
 
 
 @pytest.mark.parametrize("name", ["paper", "hf_mixtral", "st_moe", "tutel"])

@@ -5,8 +5,8 @@ import pytest
 
 import switch_np as snp
 from switch_np import oracle
-from switch_np.oracle import museum
-from switch_np.oracle.diagnosis import _factor
+from switch_np.oracle.explain import museum
+from switch_np.oracle.explain.wording import factor_in_words
 
 PLAIN = snp.SwitchConfig(num_experts=4, capacity_factor=1.0)
 LOSSES = ("balance_loss", "z_loss")
@@ -66,14 +66,14 @@ def test_wrong_slots_alone_are_explained_by_no_bug_that_has_the_right_decisions(
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
-@pytest.mark.parametrize("piece, words", [
+@pytest.mark.parametrize("exhibit, words", [
     ("balance_gradient_without_e", "the balance loss's gradient is divided by 4 (E, the experts)"),
     ("z_gradient_without_2", "the z-loss's gradient is divided by 2"),
     ("balance_counts_after_drop", "f counts what is left after drops"),
     ("gate_gradient_killed", "does not reach the router through the gates")])
-def test_a_factor_has_error_bars_and_the_right_name(piece, words, precision):
+def test_a_factor_has_error_bars_and_the_right_name(exhibit, words, precision):
     asked, ref = problem(precision=precision)
-    report = oracle.compare(ref, **of_museum(piece, asked, precision))
+    report = oracle.compare(ref, **of_museum(exhibit, asked, precision))
     assert words in report.diagnosis[0] and len(report.diagnosis) <= 5
     assert "coefficient" not in report.diagnosis[0] and "0.49" not in report.diagnosis[0]
 
@@ -81,7 +81,7 @@ def test_a_factor_has_error_bars_and_the_right_name(piece, words, precision):
 def test_a_factor_is_named_where_its_bar_allows_and_all_that_it_may_be_are_said():
     _, ref = problem(padding=5)
     def name(c, bar, term=None):
-        return _factor(c, bar, term, ref)
+        return factor_in_words(c, bar, term, ref)
     assert name(0.2501, 1e-3) == (0.25, "divided by 4 (E, the experts)")
     assert name(0.25, 1e-3, "z")[1].endswith("(E, the experts), or multiplied by 0.25 "
                                              "(the z coefficient)")
@@ -131,13 +131,13 @@ def test_a_coefficient_that_the_conventions_switch_off_is_noted():
         'balance_coef=0.5 has no effect: balance_counts is "none"',)
 
 
-@pytest.mark.parametrize("piece", ["balance_counts_after_drop", "drops_the_earliest"])
-def test_the_museum_knows_rows_of_tokens_too(piece):
+@pytest.mark.parametrize("exhibit", ["balance_counts_after_drop", "drops_the_earliest"])
+def test_the_museum_knows_rows_of_tokens_too(exhibit):
     asked, _ = problem()
-    got = of_museum(piece, asked, "float64", decide=False)
+    got = of_museum(exhibit, asked, "float64", decide=False)
     rows = {name: asked[name].reshape(2, 16, 8) for name in ("x", "d_y")}
     ref = oracle.reference(**asked | rows)
-    assert oracle.compare(ref, **got).diagnosis[0].startswith(museum.PIECES[piece].what)
+    assert oracle.compare(ref, **got).diagnosis[0].startswith(museum.EXHIBITS[exhibit].what)
 
 
 def test_the_museum_follows_a_kernel_at_near_ties():
@@ -148,7 +148,7 @@ def test_the_museum_follows_a_kernel_at_near_ties():
     report = oracle.compare(ref, **{name: given[name] for name in (
         "y", *LOSSES, "grads", "expert", "kept")}, precision="bfloat16")
     assert report.routing.ok and "1 legal flip" in str(report)
-    assert report.diagnosis[0].startswith(museum.PIECES["drops_the_earliest"].what)
+    assert report.diagnosis[0].startswith(museum.EXHIBITS["drops_the_earliest"].what)
 
 
 @pytest.mark.parametrize("config, other, words", [

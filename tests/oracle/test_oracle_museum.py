@@ -1,4 +1,4 @@
-"""The museum: the kernel is right, every piece is wrong, found and named; tests are scored."""
+"""The museum: the kernel is right, every exhibit is wrong, found and named; tests are scored."""
 
 import functools
 
@@ -7,12 +7,12 @@ import pytest
 
 import switch_np as snp
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle import museum
+from switch_np.oracle.explain import museum
 
 PADDED = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9)
 SINGLE = SwitchConfig(num_experts=4, capacity_factor=0.8)
 OPEN = SwitchConfig(num_experts=4, top_k=2, capacity_factor=2.0)
-# What the first line says where the algebra explains a piece more simply than its own sentence.
+# What the first line says where the algebra explains a exhibit more simply than its own sentence.
 WORDS = {
     "rows_zeroed": "y is zero for", "balance_loss_zero": "balance_loss is all zeros",
     "balance_divided_by_k": "balance_loss is divided by 2 (k",
@@ -69,9 +69,9 @@ def first_failure(name, precision):
 
 
 def test_there_are_forty_and_each_says_where_it_was_seen():
-    assert len(museum.PIECES) >= 40
-    assert len({piece.what for piece in museum.PIECES.values()}) == len(museum.PIECES)
-    seen = [piece for piece in museum.PIECES.values() if "no thread known" not in piece.seen]
+    assert len(museum.EXHIBITS) >= 40
+    assert len({exhibit.what for exhibit in museum.EXHIBITS.values()}) == len(museum.EXHIBITS)
+    seen = [bug for bug in museum.EXHIBITS.values() if "no thread known" not in bug.seen]
     assert len(seen) >= 40
 
 
@@ -95,16 +95,16 @@ def test_the_right_kernel_passes(precision):
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
 def test_every_bug_is_found_and_most_are_named(precision):
     named, found = [], []
-    for name, piece in museum.PIECES.items():
+    for name, exhibit in museum.EXHIBITS.items():
         report = first_failure(name, precision)
         if report is not None:
             found.append(name)
             if any(words in report.diagnosis[0] for words in (
-                    piece.what, WORDS.get(name, piece.what))):
+                    exhibit.what, WORDS.get(name, exhibit.what))):
                 named.append(name)
-    missed = set(museum.PIECES) - set(found)
+    missed = set(museum.EXHIBITS) - set(found)
     assert missed == (BELOW_BFLOAT16 if precision == "bfloat16" else set())
-    assert len(named) >= 0.8 * len(museum.PIECES), set(found) - set(named)
+    assert len(named) >= 0.8 * len(museum.EXHIBITS), set(found) - set(named)
 
 
 @pytest.mark.parametrize("name", sorted(BELOW_BFLOAT16))
@@ -119,8 +119,8 @@ def test_what_is_missed_lies_below_the_noise(name):
 
 
 def test_a_piece_that_no_longer_fits_is_an_error(monkeypatch):
-    piece = museum.PIECES["dx_forgotten"]._replace(changes=(("no such line", "pass"),))
-    monkeypatch.setitem(museum.PIECES, "dx_forgotten", piece)
+    exhibit = museum.EXHIBITS["dx_forgotten"]._replace(changes=(("no such line", "pass"),))
+    monkeypatch.setitem(museum.EXHIBITS, "dx_forgotten", exhibit)
     museum.planted.cache_clear()
     with pytest.raises(ValueError, match="stands 0 times"):
         museum.planted("dx_forgotten")
@@ -141,7 +141,7 @@ def thorough(layer):
 def test_a_thorough_test_catches_everything():
     score = oracle.score(thorough)
     assert set(score.caught) | set(score.unseen) == {
-        "all zeros", "all NaN", "the batch permuted", "the last row lost", *museum.PIECES} - set(
+        "all zeros", "all NaN", "the batch permuted", "the last row lost", *museum.EXHIBITS} - set(
             score.missed)
     assert score.missed == () and len(score.unseen) <= 1, str(score)
 

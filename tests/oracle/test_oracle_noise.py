@@ -8,8 +8,10 @@ import pytest
 from switch_np import SwitchConfig, oracle
 from switch_np.conventions.table import Conventions
 from switch_np.operations import activations
-from switch_np.oracle import museum, noise, precision, verdict
-from switch_np.oracle.rough import rough_class
+from switch_np.oracle.explain import museum
+from switch_np.oracle.judge.tensor import deviations
+from switch_np.oracle.truth import rounding, roundoff
+from switch_np.oracle.truth.rounding_array import rough_class
 
 
 def problem(config=None, **options):
@@ -65,7 +67,7 @@ def test_errors_of_a_kernel_that_rounds_are_of_the_size_of_sigma(name):
         for tensor in report.tensors.values():
             assert tensor.worst < 8, str(report)
         truth, sigma = report.reference.outputs(), report.reference.sigma(name)
-        z = np.concatenate([verdict.deviations(value, truth[key], sigma[key])[sigma[key] > 0]
+        z = np.concatenate([deviations(value, truth[key], sigma[key])[sigma[key] > 0]
                             for key, value in museum.flat(given).items()], axis=None)
         assert 0.05 < np.sqrt(np.mean(z ** 2)) < 1.5
 
@@ -87,11 +89,11 @@ def test_the_peak_counts_what_lies_on_the_way():
     asked = problem()
     ref = oracle.reference(**asked | {"d_y": asked["d_y"] * 1e6})
     assert ref.rounding("float16").peak > 1e6
-    assert noise.SAMPLES == 12
+    assert rounding.SAMPLES == 12
 
 
 def rough(array):
-    given = array.copy().view(rough_class(precision.named("float32"), np.random.default_rng(0)))
+    given = array.copy().view(rough_class(roundoff.named("float32"), np.random.default_rng(0)))
     given.given = True
     return given
 

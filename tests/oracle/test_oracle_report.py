@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle import museum, replay
+from switch_np.oracle.explain import museum
+from switch_np.oracle.judge import judge_choices
 
 CONFIG = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.8)
 
@@ -173,7 +174,7 @@ def test_flips_do_not_excuse_what_no_flip_explains(given):
     asked = oracle.draw(SwitchConfig(num_experts=8, capacity_factor=1.0), 256, d_model=16, d_ff=16,
                         precision="bfloat16")
     ref = oracle.reference(**asked)
-    assert np.count_nonzero(ref.margin <= replay.tau(ref, "bfloat16")) > replay.MOST
+    assert np.count_nonzero(ref.margin <= judge_choices.tau(ref, "bfloat16")) > judge_choices.MOST
     assert oracle.compare(ref, **{given: all_of(ref)[given]}, precision="bfloat16").ok
     for factor in (0.0, 1e9):
         got = {"y": ref.y * factor,
@@ -188,7 +189,7 @@ def test_flips_that_did_not_happen_are_not_inferred():
     for seed in range(12):
         ref = oracle.reference(**oracle.draw(config, 32, d_model=8, d_ff=12, seed=seed,
                                              precision="bfloat16"))
-        near += np.count_nonzero(ref.margin <= replay.tau(ref, "bfloat16"))
+        near += np.count_nonzero(ref.margin <= judge_choices.tau(ref, "bfloat16"))
         rng, sigma = np.random.default_rng(seed), ref.sigma("bfloat16")
         y = ref.y + sigma["y"] * rng.standard_normal(ref.y.shape)
         report = oracle.compare(ref, y=y, grads=ref.grads, precision="bfloat16")

@@ -13,7 +13,7 @@ import pytest
 import switch_np as snp
 from switch_np import SwitchConfig, oracle
 from switch_np.conventions import arguments
-from switch_np.oracle import adapters, decisions
+from switch_np.oracle.truth import adapters, decisions
 
 
 def problem(**options):

@@ -11,8 +11,9 @@ import pytest
 from switch_np import __main__ as command_line
 from switch_np import oracle
 from switch_np.operations.precision import round_to
-from switch_np.oracle import exact, safetensors, vectors
-from switch_np.oracle.cases import CASES
+from switch_np.oracle import vectors
+from switch_np.oracle.vectors import exact, safetensors
+from switch_np.oracle.vectors.cases import CASES
 
 EXACT = [name for name, case in CASES.items() if case.exact]
 

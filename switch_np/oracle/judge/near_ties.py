@@ -12,7 +12,7 @@ import numpy as np
 from switch_np import plans, switch_layer
 from switch_np.conventions import serve
 from switch_np.conventions.noise import Noise
-from switch_np.oracle.truth import Reference
+from switch_np.oracle.truth.reference import Reference
 from switch_np.switch.plan import Plan
 
 SAMPLES = 12
@@ -34,9 +34,9 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
     Examples
     --------
     >>> from switch_np import SwitchConfig
-    >>> from switch_np.oracle import truth, problems
+    >>> from switch_np.oracle import draw, reference
     >>> config = SwitchConfig(num_experts=2, capacity_factor=None)
-    >>> ref = truth.reference(**problems.draw(config, 8, d_model=4, d_ff=6))
+    >>> ref = reference(**draw(config, 8, d_model=4, d_ff=6))
     >>> [bool(spread(ref, np.full(8, tau))["y"].any()) for tau in (0, 1)]
     [False, True]
     """

@@ -13,11 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
-from switch_np.oracle.decisions import as_plan, by_token
-from switch_np.oracle.precision import named
-from switch_np.oracle.replay import Replayed
-from switch_np.oracle.truth import Problem, Reference, solve
-from switch_np.oracle.verdict import deviations, tensor_verdict
+from switch_np.oracle.judge.judge_choices import Replayed
+from switch_np.oracle.judge.tensor import deviations, tensor_verdict
+from switch_np.oracle.truth.decisions import as_plan, by_token
+from switch_np.oracle.truth.reference import Problem, Reference, solve
+from switch_np.oracle.truth.roundoff import named
 from switch_np.switch.plan import Plan
 
 BARS = 5.0                            # an error bar is so many standard errors, and some rounding

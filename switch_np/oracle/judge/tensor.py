@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from switch_np.oracle.truth import Reference
+from switch_np.oracle.truth.reference import Reference
 from switch_np.switch.plan import Plan
 
 LIMIT = 16.0

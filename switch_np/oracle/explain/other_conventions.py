@@ -13,8 +13,8 @@ import numpy as np
 
 from switch_np import switch_layer
 from switch_np.conventions.table import CHOICES
-from switch_np.oracle.evidence import Evidence, likeliest, planned
-from switch_np.oracle.truth import Problem, Reference
+from switch_np.oracle.explain.causes import Evidence, likeliest, planned
+from switch_np.oracle.truth.reference import Problem, Reference
 from switch_np.switch.plan import Plan
 
 FLAGS = ("capacity_whole_share", "renorm_single", "second_balance")

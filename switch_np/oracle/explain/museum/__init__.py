@@ -1,6 +1,6 @@
 """A museum of wrong gradients: bugs that were seen in the wild, planted into a copy of the layer.
 
-`kernel.py` is a right layer, apart from the rest; a piece replaces a line or a few of its text,
+`kernel.py` is a right layer, apart from the rest; a exhibit replaces a line or a few of its text,
 so that each bug can be read as the difference that it is. The museum proves that the verdicts find
 them, names them in reports, and grades other people's tests.
 """
@@ -17,13 +17,14 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.operations.precision import round_to
-from switch_np.oracle.evidence import Evidence, likeliest
-from switch_np.oracle.museum import gradients, outputs
-from switch_np.oracle.museum.piece import Piece
-from switch_np.oracle.truth import Problem
+from switch_np.oracle.explain.causes import Evidence, likeliest
+from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
+from switch_np.oracle.explain.museum.exhibit import Exhibit
+from switch_np.oracle.truth.reference import Problem
 
-PIECES: dict[str, Piece] = {piece.name: piece for piece in (
-    *outputs.ROUTING, *outputs.OUTPUT, *outputs.LOSSES, *gradients.ROUTER, *gradients.EXPERTS)}
+EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
+    *wrong_outputs.ROUTING, *wrong_outputs.OUTPUT, *wrong_outputs.LOSSES,
+    *wrong_gradients.ROUTER, *wrong_gradients.EXPERTS)}
 SOURCE = Path(__file__).with_name("kernel.py")
 
 
@@ -40,8 +41,8 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
     """
     text = SOURCE.read_text()
     if name is not None:
-        check.choice("name", name, list(PIECES))
-        for right, wrong in PIECES[name].changes:
+        check.choice("name", name, list(EXHIBITS))
+        for right, wrong in EXHIBITS[name].changes:
             if text.count(right) != 1:
                 raise ValueError(f"{name}: {right!r} stands {text.count(right)} times in the "
                                  f"kernel, want once")
@@ -60,7 +61,7 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     Parameters
     ----------
     name
-        Of the piece.
+        Of the exhibit.
     x, params, config, d_y, balance_coef, z_coef, padding
         As `oracle.reference` takes them: one flat group, plain experts, no router bias.
     expert
@@ -71,8 +72,8 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     Examples
     --------
     >>> from switch_np import SwitchConfig
-    >>> from switch_np.oracle import problems
-    >>> problem = problems.draw(SwitchConfig(num_experts=2), 6, d_model=4, d_ff=5)
+    >>> from switch_np.oracle import draw
+    >>> problem = draw(SwitchConfig(num_experts=2), 6, d_model=4, d_ff=5)
     >>> bool(run("dx_without_router", **problem)["grads"]["w_in"].any())
     True
     """
@@ -86,7 +87,7 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
 
 
 def recognise(evidence: Evidence) -> list[str]:
-    """Return what the pieces are that give just what came: decisions and tensors, all of them.
+    """Return what the exhibits are that give just what came: decisions and tensors, all of them.
 
     The likeliest comes first. Nothing is recognised where the right kernel does not compute what
     the reference does.
@@ -104,10 +105,10 @@ def recognise(evidence: Evidence) -> list[str]:
     if evidence.replayed.given is None and evidence.truth is not ref:
         own.append(None)
     fits: dict[str, float] = {}
-    for piece in PIECES.values():
-        text = f"{piece.what}; seen: {piece.seen}"
+    for exhibit in EXHIBITS.values():
+        text = f"{exhibit.what}; seen: {exhibit.seen}"
         for expert_TK in own:
-            result, suspects = _suspects(piece.name, p, expert_TK)
+            result, suspects = _suspects(exhibit.name, p, expert_TK)
             if suspects and evidence.decides_so(result["expert"], result["kept"]):
                 fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
     return likeliest(fits)
@@ -115,7 +116,7 @@ def recognise(evidence: Evidence) -> list[str]:
 
 def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
               ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what a piece gives on a problem, and its numbers in the reference's shapes."""
+    """Return what a exhibit gives on a problem, and its numbers in the reference's shapes."""
     x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
     try:
         result = run(name, x, dict(p.params), p.config, d_y=d_y, expert=expert_TK,

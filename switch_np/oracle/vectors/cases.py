@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.operations.precision import round_to
-from switch_np.oracle import exact
-from switch_np.oracle.problems import draw
+from switch_np.oracle.vectors import exact
+from switch_np.oracle.vectors.draw import draw
 from switch_np.switch.config import SwitchConfig
 
 

@@ -14,8 +14,8 @@ from unittest import SkipTest
 
 import numpy as np
 
-from switch_np.oracle import museum
-from switch_np.oracle.adapters import lift, precision_of, to_numpy
+from switch_np.oracle.explain import museum
+from switch_np.oracle.truth.adapters import lift, precision_of, to_numpy
 
 Result = dict[str, Any]
 NUMBERS = ("y", "balance_loss", "z_loss", "expert", "kept", "slot")
@@ -57,7 +57,7 @@ class Score:
     Attributes
     ----------
     caught, missed
-        Names of broken kernels and museum pieces.
+        Names of broken kernels and museum exhibits.
     unseen
         Pieces that made no difference on the test's inputs: no drops, no padding, k = 1 and such.
     """
@@ -94,9 +94,9 @@ def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None
 
     Examples
     --------
-    >>> from switch_np.oracle import problems
+    >>> from switch_np.oracle import draw
     >>> from switch_np import SwitchConfig
-    >>> asked = problems.draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6)
+    >>> asked = draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6)
     >>> def test(layer):
     ...     assert abs(layer(**asked)["y"]).max() < 100
     >>> score(test).caught
@@ -107,7 +107,7 @@ def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None
         raise ValueError(f"test must accept the right layer, got {refused!r}")
     caught, missed, unseen = [], [], []
     trials = {name: _Trial(None, change, precision) for name, change in BROKEN.items()}
-    trials |= {name: _Trial(name, None, precision) for name in museum.PIECES}
+    trials |= {name: _Trial(name, None, precision) for name in museum.EXHIBITS}
     for name, layer in trials.items():
         refused = _refusal(test, layer)
         (caught if refused is not None else missed if layer.differs else unseen).append(name)
@@ -117,9 +117,9 @@ def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None
 class _Trial:
     """A layer under trial, with the right one beside it. `differs`: the two have differed."""
 
-    def __init__(self, piece: str | None, change: Callable[[Result], Result] | None,
+    def __init__(self, exhibit: str | None, change: Callable[[Result], Result] | None,
                  precision: str | None) -> None:
-        self.piece, self.change, self.precision, self.differs = piece, change, precision, False
+        self.exhibit, self.change, self.precision, self.differs = exhibit, change, precision, False
 
     def __call__(self, x: Any, params: dict[str, Any], config: Any, d_y: Any = None,
                  balance_coef: float = 0.0, z_coef: float = 0.0, padding: Any = None) -> Result:
@@ -130,7 +130,7 @@ class _Trial:
                  "balance_coef": balance_coef, "z_coef": z_coef, "precision": kind,
                  "padding": None if padding is None else to_numpy(padding, "padding")}
         right = museum.run(None, x, params, config, **asked)
-        given = museum.run(self.piece, x, params, config, **asked)
+        given = museum.run(self.exhibit, x, params, config, **asked)
         if self.change is not None:
             given = self.change(given)
         pairs = zip([*given["grads"].values(), *(given[name] for name in NUMBERS)],
@@ -151,4 +151,5 @@ def _refusal(test: Callable[[Callable[..., Result]], Any], layer: _Trial) -> Bas
 
 
 def _what(name: str) -> str:
-    return museum.PIECES[name].what if name in museum.PIECES else "needs no reference to be seen"
+    known = museum.EXHIBITS.get(name)
+    return known.what if known else "needs no reference to be seen"

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.oracle import caches
-from switch_np.oracle.precision import named
-from switch_np.oracle.rough import rough_class
-from switch_np.oracle.solution import Solution
+from switch_np.oracle.truth import caches
+from switch_np.oracle.truth.rounding_array import rough_class
+from switch_np.oracle.truth.roundoff import named
+from switch_np.oracle.truth.solution import Solution
 
 SAMPLES = 12
 ROW_FLOOR = 0.3
@@ -48,8 +48,8 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     Examples
     --------
     >>> from switch_np import SwitchConfig
-    >>> from switch_np.oracle import truth, problems
-    >>> ref = truth.reference(**problems.draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
+    >>> from switch_np.oracle import draw, reference
+    >>> ref = reference(**draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
     >>> ratio = estimate(ref, "bfloat16").sigma["y"] / estimate(ref, "float32").sigma["y"]
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True

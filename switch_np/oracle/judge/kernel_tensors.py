@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.oracle import adapters, diagnosis
-from switch_np.oracle.truth import Reference
-from switch_np.oracle.verdict import tensor_verdict
+from switch_np.oracle.explain import wording
+from switch_np.oracle.judge.tensor import tensor_verdict
+from switch_np.oracle.truth import adapters
+from switch_np.oracle.truth.reference import Reference
 
 
 def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
@@ -17,8 +18,8 @@ def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
     """Return what was handed in, under the names of `Reference.outputs`.
 
     >>> from switch_np import SwitchConfig
-    >>> from switch_np.oracle import problems, truth
-    >>> ref = truth.reference(**problems.draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
+    >>> from switch_np.oracle import draw, reference
+    >>> ref = reference(**draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
     >>> sorted(by_name(ref, ref.y, None, 1.0, {"x": None}))
     ['d_x', 'y', 'z_loss']
     """
@@ -59,7 +60,7 @@ def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
             kind = "NaN" if np.isnan(array).any() else "infinity"
             verdict = tensor_verdict(name, np.where(np.isfinite(array), want, np.inf), want,
                                      np.ones(want.shape), ref)
-            only = f", only {diagnosis.listed(verdict.blocks, ref)}" if verdict.blocks else ""
+            only = f", only {wording.listed(verdict.blocks, ref)}" if verdict.blocks else ""
             wrong.append(f"{name} has {len(bad)} of {array.size} entries not finite ({kind}), "
                          f"first at {bad[0].tolist()}{verdict.where}{only}")
     return got, wrong

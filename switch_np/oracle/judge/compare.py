@@ -16,11 +16,13 @@ from unittest import SkipTest
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.oracle import adapters, diagnosis, flips, replay, tensors
-from switch_np.oracle.precision import QUARTER, named
-from switch_np.oracle.routing import RoutingReport
-from switch_np.oracle.truth import Reference
-from switch_np.oracle.verdict import TensorVerdict, tensor_verdict
+from switch_np.oracle.explain import diagnosis, wording
+from switch_np.oracle.judge import judge_choices, kernel_tensors, near_ties
+from switch_np.oracle.judge.choices import RoutingReport
+from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
+from switch_np.oracle.truth import adapters
+from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.roundoff import QUARTER, named
 
 HALVES = ("float16", "bfloat16")
 
@@ -132,8 +134,8 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     Examples
     --------
     >>> from switch_np import SwitchConfig
-    >>> from switch_np.oracle import problems, truth
-    >>> ref = truth.reference(**problems.draw(SwitchConfig(num_experts=4), 12, d_model=8, d_ff=16))
+    >>> from switch_np.oracle import draw, reference
+    >>> ref = reference(**draw(SwitchConfig(num_experts=4), 12, d_model=8, d_ff=16))
     >>> compare(ref, y=ref.y, grads=ref.grads).ok
     True
     >>> wrong = ref.grads["w_router"] - ref.terms["w_router"]["balance"]
@@ -141,7 +143,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     d_w_router = 1.00·gate + 0.00·balance + 1.00·z: the balance loss does not reach the router
     """
     check.instance("ref", ref, Reference)
-    given = tensors.by_name(ref, y, balance_loss, z_loss, grads)
+    given = kernel_tensors.by_name(ref, y, balance_loss, z_loss, grads)
     if precision is None:
         precision = ref.precision if ref.precision in HALVES else (
             adapters.precision_of(*given.values()) or ref.precision)
@@ -152,12 +154,12 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         peak = ref.rounding(precision).peak
         return Report("out of range", precision, (), None, (), {}, (
             f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
-    got, structure = tensors.collect(ref, given, complete, notes)
-    decisions = replay.decisions(plan, expert, kept, slot)
+    got, structure = kernel_tensors.collect(ref, given, complete, notes)
+    decisions = judge_choices.decisions(plan, expert, kept, slot)
     if not (given or complete or decisions):
         raise ValueError("compare needs something to judge: y, balance_loss, z_loss, grads, expert "
                          "or plan, got none of them")
-    replayed = replay.replayed(ref, decisions, got.get("y"), precision)
+    replayed = judge_choices.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
     notes += replayed.notes
     sigma = truth.sigma(precision)
@@ -166,7 +168,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     wrong = bool(structure or replayed.errors)
     verdict = "fail" if failed or wrong else "pass"
     if failed and not wrong and replayed.unsure:
-        spread = flips.spread(truth, replay.tau(truth, precision))
+        spread = near_ties.spread(truth, judge_choices.tau(truth, precision))
         lenient = _verdicts(got, truth, {name: np.hypot(sigma[name], moved)
                                          for name, moved in spread.items()})
         if _all_right(lenient):
@@ -216,7 +218,7 @@ def _notes(ref: Reference) -> list[str]:
         notes.append("d_y is constant: a permuted batch would give the same weight gradients")
     coefs = {"balance": p.balance_coef, "z": p.z_coef}
     return notes + [f"{loss}_coef={coefs[loss]:g} has no effect: {why}"
-                    for loss, why in diagnosis.silent(p).items() if coefs[loss]]
+                    for loss, why in wording.silent(p).items() if coefs[loss]]
 
 
 def _numbers(tensor: TensorVerdict, ref: Reference) -> str:
@@ -224,7 +226,7 @@ def _numbers(tensor: TensorVerdict, ref: Reference) -> str:
     digits = next(n for n in range(6, 18)
                   if n == 17 or f"{tensor.got:.{n}g}" != f"{tensor.want:.{n}g}")
     want = "exactly 0" if np.isinf(tensor.worst) else f"{tensor.want:.{digits}g}"
-    only = f"; only {diagnosis.listed(tensor.blocks, ref)}" if tensor.blocks else ""
+    only = f"; only {wording.listed(tensor.blocks, ref)}" if tensor.blocks else ""
     return (f"{tensor.name}: FAIL, worst {tensor.worst:.3g} sigma, rms {tensor.rms:.3g}, at "
             f"{list(tensor.at)}{tensor.where}: got {tensor.got:.{digits}g}, want {want}{only}")
 

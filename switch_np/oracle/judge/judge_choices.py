@@ -18,10 +18,10 @@ import numpy as np
 from switch_np import switch_layer
 from switch_np.conventions import choose, serve
 from switch_np.conventions.noise import Noise
-from switch_np.oracle.decisions import as_plan, by_token, check_keys
-from switch_np.oracle.routing import FLIP, SAME, WRONG, RoutingReport, compare_routing
-from switch_np.oracle.truth import Reference, solve
-from switch_np.oracle.verdict import RMS_LIMIT, describe, tensor_verdict
+from switch_np.oracle.judge.choices import FLIP, SAME, WRONG, RoutingReport, compare_routing
+from switch_np.oracle.judge.tensor import RMS_LIMIT, describe, tensor_verdict
+from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
+from switch_np.oracle.truth.reference import Reference, solve
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 

@@ -22,10 +22,10 @@ import numpy as np
 
 from switch_np import switch_layer
 from switch_np.operations import check
-from switch_np.oracle.gradcheck import STEP
-from switch_np.oracle.noise import estimate
-from switch_np.oracle.truth import SEEDS, Reference
-from switch_np.oracle.verdict import blocks
+from switch_np.operations.gradcheck import STEP
+from switch_np.oracle.judge.tensor import blocks
+from switch_np.oracle.truth.reference import SEEDS, Reference
+from switch_np.oracle.truth.rounding import estimate
 
 TOLERANCE = 1e-13
 
@@ -70,8 +70,8 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
     Examples
     --------
     >>> from switch_np import SwitchConfig
-    >>> from switch_np.oracle import problems, truth
-    >>> ref = truth.reference(**problems.draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
+    >>> from switch_np.oracle import draw, reference
+    >>> ref = reference(**draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
     >>> certify(ref).ok
     True
     """

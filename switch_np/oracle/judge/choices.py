@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.oracle.adapters import lift, precision_of, to_numpy
-from switch_np.oracle.precision import named
+from switch_np.oracle.truth.adapters import lift, precision_of, to_numpy
+from switch_np.oracle.truth.roundoff import named
 
 SAME, FLIP, WRONG = 0, 1, 2
 CHUNK = 2 ** 22                                          # scores looked at in one go

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 
 from switch_np.conventions.noise import Noise
-from switch_np.oracle import safetensors
-from switch_np.oracle.cases import CASES, Case
-from switch_np.oracle.certify import certify
-from switch_np.oracle.precision import PRECISIONS
-from switch_np.oracle.report import Report, compare
-from switch_np.oracle.truth import Reference, reference
-from switch_np.oracle.verdict import LIMIT, RMS_LIMIT
+from switch_np.oracle.judge.compare import Report, compare
+from switch_np.oracle.judge.tensor import LIMIT, RMS_LIMIT
+from switch_np.oracle.prove.certify import certify
+from switch_np.oracle.truth.reference import Reference, reference
+from switch_np.oracle.truth.roundoff import PRECISIONS
+from switch_np.oracle.vectors import safetensors
+from switch_np.oracle.vectors.cases import CASES, Case
 from switch_np.switch.config import SwitchConfig
 
 INEXACT = ("z_loss",)                                     # the logarithm in it is no dyadic number

@@ -13,7 +13,6 @@ import numpy as np
 
 from switch_np.operations import check
 
-
 QUARTER = 0.25                         # of the range: beyond, a correct kernel may overflow
 
 

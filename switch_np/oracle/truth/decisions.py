@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from switch_np import plans
-from switch_np.oracle.adapters import to_numpy
+from switch_np.oracle.truth.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 

@@ -24,10 +24,10 @@ from switch_np.conventions import arguments, choose, margins
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
-from switch_np.oracle import adapters, caches
-from switch_np.oracle.decisions import as_plan
-from switch_np.oracle.noise import Rounding, estimate
-from switch_np.oracle.solution import Problem, Solution
+from switch_np.oracle.truth import adapters, caches
+from switch_np.oracle.truth.decisions import as_plan
+from switch_np.oracle.truth.rounding import Rounding, estimate
+from switch_np.oracle.truth.solution import Problem, Solution
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -96,7 +96,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
 
     Examples
     --------
-    >>> from switch_np.oracle.problems import draw
+    >>> from switch_np.oracle import draw
     >>> ref = reference(**draw(SwitchConfig(num_experts=4), num_tokens=12, d_model=8, d_ff=16))
     >>> ref.y.shape, sorted(ref.terms["w_router"])
     ((12, 8), ['balance', 'gate', 'z'])

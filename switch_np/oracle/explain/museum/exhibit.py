@@ -1,11 +1,11 @@
-"""What a piece of the museum is: a bug, where it was seen, and the lines that it changes."""
+"""What a exhibit of the museum is: a bug, where it was seen, and the lines that it changes."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Piece(NamedTuple):
+class Exhibit(NamedTuple):
     """One bug.
 
     Attributes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.oracle.precision import PRECISIONS
+from switch_np.oracle.truth.roundoff import PRECISIONS
 
 
 def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:
