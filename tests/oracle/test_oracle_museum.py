@@ -118,11 +118,11 @@ def test_what_is_missed_lies_below_the_noise(name):
         assert report.ok, str(report)
 
 
-def test_a_piece_that_no_longer_fits_is_an_error(monkeypatch):
+def test_an_exhibit_that_no_longer_fits_is_an_error(monkeypatch):
     exhibit = museum.EXHIBITS["dx_forgotten"]._replace(changes=(("no such line", "pass"),))
     monkeypatch.setitem(museum.EXHIBITS, "dx_forgotten", exhibit)
     museum.planted.cache_clear()
-    with pytest.raises(ValueError, match="stands 0 times"):
+    with pytest.raises(ValueError, match="occurs 0 times"):
         museum.planted("dx_forgotten")
     museum.planted.cache_clear()
 

@@ -1,6 +1,6 @@
 """Right tensors recombined: a term missing or scaled, a factor, a factor per expert.
 
-Each family yields the words of a tensor made from the reference that explains what came.
+Each function yields, in words, the tensors made from the reference that explain what came.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from switch_np.oracle.judge.tensor import blocks, expert_axis, tensor_verdict
 
 
 def not_zero(name: str, evidence: Evidence) -> Iterator[str]:
-    """Numbers where zeros were due, in experts without tokens, and nothing else is wrong."""
+    """Right, except that experts without tokens have numbers where zeros belong."""
     got, plan = evidence.got[name], evidence.truth.plan
     extra = (evidence.sigma[name] == 0) & (got != 0)
     if extra.any() and expert_axis(name, got.shape, plan.load.shape[1]) == 0:
@@ -30,17 +30,17 @@ def not_zero(name: str, evidence: Evidence) -> Iterator[str]:
 
 
 def one_term(name: str, evidence: Evidence) -> Iterator[str]:
-    """A sum of the right terms, one of them with a factor."""
+    """The right terms, one of them times a factor."""
     yield from _recombined(name, evidence, 1, 1)
 
 
 def several_terms(name: str, evidence: Evidence) -> Iterator[str]:
-    """A sum of the right terms, several of them with factors."""
+    """The right terms, several of them times factors."""
     yield from _recombined(name, evidence, 2, 4)
 
 
 def _recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Iterator[str]:
-    """Terms with factors, as few as will do: the same in all gradients that have them, if any."""
+    """As few factors as will do; if possible the same ones in every gradient with these terms."""
     terms = {tensor: {term: value for term, value in
                       evidence.truth.terms.get(tensor[2:], {}).items() if value.any()}
              for tensor in evidence.got}
@@ -63,22 +63,22 @@ def _recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Iterat
 
 def _fitted(free: tuple[str, ...], terms: dict[str, dict[str, np.ndarray]], evidence: Evidence
             ) -> tuple[float, dict[str, tuple[float, str]]] | None:
-    """Return how badly these terms explain it, more so without a name, and factors with words."""
+    """Return the misfit, larger if a factor has no meaning, and each term's factor in words."""
     parts = {tensor: [these.get(term, np.zeros_like(evidence.want[tensor])) for term in free]
              for tensor, these in terms.items()}
     c, bar = evidence.factors(parts)
     if (np.abs(c - 1) <= bar).any():
         return None
-    words = [factor_in_words(value, width, term, evidence.truth)
-             for value, width, term in zip(c, bar, free)]
+    factors = [factor_in_words(value, width, term, evidence.truth)
+               for value, width, term in zip(c, bar, free)]
     misfit = evidence.total({
         tensor: evidence.want[tensor] + sum((value - 1) * part
-                                            for (value, _), part in zip(words, these))
+                                            for (value, _), part in zip(factors, these))
         for tensor, these in parts.items()})
-    if misfit == np.inf or any(text == "" for _, text in words):
+    if misfit == np.inf or any(text == "" for _, text in factors):
         return None
-    vague = any(VAGUE in text for _, text in words)
-    return misfit * (PEER if vague else 1), dict(zip(free, words))
+    vague = any(VAGUE in text for _, text in factors)
+    return misfit * (PEER if vague else 1), dict(zip(free, factors))
 
 
 def scaled(name: str, evidence: Evidence) -> Iterator[str]:
@@ -86,14 +86,14 @@ def scaled(name: str, evidence: Evidence) -> Iterator[str]:
     want = evidence.want[name]
     (c,), (bar,) = evidence.factors({name: [want]})
     c, text = factor_in_words(c, bar, {"balance_loss": "balance", "z_loss": "z"}.get(name),
-                      evidence.truth)
+                              evidence.truth)
     if abs(c - 1) > bar and c and text and (want.size > 1 or VAGUE not in text) and (
             evidence.misfit(name, c * want) < np.inf):
         yield f"{name} is {text}"
 
 
 def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
-    """The right tensor, each expert's block times a number of its own."""
+    """The right tensor, each expert's block times its own number."""
     got, want, truth = evidence.got[name], evidence.want[name], evidence.truth
     label, names = blocks(name, want.shape, truth)
     label = np.broadcast_to(label, want.shape)
@@ -103,7 +103,7 @@ def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
     c = np.where(size > 0, c / np.maximum(size, 1e-300), 1.0)
     bar = BARS / np.sqrt(np.maximum(size, 1e-300)) + 1e-3
     zero, other = np.abs(c) <= bar, np.abs(c - 1) > bar
-    share_E = truth.plan.kept_load.sum(axis=0)
+    kept_E = truth.plan.kept_load.sum(axis=0)
 
     def explains(factors: np.ndarray) -> bool:
         return evidence.misfit(name, factors[label] * want) < np.inf
@@ -114,7 +114,7 @@ def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
         yield f"{name} is zero for {listed([names[b] for b in np.flatnonzero(zero)], truth)}"
         return
     by_load = np.ones(len(names))
-    by_load[:len(share_E)] = 1 / np.maximum(share_E, 1)
+    by_load[:len(kept_E)] = 1 / np.maximum(kept_E, 1)
     if (by_load != 1).any() and explains(by_load):
         yield f"{name} is divided by each expert's number of tokens"
     elif explains(c):

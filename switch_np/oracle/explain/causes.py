@@ -1,13 +1,13 @@
-"""Does a suspect explain what came? With it in the truth's place, the verdict would be right.
+"""Does a suspect explain what came? It does if the verdict on it in the truth's place is "pass".
 
-A suspect is what a kernel with some bug would give. It is held against the limits of the verdict
-itself: at half of them where a tensor has failed, so that it fits at least twice as well as the
-truth, and whole where the tensor is right. Its noise is the truth's, plus some for what it changes.
+A suspect is what a kernel with some bug would give. It must lie within half of the verdict's limits
+for a tensor that failed, and so fit it at least twice as well as the truth does, and within the
+whole limits for one that passed. Its sigma is the truth's, plus some for the numbers it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,28 +16,29 @@ import numpy as np
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import as_plan, by_token
-from switch_np.oracle.truth.reference import Problem, Reference, solve
+from switch_np.oracle.truth.reference import Reference, solve
+from switch_np.oracle.truth.solution import Problem
 from switch_np.oracle.truth.roundoff import named
 from switch_np.switch.plan import Plan
 
-BARS = 5.0                            # an error bar is so many standard errors, and some rounding
-PEER = 1.3                            # whose error is at most so many times the least is as likely
+BARS = 5.0                                  # standard errors in an error bar, besides rounding
+PEER = 1.3                                  # a misfit up to this multiple of the least is as likely
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What came, all of it finite, and what is known of it.
+    """What a kernel gave, all of it finite, and the verdicts on it.
 
     Attributes
     ----------
     ref, replayed
-        The reference as it was handed in, and under the kernel's own decisions.
+        The reference as handed in, and under the kernel's own choices.
     got
-        The tensors, as `Reference.outputs` names them.
+        The tensors, named as in `Reference.outputs`.
     failed
-        Names of the tensors whose verdict is wrong.
+        Names of the tensors that failed.
     precision
-        By which the errors are measured.
+        The precision whose rounding errors are allowed.
     """
 
     ref: Reference
@@ -48,17 +49,17 @@ class Evidence:
 
     @property
     def truth(self) -> Reference:
-        """Return the reference under the kernel's own decisions."""
+        """The reference under the kernel's own choices."""
         return self.replayed.reference
 
     @property
     def legal(self) -> bool:
-        """Whether the experts are right, as far as they are known."""
+        """Whether the chosen experts are right, as far as they are known."""
         return self.replayed.routing is None or self.replayed.routing.ok
 
     @property
     def sigma(self) -> dict[str, np.ndarray]:
-        """Return the noise of the truth."""
+        """The truth's standard deviation of rounding error, by tensor."""
         return self.truth.sigma(self.precision)
 
     @cached_property
@@ -68,7 +69,7 @@ class Evidence:
 
     @cached_property
     def undropped(self) -> Reference | None:
-        """The truth if no choice were dropped; None where none is, or experts choose."""
+        """The truth if no choice were dropped; None if none is, or if experts choose tokens."""
         p, plan = self.truth.problem, self.truth.plan
         kept_TK = np.ones(plan.kept.shape, bool)
         if p.padding is not None and p.config.conventions.padding_routing == "left_out":
@@ -80,15 +81,15 @@ class Evidence:
 
     @cached_property
     def due(self) -> Plan:
-        """The plan that follows from the kernel's experts."""
+        """The plan that the kernel's choice of experts should lead to."""
         plan = self.truth.plan
         same = np.array_equal(plan.expert, self.ref.plan.expert)
         return self.ref.plan if same else planned(self.ref.problem, plan)
 
     def decides_so(self, expert_TK: np.ndarray, kept_TK: np.ndarray) -> bool:
-        """Whether the kernel made these decisions, as far as known, and there is a reason to ask.
+        """Whether these may be the kernel's choices, and something is left to explain.
 
-        There is none where the tensors and these decisions are right.
+        Nothing is left where both the tensors and these choices are right.
         """
         given, plan = self.replayed.given or {}, self.truth.plan
         wanted = {"expert": plan.expert, "kept": plan.kept} if self.legal else {
@@ -100,12 +101,12 @@ class Evidence:
         return bool(self.failed) or not self.legal or not np.array_equal(kept_TK, self.due.kept)
 
     def weight(self, name: str) -> np.ndarray:
-        """Return 1 / sigma, and 0 where sigma is."""
+        """Return 1 / sigma, and 0 where sigma is 0."""
         sigma = np.asarray(self.sigma[name])
         return np.where(sigma > 0, 1 / np.maximum(sigma, 1e-140), 0.0)
 
     def misfit(self, name: str, suspect: np.ndarray) -> float:
-        """Return the root mean square error in sigmas; infinity where it does not explain it."""
+        """Return a suspect's root mean square error in sigmas; infinity if it explains nothing."""
         got, want, sigma = self.got[name], np.asarray(self.want[name]), self.sigma[name]
         if suspect.shape != got.shape or not np.isfinite(suspect).all():
             return np.inf
@@ -114,7 +115,7 @@ class Evidence:
         some = sigma[sigma > 0]
         usual = np.median(some) / max(np.abs(want).max(), 1e-300) if some.size else 0.0
         change = np.abs(suspect - want)
-        # Sums may cancel, those of a row that changes beyond its own size all the more.
+        # Sums may cancel, above all in a row that changes by more than its own size.
         most, own = ((value.max(axis=-1, keepdims=True) if value.ndim else value)
                      for value in (change, np.abs(want)))
         more = 4 * max(usual, named(self.precision).store) * np.where(most > own, 4 * most, most)
@@ -126,42 +127,42 @@ class Evidence:
         return float(np.sqrt(np.mean(deviations(got, suspect, noise) ** 2)))
 
     def total(self, suspects: dict[str, np.ndarray]) -> float:
-        """Return the sum of the misfits, of what came."""
+        """Return the sum of the misfits over the tensors that came."""
         total = 0.0
         for name in sorted(self.got, key=lambda name: name not in self.failed):
             if name in suspects and total < np.inf:
                 total += self.misfit(name, suspects[name])
         return total
 
-    def factors(self, parts: dict[str, Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return by which factors the parts of the truth came, by least squares, and error bars.
+    def factors(self, terms: Mapping[str, Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the factors of the truth's terms by least squares, and their error bars.
 
-        `parts` has the same number of arrays for each tensor. Errors of a row hang together, as
-        they may come from one token's d_logits: an error bar is the larger of what follows from
-        sigma and of what follows from the spread over rows.
+        `terms` has the same number of arrays for each tensor. Errors in one row are correlated, as
+        they may all come from one token's d_logits: an error bar is the larger of the one that
+        follows from sigma and the one that follows from the spread over rows.
         """
-        weight = _joined([self.weight(name) for name in parts])
-        columns = np.stack([_joined(column) for column in zip(*parts.values())], axis=1)
-        error = _joined([self.got[name] - self.want[name] for name in parts])
+        weight = _joined([self.weight(name) for name in terms])
+        columns = np.stack([_joined(column) for column in zip(*terms.values())], axis=1)
+        error = _joined([self.got[name] - self.want[name] for name in terms])
         scale = np.maximum(np.sqrt(((columns * weight[:, None]) ** 2).sum(axis=0)), 1e-300)
         left = columns * weight[:, None] / scale
         inverse, more = np.linalg.pinv(left.T @ left), np.zeros(len(scale))
-        for _ in range(2):         # the second round mends what the first one rounded, in float64
+        for _ in range(2):         # the second round corrects the first one's rounding
             more += inverse @ (left.T @ ((error - columns @ more) * weight)) / scale
-        rows = np.concatenate([np.arange(value.size) // value.shape[-1] * len(parts) + i
+        rows = np.concatenate([np.arange(value.size) // value.shape[-1] * len(terms) + i
                                if value.ndim else [i]
-                               for i, value in enumerate(self.got[name] for name in parts)])
+                               for i, value in enumerate(self.got[name] for name in terms)])
         over = left * ((error - columns @ more) * weight)[:, None]
         spread = np.stack([np.bincount(rows.astype(int), column) for column in over.T], axis=1)
         variance = np.maximum(np.diag(inverse), np.diag(inverse @ spread.T @ spread @ inverse))
         c = 1 + more
-        if len(error) == 1:                        # no spread that would tell that c scales noise
+        if len(error) == 1:                                 # one number: no spread to estimate
             variance *= np.maximum(np.abs(c), 1) ** 2
         return c, BARS * np.sqrt(variance) / scale + 1e-3 * np.abs(c) + 1e-6
 
 
 def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:
-    """Return a problem's own plan of another plan's experts; whom to keep may be given too."""
+    """Return the problem's plan for the experts of another, and for who is kept if given."""
     p, these, config = problem, {"expert": plan.expert}, problem.config
     if kept_TK is not None:
         these["kept"] = kept_TK
@@ -172,7 +173,7 @@ def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> 
 
 
 def likeliest(fits: dict[str, float]) -> list[str]:
-    """Return the text of the least misfit, and up to two that are about as likely.
+    """Return the text with the least misfit, and up to two that are about as likely.
 
     >>> likeliest({"rounded": np.inf, "halved": 7.0, "lost": 5.0, "doubled": 90.0})
     ['lost', 'or: halved']

@@ -1,11 +1,10 @@
-"""Find what explains wrong numbers.
+"""Name what explains wrong numbers.
 
-Each explanation is a small family of tensors made from the reference; it is given where one member
-explains what came, as `causes` says: much better than the truth does, and without contradicting
-what is right. First the algebra, tensor by tensor: a term missing or scaled, a factor, a factor per
-expert, rows in another order, a transpose. Then the museum of known bugs, and other readings of the
-problem, each of which gives all tensors at once. What explains every failing tensor comes first;
-"or:" marks what fits about as well as the line before, "unknown" what nothing explains.
+Each suspect is a tensor, or all of them, that a kernel with some bug would give. `causes` decides
+whether it explains what came. First come simple changes of one tensor (`algebra`, `rows`), then the
+museum of known bugs, then other conventions; the last two give every tensor at once. A suspect that
+explains every failing tensor is named first; "or:" marks one that fits about as well as the line
+before, and "unknown" a tensor that nothing explains.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ FAMILIES = (algebra.not_zero, algebra.one_term, algebra.scaled, algebra.several_
             rows.transposed, rows.other_outputs, rows.undropped)
 
 
-@np.errstate(all="ignore")                     # a suspect may overflow, and is none then
+@np.errstate(all="ignore")                     # a suspect that overflows explains nothing
 def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, TensorVerdict],
              precision: str, replayed: Replayed) -> list[str]:
-    """Return explanations, the likeliest first; never empty where a tensor or a decision is wrong.
+    """Return explanations, the likeliest first: at least one if a tensor or a choice is wrong.
 
-    `ref` is the reference as it was handed in; `replayed` has the one under the kernel's decisions.
+    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices.
     """
     failed = [name for name, tensor in tensors.items() if not tensor.ok]
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
@@ -45,7 +44,7 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
         elif text not in found:
             found.append(text)
     if not (replayed.errors or failed):
-        return found          # what is missing, misshapen or no number fits every bug in the museum
+        return found            # a missing or misshapen tensor would fit every bug of the museum
     known = museum.recognise(evidence)
     if not known and (unexplained or replayed.errors):
         known = other_conventions.recognise(evidence)
@@ -59,16 +58,17 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
 
 
 def _coarser(names: list[str], evidence: Evidence) -> list[str]:
-    """Return the precision whose errors these tensors have, where there is a coarser one."""
-    def error(name: str, unit: np.ndarray | float) -> float:
+    """Say in which coarser precision these tensors would pass, if there is one."""
+    def error(name: str, unit: np.ndarray) -> float:
         z = deviations(evidence.got[name], evidence.want[name], unit)
         return float(np.sqrt(np.mean(z ** 2)))
 
     order = list(PRECISIONS)
     for kind in [PRECISIONS[name] for name in order[order.index(evidence.precision) + 1:]]:
-        # Much smaller errors would pass too, but are not of its making.
-        if not names or any(error(name, kind.store * np.abs(evidence.want[name]).max()) < 1e-3
-                            for name in names):
+        # Much smaller errors would pass as well, but rounding in it did not cause them.
+        if not names or any(
+                error(name, np.asarray(kind.store * np.abs(evidence.want[name]).max())) < 1e-3
+                for name in names):
             continue
         rounding = evidence.truth.rounding(kind.name)
         if rounding.peak <= QUARTER * kind.largest and all(
@@ -82,7 +82,7 @@ def _coarser(names: list[str], evidence: Evidence) -> list[str]:
 
 
 def _not_finite(got: dict[str, np.ndarray], ref: Reference) -> list[str]:
-    """Return what NaN and infinity in expert weights' gradients say."""
+    """Say if NaN and infinity fill only the weights' gradients of experts without tokens."""
     idle_E = ref.plan.kept_load.sum(axis=0) == 0
     bad = [name for name, value in got.items() if not np.isfinite(value).all()
            and expert_axis(name, value.shape, len(idle_E)) == 0]

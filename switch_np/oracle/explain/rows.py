@@ -1,6 +1,6 @@
 """Right rows and blocks in the wrong place, and outputs with other gates or without drops.
 
-Each family yields the words of a tensor made from the reference that explains what came.
+Each function yields, in words, the tensors made from the reference that explain what came.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from switch_np.switch import dispatch
 
 
 def lost_rows(name: str, evidence: Evidence) -> Iterator[str]:
-    """Right but for some tokens, whose rows are zero."""
+    """Right, except that the rows of some tokens are zero."""
     if name in ("y", "d_x"):
         want = evidence.want[name]
         rows = evidence.got[name].reshape(-1, want.shape[-1])
-        lost = ~rows.any(axis=1) & want.reshape(rows.shape).any(axis=1)
+        lost = ~_any(rows) & _any(want.reshape(rows.shape))
         suspect = (want.reshape(rows.shape) * ~lost[:, None]).reshape(want.shape)
         if lost.any() and evidence.misfit(name, suspect) < np.inf:
             tokens = ", ".join(map(str, np.flatnonzero(lost)[:6]))
-            last = "" if rows.any(axis=1)[lost.argmax():].any() else ", the last ones"
+            last = "" if _any(rows)[lost.argmax():].any() else ", the last ones"
             yield f"{name} is zero for {lost.sum()} of {len(lost)} tokens{last}: {tokens}"
 
 
@@ -57,12 +57,17 @@ def moved_experts(name: str, evidence: Evidence) -> Iterator[str]:
                f"{source[first]}")
 
 
+def _any(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows.any(axis=1))
+
+
 def _sources(got: np.ndarray, want: np.ndarray) -> np.ndarray:
-    """Return for each row of `got` the row of `want` that is nearest; at a tie its own."""
+    """Return for each row of `got` the nearest row of `want`; at a tie, its own."""
     distance = (want ** 2).sum(axis=1) - 2 * got @ want.T
     distance[np.arange(len(got)), np.arange(len(got))] -= 1e-9 * max(
         float((want ** 2).sum(axis=1).max(initial=0.0)), 1e-300)
-    return distance.argmin(axis=1)
+    nearest: np.ndarray = distance.argmin(axis=1)
+    return nearest
 
 
 def transposed(name: str, evidence: Evidence) -> Iterator[str]:
@@ -74,7 +79,7 @@ def transposed(name: str, evidence: Evidence) -> Iterator[str]:
 
 
 def other_outputs(name: str, evidence: Evidence) -> Iterator[str]:
-    """y with other weights on the right experts, or with dropped tokens passed on."""
+    """y with other gates on the right experts, or with dropped tokens passed through."""
     truth = evidence.truth
     plan, want = truth.plan, truth.y
     if name != "y" or not len(plan.token):
@@ -94,7 +99,7 @@ def other_outputs(name: str, evidence: Evidence) -> Iterator[str]:
         if evidence.misfit(name, want + moved) < np.inf:
             yield f"y: {text}"
     x, flat = truth.problem.x.reshape(-1, want.shape[-1]), want.reshape(-1, want.shape[-1])
-    gone = ~plan.kept.any(axis=1)
+    gone = ~_any(plan.kept)
     for text, passed in (("passed on as x", x),
                          ("passed on as gate · x", x * truth.gates[:, :1])):
         y = np.where(gone[:, None], passed, flat).reshape(want.shape)
@@ -104,12 +109,12 @@ def other_outputs(name: str, evidence: Evidence) -> Iterator[str]:
 
 
 def undropped(name: str, evidence: Evidence) -> Iterator[str]:
-    """Choices that were dropped, and have an effect all the same."""
+    """Choices that were dropped but still have an effect."""
     other, truth = evidence.undropped, evidence.truth
     if other is None or name.endswith("_loss"):
         return
     suspects = [other.outputs()[name]]
-    if name == "d_x":                               # the experts' part alone, the gates held fixed
+    if name == "d_x":               # or the experts' part alone changes, the gates' does not
         suspects.append(truth.grads["x"] + other.terms["x"]["experts"]
                         - truth.terms["x"]["experts"])
     if any(evidence.misfit(name, suspect) < np.inf for suspect in suspects):

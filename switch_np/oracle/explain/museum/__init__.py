@@ -1,8 +1,15 @@
-"""A museum of wrong gradients: bugs that were seen in the wild, planted into a copy of the layer.
+"""A museum of wrong gradients: bugs seen in real libraries, planted in a copy of the layer.
 
-`kernel.py` is a right layer, apart from the rest; a exhibit replaces a line or a few of its text,
-so that each bug can be read as the difference that it is. The museum proves that the verdicts find
-them, names them in reports, and grades other people's tests.
+`kernel.py` is a correct layer of its own. An exhibit replaces a few lines of its text, so that each
+bug reads as a diff. Tests prove that the oracle finds every bug; reports name them; `oracle.score`
+grades other people's tests with them. In reading order:
+
+kernel            the correct layer
+exhibit           what an exhibit is
+wrong_outputs     bugs in the routing, the output or the values of the losses
+wrong_gradients   bugs in gradients alone
+
+Imported by `diagnosis.py` and `prove/score.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
 from switch_np.oracle.explain.museum.exhibit import Exhibit
-from switch_np.oracle.truth.reference import Problem
+from switch_np.oracle.truth.solution import Problem
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
     *wrong_outputs.ROUTING, *wrong_outputs.OUTPUT, *wrong_outputs.LOSSES,
@@ -30,11 +37,7 @@ SOURCE = Path(__file__).with_name("kernel.py")
 
 @cache
 def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
-    """Return the layer with one bug planted; None for the right one.
-
-    It takes x (T, D), params, config, d_y, balance_coef, z_coef, padding, the experts or None, and
-    a function that rounds what is stored; it returns a dict: y, balance_loss, z_loss, expert, kept,
-    slot and grads.
+    """Return `kernel.run` with the named bug planted; for None, as it is.
 
     >>> planted("capacity_not_enforced").__name__
     'run'
@@ -44,30 +47,37 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
         check.choice("name", name, list(EXHIBITS))
         for right, wrong in EXHIBITS[name].changes:
             if text.count(right) != 1:
-                raise ValueError(f"{name}: {right!r} stands {text.count(right)} times in the "
-                                 f"kernel, want once")
+                raise ValueError(f"{name}: {right!r} occurs {text.count(right)} times in "
+                                 "kernel.py, want once")
             text = text.replace(right, wrong)
     space: dict[str, Any] = {"round_to": round_to, "kept_load": _kept_load}
     exec(compile(text, f"<{name or 'kernel'}>", "exec"), space)
-    return space["run"]
+    run: Callable[..., dict[str, Any]] = space["run"]
+    return run
 
 
 def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: Any, *,
         d_y: np.ndarray, balance_coef: float = 0.0, z_coef: float = 0.0,
         padding: np.ndarray | None = None, expert: np.ndarray | None = None,
         precision: str = "float64") -> dict[str, Any]:
-    """Run a planted bug, or None for the right layer, in a precision.
+    """Run the layer with a bug planted.
 
     Parameters
     ----------
     name
-        Of the exhibit.
+        The exhibit's; None runs the correct layer.
     x, params, config, d_y, balance_coef, z_coef, padding
-        As `oracle.reference` takes them: one flat group, plain experts, no router bias.
+        As for `oracle.reference`, with x (T, D), plain experts and no router bias.
     expert
-        (T, K) the experts to take; None for the likeliest.
+        (T, K) the experts chosen; by default those of the highest probabilities.
     precision
-        "float64" or "float32" compute in that; halves store in it and add up in float32.
+        "float64" and "float32" compute in it; "bfloat16" and "float16" compute in float32 and
+        round each intermediate.
+
+    Returns
+    -------
+    dict
+        y, balance_loss, z_loss, expert, kept, slot and grads, the last by parameter and "x".
 
     Examples
     --------
@@ -87,10 +97,9 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
 
 
 def recognise(evidence: Evidence) -> list[str]:
-    """Return what the exhibits are that give just what came: decisions and tensors, all of them.
+    """Return the exhibits that explain every tensor and choice that came, the likeliest first.
 
-    The likeliest comes first. Nothing is recognised where the right kernel does not compute what
-    the reference does.
+    None are returned where the correct kernel itself does not compute what the reference does.
     """
     ref, p = evidence.ref, evidence.ref.problem
     if set(p.params) != {"w_router", "w_in", "w_out"} or p.noise is not None:
@@ -100,7 +109,7 @@ def recognise(evidence: Evidence) -> list[str]:
     _, numbers = _suspects(None, p, ref.plan.expert)
     if not numbers or right.total(numbers) == np.inf:
         return []
-    # Near-ties as the kernel took them, if it did.
+    # A bug may have acted before or after the kernel's own choices at near ties.
     own = [evidence.truth.plan.expert if evidence.legal else None]
     if evidence.replayed.given is None and evidence.truth is not ref:
         own.append(None)
@@ -116,20 +125,20 @@ def recognise(evidence: Evidence) -> list[str]:
 
 def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
               ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what a exhibit gives on a problem, and its numbers in the reference's shapes."""
+    """Return an exhibit's result on a problem, and its tensors in the reference's shapes."""
     x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
     try:
         result = run(name, x, dict(p.params), p.config, d_y=d_y, expert=expert_TK,
                      padding=None if p.padding is None else p.padding.reshape(-1),
                      balance_coef=p.balance_coef, z_coef=p.z_coef)
-    except Exception:                                     # a planted bug may crash: not this one
+    except Exception:                          # a planted bug may crash, and then explains nothing
         return {}, {}
     return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value
                     for key, value in flat(result).items()}
 
 
 def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Return the numbers of a kernel's result under the names of `Reference.outputs`.
+    """Return the tensors of `run`'s result under the names of `Reference.outputs`.
 
     >>> sorted(flat({"y": 1.0, "balance_loss": 1.0, "z_loss": 2.0, "grads": {"x": 3.0}}))
     ['balance_loss', 'd_x', 'y', 'z_loss']

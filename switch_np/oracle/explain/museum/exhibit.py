@@ -1,4 +1,4 @@
-"""What a exhibit of the museum is: a bug, where it was seen, and the lines that it changes."""
+"""An exhibit of the museum: a bug, where it was seen, and the lines of the kernel it changes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Exhibit(NamedTuple):
     Attributes
     ----------
     name
-        A handle.
+        A short name, without spaces.
     what
-        What is wrong, in a sentence; the diagnosis says it.
+        What is wrong, in a sentence; reports print it.
     seen
         The library and the thread, as far as known.
     changes
-        Pairs (right, wrong) of text in `kernel.py`; the first part stands there just once.
+        Pairs (right, wrong) of text; `kernel.py` has the right one exactly once.
     """
 
     name: str

@@ -1,22 +1,31 @@
 """A Switch layer in plain arrays: the copy in which the museum plants its bugs.
 
-Independent of `switch_np.switch` but for the capacity, which it asks of the config: the paper's
-rules for one flat group of tokens, any number of choices, forward and backward by hand, each
-intermediate stored by `store`, which rounds it. The museum replaces single lines of this text, so
-each line that it names stands once.
+It shares nothing with `switch_np.switch` but the capacity, which the config gives: the paper's
+layer for one group of tokens and any number of choices, forward and backward by hand. `store`
+rounds each intermediate. Exhibits replace lines of this text, so each line they name occurs once.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+Store = Callable[[Any], Any]
 
-def run(x, params, config, d_y, balance_coef, z_coef, padding, expert, store):
-    """Return outputs, decisions and gradients, as a dict."""
+
+def run(x: np.ndarray, params: dict[str, np.ndarray], config: Any, d_y: np.ndarray,
+        balance_coef: float, z_coef: float, padding: np.ndarray | None,
+        expert: np.ndarray | None, store: Store) -> dict[str, Any]:
+    """Return outputs, choices and gradients as a dict."""
     out, cache = forward(x, params, config, padding, expert, store)
     return {**out, "grads": backward(d_y, params, out, cache, balance_coef, z_coef, store)}
 
 
-def forward(x, params, config, padding, expert, store):
-    """Return outputs and decisions, as a dict, and what `backward` needs."""
+def forward(x: np.ndarray, params: dict[str, np.ndarray], config: Any, padding: np.ndarray | None,
+            expert: np.ndarray | None, store: Store) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Return outputs and choices as a dict, and what `backward` needs."""
     tokens, num_experts, top_k = len(x), params["w_router"].shape[1], config.top_k
     real = np.ones(tokens, bool) if padding is None else ~padding
     count = max(int(real.sum()), 1)
@@ -54,8 +63,10 @@ def forward(x, params, config, padding, expert, store):
     return out, (x, real, count, probs, log_z, gates, saved, share)
 
 
-def through_experts(x, w_in, w_out, expert, kept, gates, store):
-    """Return y, and per expert the numbers on the way."""
+def through_experts(x: np.ndarray, w_in: np.ndarray, w_out: np.ndarray, expert: np.ndarray,
+                    kept: np.ndarray, gates: np.ndarray, store: Store
+                    ) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
+    """Return y, and the intermediates of each expert."""
     y = np.zeros_like(x)
     saved = []
     for e in range(len(w_in)):
@@ -70,8 +81,10 @@ def through_experts(x, w_in, w_out, expert, kept, gates, store):
     return y, saved
 
 
-def backward(d_y, params, out, cache, balance_coef, z_coef, store):
-    """Return the gradients of x and of the parameters, as a dict."""
+def backward(d_y: np.ndarray, params: dict[str, np.ndarray], out: dict[str, Any],
+             cache: tuple[Any, ...], balance_coef: float, z_coef: float, store: Store
+             ) -> dict[str, np.ndarray]:
+    """Return the gradients of x and of the parameters as a dict."""
     x, real, count, probs, log_z, gates, saved, share = cache
     expert, num_experts = out["expert"], probs.shape[1]
     d_x, d_gates, d_w_in, d_w_out = back_through_experts(
@@ -90,8 +103,9 @@ def backward(d_y, params, out, cache, balance_coef, z_coef, store):
     return {"x": d_x, "w_router": d_w_router, "w_in": d_w_in, "w_out": d_w_out}
 
 
-def back_through_experts(d_y, w_in, w_out, gates, saved, store):
-    """Return the gradients of x, but for the router's part, of the gates, w_in and w_out."""
+def back_through_experts(d_y: np.ndarray, w_in: np.ndarray, w_out: np.ndarray, gates: np.ndarray,
+                         saved: list[tuple[Any, ...]], store: Store) -> tuple[np.ndarray, ...]:
+    """Return the gradients of x without the router's part, of the gates, of w_in and of w_out."""
     d_x = np.zeros_like(d_y)
     d_gates = np.zeros_like(gates)
     d_w_in, d_w_out = np.zeros_like(w_in), np.zeros_like(w_out)
