@@ -23,7 +23,6 @@ TABLES = {
     "breakdown": "our training step by operation, with our own threads",
     "memory": "the arrays of our layer and its peak memory in MiB, with our own threads",
 }
-LIBRARIES = ["numpy", "torch", "jax", "transformers"]
 DEFAULT = ["small", "middle", "large"]
 
 
@@ -34,7 +33,8 @@ def main() -> None:
     add = parser.add_argument
     add("tables", nargs="*", metavar="TABLE", default="all", choices=[*TABLES, "all"],
         help="default: all\n" + "\n".join(f"{name}: {what}" for name, what in TABLES.items()))
-    add("--sizes", nargs="+", metavar="SIZE", default=DEFAULT, choices=list(problems.LAYERS),
+    add("--sizes", nargs="+", metavar="SIZE", default=DEFAULT,
+        choices=list(problems.LAYERS | problems.STEPS),
         help=f"default: {' '.join(DEFAULT)}\nof a layer: {' '.join(problems.LAYERS)}\n"
              f"of a training step: {' '.join(problems.STEPS)}")
     add("--rounds", type=int, default=15, metavar="N", help="turns of each subject; default: 15")
@@ -83,8 +83,10 @@ def entry(value: Any) -> str:
 def machine() -> str:
     """Return what the figures depend on: machine, cores, versions."""
     installed = {each.name: each.version for each in metadata.distributions()}
-    return ", ".join([platform.platform(), f"{timing.CORES} cores", platform.python_version(),
-                      *(f"{name} {installed[name]}" for name in LIBRARIES if name in installed)])
+    versions = [f"{name} {installed[name]}" for name in ("numpy", "torch", "jax", "transformers")
+                if name in installed]
+    return ", ".join([platform.platform(), f"{timing.CORES} cores",
+                      f"Python {platform.python_version()}", *versions])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ UNEVEN = 1.05        # the busiest thread's work to the mean, above which produc
 HANDOVER = 2e6       # operations that take as long as handing them to another thread
 POOL = ThreadPoolExecutor(threads.count())
 
-
 Product = tuple[np.ndarray, np.ndarray, np.ndarray]     # a, b and out = a @ b, or batches of them
 
 

@@ -17,9 +17,9 @@ def compared(sizes: Mapping[str, Any], entries: Sequence[Entry], rounds: int
              ) -> list[dict[str, Any]]:
     """Time every entry at every size, all in the same rounds; return a row of each.
 
-    Columns: `to bare`, with quartiles, to the bare products with the same threads (with ours, for
-    a peer on all cores); `to ours` likewise, above 1 where ours is faster; `note`: whether it
-    computes the same as ours, or why it was not timed.
+    `to bare`, with quartiles, is the ratio to the bare products with the same threads (with our own
+    threads, for a peer on all cores); `to ours` likewise, above 1 where ours is faster. `note` says
+    that it computes the same as ours, or why it was not timed.
     """
     notes, timed = {}, {}
     reference = cache(lambda function, size: subjects.make(function, size).results())
@@ -35,6 +35,8 @@ def compared(sizes: Mapping[str, Any], entries: Sequence[Entry], rounds: int
                     timed[name, entry] = lambda calls, process=process, name=name: (
                         process.submit(timing.seconds, name, calls).result())
                 except Exception as error:      # whatever a library raises, the others are timed
+                    if not entry.same_as:
+                        raise
                     notes[name, entry] = f"not timed: {' '.join(str(error).split()):.200}"
         seconds = timing.take_turns(timed, rounds)
     return [{"size": name, "subject": entry.name, "threads": entry.threads,

@@ -4,27 +4,26 @@ One choice per token, packed rows, one group; no noise, padding, checks, plan or
 bare products to it is what NumPy costs; from it to ours, what a library costs.
 """
 
-from functools import partial
-
 import numpy as np
 
 from benchmarks import problems
 from benchmarks.problems import LayerSize
 from benchmarks.subjects import Subject
 from switch_np.operations import threads
+from switch_np.switch.config import SwitchConfig
 
 
 def layer(size: LayerSize) -> Subject:
     """Return the layer, forward and backward."""
-    config, params, x_TD, d_y_TD = problems.layer(size)
-    return Subject(partial(run, params, x_TD, d_y_TD, config.expert_capacity(size.tokens)))
+    problem = problems.layer(size)
+    return Subject(lambda: run(*problem))
 
 
-def run(params: dict[str, np.ndarray], x_TD: np.ndarray, d_y_TD: np.ndarray,
-        capacity: int) -> dict[str, np.ndarray]:
+def run(config: SwitchConfig, params: dict[str, np.ndarray], x_TD: np.ndarray, d_y_TD: np.ndarray
+        ) -> dict[str, np.ndarray]:
     """Return y and the gradients."""
     w_router_DE, w_in_EDF, w_out_EFD = (params[w] for w in ("w_router", "w_in", "w_out"))
-    t, e = len(x_TD), len(w_in_EDF)
+    t, e, capacity = len(x_TD), len(w_in_EDF), config.expert_capacity(len(x_TD))
     probs_ET = (x_TD @ w_router_DE).T.copy()
     probs_ET -= probs_ET.max(axis=0)
     np.exp(probs_ET, out=probs_ET)

@@ -42,7 +42,7 @@ def ours_and_bare(function: str) -> list[Entry]:
             for name, module in ((BARE, "bare_products"), (OURS, "ours"))]
 
 
-FIXED_BIAS = ("decoder.position_bias.table",)
+FIXED_BIAS = ("decoder.position_bias.table",)       # lacks a gradient where it is not trained
 LAYER = [
     *ours_and_bare("layer"),
     Entry(LEAST, "ours", "least_numpy:layer", "ours:layer"),

@@ -56,20 +56,16 @@ def layer(size: LayerSize, compiled: bool = False) -> Subject:
 def logits_and_balance(ids: torch.Tensor, w: Mapping[str, torch.Tensor], bias: torch.Tensor,
                        config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits (B, S, V) and the sum of the balance losses."""
-    b, s = ids.shape
+    (b, s), d, epsilon = ids.shape, (config.d_model,), config.norm_epsilon
     x, balance = w["embedding.table"][ids], torch.zeros(())
-
-    def norm(name: str) -> torch.Tensor:
-        return F.rms_norm(x, (config.d_model,), w[name], config.norm_epsilon)
-
     for layer in range(config.num_layers):
         at = f"decoder.{layer}."
-        y = norm(at + "attention_norm.scale")
+        y = F.rms_norm(x, d, w[at + "attention_norm.scale"], epsilon)
         q, k, v = ((y @ w[f"{at}attention.w_{name}"]).view(b, s, config.num_heads, -1)
                    .transpose(1, 2) for name in "qkv")
         y = F.scaled_dot_product_attention(q, k, v, bias[None].expand(b, -1, -1, -1), scale=1.0)
         x = x + y.transpose(1, 2).reshape(b, s, -1) @ w[at + "attention.w_o"]
-        y = norm(at + "feed_forward_norm.scale")
+        y = F.rms_norm(x, d, w[at + "feed_forward_norm.scale"], epsilon)
         if config.is_switch(layer):
             mine = {name: w[f"{at}switch.{name}"] for name in ("w_router", "w_in", "w_out")}
             y, more = switch(y.reshape(b * s, -1), mine,
@@ -77,7 +73,7 @@ def logits_and_balance(ids: torch.Tensor, w: Mapping[str, torch.Tensor], bias: t
             x, balance = x + y.view(b, s, -1), balance + more
         else:
             x = x + torch.relu(y @ w[at + "feed_forward.w_in"]) @ w[at + "feed_forward.w_out"]
-    y = norm("decoder.final_norm.scale") * config.d_model ** -0.5
+    y = F.rms_norm(x, d, w["decoder.final_norm.scale"], epsilon) * config.d_model ** -0.5
     return y @ w["embedding.table"].T, balance
 
 
