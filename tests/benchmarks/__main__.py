@@ -47,8 +47,8 @@ def main() -> None:
         known = problems.LAYERS if name in ("layer", "memory") else problems.STEPS
         sizes = {size: known[size] for size in args.sizes if size in known}
         print(f"\n{name}: {TABLES[name]}\n", flush=True)
-        if sizes:
-            print(markdown(rows(name, sizes, args.rounds, not args.no_peers)), flush=True)
+        print(markdown(rows(name, sizes, args.rounds, not args.no_peers)) if sizes
+              else "none of these sizes", flush=True)
 
 
 def rows(table: str, sizes: Mapping[str, Any], rounds: int, peers: bool) -> list[dict[str, Any]]:
