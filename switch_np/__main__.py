@@ -18,7 +18,6 @@ COMMANDS = {
     "verify": "judge what a program computed for a test vector",
     "presets": "list the presets, or say how some of them differ from the paper",
     "equations": "lead from the paper's equations and sections to the lines that compute them",
-    "bench": "measure speed and memory against the bare matrix products and other libraries",
 }
 
 

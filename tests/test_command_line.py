@@ -417,7 +417,7 @@ def test_the_process_begins_anew_once_with_the_environment_it_wants(monkeypatch)
 
 
 @pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["table"], ["vectors"],
-                                   ["verify"], ["bench"]])
+                                   ["verify"]])
 def test_help_names_every_option_with_its_default(tmp_path, words):
     out = " ".join(call(*words, "--help")[0].split())
     assert "usage: python -m switch_np" in out
