@@ -16,9 +16,9 @@ import numpy as np
 
 import switch_np as snp
 from switch_np import plans
-from switch_np.conventions import choose as choices
 from switch_np.conventions.noise import Noise
 from switch_np.switch.plan import Plan
+from switch_np.conventions import choose as choices
 
 PRESET = {
     "mesh_tf": ("gating", {"switch": "mesh_tf", "top_2": "mesh_tf_top2"}),

@@ -8,7 +8,8 @@ import numpy as np
 import switch_np as snp
 from switch_np import model
 from switch_np.conventions.noise import draw_noise
-from switch_np.operations import gradcheck, tree
+from switch_np.operations import tree
+from switch_np.operations import gradcheck
 from switch_np.transformer.config import ModelConfig
 
 

@@ -7,8 +7,7 @@ import pytest
 from support import TINY, model_problem
 
 import switch_np as snp
-from switch_np import generate as generation
-from switch_np import model
+from switch_np import generate as generation, model
 from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import selective

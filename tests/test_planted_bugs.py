@@ -5,8 +5,7 @@ import types
 
 import numpy as np
 import pytest
-from judges import conventions_loops as their_loops
-from judges import paper_loops as loops
+from judges import conventions_loops as their_loops, paper_loops as loops
 from support import TINY, check_layer, check_model
 
 import switch_np as snp
@@ -14,32 +13,11 @@ from switch_np import plans
 from switch_np.conventions import general_network
 from switch_np.operations import dropout, products, softmax
 from switch_np.switch import (
-    balance_loss,
-    combine,
-    dispatch,
-    experts,
-    feed_forward,
-    gates,
-    layer,
-    mixture,
-    plan,
-    router,
-    z_loss,
-)
+    balance_loss, combine, dispatch, experts, feed_forward, gates, layer, mixture, plan, router,
+    z_loss)
 from switch_np.transformer import (
-    attention,
-    block,
-    cross_attention,
-    cross_entropy,
-    embedding,
-    head,
-    model,
-    norm,
-    position_bias,
-    router_losses,
-    self_attention,
-    stack,
-)
+    attention, block, cross_attention, cross_entropy, embedding, head, model, norm, position_bias,
+    router_losses, self_attention, stack)
 from switch_np.transformer.config import ModelConfig
 
 LAYER_BUGS = [

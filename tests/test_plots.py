@@ -8,8 +8,7 @@ import pytest
 
 from switch_np import SwitchConfig, plots
 from switch_np.plots.canvas import _small_png
-from switch_np.switch import balance_loss
-from switch_np.switch import plan as plans
+from switch_np.switch import balance_loss, plan as plans
 
 
 @pytest.fixture
@@ -299,7 +298,6 @@ def test_a_small_label_keeps_its_expert_s_colour_beside_many_shades():
     from io import BytesIO
 
     from PIL import Image
-
     from switch_np.plots.canvas import _small_png
 
     made, axes = plots.figure(columns=4, size=(10, 3))

@@ -8,19 +8,11 @@ import pytest
 
 from switch_np import experiments, model
 from switch_np.experiments import (
-    distillation,
-    figure4,
-    flops,
-    results,
-    soft_cross_entropy,
-    speed,
-    table1,
-    toy,
-)
-from switch_np.operations import gradcheck, tree
+    distillation, figure4, flops, results, soft_cross_entropy, speed, table1, toy)
+from switch_np.operations import gradcheck
+from switch_np.operations import tree
 from switch_np.switch.config import SwitchConfig
-from switch_np.training import corpus as corpora
-from switch_np.training import trainer
+from switch_np.training import corpus as corpora, trainer
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from judges.paper_loops import LoopsOutput
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
 from switch_np.switch.config import SwitchConfig
+from judges.paper_loops import LoopsOutput
 
 
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig, *,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from switch_np.operations import check, dropout, gradcheck, initialization, relu, softmax
+from switch_np.operations import check, dropout, initialization, relu, softmax
+from switch_np.operations import gradcheck
 
 
 @pytest.fixture

@@ -8,18 +8,10 @@ from support import TINY, broken
 from test_shapes import trace
 
 from switch_np import model
-from switch_np.training import corpus as corpora
-from switch_np.training import pairs, rows, span_corruption, unigram
+from switch_np.training import corpus as corpora, pairs, rows, span_corruption, unigram
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.vocabulary import (
-    END,
-    FIRST_SENTINEL,
-    PAD,
-    SENTINELS,
-    VOCAB_SIZE,
-    decode,
-    encode,
-)
+    END, FIRST_SENTINEL, PAD, SENTINELS, VOCAB_SIZE, decode, encode)
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED

@@ -7,8 +7,7 @@ import pytest
 from support import broken
 from test_shapes import trace
 
-from switch_np.training import corpus as corpora
-from switch_np.training import span_corruption, span_mask
+from switch_np.training import corpus as corpora, span_corruption, span_mask
 from switch_np.training.corpus import Corpus
 from switch_np.training.vocabulary import END, FIRST_SENTINEL, PAD, SENTINELS, decode
 

@@ -9,8 +9,8 @@ import pytest
 from switch_np import model
 from switch_np.operations import tree
 from switch_np.switch.config import SwitchConfig
-from switch_np.training import checkpoint, objective, optimizer, pairs, tasks, trainer
-from switch_np.training import corpus as corpora
+from switch_np.training import (
+    checkpoint, corpus as corpora, objective, optimizer, pairs, tasks, trainer)
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.config import TASK_NAMES
 from switch_np.training.corpus import Corpus

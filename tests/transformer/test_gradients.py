@@ -9,19 +9,12 @@ from support import TINY, check_model, lively, model_problem
 import switch_np as snp
 from switch_np import generate, model
 from switch_np.conventions import general_network
-from switch_np.operations import activations, dropout, gradcheck, relu, rounded, tree
+from switch_np.operations import activations, dropout, relu, rounded, tree
+from switch_np.operations import gradcheck
 from switch_np.switch import feed_forward
 from switch_np.training import selective
 from switch_np.transformer import (
-    attention,
-    block,
-    cross_entropy,
-    embedding,
-    norm,
-    position_bias,
-    stack,
-)
-from switch_np.transformer import noise as noises
+    attention, block, cross_entropy, embedding, norm, noise as noises, position_bias, stack)
 from switch_np.transformer.config import ModelConfig
 
 
