@@ -18,7 +18,7 @@ from switch_np.switch import (
 from switch_np.transformer import (
     attention, block, cross_attention, cross_entropy, embedding, head, model, norm, position_bias,
     router_losses, self_attention, stack)
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 LAYER_BUGS = [
     (softmax, "d_x -= probs * _sum(d_x)", "pass"),

@@ -25,10 +25,10 @@ from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import batch_slices, cross_attention, dense, norm, self_attention
 from switch_np.transformer.attention import AttentionCache
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_attention import CrossAttentionCache
 from switch_np.transformer.dense import DenseCache
-from switch_np.transformer.noise import BlockNoise, of_slice
+from switch_np.transformer.model_noise import BlockNoise, of_slice
 from switch_np.transformer.norm import NormCache
 from switch_np.transformer.self_attention import SelfAttentionCache
 

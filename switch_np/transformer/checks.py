@@ -10,9 +10,9 @@ import numpy as np
 from switch_np.operations import check, tree
 from switch_np.switch.plan import Plan
 from switch_np.transformer.batch import Batch, targets_that_count
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
-from switch_np.transformer.parameters import shapes
+from switch_np.transformer.model_parameters import shapes
 
 
 def check_batch(batch: Batch, config: ModelConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from switch_np.conventions import general_network
 from switch_np.switch import feed_forward
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 class DenseCache(NamedTuple):

@@ -23,10 +23,10 @@ from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, head, router_losses, stack
 from switch_np.transformer.batch import Batch, targets_that_count
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import CrossEntropyCache
 from switch_np.transformer.head import HeadCache
-from switch_np.transformer.noise import ModelNoise
+from switch_np.transformer.model_noise import ModelNoise
 from switch_np.transformer.router_losses import RouterLosses
 from switch_np.transformer.stack import StackCache
 

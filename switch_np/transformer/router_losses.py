@@ -23,7 +23,7 @@ import numpy as np
 from switch_np.switch import balance_loss
 from switch_np.switch.balance_loss import BalanceCache
 from switch_np.switch.layer import LayerOutput
-from switch_np.transformer.config import ModelConfig, StackConfig
+from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
 class RouterLosses(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.transformer import attention, norm
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 class SelfAttentionCache(NamedTuple):

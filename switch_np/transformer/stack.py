@@ -20,8 +20,8 @@ from switch_np.operations import dropout
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, block, norm, position_bias
-from switch_np.transformer.config import ModelConfig, StackConfig
-from switch_np.transformer.noise import BlockNoise, StackNoise
+from switch_np.transformer.model_config import ModelConfig, StackConfig
+from switch_np.transformer.model_noise import BlockNoise, StackNoise
 
 
 class StackCache(NamedTuple):

@@ -11,7 +11,7 @@ import switch_np as snp
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 class LayerCase(NamedTuple):

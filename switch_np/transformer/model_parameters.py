@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from switch_np import switch_layer
 from switch_np.operations import tree
 from switch_np.operations.initialization import truncated_normal
-from switch_np.transformer.config import ModelConfig, StackConfig
+from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
 def draw(rng: np.random.Generator, config: ModelConfig, dtype: DTypeLike) -> dict[str, Any]:
