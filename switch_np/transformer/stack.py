@@ -35,8 +35,9 @@ class StackCache(NamedTuple):
 
     @property
     def seen(self) -> int:
-        """How many tokens the keys and values stand for."""
-        return self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape[2]
+        """How many tokens there are keys and values of."""
+        _, _, seen, _ = self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape
+        return int(seen)
 
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
