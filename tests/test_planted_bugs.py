@@ -66,7 +66,7 @@ MODEL_BUGS = [
      "pass"),
     (block, "d_queries_BSD + d_keys_BSD", "d_queries_BSD"),
     (block, "return d_x_BSD + d_branch_BSD", "return d_branch_BSD"),
-    (stack, "d_bias_HSM = d_bias_HSM + d_mine_HSM", "d_bias_HSM = d_mine_HSM"),
+    (stack, "batch_slices.add(d_bias)", "d_bias[-1]"),
     (head, "d_logits_TV.T @ y_TD, size", "0 * d_logits_TV.T @ y_TD, size"),
     (head, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
 ]
@@ -81,7 +81,7 @@ ENCODER_DECODER_BUGS = [
     (block, "norm.backward(d_queries_BSD, ", "norm.backward(0 * d_queries_BSD, "),
     (block, "d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs",
      "d_out_BSD, cache.switch, d_balance_loss, d_z_loss"),
-    (stack, "d_memory = d_memory + d_more", "d_memory = d_more"),
+    (stack, "batch_slices.add(d_memory)", "d_memory[-1]"),
     (model, "            d_table_VD += d_more_VD", "            pass"),
     (model, "    d_table_VD += d_more_VD\n    if", "    if"),
     (head, "d_logits_TV @ params[\"head\"][\"w_head\"].T",
