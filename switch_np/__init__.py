@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from switch_np.operations import gradcheck
     from switch_np.switch.config import SwitchConfig
     from switch_np.transformer.batch import Batch
-    from switch_np.transformer.config import ModelConfig
+    from switch_np.transformer.model_config import ModelConfig
 
 __version__ = "0.1.0"
 __all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "experiments",
@@ -41,7 +41,7 @@ __all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "expe
 
 _HOMES = {
     "Batch": "transformer.batch:Batch", "Conventions": "conventions.table:Conventions",
-    "ModelConfig": "transformer.config:ModelConfig", "Noise": "conventions.noise:Noise",
+    "ModelConfig": "transformer.model_config:ModelConfig", "Noise": "conventions.noise:Noise",
     "SwitchConfig": "switch.config:SwitchConfig", "experiments": "experiments:",
     "gradcheck": "operations.gradcheck:", "model": "model:", "oracle": "oracle:",
     "plans": "plans:", "plots": "plots:", "presets": "conventions.presets:presets",

@@ -18,7 +18,7 @@ import numpy as np
 from switch_np import model
 from switch_np.operations import check, rounded, softmax
 from switch_np.transformer.checks import check_params, check_source
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.stack import StackCache
 
 

@@ -14,13 +14,13 @@ from numpy.typing import DTypeLike
 from switch_np.operations import check
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import head, model, noise as noises, parameters
+from switch_np.transformer import head, model, model_noise, model_parameters
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.checks import (
     check_batch, check_ids, check_memory, check_params, check_plans, check_source)
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model import Loss, ModelCache
-from switch_np.transformer.noise import ModelNoise
+from switch_np.transformer.model_noise import ModelNoise
 from switch_np.transformer.stack import StackCache
 
 __all__ = ["Batch", "Loss", "backward", "decode", "draw_noise", "encode", "forward", "init", "loss",
@@ -44,7 +44,7 @@ def init(rng: np.random.Generator, config: ModelConfig,
     """
     check.instance("rng", rng, np.random.Generator)
     check.instance("config", config, ModelConfig)
-    return parameters.draw(rng, config, dtype)
+    return model_parameters.draw(rng, config, dtype)
 
 
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
@@ -73,7 +73,7 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple
     if (source_shape is None) == (config.encoder is not None):
         wanted = "(B, M)" if config.encoder else "None for a decoder-only model"
         raise ValueError(f"source_shape must be {wanted}, got {source_shape}")
-    return noises.draw(rng, config, _by_stack(batch_shape, source_shape), dtype)
+    return model_noise.draw(rng, config, _by_stack(batch_shape, source_shape), dtype)
 
 
 def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
@@ -128,7 +128,7 @@ def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
     """
     check_params(params, config)
     check_source(source, source_padding, len(source), config)
-    noise = noises.noise_for(None, config, {"encoder": source.shape}, _dtype(params), rng)
+    noise = model_noise.noise_for(None, config, {"encoder": source.shape}, _dtype(params), rng)
     return model.run_stack(params, "encoder", source, config, padding_BS=source_padding,
                            noise=noise.encoder)[0]
 
@@ -153,7 +153,7 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     if past is None:                  # the call that made one checked the rest
         check_params(params, config)
         check_memory(memory, memory_padding, len(ids), config, params["embedding"]["table"])
-    noise = noises.noise_for(None, config, {"decoder": ids.shape}, _dtype(params), rng)
+    noise = model_noise.noise_for(None, config, {"decoder": ids.shape}, _dtype(params), rng)
     y_BSD, _, run = model.run_stack(
         params, "decoder", ids, config, memory=memory, memory_padding=memory_padding,
         noise=noise.decoder, past=past)
@@ -229,7 +229,7 @@ def _checked(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,
     check_params(params, config)
     check_source(source, source_padding, len(ids), config)
     shapes = _by_stack(ids.shape, None if source is None else source.shape)
-    return noises.noise_for(noise, config, shapes, _dtype(params), rng, plans is not None,
+    return model_noise.noise_for(noise, config, shapes, _dtype(params), rng, plans is not None,
                             training)
 
 

@@ -21,7 +21,7 @@ from switch_np.operations.rounded import Bfloat16
 from switch_np.training import tasks, trainer
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import embedding
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 DENSE = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--seq-len",
          "16", "--batch-size", "4", "--warmup", "3"]

@@ -16,7 +16,7 @@ from switch_np.operations import files
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
 from switch_np.transformer import router_losses
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 RUNS = Path("runs")
 BEGUN = {"config.json", "metrics.csv", "checkpoint.npz"}    # of a run stopped before it was saved

@@ -20,7 +20,7 @@ from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
 from switch_np.training.trainer import TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
-from switch_np.transformer.config import TIES, ModelConfig
+from switch_np.transformer.model_config import TIES, ModelConfig
 
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 RATES = {"adamw": 1e-2, "adafactor": 0.2}      # Adafactor's is relative to the parameters' own size

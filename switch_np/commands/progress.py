@@ -14,7 +14,7 @@ from switch_np.commands.folder import Metrics, layer_names, loads
 from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
-from switch_np.transformer import parameters
+from switch_np.transformer import model_parameters as parameters
 
 PASSAGE = 480    # tokens of held-out text in routing.png
 

@@ -11,7 +11,7 @@ from switch_np.generate import generate
 from switch_np.training import span_corruption
 from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import END, FIRST_SENTINEL, PAD, SENTINELS, decode, encode
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 BLANK = "___"
 START = np.array([PAD])

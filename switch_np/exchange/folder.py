@@ -16,7 +16,7 @@ import numpy as np
 
 from switch_np.exchange import hugging_face
 from switch_np.operations import files
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 ONE, SEVERAL = "model.safetensors", "model.safetensors.index.json"

@@ -19,8 +19,8 @@ from switch_np.operations import check, tree
 from switch_np.oracle.truth.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
 from switch_np.transformer.checks import check_params
-from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.parameters import shapes
+from switch_np.transformer.model_config import ModelConfig
+from switch_np.transformer.model_parameters import shapes
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
                "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np import model
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.norm import NormCache
 
 

@@ -34,7 +34,7 @@ from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
 from switch_np.transformer import cross_entropy
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from switch_np.model import Loss
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.trainer import Run, TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

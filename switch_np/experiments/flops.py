@@ -7,7 +7,7 @@ is two products of the same size, so a step is three times its forward.
 
 from __future__ import annotations
 
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 def step(config: ModelConfig, batch_size: int, seq_len: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, by_arm
 from switch_np.experiments.words import mean_and_spread
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from switch_np.experiments.experiment import Arm
 from switch_np.operations import files
 from switch_np.training import trainer
 from switch_np.training.trainer import Run
-from switch_np.transformer import parameters
+from switch_np.transformer import model_parameters as parameters
 
 POINTS = 25           # of a run's curve, fewer where these would lie closer than APART steps
 APART = 8

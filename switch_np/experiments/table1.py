@@ -34,7 +34,7 @@ from switch_np.experiments.results import Results, Table, by_arm, curve, select,
 from switch_np.experiments.words import mean_and_spread
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.trainer import Run, TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,7 +29,7 @@ from switch_np.training import tasks
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.trainer import Run, TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
 
 if TYPE_CHECKING:

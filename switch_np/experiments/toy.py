@@ -10,7 +10,7 @@ from typing import Any
 from switch_np.experiments import flops
 from switch_np.training import corpus as corpora
 from switch_np.training.corpus import Corpus
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 def switch(model: ModelConfig | None = None, **options: Any) -> ModelConfig:

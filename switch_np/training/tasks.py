@@ -20,7 +20,7 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 class Measure(NamedTuple):

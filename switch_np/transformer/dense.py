@@ -1,7 +1,7 @@
-"""The dense feed-forward network of a block without experts, in the form that the config names.
+"""The dense feed-forward network of a block without experts, as the config asks for it.
 
-Source: T5 1.0 for the rectifier; T5 1.1 and others for gates and other activations. The formulas
-are `switch.feed_forward`'s and `conventions.general_network`'s.
+Source: T5 1.0 for ReLU; T5 1.1 and others for gates and other activations. The formulas are
+`switch.feed_forward`'s and `conventions.general_network`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from switch_np.conventions import general_network
 from switch_np.switch import feed_forward
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 class DenseCache(NamedTuple):
@@ -25,7 +25,7 @@ class DenseCache(NamedTuple):
 
 def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, config: ModelConfig,
             keep_TF: np.ndarray | None = None) -> tuple[np.ndarray, DenseCache]:
-    """Return y (B, S, D); `keep_TF` is the mask of dropout on the hidden units."""
+    """Return y (B, S, D); `keep_TF` is the dropout mask of the hidden units."""
     x_TD = x_BSD.reshape(-1, x_BSD.shape[-1])
     network: Any = feed_forward
     if config.gated or config.activation != "relu":

@@ -5,10 +5,10 @@ decoder alone.
 
 Forward:   memory = encoder(table[source]);  y = decoder(table[ids], memory);  logits = head(y);
            loss = cross-entropy + α Σ balance losses + c Σ z-losses
-Backward:  the head gives d_y, the decoder d_memory, which the encoder takes. A tied table gets up
-           to three gradients, as head and as embedding of either stack, and their sum is its own.
+Backward:  the head gives d_y, the decoder d_memory, which the encoder takes. The gradient of a tied
+           table is the sum of up to three: the head's, and each stack's embedding's.
 
-Arguments are taken as they are; `switch_np.model` checks them and calls this.
+`switch_np.model` checks the arguments and calls this.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, head, router_losses, stack
 from switch_np.transformer.batch import Batch, targets_that_count
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import CrossEntropyCache
 from switch_np.transformer.head import HeadCache
-from switch_np.transformer.noise import ModelNoise
+from switch_np.transformer.model_noise import ModelNoise
 from switch_np.transformer.router_losses import RouterLosses
 from switch_np.transformer.stack import StackCache
 
 
 class Loss(NamedTuple):
-    """The objective and its parts, scalars in nats per token.
+    """The objective and its terms, scalars in nats per token.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class Loss(NamedTuple):
     cross_entropy
         Mean over the targets that count.
     balance, z
-        Load-balancing losses and z-losses without their coefficients: one per Switch layer, or per
-        stack where they are pooled.
+        Load-balancing losses and z-losses without their coefficients, in the order of
+        `router_losses.names`.
     plans
         The plan of each Switch layer, in the order of `config.switch_names`.
     """
@@ -55,7 +55,7 @@ class Loss(NamedTuple):
 
 
 class StackRun(NamedTuple):
-    """Saved for backward, of one stack: its ids, its cache, and its router losses."""
+    """Saved for backward, of one stack: ids, cache and router losses."""
 
     ids_BS: np.ndarray
     stack: StackCache
@@ -120,7 +120,7 @@ def backward(d_logits_BSV: np.ndarray, cache: ModelCache, d_balance: float = 0.0
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
          noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (),
          training: bool = False) -> tuple[Loss, LossCache]:
-    """Return the objective and its parts."""
+    """Return the objective and its terms."""
     logits_BSV, switched, cache = forward(
         params, batch.inputs, config, noise, padding_BS=batch.padding, source_BM=batch.source,
         source_padding_BM=batch.source_padding, plans=plans, training=training)
@@ -158,7 +158,7 @@ def run_stack(params: Mapping[str, Any], name: str, ids_BS: np.ndarray, config: 
 
 def run_stack_backward(d_y_BSD: np.ndarray, run: StackRun, d_balance: float, d_z: float,
                        vocab_size: int) -> tuple[np.ndarray, dict[str, Any], Any]:
-    """Return d_table (V, D), the gradients of the stack, and d_memory (B, M, D) or 0."""
+    """Return d_table (V, D), the gradients of the stack, and d_memory (B, M, D) or None."""
     arriving = router_losses.backward(d_balance, d_z, run.losses)
     d_x_BSD, grads, d_memory = stack.backward(d_y_BSD, run.stack, *arriving)
     return embedding.backward(d_x_BSD, run.ids_BS, vocab_size), grads, d_memory

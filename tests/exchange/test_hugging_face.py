@@ -10,7 +10,7 @@ from switch_np import model
 from switch_np.exchange import folder, hugging_face
 from switch_np.operations import tree
 from switch_np.transformer import attention, router_losses, stack
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TIED, UNTIED = (COPIES / f"hf_switch_model__{name}.json" for name in (
     "l2_tied", "l2_untied_padding"))

@@ -16,7 +16,7 @@ from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.switch.config import SwitchConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)
 MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,

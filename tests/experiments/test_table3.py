@@ -9,7 +9,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.training import objective
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import attention, embedding, norm, position_bias
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TINY = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2, init_scale=1.0,
                    switch=SwitchConfig(num_experts=3, capacity_factor=None))

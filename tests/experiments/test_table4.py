@@ -14,7 +14,7 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.training.vocabulary import END, VOCAB_SIZE
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TINY = ModelConfig(vocab_size=VOCAB_SIZE, d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
                    switch=SwitchConfig(num_experts=3, capacity_factor=None))

@@ -13,7 +13,7 @@ from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.vocabulary import (
     END, FIRST_SENTINEL, PAD, SENTINELS, VOCAB_SIZE, decode, encode)
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
 
 

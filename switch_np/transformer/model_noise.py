@@ -21,7 +21,7 @@ from switch_np.conventions import noise as switch_noise
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check, dropout
 from switch_np.transformer import batch_slices
-from switch_np.transformer.config import ModelConfig, StackConfig
+from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
 class BlockNoise(NamedTuple):
