@@ -7,7 +7,7 @@ import numpy as np
 import switch_np as snp
 from switch_np.switch.config import SwitchConfig
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 BALANCE_COEF = 1.0       # large, so that a wrong gradient of the balance loss is seen
 LEARNING_RATE = 1e-9     # all the work of an update, but the routing stays as it was

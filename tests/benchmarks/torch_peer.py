@@ -16,7 +16,7 @@ from benchmarks.problems import LayerSize, StepSize
 from benchmarks.subjects import Subject
 from switch_np.operations import tree
 from switch_np.transformer import position_bias
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 def switch(x: torch.Tensor, w: Mapping[str, torch.Tensor],
