@@ -4,6 +4,7 @@ Counted is what a call adds to what was there before: the parameters, x and d_y.
 before, so that what is made only once is not counted.
 """
 
+import time
 import tracemalloc
 
 import switch_np as snp
@@ -29,6 +30,7 @@ def layer(size: LayerSize) -> dict[str, float]:
     needed = {"gradients": x.nbytes + sum(value.nbytes for value in params.values()),
               "y": out.y.nbytes, "row array": len(out.plan.token) * size.d_model * x.itemsize}
     del out, grads
+    time.sleep(0.1)                     # until the helping threads let go of what they computed
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     snp.switch_layer.backward(d_y, cache, problems.BALANCE_COEF)
