@@ -226,13 +226,13 @@ def test_what_a_model_writes_cannot_steer_the_terminal(tmp_path, text):
 def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     pytest.importorskip("safetensors")
     from switch_np import model
-    from switch_np.exchange import folder, hugging_face
+    from switch_np.exchange import hugging_face, pretrained_folder
 
     config = hugging_face.config({
         "vocab_size": 120, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 2,
         "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1,
         "num_experts": 2})
-    folder.save(tmp_path / "peer", model.init(np.random.default_rng(0), config), config)
+    pretrained_folder.save(tmp_path / "peer", model.init(np.random.default_rng(0), config), config)
     ids, _ = call("sample", "peer", "--ids", "5", "6", "7", "--length", "9")
     assert 1 <= len(ids.split()) <= 9 and all(0 <= int(n) < 120 for n in ids.split())
     assert ids == call("sample", "peer", "--ids", "5", "6", "7", "--length", "9")[0]

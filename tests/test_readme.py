@@ -32,8 +32,8 @@ def elsewhere():
     notebook = ROOT / "notebooks" / "07_use_it_as_an_oracle.ipynb"
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     for text in (exchange.__doc__, *("".join(cell["source"]) for cell in cells)):
-        XX
-                              re.DOTALL)
+        yield from re.findall(
+            r"```(python)\n(import (?:jax|numpy as np\nimport torch)\n.*?)```", text, re.DOTALL)
 
 
 def examples():

@@ -10,7 +10,7 @@ import numpy as np
 
 from switch_np import model
 from switch_np.commands import terminal
-from switch_np.commands.folder import Metrics, layer_names, loads
+from switch_np.commands.run_folder import Metrics, layer_names, loads
 from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run

@@ -11,7 +11,7 @@ from typing import Any
 
 from switch_np import experiments
 from switch_np.commands import terminal
-from switch_np.commands.folder import RUNS
+from switch_np.commands.run_folder import RUNS
 from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
 from switch_np.experiments.pool import Job

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from switch_np.commands import folder as folders, options, progress, terminal, writing
-from switch_np.commands.folder import Metrics
+from switch_np.commands import run_folder as folders, options, progress, terminal, writing
+from switch_np.commands.run_folder import Metrics
 from switch_np.commands.options import add_arguments
 from switch_np.operations import files
 from switch_np.training import tasks, trainer

@@ -4,7 +4,7 @@ In reading order:
 
 hugging_face   transformers' Switch Transformer: its configuration, and parameters or gradients by
                their names there
-folder         a checkpoint folder as `save_pretrained` leaves it, read and written
+pretrained_folder   a checkpoint folder as `save_pretrained` leaves it, read and written
 
 Imported by the command `sample` alone. Folders need the extra `hugging-face`:
 `pip install -e ".[hugging-face]"`. The same loss and gradients in both libraries:

@@ -1,7 +1,28 @@
-"""The paper's tables at toy scale: `python -m switch_np table NAME`, one file per table.
+"""The paper's tables at toy scale: `python -m switch_np table NAME`. README.md tells what they show.
 
-A new experiment is one file, `NAME.py`: its docstring says what the paper claims and what is run
-here, and its `EXPERIMENT` holds the arms. Its name is added to `NAMES`.
+table1               Switch, two experts per token, and dense, at equal steps and in time
+table2               float32, bfloat16 and selective precision
+table3               a smaller initialization
+table4               expert dropout when fine-tuning
+figure4              more experts at equal operations per token
+noise                appendix C: how the router explores
+distillation         a trained Switch model into its dense counterpart
+
+What they share:
+
+experiment           arms, each trained once per seed, and what is made of their numbers
+toy                  the models and the text
+runner               one run: an arm and a seed; it can stop and continue
+pool                 many runs in several processes
+results              the numbers as CSV files, and back
+words                numbers in words
+speed                which model's step is faster, measured in turns
+flops                floating-point operations of a training step
+activations          how large activations are, block by block
+soft_cross_entropy   cross-entropy against a teacher's probabilities
+character_names      a small task to fine-tune on
+
+A new experiment is a file with an `EXPERIMENT` that holds its arms, and a name in `NAMES`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,13 @@
-"""Pictures: pure functions that take arrays and an Axes, and give the Axes back.
+"""Pictures: pure functions of arrays and an Axes that return the Axes. matplotlib is imported here alone.
 
-matplotlib is imported when the first picture is drawn, and nowhere else in the package.
+canvas        figures, and the colours of experts, the same in every picture
+batch         one batch: routing, buffers, loads
+gradients     gradients and tables of shares
+training      a run: losses, loads, text coloured by expert
+errors        errors and margins against limits, one dot per number
+precision     the bits of numbers
+museum        right and wrong gradients side by side
+experiments   what each arm gave with each seed
 """
 
 from switch_np.plots.batch import (

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.training import rows, span_mask
+from switch_np.training import padded_rows, span_mask
 from switch_np.training.corpus import Corpus
 from switch_np.training.span_mask import MEAN_SPAN, RATE
 from switch_np.training.vocabulary import (
@@ -119,7 +119,7 @@ def check_text(corpus: Corpus, seq_len: int, rate: float = RATE,
 def _batch(windows_BL: np.ndarray, mask_BL: np.ndarray) -> Batch:
     ids_BL = windows_BL.astype(np.int64)
     targets_BS = _with_sentinels(ids_BL, ~mask_BL)
-    return Batch(rows.shift_right(targets_BS), targets_BS, source=_with_sentinels(ids_BL, mask_BL))
+    return Batch(padded_rows.shift_right(targets_BS), targets_BS, source=_with_sentinels(ids_BL, mask_BL))
 
 
 def _with_sentinels(ids_BL: np.ndarray, mask_BL: np.ndarray) -> np.ndarray:

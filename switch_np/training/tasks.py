@@ -15,7 +15,7 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, objective, pairs, span_corruption, unigram
-from switch_np.training.config import TrainConfig
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.vocabulary import VOCAB_SIZE

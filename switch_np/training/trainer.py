@@ -23,7 +23,7 @@ from switch_np.operations import check, tree
 from switch_np.training import selective
 from switch_np.training import adafactor, checkpoint, optimizer, tasks
 from switch_np.training.adafactor import Adafactor
-from switch_np.training.config import TrainConfig
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.transformer.checks import check_params
