@@ -39,7 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     try:
         threads.count()                           # refuses a wrong number before any work begins
-        return importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+        status: int = importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+        return status
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)
         return 2

@@ -96,13 +96,14 @@ def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
           top_k: int | None) -> np.ndarray:
     """Return one token id per row (B,)."""
     if temperature == 0:
-        return logits_BV.argmax(axis=1)
+        return np.asarray(logits_BV.argmax(axis=1))
     if top_k is not None:
         worse_BV = np.argsort(-logits_BV, axis=1, kind="stable")[:, top_k:]
         np.put_along_axis(logits_BV, worse_BV, -np.inf, axis=1)
     probs_BV, _ = softmax.forward(logits_BV / temperature)
     sums_BV = probs_BV.cumsum(axis=1)
-    return (sums_BV <= (rng.random(len(sums_BV)) * sums_BV[:, -1])[:, None]).sum(axis=1)
+    below_BV = sums_BV <= (rng.random(len(sums_BV)) * sums_BV[:, -1])[:, None]
+    return np.asarray(below_BV.sum(axis=1))
 
 
 def _without_capacity(config: ModelConfig) -> ModelConfig:

@@ -18,7 +18,7 @@ from switch_np.training import selective
 from switch_np.training import tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
-from switch_np.training.trainer import TrainConfig
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import TIES, ModelConfig
 

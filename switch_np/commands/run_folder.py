@@ -72,7 +72,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(values, dict) or not isinstance(values.get(name), kind):
             raise ValueError(f"config.json must hold {name!r} as the run wrote it, got something "
                              f"else in {folder}")
-    return values
+    return dict(values)
 
 
 class Metrics:
@@ -156,4 +156,4 @@ def layer_names(config: ModelConfig) -> tuple[str, ...]:
 def loads(plan: Any) -> list[float]:
     """Return each expert's share of the choices, before dropping."""
     load = plan.load.sum(axis=0)
-    return (load / max(load.sum(), 1)).tolist()
+    return [float(share) for share in load / max(load.sum(), 1)]

@@ -91,7 +91,7 @@ def _state(folder: Path) -> dict[str, np.ndarray]:
                              f"something else in {folder}")
         files = set(where.values())
     safetensors = _library("safetensors")
-    state = {}
+    state: dict[str, np.ndarray] = {}
     for file in sorted(files):
         try:
             found = safetensors.deserialize((folder / file).read_bytes())

@@ -1,4 +1,6 @@
-"""The paper's tables at toy scale: `python -m switch_np table NAME`. README.md tells what they show.
+"""The paper's tables at toy scale: `python -m switch_np table NAME`.
+
+README.md beside this file tells what they show.
 
 table1               Switch, two experts per token, and dense, at equal steps and in time
 table2               float32, bfloat16 and selective precision

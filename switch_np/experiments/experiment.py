@@ -11,7 +11,8 @@ from switch_np.experiments.results import Results
 from switch_np.model import Loss
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, trainer
-from switch_np.training.trainer import Run, TrainConfig
+from switch_np.training.train_config import TrainConfig
+from switch_np.training.trainer import Run
 from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:

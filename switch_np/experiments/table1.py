@@ -33,7 +33,8 @@ from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, Table, by_arm, curve, select, steps_to
 from switch_np.experiments.words import mean_and_spread
 from switch_np.training import corpus as corpora, trainer
-from switch_np.training.trainer import Run, TrainConfig
+from switch_np.training.train_config import TrainConfig
+from switch_np.training.trainer import Run
 from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:

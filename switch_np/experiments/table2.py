@@ -37,7 +37,8 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.training import selective
 from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
-from switch_np.training.trainer import Run, TrainConfig
+from switch_np.training.train_config import TrainConfig
+from switch_np.training.trainer import Run
 from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:

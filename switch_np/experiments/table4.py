@@ -27,7 +27,8 @@ from switch_np.experiments.words import mean_and_spread
 from switch_np.operations import softmax, tree
 from switch_np.training import tasks
 from switch_np.training.pairs import Pair, PairCorpus
-from switch_np.training.trainer import Run, TrainConfig
+from switch_np.training.train_config import TrainConfig
+from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED

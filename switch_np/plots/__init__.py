@@ -1,4 +1,6 @@
-"""Pictures: pure functions of arrays and an Axes that return the Axes. matplotlib is imported here alone.
+"""Pictures: pure functions of arrays and an Axes that return the Axes.
+
+matplotlib is imported here and nowhere else in the package.
 
 canvas        figures, and the colours of experts, the same in every picture
 batch         one batch: routing, buffers, loads

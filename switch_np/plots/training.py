@@ -54,8 +54,8 @@ def expert_load(ax: Axes, steps: np.ndarray, share_SE: np.ndarray, name: str) ->
     return ax
 
 
-def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[bool],
-                   num_experts: int, width: int = 80) -> Axes:
+def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
+                   kept: Sequence[bool] | np.ndarray, num_experts: int, width: int = 80) -> Axes:
     """Draw a text, each byte on the colour of its expert; dropped bytes are hatched.
 
     The legend names the experts that occur.

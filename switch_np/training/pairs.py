@@ -121,8 +121,9 @@ def check_lengths(corpus: PairCorpus, seq_len: int, form: Form = encoder_decoder
 
 
 def _lengths(batch: Batch) -> np.ndarray:
-    paddings = [batch.padding] if batch.source is None else [batch.padding, batch.source_padding]
-    return np.max([(~padding).sum(axis=1) for padding in paddings], axis=0)
+    paddings = [padding for padding in (batch.padding, batch.source_padding) if padding is not None]
+    lengths: np.ndarray = np.max([(~padding).sum(axis=1) for padding in paddings], axis=0)
+    return lengths
 
 
 def _ended(text: bytes) -> np.ndarray:

@@ -83,7 +83,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     else:
         check_params(params, model_config)
         params = tree.apply(lambda value: np.array(value, dtype), params)
-    return Run(model_config, config, params, _moments(params, config), text_rng, noise_rng,
+    return Run(model_config, config, dict(params), _moments(params, config), text_rng, noise_rng,
                _text_id(corpus))
 
 

@@ -220,4 +220,5 @@ def test_theirs_reads_what_ours_writes(tmp_path):
         for name, value in hugging_face.state_dict(params, config).items():
             if name in (mine := again.state_dict()):
                 np.testing.assert_array_equal(mine[name].numpy(), value, name)
-        assert tree.flatten(pretrained_folder.load(tmp_path).params).keys() == tree.flatten(params).keys()
+        found = pretrained_folder.load(tmp_path).params
+        assert tree.flatten(found).keys() == tree.flatten(params).keys()
