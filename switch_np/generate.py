@@ -108,10 +108,10 @@ def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
 
 def _without_capacity(config: ModelConfig) -> ModelConfig:
     """Return the config with room for every token: any capacity would depend on the others."""
-    rules = replace(config.switch.conventions, eval_capacity_fraction=None)
+    conventions = replace(config.switch.conventions, eval_capacity_fraction=None)
     return replace(config, switch=replace(
         config.switch, capacity=None, capacity_factor=None, eval_capacity_factor="same",
-        groups="all", conventions=rules))
+        groups="all", conventions=conventions))
 
 
 def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperature: float,

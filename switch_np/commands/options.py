@@ -201,8 +201,8 @@ def _check_stacks(model: ModelConfig) -> None:
 
 
 def _switch(switch: SwitchConfig, options: dict[str, Any]) -> SwitchConfig:
-    rules = {f"expert_{name}": options[name] for name in ("activation", "gated") if name in options}
-    return replace(switch, conventions=replace(switch.conventions, **rules),
+    given = {f"expert_{name}": options[name] for name in ("activation", "gated") if name in options}
+    return replace(switch, conventions=replace(switch.conventions, **given),
                    **{name: options[name] for name in SWITCH & set(options)})
 
 

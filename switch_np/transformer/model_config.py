@@ -135,9 +135,11 @@ class ModelConfig:
 
     def _check_pooling(self) -> None:
         """Refuse to pool what the conventions of other libraries count in ways of their own."""
-        rules = self.switch.conventions
-        plain = (rules.balance_padding in ("mask_valid", "include") and not rules.second_balance
-                 and rules.balance_counts in ("first", "all") and rules.balance_probs == "full")
+        conventions = self.switch.conventions
+        plain = (conventions.balance_padding in ("mask_valid", "include")
+                 and not conventions.second_balance
+                 and conventions.balance_counts in ("first", "all")
+                 and conventions.balance_probs == "full")
         if self.router_losses != "sum" and not plain:
             raise ValueError(f"router_losses must be 'sum' with the switch conventions that this "
                              f"config has, got {self.router_losses!r}: only a balance loss of the "

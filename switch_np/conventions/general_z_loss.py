@@ -20,19 +20,20 @@ from switch_np.switch.z_loss import ZCache, backward
 __all__ = ["backward", "forward"]
 
 
-def forward(log_z_T: np.ndarray, padding_T: np.ndarray | None = None, *, rules: Conventions,
+def forward(log_z_T: np.ndarray, padding_T: np.ndarray | None = None, *, conventions: Conventions,
             num_experts: int, training: bool) -> tuple[np.ndarray, ZCache]:
     """Return the loss, a scalar.
 
-    >>> rules, padding = Conventions(z_padding="zero_logits"), np.array([False, True])
-    >>> float(forward(np.ones(2), padding, rules=rules, num_experts=1, training=False)[0])
+    >>> conventions, padding = Conventions(z_padding="zero_logits"), np.array([False, True])
+    >>> float(forward(np.ones(2), padding, conventions=conventions, num_experts=1,
+    ...               training=False)[0])
     0.5
     """
-    if rules.z_when == "never" or (rules.z_when == "training" and not training):
+    if conventions.z_when == "never" or (conventions.z_when == "training" and not training):
         return z_loss.forward(log_z_T, np.ones(len(log_z_T), bool))
-    if padding_T is None or rules.z_padding == "include":
+    if padding_T is None or conventions.z_padding == "include":
         return z_loss.forward(log_z_T)
-    if rules.z_padding == "valid":
+    if conventions.z_padding == "valid":
         return z_loss.forward(log_z_T, padding_T)
     loss, cache = z_loss.forward(np.where(padding_T, math.log(num_experts), log_z_T))
     return loss, cache._replace(log_z_T=log_z_T * ~padding_T)

@@ -32,26 +32,26 @@ class OthersCache(NamedTuple):
 
 
 def forward(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = None, *,
-            rules: Conventions) -> tuple[np.ndarray, OthersCache]:
+            conventions: Conventions) -> tuple[np.ndarray, OthersCache]:
     """Return the loss, a scalar.
 
     >>> from switch_np.switch.plan import fill
     >>> probs, plan = np.array([[0.75, 0.25]] * 2), fill(np.array([[0], [0]]), 2, capacity=2)
-    >>> rules = Conventions(balance_padding="real_fraction")
-    >>> float(forward(probs, plan, np.array([False, True]), rules=rules)[0])
+    >>> conventions = Conventions(balance_padding="real_fraction")
+    >>> float(forward(probs, plan, np.array([False, True]), conventions=conventions)[0])
     0.75
     """
     weight_T1 = balance_counts.weights(plan.group, len(plan.load), plan.expert.shape[1], padding_T,
-                                       rules).astype(probs_TE.real.dtype)[:, None]
+                                       conventions).astype(probs_TE.real.dtype)[:, None]
     counted_TE, shares, second_cache = probs_TE, None, None
-    if rules.balance_probs != "full":
+    if conventions.balance_probs != "full":
         part_TE = np.ones(probs_TE.shape, bool)
-        if rules.balance_probs == "chosen":
+        if conventions.balance_probs == "chosen":
             part_TE[...] = False
             np.put_along_axis(part_TE, plan.expert, True, axis=1)
         counted_TE, shares = normalised_scores.forward(probs_TE, part_TE)
     loss, cache = balance_loss.forward(counted_TE * weight_T1, plan)
-    if rules.second_balance:
+    if conventions.second_balance:
         second, second_cache = second_choice_loss.forward(probs_TE, plan, padding_T)
         loss = loss + second
     return loss, OthersCache(weight_T1, shares, cache, second_cache)
