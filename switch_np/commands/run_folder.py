@@ -46,11 +46,11 @@ def existing(name: str | None) -> Path:
         if not saved:
             raise ValueError(f"there must be a run to go on with, got none in {RUNS}/")
         return saved[-1].parent
-    places = RUNS / name, Path(name)
-    for folder in places:
+    candidates = RUNS / name, Path(name)
+    for folder in candidates:
         if (folder / "checkpoint.npz").exists():
             return folder
-    there = next((f"{folder} has none" for folder in places if folder.is_dir()),
+    there = next((f"{folder} has none" for folder in candidates if folder.is_dir()),
                  f"found neither {RUNS / name} nor {name}")
     raise ValueError(f"the run must hold a checkpoint.npz, got {name!r}: {there}")
 
@@ -126,8 +126,8 @@ class Metrics:
 
     def column(self, name: str) -> np.ndarray:
         """Return one column as floats, NaN where it is empty."""
-        place = self.columns.index(name)
-        return np.array([np.nan if row[place] == "" else float(row[place]) for row in self.rows])
+        column = self.columns.index(name)
+        return np.array([np.nan if row[column] == "" else float(row[column]) for row in self.rows])
 
     def _read(self, step: int) -> list[list[Any]]:
         """Return the rows up to `step`: what came after the checkpoint is done again."""

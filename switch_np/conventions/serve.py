@@ -18,7 +18,7 @@ import numpy as np
 from switch_np.conventions import balance_counts, choose, renormalise
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
-from switch_np.operations.queues import largest, places, stable_order
+from switch_np.operations.queues import largest, queue_positions, stable_order
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan, lay_out
 
@@ -71,20 +71,20 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     queue_TK = np.where(wanted_TK, expert_TK * g + group_T[:, None], e * g)
     key_TK = keys(expert_TK, probs_TE, logits_TE, config, noise)
     order = _order(key_TK, conventions, t, k)
-    queue, place = queue_TK.T.ravel(), np.empty(t * k, int)
-    place[order], length = places(queue[order], e * g)
-    place_TK = place.reshape(k, t).T
+    queue, position = queue_TK.T.ravel(), np.empty(t * k, int)
+    position[order], length = queue_positions(queue[order], e * g)
+    position_TK = position.reshape(k, t).T
     rivals_TK = np.zeros((t, k), int)
     if capacity is None:
         capacity = int(length.max(initial=0))
     elif conventions.priority == "logit_or_zero":        # tokens that chose others bid 0
         rivals_TK = np.where(key_TK < 0, group_size - np.append(length, 0)[queue_TK], 0)
-    kept_TK = wanted_TK & (place_TK + rivals_TK < capacity)
+    kept_TK = wanted_TK & (position_TK + rivals_TK < capacity)
     if conventions.chooser == "experts":
-        length = places(np.where(kept_TK, queue_TK, e * g), e * g)[1]
+        length = queue_positions(np.where(kept_TK, queue_TK, e * g), e * g)[1]
     if conventions.slots == "position":
-        place_TK = places(np.where(kept_TK, queue_TK, e * g), e * g)[0]
-    slot_TK = np.where(kept_TK, place_TK, -1)
+        position_TK = queue_positions(np.where(kept_TK, queue_TK, e * g), e * g)[0]
+    slot_TK = np.where(kept_TK, position_TK, -1)
     plain_TK = (largest(probs_TE.real, k) if conventions.balance_counts == "plain_over_k"
                 else expert_TK)
     count_GE, tokens_G = balance_counts.counts(expert_TK, kept_TK, plain_TK, group_T, (g, e),

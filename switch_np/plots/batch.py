@@ -66,19 +66,19 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
     for k, t in np.ndindex(*plan.expert.T.shape):
         buffer = (int(plan.group[t]), int(plan.expert[t, k]))
         queues.setdefault(buffer, []).append((bool(plan.kept[t, k]), t))
-    for place, (e, g) in enumerate(np.ndindex(experts, groups)):
+    for row, (e, g) in enumerate(np.ndindex(experts, groups)):
         queue = sorted(queues.get((g, e), []), key=lambda entry: not entry[0])
         for c in range(max(room, len(queue))):
             full, past = c < len(queue), c >= plan.capacity
-            ax.add_patch(Rectangle((c, -place - 0.8), 0.94, 0.8, edgecolor="black",
+            ax.add_patch(Rectangle((c, -row - 0.8), 0.94, 0.8, edgecolor="black",
                                    facecolor=colors[e] if full else "white",
                                    hatch="//////" if past else None if full else "...",
                                    linestyle="--" if past else "-"))
             if full:
-                ax.text(c + 0.47, -place - 0.4, names[queue[c][1]] if names else f"t{queue[c][1]}",
+                ax.text(c + 0.47, -row - 0.4, names[queue[c][1]] if names else f"t{queue[c][1]}",
                         ha="center", va="center", fontsize=9, bbox=_PAPER)
         name = f"expert {e}" + (f", group {g}" if groups > 1 else "")
-        ax.text(-0.1, -place - 0.4, name, ha="right", va="center")
+        ax.text(-0.1, -row - 0.4, name, ha="right", va="center")
     if room == plan.capacity:
         ax.axvline(room - 0.03, color="black", linewidth=3)
     ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[],

@@ -48,14 +48,14 @@ def _small_png(drawn: Figure) -> bytes:
     picture = np.asarray(drawn.canvas.buffer_rgba())[..., :3]
     cut = Image.fromarray(picture).quantize(32, dither=Image.Dither.NONE).getpalette()
     codes = picture.astype(np.int64) @ [65536, 256, 1]
-    found, place, count = np.unique(codes, return_inverse=True, return_counts=True)
+    found, index, count = np.unique(codes, return_inverse=True, return_counts=True)
     count[np.isin(found, [int(name[1:], 16) for name in _EIGHT])] = codes.size
     colors = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
     palette = np.concatenate([colors[np.argsort(-count, kind="stable")[:64]],
                               np.reshape(cut[:3 * 32], (-1, 3))])
     distance = ((colors ** 2).sum(axis=1)[:, None] - 2 * colors @ palette.T
                 + (palette ** 2).sum(axis=1))
-    small = Image.fromarray(distance.argmin(axis=1)[place].reshape(codes.shape).astype(np.uint8))
+    small = Image.fromarray(distance.argmin(axis=1)[index].reshape(codes.shape).astype(np.uint8))
     small.putpalette(palette.astype(np.uint8).tobytes())
     file = BytesIO()
     small.save(file, "png", optimize=True)

@@ -22,11 +22,11 @@ def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axe
     bits = np.array(numbers, np.float32).view(np.uint32)
     for row, word in enumerate(bits):
         for first, end, color in PARTS.values():
-            for place in range(first, end):
-                ax.add_patch(Rectangle((place, -row - 0.8), 1, 0.8, facecolor=color,
+            for bit in range(first, end):
+                ax.add_patch(Rectangle((bit, -row - 0.8), 1, 0.8, facecolor=color,
                                        edgecolor="#777777", linewidth=0.5,
                                        hatch="////" if first == 16 else None))
-                ax.text(place + 0.5, -row - 0.4, str(int(word) >> (31 - place) & 1), ha="center",
+                ax.text(bit + 0.5, -row - 0.4, str(int(word) >> (31 - bit) & 1), ha="center",
                         va="center", fontsize=8,
                         bbox=dict(facecolor="white", edgecolor="none", pad=0.5)
                         if first == 16 else None)

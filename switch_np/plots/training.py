@@ -66,8 +66,8 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
 
     colors = expert_colors(num_experts)
     # All lies within the axes: so neither the limits nor the layout need be asked of each artist.
-    for place, (byte, e, keep) in enumerate(zip(text, expert, kept)):
-        row, column = divmod(place, width)
+    for index, (byte, e, keep) in enumerate(zip(text, expert, kept)):
+        row, column = divmod(index, width)
         ax.add_artist(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0,
                                 in_layout=False))
         if not keep:
