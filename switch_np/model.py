@@ -241,4 +241,5 @@ def _by_stack(batch_shape: tuple[int, ...],
 
 
 def _dtype(params: Mapping[str, Any]) -> np.dtype:
-    return params["embedding"]["table"].real.dtype
+    table: np.ndarray = params["embedding"]["table"]
+    return table.real.dtype

@@ -50,7 +50,8 @@ def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
     [[0.6, 0.7]]
     """
     t, e = score_TE.shape
-    return np.sort(score_TE.reshape(t, groups, e // groups), axis=2)[:, :, -2:].sum(axis=2)
+    ascending = np.sort(score_TE.reshape(t, groups, e // groups), axis=2)
+    return np.asarray(ascending[:, :, -2:].sum(axis=2))
 
 
 def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, conventions: Conventions,
@@ -81,6 +82,7 @@ def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, conventions: Conventions
         if conventions.second_policy == "threshold":
             wanted_TK[:, 1:] = gate_TK[:, 1:] > conventions.second_threshold
         else:
+            assert noise.policy is not None
             threshold = max(conventions.second_threshold, 1e-9)
             wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / threshold
     return wanted_TK
@@ -97,4 +99,6 @@ def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray,
     if conventions.second_compare == "score":
         return gate_TK
     before = replace(conventions, renorm="pre", renorm_single=True)
-    return gate_TK / renormalise.divisor(gate_TK, np.ones(gate_TK.shape, bool), before)[0]
+    divided_TK: np.ndarray = gate_TK / renormalise.divisor(
+        gate_TK, np.ones(gate_TK.shape, bool), before)[0]
+    return divided_TK

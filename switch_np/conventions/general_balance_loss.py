@@ -59,7 +59,7 @@ def forward(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = Non
 
 def backward(d_loss: float, cache: OthersCache) -> np.ndarray:
     """Return d_probs (T, E)."""
-    d_probs_TE = balance_loss.backward(d_loss, cache.balance) * cache.weight_T1
+    d_probs_TE: np.ndarray = balance_loss.backward(d_loss, cache.balance) * cache.weight_T1
     if cache.shares is not None:
         d_probs_TE = normalised_scores.backward(d_probs_TE, cache.shares)
     if cache.second is not None:

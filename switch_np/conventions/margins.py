@@ -65,7 +65,7 @@ def contested(plan: Plan) -> np.ndarray:
     [True, True, False]
     """
     over_GE = plan.load > plan.capacity
-    return over_GE[plan.group[:, None], plan.expert].any(axis=1)
+    return np.asarray(over_GE[plan.group[:, None], plan.expert].any(axis=1))
 
 
 def papers_margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
@@ -148,11 +148,12 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: Swi
         gaps.append((together[:, kept - 1:kept] - together[:, kept:kept + 1]) / 2)
     if conventions.second_policy in ("threshold", "random"):
         gate_TK = choose.held_against(plan.expert, probs_TE, conventions)[:, 1:]
-        level = conventions.second_threshold
+        level: float | np.ndarray = conventions.second_threshold
         if conventions.second_policy == "random":
-            level = noise.policy * max(level, 1e-9)
+            assert noise.policy is not None
+            level = noise.policy * max(conventions.second_threshold, 1e-9)
         gaps.append(abs(gate_TK - level))
-    return np.concatenate(gaps, axis=1).min(axis=1)
+    return np.asarray(np.concatenate(gaps, axis=1).min(axis=1))
 
 
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
@@ -174,5 +175,5 @@ def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
     cut_TK = np.full(key_TK.shape, np.inf)
     cut_TK[plan.kept] = (key_TK - best_dropped[queue_TK])[plan.kept]
     cut_TK[dropped_TK] = (worst_kept[queue_TK] - key_TK)[dropped_TK]
-    return cut_TK.min(axis=1)
+    return np.asarray(cut_TK.min(axis=1))
 

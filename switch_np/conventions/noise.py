@@ -111,7 +111,8 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
             "off" if training and config.conventions.papers else
             "since these conventions draw random numbers here, got None"))
     check.instance("rng", rng, np.random.Generator)
-    return draw_noise(rng, config, *x_TD.shape, params["w_in"].shape[2], x_TD.real.dtype)
+    tokens, d_model = x_TD.shape
+    return draw_noise(rng, config, tokens, d_model, params["w_in"].shape[2], x_TD.real.dtype)
 
 
 @cache

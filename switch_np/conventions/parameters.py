@@ -14,7 +14,9 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
     (6, 8)
     """
     e, d, f = config.num_experts, d_model, d_ff
-    found = {"w_router": (d, e)} | ({"b_router": (e,)} if config.router_bias else {})
+    found: dict[str, tuple[int, ...]] = {"w_router": (d, e)}
+    if config.router_bias:
+        found["b_router"] = (e,)
     found |= {"w_in": (e, d, f), "w_out": (e, f, d)}
     return found if config.conventions.papers else found | _others(d, f, config)
 

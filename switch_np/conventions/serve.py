@@ -77,7 +77,8 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     rivals_TK = np.zeros((t, k), int)
     if capacity is None:
         capacity = int(length.max(initial=0))
-    elif conventions.priority == "logit_or_zero":        # tokens that chose others bid 0
+    elif conventions.priority == "logit_or_zero" and key_TK is not None:
+        # Tokens that chose others bid 0.
         rivals_TK = np.where(key_TK < 0, group_size - np.append(length, 0)[queue_TK], 0)
     kept_TK = wanted_TK & (position_TK + rivals_TK < capacity)
     if conventions.chooser == "experts":
@@ -115,7 +116,8 @@ def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, con
         return np.take_along_axis(probs_TE.real, expert_TK, axis=1)
     if conventions.priority == "weight":
         chosen_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
-        return chosen_TK / weight_sum(chosen_TK, conventions)
+        weight_TK: np.ndarray = chosen_TK / weight_sum(chosen_TK, conventions)
+        return weight_TK
     if conventions.priority == "logit_or_zero":
         return np.take_along_axis(logits_TE.real, expert_TK, axis=1)
     if conventions.priority == "batch":

@@ -27,27 +27,33 @@ def forward(kind: str, x: np.ndarray) -> np.ndarray:
     >>> forward("gelu", np.array([-1.0, 0.0, 1.0])).round(4).tolist()
     [-0.1587, 0.0, 0.8413]
     """
+    y: np.ndarray
     if kind == "relu":
-        return relu.forward(x)
-    if kind == "silu":
-        return x * sigmoid(x)
-    if kind == "gelu":
-        return x * normal_cdf(x)
-    return x * (0.5 + 0.5 * np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x)))
+        y = relu.forward(x)
+    elif kind == "silu":
+        y = x * sigmoid(x)
+    elif kind == "gelu":
+        y = x * normal_cdf(x)
+    else:
+        y = x * (0.5 + 0.5 * np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x)))
+    return y
 
 
 def slope(kind: str, x: np.ndarray) -> np.ndarray:
     """Return the derivative at x, shaped like it."""
+    d_y: np.ndarray
     if kind == "relu":
-        return (x.real > 0).astype(x.dtype)
-    if kind == "silu":
+        d_y = (x.real > 0).astype(x.dtype)
+    elif kind == "silu":
         s = sigmoid(x)
-        return s * (1 + x * (1 - s))
-    if kind == "gelu":
-        return normal_cdf(x) + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-    tanh = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x))
-    d_u = ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
-    return 0.5 + 0.5 * tanh + 0.5 * x * (1 - tanh * tanh) * d_u
+        d_y = s * (1 + x * (1 - s))
+    elif kind == "gelu":
+        d_y = normal_cdf(x) + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    else:
+        tanh = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x))
+        d_u = ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
+        d_y = 0.5 + 0.5 * tanh + 0.5 * x * (1 - tanh * tanh) * d_u
+    return d_y
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -58,7 +64,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     """
     positive = x.real > 0
     small = np.exp(np.where(positive, -x, x))
-    return np.where(positive, 1, small) / (1 + small)
+    share: np.ndarray = np.where(positive, 1, small) / (1 + small)
+    return share
 
 
 def softplus(x: np.ndarray) -> np.ndarray:

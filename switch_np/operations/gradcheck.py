@@ -11,6 +11,7 @@ every decision (an argmax, a rectifier's mask) made on the real part or fixed be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,11 +131,11 @@ def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable
 
     def objective(name: str, value: np.ndarray) -> complex:
         outputs, _ = forward(tree.unflatten(flat | {name: value}))
-        return sum((y * d_y).sum() for y, d_y in zip([outputs] if single else outputs, upstream))
+        return complex(sum((y * d_y).sum()
+                           for y, d_y in zip([outputs] if single else outputs, upstream)))
 
     return {name: compare(name, grads[name],
-                          complex_step(lambda x, name=name: objective(name, x), flat[name]),
-                          tolerance)
+                          complex_step(partial(objective, name), flat[name]), tolerance)
             for name in flat}
 
 

@@ -12,7 +12,7 @@ def largest(scores: np.ndarray, k: int) -> np.ndarray:
     [[1, 2]]
     """
     if k == 1:
-        return scores.argmax(axis=1)[:, None]
+        return np.asarray(scores.argmax(axis=1))[:, None]
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
