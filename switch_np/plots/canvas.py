@@ -42,12 +42,14 @@ def _small_png(drawn: Figure) -> bytes:
     """
     from io import BytesIO
 
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn.canvas.draw()
-    picture = np.asarray(drawn.canvas.buffer_rgba())[..., :3]
-    cut = Image.fromarray(picture).quantize(32, dither=Image.Dither.NONE).getpalette()
-    codes = picture.astype(np.int64) @ [65536, 256, 1]
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3]
+    cut = Image.fromarray(picture).quantize(32, dither=Image.Dither.NONE).getpalette() or []
+    codes = picture.astype(np.int64) @ np.array([65536, 256, 1])
     found, index, count = np.unique(codes, return_inverse=True, return_counts=True)
     count[np.isin(found, [int(name[1:], 16) for name in _EIGHT])] = codes.size
     colors = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
@@ -72,13 +74,26 @@ def expert_colors(num_experts: int) -> list[tuple[float, float, float]]:
     [(0.9, 0.62, 0.0), (0.34, 0.71, 0.91)]
     """
     if num_experts <= 2 * len(_EIGHT):
-        hues = [tuple(int(name[i:i + 2], 16) / 255 for i in (1, 3, 5)) for name in _EIGHT]
-        darker = [tuple(0.5 * part for part in hue) for hue in hues]
+        hues = [(int(name[1:3], 16) / 255, int(name[3:5], 16) / 255, int(name[5:], 16) / 255)
+                for name in _EIGHT]
+        darker = [(red / 2, green / 2, blue / 2) for red, green, blue in hues]
         return (hues + darker)[:num_experts]
     import matplotlib
 
-    return [tuple(color[:3]) for color in matplotlib.colormaps["viridis"](
+    return [(red, green, blue) for red, green, blue, _ in matplotlib.colormaps["viridis"](
         np.linspace(0, 1, num_experts))]
+
+
+def shades(count: int) -> list[str]:
+    """Return colours from light to dark, as hexadecimal text, for curves of one kind in order.
+
+    >>> shades(2)
+    ['#9bd93c', '#440154']
+    """
+    import matplotlib
+
+    return [matplotlib.colors.to_hex(shade) for shade in matplotlib.colormaps["viridis_r"](
+        np.linspace(0.15, 1, count))]
 
 
 def readable_on(color: tuple[float, float, float]) -> str:

@@ -168,7 +168,7 @@ def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: s
     return ax
 
 
-def trends(ax: Axes, series: Mapping[str, Mapping[float, float]], xlabel: str, ylabel: str,
+def trends(ax: Axes, series: Mapping[str, Mapping[Any, float]], xlabel: str, ylabel: str,
            ticks: Mapping[float, str]) -> Axes:
     """Draw one line per series over a logarithmic x axis; y begins at 0."""
     for (name, points), (color, dashes), mark in zip(series.items(), _LOOKS, "os^D"):

@@ -55,7 +55,7 @@ def causal_mask(queries: int, keys: int, seen: int = 0) -> np.ndarray:
     return np.where(ahead, MASKED, 0.0)
 
 
-def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.ndarray | None,
+def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndarray | None,
             bias: np.ndarray, padding_BM: np.ndarray | None = None,
             keep_BHSM: np.ndarray | None = None, rate: float = 0.0,
             past: KeysAndValues | None = None) -> tuple[np.ndarray, AttentionCache]:
@@ -65,8 +65,9 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     ----------
     params
         `w_q`, `w_k`, `w_v` (D, H*A) and `w_o` (H*A, D).
-    x_BSD, memory_BMD
-        Where the queries come from, and the keys and values.
+    x_BSD, memory
+        Where the queries come from, and the keys and values, (B, M, D): x itself in self-attention.
+        With `past`, the memory holds the new tokens only, or is None.
     bias
         (H, S, M), added to the scores: relative positions, and MASKED where a query may not look;
         (H, 1, 1) for one number per head.
@@ -80,7 +81,7 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     """
     heads = len(bias)
     q_BHSA = _split(x_BSD, params["w_q"], heads)
-    k_BHMA, v_BHMA = _keys_and_values(params, memory_BMD, heads, past)
+    k_BHMA, v_BHMA = _keys_and_values(params, memory, heads, past)
     scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
     if padding_BM is not None:
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
@@ -91,7 +92,7 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
-    cache = AttentionCache(params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
+    cache = AttentionCache(params, x_BSD, memory, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
                            context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
@@ -118,13 +119,13 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
     return d_x_BSD, d_k_BMD + d_v_BMD, d_scores_BHSM.sum(axis=0), grads
 
 
-def _keys_and_values(params: Mapping[str, np.ndarray], memory_BMD: np.ndarray | None, heads: int,
+def _keys_and_values(params: Mapping[str, np.ndarray], memory: np.ndarray | None, heads: int,
                      past: KeysAndValues | None) -> KeysAndValues:
     """Return the keys and values of the past, then those of the memory."""
     found = [] if past is None else [past]
-    if memory_BMD is not None:
-        found.append((_split(memory_BMD, params["w_k"], heads),
-                      _split(memory_BMD, params["w_v"], heads)))
+    if memory is not None:
+        found.append((_split(memory, params["w_k"], heads),
+                      _split(memory, params["w_v"], heads)))
     keys, values = zip(*found)
     return batch_slices.join(keys, axis=2), batch_slices.join(values, axis=2)
 

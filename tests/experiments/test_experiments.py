@@ -199,7 +199,7 @@ def test_a_model_twice_the_work_takes_longer_whatever_the_order():
 
 
 def test_table1_times_each_model_in_both_layouts(monkeypatch):
-    monkeypatch.setattr(table1, "wide_toy", lambda: TINY)
+    monkeypatch.setattr(table1, "WIDE", TINY)
     runs = {name: trainer.start(config, TRAIN, corpora.load())
             for name, (_, config) in table1.models(TINY).items()}
     rows = table1.time_steps(1, runs)

@@ -120,11 +120,12 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
                       vmax=top if signed else 2 * highest, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
+        red, green, blue, _ = shade.cmap(np.asarray(shade.norm(value)).item())
         number = f"{value:{'+' if signed else ''}.{digits}f}"
         if float(number) == 0:
             number = "≈0" if value else "0"
         ax.text(j, i, number,
-                ha="center", va="center", color=readable_on(shade.cmap(shade.norm(value))[:3]))
+                ha="center", va="center", color=readable_on((red, green, blue)))
     ax.set(xlabel=columns, ylabel=rows, xticks=range(values.shape[1]),
            yticks=range(values.shape[0]))
     return ax
@@ -144,13 +145,14 @@ def token_plane(ax: Axes, x_TD: np.ndarray, w_router: np.ndarray, expert_T: np.n
     best = (np.stack([across, up], axis=-1) @ w_router).argmax(axis=-1)
     ax.imshow(np.array(colors)[best], alpha=0.3, origin="lower", aspect="auto",
               extent=(-reach, reach, -reach, reach))
-    for t, (point, end) in enumerate(zip(x_TD, ends_TD)):
-        stays = moved_TD is not None and bool((point == end).all())
+    for t, ((x, y), end) in enumerate(zip(x_TD, ends_TD)):
+        stays = moved_TD is not None and (x, y) == tuple(end)
         if moved_TD is not None and not stays:
-            ax.annotate("", end, point, arrowprops=dict(arrowstyle="->", linewidth=1.5, shrinkA=10))
-        ax.scatter(*point, 420, [colors[int(expert_T[t])]], edgecolor="black",
+            ax.annotate("", end, (x, y),
+                        arrowprops=dict(arrowstyle="->", linewidth=1.5, shrinkA=10))
+        ax.scatter(x, y, s=420, c=[colors[int(expert_T[t])]], edgecolor="black",
                    hatch="//////" if stays else None, zorder=2)
-        ax.text(*point, f"t{t}", ha="center", va="center", zorder=3, fontsize=9,
+        ax.text(x, y, f"t{t}", ha="center", va="center", zorder=3, fontsize=9,
                 bbox=_PAPER if stays else None)
     ax.set(xlabel="first number of x", ylabel="second number of x")
     return ax

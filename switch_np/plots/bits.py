@@ -43,7 +43,7 @@ def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axe
 
 def bars(ax: Axes, values: Mapping[str, float], xlabel: str) -> Axes:
     """Draw a horizontal bar per label, its number at its end."""
-    drawn = ax.barh(range(len(values)), values.values(), color="#0072B2", height=0.6)
+    drawn = ax.barh(range(len(values)), list(values.values()), color="#0072B2", height=0.6)
     ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], padding=4, fontsize=9)
     ax.set_yticks(range(len(values)), values)
     ax.set(xlabel=xlabel, ylim=(len(values) - 0.4, -0.6), xlim=(0, 1.12 * max(values.values())))
