@@ -92,8 +92,8 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
-    cache = AttentionCache(params, x_BSD, memory, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
-                           context_BSHA, keep_BHSM, rate)
+    cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
+                           probs_BHSM, context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
 
