@@ -30,6 +30,7 @@ from switch_np.training.trainer import Run
 EXPERTS = (1, 2, 4, 8, 16, 32, 64)
 WITHOUT_N = (16, 64)
 LAYOUTS = ("buffers", "packed")
+PAPER = {"experts-1": "1.00", "experts-64": f"{60 / 450:.2f}"}      # of dense's steps
 
 
 def name_of(count: int) -> str:
@@ -79,7 +80,8 @@ def summary(found: Results) -> list[dict[str, str]]:
         "dense's quality after\nso much of its steps": "never" if np.isnan(reached[arm])
         else f"{reached[arm] / reached[name_of(1)]:.2f}",
         **{f"step time to dense,\n{layout}": f"{ratio[arm]:.2f}" if arm in ratio else ""
-           for layout, ratio in ratios.items()}} for arm in bits]
+           for layout, ratio in ratios.items()},
+        "paper's share\nof dense's steps": PAPER.get(arm, "")} for arm in bits]
 
 
 def looks() -> dict[str, tuple[str, str]]:
