@@ -38,7 +38,7 @@ SMALL, LARGE, REVIEW = SCALES = (0.1, 1.0, 100.0)
 RATES = (0.03, 0.1, 0.15, 0.3)
 REVIEW_RATES = (0.03, 0.15)
 COMPARED = 0.15
-PAPER = {SMALL: (-2.72, 0.01), LARGE: (-3.60, 0.68)}
+PAPER = {SMALL: (-2.72, 0.01), LARGE: (-3.60, 0.68)}        # mean, standard deviation
 COLORS = {SMALL: "#0072B2", LARGE: "#D55E00", REVIEW: "#009E73"}
 
 MODEL = replace(toy.switch(num_experts=32), num_layers=12)
@@ -74,20 +74,19 @@ def measure(run: Run, corpus: Corpus) -> ActivationSizes:
     return activation_sizes.by_depth(run.params, batch.inputs, run.model_config)
 
 
-def at_start(scale: float, seed: int = 0) -> ActivationSizes:
-    """Return the sizes before the first step."""
+def at_start(scale: float) -> ActivationSizes:
+    """Return the sizes before the first step, with seed 0."""
     corpus = toy.text()
-    return measure(trainer.start(config(scale), replace(TRAIN, seed=seed), corpus), corpus)
+    return measure(trainer.start(config(scale), TRAIN, corpus), corpus)
 
 
-def at_end(found: Results, scale: float, rate: float = COMPARED) -> ActivationSizes:
-    """Return the sizes after the last step, means over the seeds."""
-    runs = select(found.rows, arm=name_of(scale, rate))
-    stream, experts, added = (
-        {n: float(np.nanmean(runs[f"{what}_{n}"])) for n in blocks}
-        for what, blocks in (("stream", range(MODEL.num_layers + 1)),
-                             ("experts", MODEL.switch_layers), ("added", MODEL.switch_layers)))
-    return ActivationSizes(list(stream.values()), experts, added)
+def at_end(found: Results, scale: float) -> ActivationSizes:
+    """Return the sizes after the last step at the compared rate, means over the seeds."""
+    runs = select(found.rows, arm=name_of(scale, COMPARED))
+    mean = {name: float(np.nanmean(values)) for name, values in runs.items() if "_" in name}
+    return ActivationSizes([mean[f"stream_{n}"] for n in range(MODEL.num_layers + 1)],
+                           {n: mean[f"experts_{n}"] for n in MODEL.switch_layers},
+                           {n: mean[f"added_{n}"] for n in MODEL.switch_layers})
 
 
 def nats_by_arm(found: Results) -> dict[str, np.ndarray]:
@@ -107,25 +106,25 @@ def best_rate(found: Results, scale: float) -> float:
     return min(means, key=lambda rate: np.nan_to_num(means[rate], nan=np.inf))
 
 
-def leads(found: Results, rate: float = COMPARED) -> dict[str, float]:
-    """Return, in nats per byte, how far the small scale is ahead, and how much its seeds spread.
+def leads(found: Results) -> dict[str, float]:
+    """Return, in nats per byte, how far the small scale is ahead, and both standard deviations.
 
-    `lead` and the two standard deviations are at one rate; for `lead_at_best` each scale has its
-    best rate.
+    All are at the compared rate, except for `lead_at_best`, where each scale has its best rate.
     """
     nats = nats_by_arm(found)
-    small, large = nats[name_of(SMALL, rate)], nats[name_of(LARGE, rate)]
-    best = {scale: nats[name_of(scale, best_rate(found, scale))].mean() for scale in (SMALL, LARGE)}
-    return {"lead": large.mean() - small.mean(), "std_small": spread(small),
-            "std_large": spread(large), "lead_at_best": best[LARGE] - best[SMALL]}
+    small, large = (nats[name_of(scale, COMPARED)] for scale in (SMALL, LARGE))
+    best_small, best_large = (nats[name_of(scale, best_rate(found, scale))].mean()
+                              for scale in (SMALL, LARGE))
+    return {"lead": large.mean() - small.mean(), "std_small": _std(small),
+            "std_large": _std(large), "lead_at_best": best_large - best_small}
 
 
 def findings(found: Results) -> list[str]:
     """Return what came of the paper's claims, as sentences made from the numbers."""
     says, nats = leads(found), nats_by_arm(found)
-    adamw = {scale: nats[f"scale-{scale:g}-adamw"].mean() for scale in (SMALL, LARGE)}
+    adamw = nats[f"scale-{LARGE:g}-adamw"].mean() - nats[f"scale-{SMALL:g}-adamw"].mean()
     narrower = says["std_small"] < says["std_large"]
-    review = min(values.mean() for values in by_scale(found, REVIEW).values()) * np.log(2)
+    review = nats[name_of(REVIEW, best_rate(found, REVIEW))].mean()
     return [
         f"At rate {COMPARED} scale {SMALL:g} is {_ahead(says['lead'])}; the paper: 0.88 nats "
         f"ahead.",
@@ -133,7 +132,7 @@ def findings(found: Results) -> list[str]:
         f"{says['std_small']:.2f} against {says['std_large']:.2f}; the paper: 0.01 against 0.68.",
         f"Each at its own best rate ({best_rate(found, SMALL):g} and {best_rate(found, LARGE):g}), "
         f"scale {SMALL:g} is {_ahead(says['lead_at_best'])}.",
-        f"With AdamW scale {SMALL:g} is {_ahead(adamw[LARGE] - adamw[SMALL])}.",
+        f"With AdamW scale {SMALL:g} is {_ahead(adamw)}.",
         f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats at best."]
 
 
@@ -147,29 +146,21 @@ def _ahead(nats: float) -> str:
     return f"level with {large}" if abs(nats) < 0.005 else formatting.lead(nats, "nats", large, 2)
 
 
-def spread(values: np.ndarray) -> float:
-    """Return the standard deviation of the seeds, NaN for fewer than two.
-
-    >>> spread(np.array([1.0, 2.0, 3.0]))
-    1.0
-    """
+def _std(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return mean and standard deviation of quality by scale and rate, beside the paper's."""
     paper = {name_of(scale, COMPARED): numbers for scale, numbers in PAPER.items()}
-    rows = []
-    for arm, nats in nats_by_arm(found).items():
-        finite = nats[np.isfinite(nats)]
-        rows.append({
-            "initialization": EXPERIMENT.labels[arm], "seeds": str(len(nats)),
-            "diverged": str(len(nats) - len(finite)),
-            "neg. log perp.\nmean": f"{-finite.mean():.3f}" if len(finite) else "",
-            "neg. log perp.\nstd": f"{spread(finite):.3f}" if len(finite) > 1 else "",
-            "paper's\nmean": f"{paper[arm][0]:.2f}" if arm in paper else "",
-            "paper's\nstd": f"{paper[arm][1]:.2f}" if arm in paper else ""})
-    return rows
+    finite = {arm: nats[np.isfinite(nats)] for arm, nats in nats_by_arm(found).items()}
+    return [{"initialization": EXPERIMENT.labels[arm], "seeds": str(len(nats)),
+             "diverged": str(len(nats) - len(finite[arm])),
+             "neg. log perp.\nmean": f"{-finite[arm].mean():.3f}" if len(finite[arm]) else "",
+             "neg. log perp.\nstd": f"{_std(finite[arm]):.3f}" if len(finite[arm]) > 1 else "",
+             "paper's\nmean": f"{paper[arm][0]:.2f}" if arm in paper else "",
+             "paper's\nstd": f"{paper[arm][1]:.2f}" if arm in paper else ""}
+            for arm, nats in nats_by_arm(found).items()]
 
 
 def draw(found: Results) -> plots.Figure:
@@ -177,14 +168,14 @@ def draw(found: Results) -> plots.Figure:
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
     draw_rates(axes[0, 1], found)
-    starts, ends = ({scale: at_start(scale) for scale in SCALES},
-                    {scale: at_end(found, scale) for scale in SCALES})
+    starts = {scale: at_start(scale) for scale in SCALES}
+    ends = {scale: at_end(found, scale) for scale in SCALES}
     growths = ", ".join(f"{sizes.stream[-1] / sizes.stream[0]:.1f}" for sizes in starts.values())
     draw_depth(axes[1, 0], starts).set_title(
         f"before training: from the embedding to the last block the stream grows\n"
         f"{growths} times (scales 0.1, 1, 100)", fontsize=10)
-    small, *others = (np.array(sizes.stream) for sizes in ends.values())
-    calm = all(np.all(small < other) for other in others)
+    small, large, review = (np.array(sizes.stream) for sizes in ends.values())
+    calm = bool(np.all(small < np.minimum(large, review)))
     draw_depth(axes[1, 1], ends).set_title(
         f"after {found.rows['steps'].max():.0f} steps at rate {COMPARED}"
         + ": the small scale is still the calm one" * calm, fontsize=10)
@@ -196,19 +187,19 @@ def draw(found: Results) -> plots.Figure:
 
 def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw a dot per seed at the compared rate and with AdamW, beside the paper's."""
-    nats = {arm.name: nats for arm in EXPERIMENT.arms for nats in [nats_by_arm(found).get(arm.name)]
-            if nats is not None and arm.name.endswith((f"rate-{COMPARED}", "adamw"))}
+    nats = {arm: seeds for arm, seeds in nats_by_arm(found).items()
+            if arm.endswith((f"rate-{COMPARED}", "adamw"))}
     looks = {arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms}
     paper = {name_of(scale, COMPARED): f"{mean:.2f}, std {std:.2f}"
              for scale, (mean, std) in PAPER.items()}
     plots.seeds_by_arm(ax, nats, "held-out nats per byte (lower is better)", paper,
                        "the paper's neg. log perplexity", labels=EXPERIMENT.labels, looks=looks)
-    says = leads(found)
-    spreads = "" if np.isnan(says["std_small"] + says["std_large"]) else (
-        f"; std over the seeds:\n{says['std_small']:.2f} with scale {SMALL:g}, "
-        f"{says['std_large']:.2f} with scale {LARGE:g}")
-    ax.set_title(f"at rate {COMPARED} scale {SMALL:g} is "
-                 f"{formatting.lead(says['lead'], 'nats', digits=2)}{spreads}", fontsize=10)
+    lead, std_small, std_large, _ = leads(found).values()
+    title = f"at rate {COMPARED} scale {SMALL:g} is {formatting.lead(lead, 'nats', digits=2)}"
+    if np.isfinite(std_small + std_large):
+        title += (f"; std over the seeds:\n{std_small:.2f} with scale {SMALL:g}, {std_large:.2f} "
+                  f"with scale {LARGE:g}")
+    ax.set_title(title, fontsize=10)
     return ax
 
 

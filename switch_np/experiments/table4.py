@@ -84,8 +84,8 @@ def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
 
 def at_best(curves: Table, arm: str) -> np.ndarray:
     """Return each seed's best held-out quality on its curve: what early stopping would give."""
-    best: np.ndarray = np.nanmax(curve(curves, arm, "neg_log_perplexity")[1], axis=1)
-    return best
+    _, values = curve(curves, arm, "neg_log_perplexity")
+    return np.asarray(np.nanmax(values, axis=1))
 
 
 def best_step(curves: Table, arm: str) -> float:
@@ -112,8 +112,8 @@ def lead(found: Results, first: str, second: str) -> tuple[float, int]:
 
 def overfit(found: Results, arm: str) -> float:
     """Return how many nats the held-out loss lies above the training loss at the end."""
-    train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
-        "train_neg_log_perplexity", "neg_log_perplexity"))
+    train, held_out = (by_arm(found.rows, f"{kind}neg_log_perplexity")[arm].mean()
+                       for kind in ("train_", ""))
     return float(train - held_out)
 
 
