@@ -117,8 +117,8 @@ def draw(found: Results) -> plots.Figure:
                             "dense that trained as long as teacher and student together")
     plots.finding(axes[0, 0], f"0.25 probabilities and copied weights are {ahead}", 60)
     ends = np.concatenate(list(bits.values()))
-    plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
-                        "held-out bits per byte", ylim=(ends.min() - 0.05, ends.max() + 0.6))
+    plots.curves_by_arm(axes[0, 1], found.curves, labels,
+                        ylim=(ends.min() - 0.05, ends.max() + 0.6))
     step = found.curves["step"].min()
     first = by_arm(select(found.curves, step=step), "bits_per_byte")
     plots.finding(axes[0, 1], f"copied weights alone are "

@@ -38,8 +38,8 @@ def draw(found: Results) -> plots.Figure:
                        {arm: f"{value:.3f}" for arm, value in PAPER.items()},
                        "the paper: neg. log\nperplexity (higher is better)", labels=labels)
     ends = np.concatenate(list(bits.values()))
-    plots.curves_by_arm(axes[0, 1], found.curves, labels, "bits_per_byte",
-                        "held-out bits per byte", ylim=(ends.min() - 0.02, ends.max() + 0.3))
+    plots.curves_by_arm(axes[0, 1], found.curves, labels,
+                        ylim=(ends.min() - 0.02, ends.max() + 0.3))
     means = {arm: values.mean() for arm, values in bits.items()}
     worst = max(means, key=means.__getitem__)
     rest = [mean for arm, mean in means.items() if arm != worst]

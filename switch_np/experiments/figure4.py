@@ -30,6 +30,7 @@ from switch_np.training.trainer import Run
 EXPERTS = (1, 2, 4, 8, 16, 32, 64)
 WITHOUT_N = (16, 64)
 LAYOUTS = ("buffers", "packed")
+PAPER = {"experts-1": "1.00", "experts-64": f"{60 / 450:.2f}"}      # of dense's steps
 
 
 def name_of(count: int) -> str:
@@ -79,7 +80,8 @@ def summary(found: Results) -> list[dict[str, str]]:
         "dense's quality after\nso much of its steps": "never" if np.isnan(reached[arm])
         else f"{reached[arm] / reached[name_of(1)]:.2f}",
         **{f"step time to dense,\n{layout}": f"{ratio[arm]:.2f}" if arm in ratio else ""
-           for layout, ratio in ratios.items()}} for arm in bits]
+           for layout, ratio in ratios.items()},
+        "paper's share\nof dense's steps": PAPER.get(arm, "")} for arm in bits]
 
 
 def looks() -> dict[str, tuple[str, str]]:
@@ -95,15 +97,14 @@ def draw(found: Results) -> plots.Figure:
     zoom: dict[str, Any] = dict(ylim=(ends.min() - 0.02, ends.max() + 0.3), looks=looks())
     figure, axes = plots.figure(2, 2, size=(13, 9))
     shown = {arm: label for arm, label in EXPERIMENT.labels.items() if "without" not in arm}
-    plots.curves_by_arm(axes[0, 0], found.curves, shown, "bits_per_byte",
-                        "held-out bits per byte", **zoom)
+    plots.curves_by_arm(axes[0, 0], found.curves, shown, **zoom)
     plots.finding(axes[0, 0], _first(found, dict.fromkeys(EXPERTS, 1.0), "steps"))
     _draw_size(axes[1, 0], found)
     if not found.speed:
         speed.not_measured(axes[:, 1])
         return figure
-    plots.curves_by_arm(axes[0, 1], found.curves, shown, "bits_per_byte",
-                        "held-out bits per byte", x_scale=speed.ratios(found.speed, "packed"),
+    plots.curves_by_arm(axes[0, 1], found.curves, shown,
+                        x_scale=speed.ratios(found.speed, "packed"),
                         xlabel="time, in steps of the dense model (packed)", **zoom)
     ratios = {layout: step_ratios(found.speed, layout) for layout in LAYOUTS}
     plots.finding(axes[0, 1], _first(found, ratios["packed"], "time"))

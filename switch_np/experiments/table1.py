@@ -144,16 +144,14 @@ def draw(found: Results) -> plots.Figure:
     last = float(found.rows["steps"].max())
     lowest = np.nanmin(found.rows["bits_per_byte"])
     zoom: dict[str, Any] = dict(ylim=(lowest - 0.02, threshold(found) + 0.35), looks=looks())
-    plots.curves_by_arm(axes[1, 0], found.curves, labels, "bits_per_byte",
-                        "held-out bits per byte", xlim=(0, last), **zoom)
+    plots.curves_by_arm(axes[1, 0], found.curves, labels, xlim=(0, last), **zoom)
     plots.finding(axes[1, 0], _lead(bits))
     if not found.speed:
         speed.not_measured(axes[:, 1])
         return figure
     _draw_speed(axes[0, 1], found)
     ratios = step_ratios(found.speed, "toy", "buffers")
-    plots.curves_by_arm(axes[1, 1], found.curves, labels, "bits_per_byte",
-                        "held-out bits per byte", x_scale=ratios,
+    plots.curves_by_arm(axes[1, 1], found.curves, labels, x_scale=ratios,
                         xlabel="time, in steps of the dense model (fixed buffers)",
                         xlim=(0, last * max(ratios.values())), **zoom)
     times = {arm: steps.mean() * ratios[arm] for arm, steps in steps_to_threshold(found).items()}

@@ -160,8 +160,7 @@ def draw(found: Results) -> plots.Figure:
     arms = {mode: {rate: at_ends(found, mode, rate) for rate in RATES} for mode in LABELS}
     labels = {f"{mode}-{RATES[0]}": label for mode, label in LABELS.items()}
     figure, axes = plots.figure(2, 2, size=(13, 8.5))
-    plots.curves_by_arm(axes[0, 0], found.curves, labels, "bits_per_byte",
-                        "held-out bits per byte")
+    plots.curves_by_arm(axes[0, 0], found.curves, labels)
     ends = {mode: np.mean(rates[RATES[0]]["end"]) for mode, rates in arms.items()}
     costs = [f"{LABELS[mode]} {round(ends[mode] - ends['float32'], 3) + 0.0:+.3f}"
              for mode in ("bfloat16", "selective", "weights")]

@@ -7,9 +7,8 @@ Here: 12 blocks, every other one with 32 experts, five seeds, 150 steps. The opt
 without clipping by a global norm, as in T5: it updates a weight in proportion to the weight's own
 size, so one rate means the same at each scale. How harmful a scale is depends on the rate, so there
 are four, from one too low to one too high for both scales, and each scale is also taken at its own
-best. Comparisons at one rate are at 0.15, the highest that in trials was not too high for both.
-With AdamW, whose updates do not depend on the weights' size, there is one arm per scale, at the
-toy's usual rate.
+best. Comparisons at one rate are at 0.15, in trials the highest that was not too high for both.
+AdamW, whose updates do not depend on the weights' size, has one arm per scale at its usual rate.
 
 The review of the paper has s/√n for √(s/n), with s from 10 to 1. Since s/√n = √(s²/n), these are
 the scales 100 and 1: the review's small scale is the paper's large one. Scale 100 has its own arms.
@@ -38,26 +37,21 @@ SMALL, LARGE, REVIEW = SCALES = (0.1, 1.0, 100.0)
 RATES = (0.03, 0.1, 0.15, 0.3)
 REVIEW_RATES = (0.03, 0.15)
 COMPARED = 0.15
-PAPER = {SMALL: (-2.72, 0.01), LARGE: (-3.60, 0.68)}
+PAPER = {SMALL: (-2.72, 0.01), LARGE: (-3.60, 0.68)}        # mean, standard deviation
 COLORS = {SMALL: "#0072B2", LARGE: "#D55E00", REVIEW: "#009E73"}
 
 MODEL = replace(toy.switch(num_experts=32), num_layers=12)
 ADAMW = TrainConfig(steps=150, batch_size=8, warmup=10)
-TRAIN = replace(ADAMW, learning_rate=COMPARED, max_norm=1e9,
-                optimizer=Adafactor(relative_step=False))
+TRAIN = replace(ADAMW, max_norm=1e9, optimizer=Adafactor(relative_step=False))
 
 
 def config(scale: float) -> ModelConfig:
-    """Return the model with weights of this scale."""
+    """Return the model with this scale."""
     return replace(MODEL, init_scale=scale)
 
 
 def name_of(scale: float, rate: float) -> str:
-    """Return the arm of this scale and rate.
-
-    >>> name_of(0.1, 0.15)
-    'scale-0.1-rate-0.15'
-    """
+    """Return the arm of this scale and rate, such as "scale-0.1-rate-0.15"."""
     return f"scale-{scale:g}-rate-{rate:g}"
 
 
@@ -74,20 +68,19 @@ def measure(run: Run, corpus: Corpus) -> ActivationSizes:
     return activation_sizes.by_depth(run.params, batch.inputs, run.model_config)
 
 
-def at_start(scale: float, seed: int = 0) -> ActivationSizes:
-    """Return the sizes before the first step."""
+def at_start(scale: float) -> ActivationSizes:
+    """Return the sizes before the first step, with seed 0."""
     corpus = toy.text()
-    return measure(trainer.start(config(scale), replace(TRAIN, seed=seed), corpus), corpus)
+    return measure(trainer.start(config(scale), TRAIN, corpus), corpus)
 
 
-def at_end(found: Results, scale: float, rate: float = COMPARED) -> ActivationSizes:
-    """Return the sizes after the last step, means over the seeds."""
-    runs = select(found.rows, arm=name_of(scale, rate))
-    stream, experts, added = (
-        {n: float(np.nanmean(runs[f"{what}_{n}"])) for n in blocks}
-        for what, blocks in (("stream", range(MODEL.num_layers + 1)),
-                             ("experts", MODEL.switch_layers), ("added", MODEL.switch_layers)))
-    return ActivationSizes(list(stream.values()), experts, added)
+def at_end(found: Results, scale: float) -> ActivationSizes:
+    """Return the sizes after the last step at the compared rate, means over the seeds."""
+    runs = select(found.rows, arm=name_of(scale, COMPARED))
+    mean = {name: float(np.nanmean(values)) for name, values in runs.items() if "_" in name}
+    return ActivationSizes([mean[f"stream_{n}"] for n in range(MODEL.num_layers + 1)],
+                           {n: mean[f"experts_{n}"] for n in MODEL.switch_layers},
+                           {n: mean[f"added_{n}"] for n in MODEL.switch_layers})
 
 
 def nats_by_arm(found: Results) -> dict[str, np.ndarray]:
@@ -98,7 +91,7 @@ def nats_by_arm(found: Results) -> dict[str, np.ndarray]:
 def by_scale(found: Results, scale: float) -> dict[float, np.ndarray]:
     """Return the final bits per byte of the seeds, by learning rate (Adafactor's)."""
     bits = by_arm(found.rows, "bits_per_byte")
-    return {rate: bits[name_of(scale, rate)] for rate in RATES if name_of(scale, rate) in bits}
+    return {rate: bits[arm] for rate in RATES if (arm := name_of(scale, rate)) in bits}
 
 
 def best_rate(found: Results, scale: float) -> float:
@@ -107,33 +100,32 @@ def best_rate(found: Results, scale: float) -> float:
     return min(means, key=lambda rate: np.nan_to_num(means[rate], nan=np.inf))
 
 
-def leads(found: Results, rate: float = COMPARED) -> dict[str, float]:
-    """Return, in nats per byte, how far the small scale is ahead, and how much its seeds spread.
+def leads(found: Results) -> dict[str, float]:
+    """Return, in nats per byte, how far the small scale is ahead, and both standard deviations.
 
-    `lead` and the two standard deviations are at one rate; for `lead_at_best` each scale has its
-    best rate.
+    All are at the compared rate, except for `lead_at_best`, where each scale has its best rate.
     """
     nats = nats_by_arm(found)
-    small, large = nats[name_of(SMALL, rate)], nats[name_of(LARGE, rate)]
-    best = {scale: nats[name_of(scale, best_rate(found, scale))].mean() for scale in (SMALL, LARGE)}
-    return {"lead": large.mean() - small.mean(), "std_small": spread(small),
-            "std_large": spread(large), "lead_at_best": best[LARGE] - best[SMALL]}
+    small, large = (nats[name_of(scale, COMPARED)] for scale in (SMALL, LARGE))
+    best_small, best_large = (nats[name_of(scale, best_rate(found, scale))].mean()
+                              for scale in (SMALL, LARGE))
+    return {"lead": large.mean() - small.mean(), "std_small": _std(small),
+            "std_large": _std(large), "lead_at_best": best_large - best_small}
 
 
 def findings(found: Results) -> list[str]:
     """Return what came of the paper's claims, as sentences made from the numbers."""
-    says, nats = leads(found), nats_by_arm(found)
-    adamw = {scale: nats[f"scale-{scale:g}-adamw"].mean() for scale in (SMALL, LARGE)}
-    narrower = says["std_small"] < says["std_large"]
-    review = min(values.mean() for values in by_scale(found, REVIEW).values()) * np.log(2)
+    lead, std_small, std_large, lead_at_best = leads(found).values()
+    nats = nats_by_arm(found)
+    adamw = nats[f"scale-{LARGE:g}-adamw"].mean() - nats[f"scale-{SMALL:g}-adamw"].mean()
+    review = nats[name_of(REVIEW, best_rate(found, REVIEW))].mean()
     return [
-        f"At rate {COMPARED} scale {SMALL:g} is {_ahead(says['lead'])}; the paper: 0.88 nats "
-        f"ahead.",
-        f"Its seeds spread {'less' if narrower else 'no less'}: standard deviation "
-        f"{says['std_small']:.2f} against {says['std_large']:.2f}; the paper: 0.01 against 0.68.",
+        f"At rate {COMPARED} scale {SMALL:g} is {_ahead(lead)}; the paper: 0.88 nats ahead.",
+        f"Its seeds spread {'less' if std_small < std_large else 'no less'}: standard deviation "
+        f"{std_small:.2f} against {std_large:.2f}; the paper: 0.01 against 0.68.",
         f"Each at its own best rate ({best_rate(found, SMALL):g} and {best_rate(found, LARGE):g}), "
-        f"scale {SMALL:g} is {_ahead(says['lead_at_best'])}.",
-        f"With AdamW scale {SMALL:g} is {_ahead(adamw[LARGE] - adamw[SMALL])}.",
+        f"scale {SMALL:g} is {_ahead(lead_at_best)}.",
+        f"With AdamW scale {SMALL:g} is {_ahead(adamw)}.",
         f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats at best."]
 
 
@@ -147,29 +139,21 @@ def _ahead(nats: float) -> str:
     return f"level with {large}" if abs(nats) < 0.005 else formatting.lead(nats, "nats", large, 2)
 
 
-def spread(values: np.ndarray) -> float:
-    """Return the standard deviation of the seeds, NaN for fewer than two.
-
-    >>> spread(np.array([1.0, 2.0, 3.0]))
-    1.0
-    """
+def _std(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return mean and standard deviation of quality by scale and rate, beside the paper's."""
     paper = {name_of(scale, COMPARED): numbers for scale, numbers in PAPER.items()}
-    rows = []
-    for arm, nats in nats_by_arm(found).items():
-        finite = nats[np.isfinite(nats)]
-        rows.append({
-            "initialization": EXPERIMENT.labels[arm], "seeds": str(len(nats)),
-            "diverged": str(len(nats) - len(finite)),
-            "neg. log perp.\nmean": f"{-finite.mean():.3f}" if len(finite) else "",
-            "neg. log perp.\nstd": f"{spread(finite):.3f}" if len(finite) > 1 else "",
-            "paper's\nmean": f"{paper[arm][0]:.2f}" if arm in paper else "",
-            "paper's\nstd": f"{paper[arm][1]:.2f}" if arm in paper else ""})
-    return rows
+    finite = {arm: nats[np.isfinite(nats)] for arm, nats in nats_by_arm(found).items()}
+    return [{"initialization": EXPERIMENT.labels[arm], "seeds": str(len(nats)),
+             "diverged": str(len(nats) - len(finite[arm])),
+             "neg. log perp.\nmean": f"{-finite[arm].mean():.3f}" if len(finite[arm]) else "",
+             "neg. log perp.\nstd": f"{_std(finite[arm]):.3f}" if len(finite[arm]) > 1 else "",
+             "paper's\nmean": f"{paper[arm][0]:.2f}" if arm in paper else "",
+             "paper's\nstd": f"{paper[arm][1]:.2f}" if arm in paper else ""}
+            for arm, nats in nats_by_arm(found).items()]
 
 
 def draw(found: Results) -> plots.Figure:
@@ -177,14 +161,14 @@ def draw(found: Results) -> plots.Figure:
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
     draw_rates(axes[0, 1], found)
-    starts, ends = ({scale: at_start(scale) for scale in SCALES},
-                    {scale: at_end(found, scale) for scale in SCALES})
-    growths = ", ".join(f"{sizes.stream[-1] / sizes.stream[0]:.1f}" for sizes in starts.values())
+    starts = {scale: at_start(scale) for scale in SCALES}
+    ends = {scale: at_end(found, scale) for scale in SCALES}
+    growth = ", ".join(f"{stream[-1] / stream[0]:.1f}" for stream, _, _ in starts.values())
     draw_depth(axes[1, 0], starts).set_title(
         f"before training: from the embedding to the last block the stream grows\n"
-        f"{growths} times (scales 0.1, 1, 100)", fontsize=10)
-    small, *others = (np.array(sizes.stream) for sizes in ends.values())
-    calm = all(np.all(small < other) for other in others)
+        f"{growth} times (scales 0.1, 1, 100)", fontsize=10)
+    small, large, review = (sizes.stream for sizes in ends.values())
+    calm = bool(np.all(small < np.minimum(large, review)))
     draw_depth(axes[1, 1], ends).set_title(
         f"after {found.rows['steps'].max():.0f} steps at rate {COMPARED}"
         + ": the small scale is still the calm one" * calm, fontsize=10)
@@ -196,19 +180,18 @@ def draw(found: Results) -> plots.Figure:
 
 def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw a dot per seed at the compared rate and with AdamW, beside the paper's."""
-    nats = {arm.name: nats for arm in EXPERIMENT.arms for nats in [nats_by_arm(found).get(arm.name)]
-            if nats is not None and arm.name.endswith((f"rate-{COMPARED}", "adamw"))}
+    nats = {arm: seeds for arm, seeds in nats_by_arm(found).items()
+            if arm.endswith((f"rate-{COMPARED}", "adamw"))}
     looks = {arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms}
     paper = {name_of(scale, COMPARED): f"{mean:.2f}, std {std:.2f}"
              for scale, (mean, std) in PAPER.items()}
     plots.seeds_by_arm(ax, nats, "held-out nats per byte (lower is better)", paper,
                        "the paper's neg. log perplexity", labels=EXPERIMENT.labels, looks=looks)
-    says = leads(found)
-    spreads = "" if np.isnan(says["std_small"] + says["std_large"]) else (
-        f"; std over the seeds:\n{says['std_small']:.2f} with scale {SMALL:g}, "
-        f"{says['std_large']:.2f} with scale {LARGE:g}")
-    ax.set_title(f"at rate {COMPARED} scale {SMALL:g} is "
-                 f"{formatting.lead(says['lead'], 'nats', digits=2)}{spreads}", fontsize=10)
+    lead, std_small, std_large, _ = leads(found).values()
+    title = f"at rate {COMPARED} scale {SMALL:g} is {formatting.lead(lead, 'nats', digits=2)}"
+    if np.isfinite(std_small + std_large):
+        title += f"; std over the seeds:\n{std_small:.2f} with scale 0.1, {std_large:.2f} with scale 1"
+    ax.set_title(title, fontsize=10)
     return ax
 
 
@@ -219,8 +202,8 @@ def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
               for scale in SCALES}
     near = np.concatenate([nats for scale in (SMALL, LARGE) for nats in series[scale].values()])
     top = near.max() + 0.25 * np.ptp(near) + 0.05
-    far = {rate: series[REVIEW].pop(rate) for rate, nats in [*series[REVIEW].items()]
-           if nats.max() > top}
+    far = {rate: nats for rate, nats in series[REVIEW].items() if nats.max() > top}
+    series[REVIEW] = {rate: nats for rate, nats in series[REVIEW].items() if rate not in far}
     plots.ranges(ax, {f"scale {scale:g}": points for scale, points in series.items() if points},
                  "learning rate (Adafactor)", "held-out nats per byte (lower is better)",
                  {rate: f"{rate:g}" for rate in RATES})

@@ -64,8 +64,8 @@ def measure(run: Run, corpus: PairCorpus) -> dict[str, float]:
 def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
     """Return the negative log perplexity, and the fraction of answers that is right in full.
 
-    An answer is right if each of its ids is the likeliest: greedy decoding would write it. There
-    is no noise, and the evaluation capacity factor holds.
+    An answer is right if greedy decoding would write it. There is no noise, and the evaluation
+    capacity factor holds.
     """
     nats = tokens = right = 0.0
     for batch in tasks.named("pairs").held_out(pairs, 64, run.config, run.model_config):
@@ -84,8 +84,8 @@ def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
 
 def at_best(curves: Table, arm: str) -> np.ndarray:
     """Return each seed's best held-out quality on its curve: what early stopping would give."""
-    best: np.ndarray = np.nanmax(curve(curves, arm, "neg_log_perplexity")[1], axis=1)
-    return best
+    _, values = curve(curves, arm, "neg_log_perplexity")
+    return np.asarray(np.nanmax(values, axis=1))
 
 
 def best_step(curves: Table, arm: str) -> float:
@@ -102,8 +102,7 @@ def last_step(found: Results) -> float:
 def lead(found: Results, first: str, second: str) -> tuple[float, int]:
     """Return by how many nats an arm is ahead of another at the end, and with how many seeds.
 
-    Seeds are compared in pairs, which start from the same pre-trained model, or from models
-    pre-trained with the same seed.
+    Two runs of one seed start from the same pre-trained model, or from two of the same seed.
     """
     quality = by_arm(found.rows, "neg_log_perplexity")
     ahead = quality[first] - quality[second]
@@ -112,8 +111,8 @@ def lead(found: Results, first: str, second: str) -> tuple[float, int]:
 
 def overfit(found: Results, arm: str) -> float:
     """Return how many nats the held-out loss lies above the training loss at the end."""
-    train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
-        "train_neg_log_perplexity", "neg_log_perplexity"))
+    train, held_out = (by_arm(found.rows, f"{kind}neg_log_perplexity")[arm].mean()
+                       for kind in ("train_", ""))
     return float(train - held_out)
 
 
@@ -122,26 +121,26 @@ def findings(found: Results) -> list[str]:
     turn = {arm: best_step(found.curves, arm) for arm in ("switch-0", "dense-0")}
     ends = by_arm(found.rows, "neg_log_perplexity")
     lost = {arm: (at_best(found.curves, arm) - ends[arm]).mean() for arm in turn}
-    best = (at_best(found.curves, "switch-0-experts-0.4")
+    gain = (at_best(found.curves, "switch-0-experts-0.4")
             - at_best(found.curves, "switch-0")).mean()
 
-    def ahead(first: str, second: str, other: str) -> str:
+    def against(first: str, second: str, other: str) -> str:
         nats, seeds = lead(found, first, second)
         return f"{formatting.lead(nats, 'nats', other)} ({seeds} of {len(ends[first])} seeds ahead)"
 
     return [
         f"0.4 inside the experts and 0.1 elsewhere is "
-        f"{ahead('switch-0.1-experts-0.4', 'switch-0.1', '0.1 everywhere')}; the paper: "
+        f"{against('switch-0.1-experts-0.4', 'switch-0.1', '0.1 everywhere')}; the paper: "
         f"0.5 points ahead on GLUE, level on SuperGLUE.",
-        f"0.2 everywhere is {ahead('switch-0.2', 'switch-0.1', '0.1')}, 0.3 is "
-        f"{ahead('switch-0.3', 'switch-0.1', '0.1')}; the paper: 0.3 and 0.8 points behind "
+        f"0.2 everywhere is {against('switch-0.2', 'switch-0.1', '0.1')}, 0.3 is "
+        f"{against('switch-0.3', 'switch-0.1', '0.1')}; the paper: 0.3 and 0.8 points behind "
         f"on GLUE.",
         f"Without dropout the held-out loss is best at step {turn['switch-0']:.0f} of "
         f"{last_step(found):.0f} (dense: {turn['dense-0']:.0f}); since its best point a run has "
         f"lost {lost['switch-0']:.2f} nats (dense: {lost['dense-0']:.2f}).",
-        f"Expert dropout alone ends {ahead('switch-0-experts-0.4', 'switch-0', 'none')}; "
-        f"at the best points it is {formatting.lead(best, 'nats')}.",
-        f"At 0.1 everywhere Switch is {ahead('switch-0.1', 'dense-0.1', 'dense')}; the "
+        f"Expert dropout alone ends {against('switch-0-experts-0.4', 'switch-0', 'none')}; "
+        f"at the best points it is {formatting.lead(gain, 'nats')}.",
+        f"At 0.1 everywhere Switch is {against('switch-0.1', 'dense-0.1', 'dense')}; the "
         f"paper: 1.8 points ahead on GLUE."]
 
 
@@ -149,20 +148,17 @@ def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's quality, beside the paper's; bits per byte for pre-training."""
     ends, trains, right, bits = (by_arm(found.rows, name) for name in (
         "neg_log_perplexity", "train_neg_log_perplexity", "right", "bits_per_byte"))
-    rows = []
-    for arm in ends:
-        tuned = arm in SETTINGS
-        rows.append({
-            "": EXPERIMENT.labels[arm],
-            "bits\nper byte": "" if tuned else mean_and_spread(bits[arm], 3),
-            "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned else "",
-            "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned else "",
-            "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned else "",
-            "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned else "",
-            "right %": mean_and_spread(100 * right[arm], 1) if tuned else "",
-            "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": " / ".join(
-                map(str, PAPER.get(arm, ())))})
-    return rows
+    tuned = {arm: arm in SETTINGS for arm in ends}
+    return [{
+        "": EXPERIMENT.labels[arm],
+        "bits\nper byte": "" if tuned[arm] else mean_and_spread(bits[arm], 3),
+        "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned[arm] else "",
+        "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned[arm] else "",
+        "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned[arm] else "",
+        "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned[arm] else "",
+        "right %": mean_and_spread(100 * right[arm], 1) if tuned[arm] else "",
+        "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": " / ".join(map(str, PAPER.get(arm, ())))}
+        for arm in ends]
 
 
 def draw(found: Results) -> plots.Figure:
@@ -177,8 +173,8 @@ def draw(found: Results) -> plots.Figure:
         f"no dropout: held-out quality {turns};\nexpert dropout alone: {gain:+.3f} nats at the "
         f"end, {seeds} of {count} seeds ahead", fontsize=10)
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
-    draw_overfitting(axes[1, 1], found, (
-        "switch-0.1", "switch-0.1-experts-0.4", "switch-0.3")).set_title(
+    arms = ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3")
+    draw_overfitting(axes[1, 1], found, arms).set_title(
         f"at the end the held-out loss is above the training loss by\n{none:.2f} nats without "
         f"dropout, {little:.2f} with 0.1, {much:.2f} with 0.3", fontsize=10)
     draw_gap(axes[1, 0], found)

@@ -4,11 +4,10 @@ matplotlib is imported here and nowhere else in the package, when the first pict
 
 canvas        figures, and the colours of experts, the same in every picture
 routes        one batch: who goes where, into which slot, and how even that is
-gradients     gradients and tables of shares
+gradients     gradients, right and wrong, and tables
 training      a run: losses, loads, text coloured by expert
 errors        errors and margins against limits, one dot per number
 bits          the bits of numbers, and bars
-museum        right and wrong gradients side by side
 experiments   what each arm gave with each seed
 
 Imported by the commands, the experiments and notebooks.
@@ -23,8 +22,7 @@ from switch_np.plots.canvas import expert_colors, figure, shades
 from switch_np.plots.errors import strips
 from switch_np.plots.experiments import (
     curves_by_arm, finding, ranges, seeds_by_arm, series_by_arm, trends)
-from switch_np.plots.gradients import gradient_map, heat_table
-from switch_np.plots.museum import escapes, right_and_wrong
+from switch_np.plots.gradients import escapes, gradient_map, heat_table, right_and_wrong
 from switch_np.plots.routes import (
     balance_surface, buffers, load_bars, number_grid, routing, token_plane)
 from switch_np.plots.training import curves, expert_load, loss_curve, text_by_expert

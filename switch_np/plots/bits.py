@@ -1,4 +1,4 @@
-"""Pictures of precision: the bits of numbers, and bars."""
+"""Pictures of precision: the bits of numbers, and bars to compare sizes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PARTS = {"sign": (0, 1, "#CC79A7"), "exponent": (1, 9, "#56B4E9"),
+FIELDS = {"sign": (0, 1, "#CC79A7"), "exponent": (1, 9, "#56B4E9"),
          "digits that bfloat16 keeps": (9, 16, "#009E73"),
          "digits that it loses": (16, 32, "#FFFFFF")}
 
 
 def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axes:
-    """Draw the 32 bits of numbers as float32, a row each; what bfloat16 cuts off is hatched."""
+    """Draw the 32 bits of each number in float32; those that bfloat16 cuts off are hatched."""
     from matplotlib.patches import Patch, Rectangle
 
     bits = np.array(numbers, np.float32).view(np.uint32)
-    for row, word in enumerate(bits):
-        for first, end, color in PARTS.values():
+    for row, pattern in enumerate(bits):
+        for first, end, color in FIELDS.values():
             for bit in range(first, end):
                 ax.add_patch(Rectangle((bit, -row - 0.8), 1, 0.8, facecolor=color,
                                        edgecolor="#777777", linewidth=0.5,
                                        hatch="////" if first == 16 else None))
-                ax.text(bit + 0.5, -row - 0.4, str(int(word) >> (31 - bit) & 1), ha="center",
+                ax.text(bit + 0.5, -row - 0.4, str(int(pattern) >> (31 - bit) & 1), ha="center",
                         va="center", fontsize=8,
                         bbox=dict(facecolor="white", edgecolor="none", pad=0.5)
                         if first == 16 else None)
@@ -36,13 +36,13 @@ def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axe
     ax.spines[:].set_visible(False)
     ax.legend(handles=[Patch(facecolor=color, edgecolor="#777777", label=name,
                              hatch="////" if first == 16 else None)
-                       for name, (first, _, color) in PARTS.items()],
+                       for name, (first, _, color) in FIELDS.items()],
               loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, fontsize=8, frameon=False)
     return ax
 
 
 def bars(ax: Axes, values: Mapping[str, float], xlabel: str) -> Axes:
-    """Draw a horizontal bar per label, its number at its end."""
+    """Draw a labelled horizontal bar per value, with the number at its end."""
     drawn = ax.barh(range(len(values)), list(values.values()), color="#0072B2", height=0.6)
     ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], padding=4, fontsize=9)
     ax.set_yticks(range(len(values)), values)

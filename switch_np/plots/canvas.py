@@ -1,4 +1,4 @@
-"""What every picture shares: the figure, and the colours of the experts."""
+"""What all pictures share: the figure, and the colours of the experts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
            **options: Any) -> tuple[Figure, Any]:
     """Return a figure of `size` inches, to be saved as PNG, and its Axes (rows, columns).
 
-    As the last expression of a notebook's cell it shows itself, in 96 colours: so a notebook with
-    ten pictures stays small.
+    As the last expression of a notebook's cell it shows itself in 96 colours, to keep the notebook
+    small.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -37,24 +37,22 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4),
 def _small_png(drawn: Figure) -> bytes:
     """Return the picture as PNG of 96 colours, a quarter of the usual size.
 
-    The 64 commonest stay as they are, and the experts' colours before all others, however small
-    a label they are seen on.
+    The experts' colours stay exact, however small their area, and so do the most common, up to 64.
     """
     from io import BytesIO
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    canvas = FigureCanvasAgg(drawn)
-    canvas.draw()
-    picture = np.asarray(canvas.buffer_rgba())[..., :3]
-    cut = Image.fromarray(picture).quantize(32, dither=Image.Dither.NONE).getpalette() or []
-    codes = picture.astype(np.int64) @ np.array([65536, 256, 1])
+    file = BytesIO()
+    drawn.savefig(file, format="png")
+    picture = Image.open(file).convert("RGB")
+    quantized = picture.quantize(32, dither=Image.Dither.NONE).getpalette() or []
+    codes = np.asarray(picture, np.int64) @ np.array([65536, 256, 1])
     found, index, count = np.unique(codes, return_inverse=True, return_counts=True)
     count[np.isin(found, [int(name[1:], 16) for name in _EIGHT])] = codes.size
     colors = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
     palette = np.concatenate([colors[np.argsort(-count, kind="stable")[:64]],
-                              np.reshape(cut[:3 * 32], (-1, 3))])
+                              np.reshape(quantized[:3 * 32], (-1, 3))])
     distance = ((colors ** 2).sum(axis=1)[:, None] - 2 * colors @ palette.T
                 + (palette ** 2).sum(axis=1))
     small = Image.fromarray(distance.argmin(axis=1)[index].reshape(codes.shape).astype(np.uint8))
@@ -67,7 +65,7 @@ def _small_png(drawn: Figure) -> bytes:
 def expert_colors(num_experts: int) -> list[tuple[float, float, float]]:
     """Return one colour (red, green, blue) per expert, the same for expert e in every picture.
 
-    Eight hues that anybody tells apart, then the same eight darker; more than sixteen experts
+    Eight hues that everybody can tell apart, then the same eight darker; more than sixteen experts
     share one continuous map.
 
     >>> [tuple(round(part, 2) for part in color) for color in expert_colors(2)]

@@ -18,10 +18,9 @@ _PAPER = dict(facecolor="white", edgecolor="none", pad=0.8)
 
 def routing(ax: Axes, expert_TK: np.ndarray, gates_TK: np.ndarray, kept_TK: np.ndarray,
             num_experts: int) -> Axes:
-    """Draw tokens on the left, experts on the right and a line per choice, as wide as its gate.
+    """Draw tokens on the left, experts on the right, and a line per choice, as wide as its gate.
 
-    The gate is written on the line. A dropped choice is a dashed grey line that ends in a cross; a
-    token all of whose choices are dropped is hatched.
+    A dropped choice is a dashed grey line that ends in a cross; a token with no other is hatched.
     """
     colors = expert_colors(num_experts)
     tokens = len(expert_TK)
@@ -53,9 +52,9 @@ def routing(ax: Axes, expert_TK: np.ndarray, gates_TK: np.ndarray, kept_TK: np.n
 def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
     """Draw the slots of every expert: filled ones in its colour, empty ones dotted.
 
-    The line is the capacity. Choices past it are hatched: they asked for a slot and got none.
-    `names` are those of the tokens, t0, t1, ... if none are given. For plans without padding.
-    Slots beyond the tokens of a group are left out, and the line with them.
+    The line is the capacity, and the hatched choices beyond it are dropped. If a group has fewer
+    tokens than the capacity, the slots that none can fill are left out, and so is the line. `names`
+    are the tokens' (default: t0, t1, ...). The plan must be without padding.
     """
     from matplotlib.patches import Rectangle
 
@@ -90,9 +89,9 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
 
 def load_bars(ax: Axes, load_E: np.ndarray, capacity: float | None = None,
               expected_E: np.ndarray | None = None) -> Axes:
-    """Draw tokens per expert as bars; what lies past the capacity, a line, is hatched.
+    """Draw tokens per expert as bars, hatched beyond the capacity, which is a line.
 
-    `expected_E`, drawn as diamonds, is the sum of the probabilities: tokens times P.
+    `expected_E`, drawn as diamonds, is the sum of each expert's probabilities: tokens times P.
     """
     colors, experts = expert_colors(len(load_E)), np.arange(len(load_E))
     kept_E = load_E if capacity is None else np.minimum(load_E, capacity)
@@ -112,9 +111,9 @@ def load_bars(ax: Axes, load_E: np.ndarray, capacity: float | None = None,
 
 def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed: bool = False,
                 digits: int = 2, highest: float = 1.0) -> Axes:
-    """Draw a matrix as a map with its numbers: from 0 to `highest`, or signed around 0.
+    """Draw a matrix as a map with numbers, shaded from 0 to `highest`, or signed around 0.
 
-    `rows` and `columns` say what is counted along them. "0" is an exact zero, "≈0" rounds to one.
+    `rows` and `columns` name the axes. "0" is an exact zero; "≈0" only rounds to it.
     """
     top = float(np.abs(values).max(initial=0)) or 1.0
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
@@ -124,8 +123,7 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
         number = f"{value:{'+' if signed else ''}.{digits}f}"
         if float(number) == 0:
             number = "≈0" if value else "0"
-        ax.text(j, i, number,
-                ha="center", va="center", color=readable_on((red, green, blue)))
+        ax.text(j, i, number, ha="center", va="center", color=readable_on((red, green, blue)))
     ax.set(xlabel=columns, ylabel=rows, xticks=range(values.shape[1]),
            yticks=range(values.shape[0]))
     return ax
@@ -133,9 +131,9 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
 
 def token_plane(ax: Axes, x_TD: np.ndarray, w_router: np.ndarray, expert_T: np.ndarray,
                 moved_TD: np.ndarray | None = None) -> Axes:
-    """Draw tokens of two numbers as points, on the colour of the expert that a router prefers.
+    """Draw tokens of two features as points, each region in the colour of its preferred expert.
 
-    `moved_TD` adds an arrow to where each token goes; a token that stays is hatched.
+    `moved_TD` adds an arrow to each token's new position; a token that stays is hatched.
     """
     colors = expert_colors(w_router.shape[1])
     ends_TD = x_TD if moved_TD is None else moved_TD
@@ -159,9 +157,9 @@ def token_plane(ax: Axes, x_TD: np.ndarray, w_router: np.ndarray, expert_T: np.n
 
 
 def balance_surface(ax: Axes, points: Mapping[str, tuple[float, float]]) -> Axes:
-    """Draw the load-balancing loss of two experts over f₀ and P₀, with some points (f₀, P₀).
+    """Draw the load-balancing loss of two experts over f₀ and P₀, and points (f₀, P₀) by label.
 
-    Grey is out of reach: a token that chose expert 0 gives it at least 1/2 of its probability, so
+    Grey is out of reach: a token chooses the expert to which it gives at least 1/2, so
     f₀ / 2 ≤ P₀ ≤ (1 + f₀) / 2.
     """
     from matplotlib.colors import TwoSlopeNorm
