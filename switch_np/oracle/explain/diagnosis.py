@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from switch_np.oracle.explain import algebra, museum, other_conventions, rows
+from switch_np.oracle.explain import (
+    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows, wrong_rows)
 from switch_np.oracle.explain.causes import Evidence
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
@@ -23,7 +24,10 @@ from switch_np.oracle.truth.roundoff import PRECISIONS, QUARTER
 
 FAMILIES = (algebra.not_zero, algebra.one_term, algebra.scaled, algebra.several_terms,
             algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows, rows.moved_experts,
-            rows.transposed, rows.other_outputs, rows.undropped)
+            rows.transposed, mixtures.other_gates, mixtures.shared_experts, mixtures.output_biases,
+            rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
+            partial_sums.rows_of_neighbours, partial_sums.parts_of_choices,
+            wrong_rows.misread_rows)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
@@ -47,7 +51,7 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
         return found            # a missing or misshapen tensor would fit every bug of the museum
     known = museum.recognise(evidence)
     if not known and (unexplained or replayed.errors):
-        known = other_conventions.recognise(evidence)
+        known = other_choices.recognise(evidence) or other_conventions.recognise(evidence)
     if replayed.errors:
         return known + [error.partition(";")[0] for error in replayed.errors] + found
     if known:

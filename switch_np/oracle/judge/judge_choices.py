@@ -76,6 +76,11 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     wanted_TK = ref.plan.expert
     told = {name: by_token(name, value, len(wanted_TK)) for name, value in given.items()
             if value is not None}
+    k = told["expert"].shape[1]
+    if k != wanted_TK.shape[1]:
+        inferred = _infer(ref, y, tau_T, precision)
+        return inferred._replace(errors=[
+            f"the kernel made {k} choice{'s' * (k != 1)} per token, want {wanted_TK.shape[1]}"])
     for name, value in told.items():
         if value.shape != wanted_TK.shape:
             raise ValueError(f"{name} must hold {wanted_TK.shape[1]} choices for each of "

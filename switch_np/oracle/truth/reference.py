@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, choose, margins
+from switch_np.conventions import arguments, balance_counts, choose, margins
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
+from switch_np.operations.queues import largest
 from switch_np.oracle.truth import adapters, caches
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding, estimate
@@ -141,8 +142,10 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     """Return the reference of a problem whose arrays are lifted already."""
     p = problem
+    if plan is not None:
+        plan = with_plain_counts(p, plan)
     out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                               noise=p.noise, training=p.training)
+                                      noise=p.noise, training=p.training)
     nothing = np.zeros(p.x.shape)
     seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
                                          float(seed == "balance"), float(seed == "z")))
@@ -164,6 +167,23 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
         firm, out.probs, out.logits, out.gates, scores, caches.intermediates(cache), problem,
         precision)
+
+
+def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
+    """Return a replayed plan whose balance counts are right where scores decide them.
+
+    With `balance_counts="plain_over_k"` the loss counts the best scores, whoever was chosen.
+    """
+    p, conventions = problem, problem.config.conventions
+    if conventions.balance_counts != "plain_over_k":
+        return plan
+    out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                  noise=p.noise, training=p.training)
+    count_GE, tokens_G = balance_counts.counts(
+        plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
+        plan.load.shape, None if p.padding is None else p.padding.reshape(-1), conventions,
+        p.training)
+    return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
 
 
 def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
