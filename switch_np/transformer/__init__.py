@@ -1,17 +1,19 @@
-"""The T5-style model around the layer, in reading order; `switch_np.model` checks and calls it.
+"""The T5-style model around the layer; `switch_np.model` checks the arguments and calls it.
 
-    config             the options of a whole model
-    parameters         their shapes, drawn and counted
-    batch              token ids, and which targets count
-    noise              dropout masks and the routers' noise, drawn before anything is computed
-    model              embedding, encoder, decoder, head and loss: the composition
-    stack              one stack of blocks
-    block              one block: attention and a feed-forward network, or the Switch layer
-    self_attention, cross_attention, dense       its sublayers
-    batch_slices       what sequences do apart, and how it is put together again
-    embedding, position_bias, norm, attention, head, cross_entropy, router_losses       the formulas
-    checks             what the public calls refuse
+In reading order:
 
-It stands on operations, switch, conventions and `switch_layer`; `switch_np.model`, and what stands
-on that, import it.
+model_config        the options of a model
+batch               token ids, and which targets count
+model_parameters    the shapes of the parameters; drawing and counting them
+model_noise         dropout masks and router noise, drawn before anything is computed
+model               the composition: embedding, stacks, head and loss
+stack               the blocks of an encoder or a decoder, with its position bias and last norm
+block               attention and feed-forward network, or Switch layer, in residual connections
+embedding, position_bias, norm, attention, dense, head, cross_entropy, router_losses
+                    the operations, each a forward and a backward
+batch_slices        slices of a batch, a few sequences each
+checks              what the public calls refuse
+
+It builds on `operations`, `switch`, `conventions` and `switch_layer`. `model` and whatever builds
+on that may import it.
 """
