@@ -27,7 +27,6 @@ from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, batch_slices, dense, norm
 from switch_np.transformer.attention import AttentionCache, KeysAndValues
-from switch_np.transformer.dense import DenseCache
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_noise import BlockNoise, of_slice
 from switch_np.transformer.norm import NormCache
@@ -49,7 +48,7 @@ class SliceCache(NamedTuple):
     self_attention: AttentionBranch
     cross_attention: AttentionBranch | None
     norm: NormCache
-    dense: DenseCache | None
+    dense: dense.DenseCache | None
     noise: BlockNoise
 
 
@@ -75,17 +74,14 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         The block's own: with `cross_attention` it looks at the memory, with `switch` it routes.
     x_BSD, bias_HSM
         The residual stream; relative positions and the causal mask.
-    config
-        Widths and rates.
-    padding_BS
-        Bool, True where a token is padding.
-    memory, memory_padding
-        The encoder's output (B, M, D), and where it is padding (B, M).
+    memory
+        The encoder's output (B, M, D).
+    padding_BS, memory_padding
+        Bool, True where a token, or one of the memory (B, M), is padding.
     noise, plan, training
-        Dropout masks and router noise; decisions to replay; switches the capacity factor.
+        Dropout masks and router noise; decisions to replay; selects the capacity factor.
     past
-        In generation, the cache of the tokens before these: its keys and values are attended to,
-        too. The cache returned is the next tokens' past, and has no backward.
+        In generation, the cache of the tokens before these; the new cache then has no backward.
     """
     own, crossed = (None, None) if past is None else _keys_and_values(past)
 
