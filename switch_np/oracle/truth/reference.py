@@ -188,14 +188,14 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
 
 def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
     """Return what the experts were chosen by (T, E), and the margins of the plan."""
-    noise, rules = problem.noise or Noise(), problem.config.conventions
+    noise, conventions = problem.noise or Noise(), problem.config.conventions
     padding_T = None if problem.padding is None else problem.padding.reshape(-1)
     bias_E = problem.params.get("select_bias")
-    scores_TE = choose.ranked(out.probs, out.logits, rules, noise, bias_E)
+    scores_TE = choose.ranked(out.probs, out.logits, conventions, noise, bias_E)
     firm = margins.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
                            padding_T=padding_T, bias_E=bias_E, noise=noise,
                            training=problem.training)
-    if padding_T is not None and rules.padding_routing == "left_out":     # nothing to decide there
+    if padding_T is not None and conventions.padding_routing == "left_out":
         firm.choice[padding_T] = np.inf
     return scores_TE, firm
 

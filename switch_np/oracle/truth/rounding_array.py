@@ -31,8 +31,8 @@ class Rough(np.ndarray):
 
     precision: Precision
     rng: np.random.Generator
-    peak = 0.0
-    given = False
+    peak: float = 0.0
+    given: bool = False
     doubt: np.ndarray | None = None
 
     def __array_finalize__(self, source: Any) -> None:
@@ -56,7 +56,7 @@ class Rough(np.ndarray):
         result = out[0] if out is not None else self._computed(result)
         if not isinstance(result, Rough):
             return result
-        if ufunc is np.matmul:
+        if ufunc is np.matmul and total is not None:
             inherited = not all(getattr(value, "given", False) for value in inputs)
             result.doubt = KINK * (self._spread(*total)
                                    + inherited * self.precision.store * np.sqrt(total[1]))
@@ -85,9 +85,9 @@ class Rough(np.ndarray):
 
     @classmethod
     def _computed(cls, array: np.ndarray) -> Rough:
-        array = array.view(cls)
-        array.given = False
-        return array
+        computed = array.view(cls)
+        computed.given = False
+        return computed
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def _tensor(name: str, entry: Mapping[str, Any], data: memoryview) -> np.ndarray
         raise ValueError(f"{name} lies at {begin} .. {end} of {len(data)} bytes")
     if entry["dtype"] == "BF16":
         wide = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << np.uint32(16)
-        array = wide.view(np.float32)
+        array: np.ndarray = wide.view(np.float32)
     elif entry["dtype"] in DTYPES:
         array = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
     else:
