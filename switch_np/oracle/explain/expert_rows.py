@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from switch_np import switch_layer
+from switch_np.oracle.truth.caches import ExpertsUsed, experts_used
 from switch_np.oracle.truth.reference import Reference
 from switch_np.switch import experts
+from switch_np.switch.layer import LayerCache
 
 
 class ExpertRows:
@@ -20,21 +21,24 @@ class ExpertRows:
         self._grads: dict[str, dict[str, np.ndarray]] = {}
 
     @cached_property
-    def _cache(self) -> Any:
+    def _layer(self) -> LayerCache:
         p = self.truth.problem
         return switch_layer.forward(p.params, p.x, p.config, plan=self.plan, padding=p.padding,
                                     noise=p.noise, training=p.training)[1]
+
+    @cached_property
+    def _used(self) -> ExpertsUsed:
+        return experts_used(self._layer)
 
     def mixed(self, choice_R: np.ndarray, rows_RD: np.ndarray) -> np.ndarray:
         """Return the mixture (T, D) if the experts read these rows, for these choices.
 
         A choice is token · K + k; its gate weighs the row's output, which goes to its token.
         """
-        saved = self._cache.mixture
-        out_RD, _ = experts.forward(saved.experts.params, rows_RD, self.plan,
-                                    network=saved.experts.network)
+        out_RD, _ = experts.forward(self._used.params, rows_RD, self.plan,
+                                    network=self._used.network)
         y_TD = np.zeros((len(self.plan.expert), rows_RD.shape[1]))
-        gates_R1 = saved.combine.gates_TK.ravel()[choice_R][:, None]
+        gates_R1 = self._used.gates_TK.ravel()[choice_R][:, None]
         np.add.at(y_TD, choice_R // self.plan.expert.shape[1], gates_R1 * out_RD)
         return y_TD
 
@@ -44,17 +48,16 @@ class ExpertRows:
             p = self.truth.problem
             d_y_TD = np.zeros_like(p.d_y).reshape(-1, p.d_y.shape[-1])
             d_y_TD[tokens] = p.d_y.reshape(d_y_TD.shape)[tokens]
-            self._grads[name] = switch_layer.backward(d_y_TD.reshape(p.d_y.shape), self._cache)[1]
+            self._grads[name] = switch_layer.backward(d_y_TD.reshape(p.d_y.shape), self._layer)[1]
         return self._grads[name]
 
     @cached_property
     def _d_out_RD(self) -> np.ndarray:
         """The gradient at each row's output: its gate times d_y of its token."""
-        combine, p = self._cache.mixture.combine, self.truth.problem
-        token, choice = self.plan.token, self.plan.choice
-        d_out_RD: np.ndarray = np.zeros_like(combine.out_RD)
+        p, token, choice = self.truth.problem, self.plan.token, self.plan.choice
+        d_out_RD = np.zeros((self.plan.num_rows, p.d_y.shape[-1]))
         d_y_ND = p.d_y.reshape(-1, p.d_y.shape[-1])[token]
-        d_out_RD[self.plan.row] = combine.gates_TK[token, choice][:, None] * d_y_ND
+        d_out_RD[self.plan.row] = self._used.gates_TK[token, choice][:, None] * d_y_ND
         return d_out_RD
 
     def factors(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,23 +68,21 @@ class ExpertRows:
         if name == "w_out":
             return self.truth.intermediates["experts.hidden"], self._d_out_RD
         d_z_RF = np.zeros((self.plan.num_rows, self.truth.problem.params[name].shape[2]))
-        saved = self._cache.mixture.experts
-        for block in saved.blocks:
-            d_out = self._d_out_RD[block.rows]
-            unit = block.cache._replace(x_TD=np.eye(len(d_out)))
-            params = {key: np.zeros((value.shape[1], len(d_out))).T if key in ("w_in", "w_gate")
-                      else value for key, value in block.cache.params.items()}
-            d_z_RF[block.rows] = saved.network.backward(d_out, unit._replace(params=params))[1][
-                name]
+        for rows, saved in self._used.blocks:
+            d_out_RD = self._d_out_RD[rows]
+            params = {key: np.zeros((value.shape[1], len(d_out_RD))).T
+                      if key in ("w_in", "w_gate") else value
+                      for key, value in saved.params.items()}
+            unit = saved._replace(x_TD=np.eye(len(d_out_RD)), params=params)
+            d_z_RF[rows] = self._used.network.backward(d_out_RD, unit)[1][name]
         return self.truth.intermediates["experts.rows"], d_z_RF
 
     @cached_property
     def d_x_TKD(self) -> np.ndarray:
         """What comes back to each token through each of its experts; 0 for a dropped choice."""
-        d_rows_RD, saved = np.zeros_like(self._d_out_RD), self._cache.mixture.experts
-        for block in saved.blocks:
-            d_rows_RD[block.rows] = saved.network.backward(
-                self._d_out_RD[block.rows], block.cache)[0]
+        d_rows_RD = np.zeros_like(self._d_out_RD)
+        for rows, saved in self._used.blocks:
+            d_rows_RD[rows] = self._used.network.backward(self._d_out_RD[rows], saved)[0]
         d_x_TKD = np.zeros((*self.plan.expert.shape, d_rows_RD.shape[1]))
         d_x_TKD[self.plan.token, self.plan.choice] = d_rows_RD[self.plan.row]
         return d_x_TKD

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {"F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1"),
-          "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I32": np.dtype("<i4"),
-          "BOOL": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1"), "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"), "I32": np.dtype("<i4"), "BOOL": np.dtype("u1")}
 WRITTEN = ("F64", "I64", "U8")
 
 
