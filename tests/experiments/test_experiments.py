@@ -69,7 +69,8 @@ def test_tables_and_pictures_are_made_of_whatever_was_run(name, timed, seeds):
     assert len(rows) == len(experiment.arms) and len({tuple(row) for row in rows}) == 1
     assert all(isinstance(word, str) for row in rows for word in row.values())
     made = experiment.draw(found)
-    made.canvas.draw()
+    if timed:
+        made.canvas.draw()
     titles = [ax.get_title() for ax in made.axes if ax.lines]
     assert titles and any(titles)
 
@@ -89,7 +90,7 @@ def test_the_kept_results_are_whole_and_small_and_can_be_drawn(name):
     for path in results.KEPT.glob(f"{name}*.csv"):
         assert path.stat().st_size < 120_000, path
     experiment.summary(found)
-    experiment.draw(found).canvas.draw()
+    assert experiment.draw(found).axes
 
 
 # Distillation.

@@ -97,13 +97,14 @@ class Rough(np.ndarray):
     @classmethod
     def _rounded(cls, value: np.ndarray, total: tuple[float, np.ndarray] | None) -> np.ndarray:
         """Return what would be stored for a value that came out of a sum, or of none."""
+        size = np.abs(value)
         if value.ndim:                                    # a lone sum lives in an accumulator
-            cls.peak = max(cls.peak, float(np.abs(value).max(initial=0.0)))
+            cls.peak = max(cls.peak, float(size.max(initial=0.0)))
         error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(
-            cls.precision.store * np.abs(value), cls.precision.smallest / 2)
+            cls.precision.store * size, cls.precision.smallest / 2)
         if total is not None:
             error += cls.rng.standard_normal(value.shape) * cls._spread(*total)
-        return np.where(value == 0, 0.0, value + error)
+        return np.where(size == 0, 0.0, value + error)
 
 
 def rough_class(precision: Precision, rng: np.random.Generator) -> type[Rough]:
