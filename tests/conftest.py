@@ -11,7 +11,7 @@ from switch_np.commands import environment
 # The last digits of a product depend on how many threads share it, and so would the runs compared.
 for name in environment.THREADS:
     os.environ.setdefault(name, "1")
-# The collector walks all that the suite has loaded: a tenth of the time, if it does so as usual.
+# The collector would walk all that the suite has loaded, a tenth of the time, and free little.
 gc.disable()
 
 HERE = Path(__file__).parent

@@ -25,9 +25,9 @@ from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
 from switch_np.operations.queues import largest
-from switch_np.oracle.truth import adapters, caches
+from switch_np.oracle.truth import adapters, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
-from switch_np.oracle.truth.rounding import Rounding, estimate
+from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import Problem, Solution
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
@@ -48,7 +48,7 @@ class Reference(Solution):
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
         if precision not in self._noise:
-            self._noise[precision] = estimate(self, precision)
+            self._noise[precision] = rounding.estimate(self, precision, rounding.SAMPLES)
         return self._noise[precision]
 
     def sigma(self, precision: str) -> dict[str, np.ndarray]:
