@@ -22,12 +22,12 @@ from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.roundoff import PRECISIONS, QUARTER
 
-FAMILIES = (algebra.not_zero, algebra.one_term, algebra.scaled, algebra.several_terms,
-            algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows, rows.moved_experts,
-            rows.transposed, mixtures.other_gates, mixtures.shared_experts, mixtures.output_biases,
-            rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
-            partial_sums.rows_of_neighbours, partial_sums.parts_of_choices,
-            wrong_rows.misread_rows)
+FAMILIES = (
+    algebra.losses_of_no_account, algebra.not_zero, algebra.one_term, algebra.scaled,
+    algebra.several_terms, algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows,
+    rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
+    mixtures.output_biases, rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
+    partial_sums.rows_of_neighbours, partial_sums.parts_of_choices, wrong_rows.misread_rows)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
@@ -41,6 +41,9 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
                         precision)
     found, unexplained = _not_finite(got, replayed.reference), []
+    if not ref.problem.d_y.any() and failed and "y" not in failed:
+        found.append("the reference was asked without d_y: its gradients are those of the losses "
+                     "alone; hand in the gradient that the kernel got at y")
     for name in failed:
         text = next(explanations(name, evidence), None)
         if text is None:

@@ -27,6 +27,12 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
     """
     near = np.flatnonzero(ref.margin <= tau_T)
     sigma = ref.sigma(precision)["y"]
+    if y is not None and np.isfinite(y).all() and sigma.any() and tensor_verdict(
+            "y", y, ref.y, sigma, ref).ok:
+        # A right y confirms the experts; with k > 1 it may not tell which came first.
+        return ref.plan, bool(len(near)) and ref.plan.expert.shape[1] > 1 and (
+            ref.problem.config.conventions.balance_counts == "first"
+            or not ref.plan.kept.all())
     if (y is None or not np.isfinite(y).all() or not sigma.any() or not 0 < len(near) <= MOST
             or not by_score(ref.problem.config) or tensor_verdict("y", y, ref.y, sigma, ref).ok):
         return ref.plan, bool(len(near))

@@ -18,6 +18,7 @@ from switch_np.oracle.judge.inferred_choices import by_score, infer, plan_of
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.truth.reference import Reference, solve
+from switch_np.oracle.truth.roundoff import named
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -57,8 +58,15 @@ def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | 
 
 
 def tau(ref: Reference, precision: str) -> np.ndarray:
-    """Return (T,) how close two of a token's scores must be to count as a near-tie."""
+    """Return (T,) how close two of a token's scores must be to count as a near-tie.
+
+    A selection bias may be far larger than the scores, and rounds them when it is added.
+    """
     tau_T: np.ndarray = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
+    if "select_bias" not in ref.problem.params:
+        return tau_T
+    size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
+    tau_T += 4 * named(precision).accumulate * size_TE.max(axis=1, initial=0.0)
     return tau_T
 
 

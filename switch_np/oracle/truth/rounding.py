@@ -42,6 +42,7 @@ class Rounding(NamedTuple):
     peak: float
 
 
+@np.errstate(over="ignore", invalid="ignore")        # an overflow shows in the sigma itself
 def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     """Return the rounding noise of a correct kernel on the reference's problem.
 
