@@ -25,6 +25,7 @@ from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.roundoff import QUARTER, named
 
 HALVES = ("float16", "bfloat16")
+LOSSES = ("balance_loss", "z_loss")
 
 
 class NoVerdict(SkipTest):
@@ -51,7 +52,8 @@ class Report:
     notes
         What is no failure, and worth knowing.
     unseen
-        Terms of gradients whose absence would pass, each with a sentence that says so.
+        What could not be seen, as terms of gradients whose absence would pass, each with a
+        sentence that says so.
     reference
         The reference under the kernel's own decisions.
     find
@@ -88,7 +90,7 @@ class Report:
 
     def __str__(self) -> str:
         count = len(self.tensors)
-        blind = f", blind to the {' and the '.join(self.unseen)} term" if self.unseen else ""
+        blind = f", blind to {' and '.join(self.unseen)}" if self.unseen else ""
         lines = [f"{self.verdict}{blind}: {count} tensor{'s' * (count != 1)} in {self.precision}, "
                  f"{self.reference!r}"]
         lines += [f"  cause      {text}" for text in self.diagnosis[:3]]
@@ -141,8 +143,8 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     plan
         The same as one value: a `Plan`, or a dict of the three.
     precision
-        "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among what was
-        handed in, or that of the inputs where they are of half precision.
+        "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among y and the
+        gradients, or that of the inputs where they are of half precision.
     complete
         Demand y and every gradient.
 
@@ -159,12 +161,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     """
     check.instance("ref", ref, Reference)
     given = kernel_tensors.by_name(ref, y, balance_loss, z_loss, grads)
-    if precision is None:
-        precision = ref.precision if ref.precision in HALVES else (
-            adapters.precision_of(*given.values()) or ref.precision)
+    precision = _precision(ref, given) if precision is None else precision
     kind = named(precision)
     notes = _notes(ref)
-
     peak = ref.rounding(precision).peak
     if not (peak <= QUARTER * kind.largest and all(
             np.isfinite(values).all() for values in ref.sigma(precision).values())):
@@ -196,7 +195,17 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
                   verdicts, tuple(notes), truth,
                   partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed),
-                  blind_spots.unseen(truth, verdicts, sigma))
+                  blind_spots.unseen(truth, verdicts, sigma)
+                  | blind_spots.coarser_than_given(ref, given, got, replayed, precision))
+
+
+def _precision(ref: Reference, given: Mapping[str, Any]) -> str:
+    """Return the coarsest precision of y and the gradients; a scalar loss does not loosen them."""
+    if ref.precision in HALVES:
+        return ref.precision
+    large = [value for name, value in given.items() if name not in LOSSES]
+    return (adapters.precision_of(*large) or adapters.precision_of(*given.values())
+            or ref.precision)
 
 
 def _verdicts(got: Mapping[str, np.ndarray], truth: Reference,

@@ -44,6 +44,7 @@ class Reference(Solution):
     """
 
     _noise: dict[str, Rounding] = field(default_factory=dict)
+    bias_precision: str | None = None                # in which the selection bias was handed in
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
@@ -136,7 +137,9 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
                        num_groups=arguments.num_groups(config, x.shape),
                        padding_T=None if problem.padding is None else problem.padding.reshape(-1),
                        training=training)
-    return solve(problem, plan, precision)
+    bias = params.get("select_bias")
+    return replace(solve(problem, plan, precision),
+                   bias_precision=None if bias is None else adapters.precision_of(bias))
 
 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:

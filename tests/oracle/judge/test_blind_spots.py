@@ -27,10 +27,10 @@ def test_the_sentence_stands_exactly_where_it_is_true(term, precision):
         ref = oracle.reference(**asked(**{f"{term}_coef": float(coef)}))
         right = oracle.compare(ref, **without(ref, "no such term"), precision=precision)
         wrong = oracle.compare(ref, **without(ref, term), precision=precision)
-        assert right.ok and (term in right.unseen) == wrong.ok
+        assert right.ok and (f"the {term} term" in right.unseen) == wrong.ok
         assert ("its absence would pass" in str(right)) == bool(right.unseen)
         assert str(right).startswith("pass, blind to the" if right.unseen else "pass: ")
-        said.append(term in right.unseen)
+        said.append(f"the {term} term" in right.unseen)
     assert said[0] and not said[-1] and said == sorted(said, reverse=True)
 
 
@@ -87,3 +87,22 @@ def test_a_forgotten_d_y_or_coefficient_is_the_first_line():
     grads = {"w_router": full.grads["w_router"]}
     first = oracle.compare(no_balance, y=full.y, grads=grads, precision="float64").diagnosis[0]
     assert first.startswith("d_w_router holds 0.5 times the balance loss's gradient")
+
+
+def test_a_loss_that_is_right_for_bfloat16_only_is_told():
+    ref = oracle.reference(**asked())
+    right = {"y": ref.y, "balance_loss": np.float32(ref.balance_loss)}
+    assert not oracle.compare(ref, **right, precision="bfloat16").unseen
+    near = {"y": ref.y, "balance_loss": np.float32(ref.balance_loss * 1.001)}
+    report = oracle.compare(ref, **near, precision="bfloat16")
+    assert report.ok and str(report).startswith("pass, blind to balance_loss beyond bfloat16: ")
+    assert "balance_loss came in float32" in str(report)
+    assert not oracle.compare(ref, **near, precision="float32").ok
+
+
+def test_a_scalar_loss_does_not_loosen_the_rest():
+    asked_ = asked(x=asked()["x"].astype(np.float32))
+    ref = oracle.reference(**asked_)
+    report = oracle.compare(ref, y=ref.y.astype(np.float32),
+                            balance_loss=np.float16(ref.balance_loss))
+    assert report.precision == "float32"
