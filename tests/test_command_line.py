@@ -225,7 +225,7 @@ def test_what_a_model_writes_cannot_steer_the_terminal(tmp_path, text):
 def test_sample_reads_a_checkpoint_of_transformers(tmp_path):
     pytest.importorskip("safetensors")
     from switch_np import model
-    from switch_np.exchange import folder, hugging_face
+    from switch_np.exchange import hugging_face, pretrained_folder as folder
 
     config = hugging_face.config({
         "vocab_size": 120, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 2,

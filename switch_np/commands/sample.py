@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.commands import folder as folders, terminal, writing
-from switch_np.exchange import folder as checkpoints
+from switch_np.exchange import pretrained_folder as checkpoints
 from switch_np.generate import generate
 from switch_np.training import trainer
 from switch_np.training.vocabulary import encode

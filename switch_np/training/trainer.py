@@ -1,8 +1,8 @@
-"""Training, one step at a time. It computes numbers and writes none; whoever calls it shows them.
+"""The training loop, one step at a time. It prints and plots nothing; that is up to the caller.
 
-All that a run depends on is in one `Run`: parameters, moments, the step, and the states of the two
-generators that choose the text and draw the noise. So a run that was stopped, saved and loaded goes
-on as if it had not been.
+All that a run depends on is in one `Run`: parameters, moments, step, and the states of the two
+generators, one for batches and one for noise. So a run that was stopped, saved and loaded continues
+as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import numpy as np
 from switch_np import model
 from switch_np.model import Loss
 from switch_np.operations import check, tree
-from switch_np.training import selective
-from switch_np.training import adafactor, checkpoint, optimizer, tasks
+from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
 from switch_np.training.adafactor import Adafactor
-from switch_np.training.config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
+from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.checks import check_params
 from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
@@ -47,25 +46,16 @@ class Run:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The parameters as they compute, in training and after: rounded as `config.dtype` says."""
+        """The parameters as they compute, rounded as `config.dtype` says."""
         return selective.stored(self.params, self.config.dtype)
 
 
 def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairCorpus,
           params: Mapping[str, Any] | None = None) -> Run:
-    """Return a run before its first step.
+    """Return a run before its first step, on a corpus that the task loaded.
 
-    Parameters
-    ----------
-    model_config, config
-        Of the model and of the training.
-    corpus
-        As the task loads it.
-    params
-        Start from these, which are copied: fine-tuning. None: draw them.
+    `params` are copied, for fine-tuning; without them parameters are drawn.
 
-    Examples
-    --------
     >>> text = np.frombuffer(b"to be or not to be " * 20, np.uint8)
     >>> corpus = Corpus(text[:300], text[300:])
     >>> run = start(ModelConfig(num_layers=2), TrainConfig(seq_len=16), corpus)
@@ -79,21 +69,19 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     dtype = np.float64 if config.dtype == "float64" else np.float32
     if params is None:
-        params = model.init(init_rng, model_config, dtype)
+        own = model.init(init_rng, model_config, dtype)
     else:
         check_params(params, model_config)
-        params = tree.apply(lambda value: np.array(value, dtype), params)
-    return Run(model_config, config, params, _moments(params, config), text_rng, noise_rng,
+        own = tree.apply(lambda value: np.array(value, dtype), params)
+    return Run(model_config, config, own, _moments(own, config), text_rng, noise_rng,
                _text_id(corpus))
 
 
 def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
-    Raises
-    ------
-    FloatingPointError
-        Where loss or gradient is no longer finite; the parameters stay as they were.
+    Raises FloatingPointError if the loss or a gradient is not finite; the parameters then stay as
+    they were.
     """
     begin = time.perf_counter()
     batch = tasks.named(run.config.task).draw(
@@ -102,18 +90,12 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
         params, batch, run.model_config, rng=run.noise_rng, training=True))
 
 
-def update(run: Run, begin: float, loss_and_grads: Callable[[dict[str, Any]], tuple[
-        Loss, dict[str, Any]]]) -> tuple[Loss, float]:
-    """Take one step, in place, on any loss; return and raise what `advance` does.
+def update(run: Run, begin: float,
+           loss_and_grads: Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]]
+           ) -> tuple[Loss, float]:
+    """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
-    Parameters
-    ----------
-    run
-        The run.
-    begin
-        When the step's work began, by `time.perf_counter`.
-    loss_and_grads
-        Makes both of the parameters as they compute: `run.stored`.
+    `begin` is the time at which the step's work began, by `time.perf_counter`.
     """
     config = run.config
     try:
@@ -122,23 +104,23 @@ def update(run: Run, begin: float, loss_and_grads: Callable[[dict[str, Any]], tu
             grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not (math.isfinite(loss.total) and math.isfinite(norm)):
             raise ValueError(f"loss {loss.total}, gradient norm {norm}")
-    except ValueError as error:       # the batch is ours and fits, so it is the numbers
+    except ValueError as error:       # the batch is known to fit, so it must be the numbers
         raise FloatingPointError(f"not finite at step {run.step + 1}: try a lower learning rate "
                                  f"({error})") from error
     run.step += 1
     rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    rule = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
-    rule.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
+    method = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
+    method.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
     run.seconds += time.perf_counter() - begin
     return loss, norm
 
 
 def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
-    """Return the loss on a held-out text, all of it, in the measure of the run's task.
+    """Return the loss on all held-out data, in the task's measure.
 
-    Bits per byte for "lm"; for the other tasks the negative log perplexity in nats per token, as
-    the paper has it. The evaluation capacity factor holds, and no noise but what the Switch layers'
-    conventions draw outside training too: that comes from a generator of its own, always the same.
+    That is bits per byte for "lm", and for the other tasks the paper's measure, the negative log
+    perplexity in nats per token. The evaluation capacity factor holds. Conventions that draw noise
+    outside training as well get it from a generator that is the same every time.
     """
     task = tasks.named(run.config.task)
     nats = tokens = 0.0
@@ -161,10 +143,7 @@ def save(run: Run, path: str | Path) -> None:
 
 
 def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
-    """Return the run that `save` wrote.
-
-    With a corpus, refuse to go on with another text than the run began with.
-    """
+    """Return the run that `save` wrote; a corpus other than the one it began with is refused."""
     arrays, state = checkpoint.load(path)
     try:
         model_config = ModelConfig.from_dict(state["model"])
@@ -183,7 +162,7 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
 
 
 def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Return the moments before the first step, by the rule that the options belong to."""
+    """Return the optimizer's moments before the first step."""
     if isinstance(config.optimizer, Adafactor):
         return adafactor.init(params, config.optimizer)
     return optimizer.init(params)
@@ -204,7 +183,7 @@ def _generator(state: Mapping[str, Any]) -> np.random.Generator:
 
 def _text_id(corpus: Corpus | PairCorpus) -> str:
     digest = hashlib.sha256()
-    for part in corpus:
-        digest.update(part.tobytes() if isinstance(part, np.ndarray)
-                      else b"".join(b"%b\t%b\n" % pair for pair in part))
+    for data in corpus:
+        digest.update(data.tobytes() if isinstance(data, np.ndarray)
+                      else b"".join(b"%b\t%b\n" % pair for pair in data))
     return digest.hexdigest()

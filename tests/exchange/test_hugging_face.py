@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from golden_model import COPIES, check, read
+from exchange.golden_model import COPIES, check, read
 
 from switch_np import model
-from switch_np.exchange import folder, hugging_face
+from switch_np.exchange import hugging_face, pretrained_folder as folder
 from switch_np.operations import tree
 from switch_np.transformer import attention, router_losses, stack
 from switch_np.transformer.config import ModelConfig
