@@ -11,7 +11,7 @@ from switch_np import generate as generation, model
 from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import selective
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 SWITCH = dict(
     paper=snp.SwitchConfig(num_experts=3, capacity=1),

@@ -16,7 +16,7 @@ import numpy as np
 
 from switch_np.exchange import hugging_face
 from switch_np.operations import files
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 ONE, SEVERAL = "model.safetensors", "model.safetensors.index.json"
@@ -91,7 +91,7 @@ def _state(folder: Path) -> dict[str, np.ndarray]:
                              f"something else in {folder}")
         files = set(where.values())
     safetensors = _library("safetensors")
-    state = {}
+    state: dict[str, np.ndarray] = {}
     for file in sorted(files):
         try:
             found = safetensors.deserialize((folder / file).read_bytes())

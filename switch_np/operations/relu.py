@@ -18,13 +18,11 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     [0.0, 0.0, 2.0]
     """
     if x.dtype.kind == "c":
-        return np.multiply(x, x.real > 0, out=out)
-    # With the number 0 in place of a row of zeros NumPy takes three times as long.
-    return np.maximum(x, np.zeros(x.shape[-1], x.dtype), out=out)
+        return np.asanyarray(np.multiply(x, x.real > 0, out=out))
+    # With the number 0 in place of a row of zeros, NumPy takes three times as long.
+    return np.asanyarray(np.maximum(x, np.zeros(x.shape[-1], x.dtype), out=out))
 
 
 def backward(d_y: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return d_x from d_y and the output y: fresh, or in `out`, which may be d_y itself."""
-    if out is None:
-        return d_y * (y.real > 0)
-    return np.multiply(d_y, y.real > 0, out=out)
+    return np.asanyarray(np.multiply(d_y, y.real > 0, out=out))

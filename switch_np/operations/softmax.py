@@ -57,11 +57,12 @@ def _by_columns(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def backward(d_probs: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Return d_x (..., n) from the gradient of the probabilities (..., n)."""
-    d_x = d_probs * probs
+    d_x: np.ndarray = d_probs * probs
     d_x -= probs * _sum(d_x)
     return d_x
 
 
 def _sum(x: np.ndarray) -> np.ndarray:
     """Return the sums of the rows (..., 1); `einsum` takes a fraction of the time of `sum`."""
-    return np.einsum("...n->...", x)[..., None]
+    total: np.ndarray = np.einsum("...n->...", x)[..., None]
+    return total

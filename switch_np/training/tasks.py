@@ -18,7 +18,7 @@ from switch_np.training import corpus as corpora, objective, pairs, span_corrupt
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
 
 

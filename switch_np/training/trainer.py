@@ -26,7 +26,7 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.checks import check_params
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
 
 

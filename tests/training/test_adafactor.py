@@ -12,7 +12,7 @@ from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.optimizer import AdamW
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8)
 CORPUS = Corpus(TEXT[:1500], TEXT[1500:])

@@ -16,7 +16,7 @@ from switch_np.training.train_config import TASK_NAMES
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer.batch import Batch
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8)
 CORPUS = Corpus(TEXT[:1500], TEXT[1500:])

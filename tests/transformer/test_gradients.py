@@ -10,12 +10,12 @@ import switch_np as snp
 from switch_np import generate, model
 from switch_np.conventions import general_network
 from switch_np.operations import activations, dropout, relu, rounded, tree
-from switch_np.oracle import gradcheck
+from switch_np.operations import gradcheck
 from switch_np.switch import feed_forward
 from switch_np.training import selective
 from switch_np.transformer import (
-    attention, block, cross_entropy, embedding, norm, noise as noises, position_bias, stack)
-from switch_np.transformer.config import ModelConfig
+    attention, block, cross_entropy, embedding, model_noise, norm, position_bias, stack)
+from switch_np.transformer.model_config import ModelConfig
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_block(rng, layer):
     config = ModelConfig(**TINY, dropout=0.2,
                          switch=snp.SwitchConfig(num_experts=3, expert_dropout=0.3, capacity=2))
     params = lively(rng, model.init(rng, config))["decoder"][str(layer)]
-    noise = noises.draw_block(rng, config, layer, (2, 3), float)
+    noise = model_noise.draw_block(rng, config, layer, (2, 3), float)
     x, bias = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 3))
     _, switched, _ = block.forward(params, x, bias, config, noise=noise, training=True)
 
@@ -150,7 +150,7 @@ def test_stack(rng):
     config = ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3))
     params = lively(rng, model.init(rng, config))["decoder"]
     x, kind = rng.standard_normal((2, 3, 4)), config.decoder
-    keys = dict(noise=noises.draw_stack(rng, config, kind, (2, 3), float), training=True)
+    keys = dict(noise=model_noise.draw_stack(rng, config, kind, (2, 3), float), training=True)
     plans = [out.plan for out in stack.forward(params, x, config, kind, **keys)[1]]
 
     def forward(i):
@@ -190,8 +190,9 @@ ENCODER_DECODERS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name, training", [
+    *((name, True) for name in MODELS),
+    *((name, False) for name in ("switch", "all noise", "top 2 with drops"))])
 def test_whole_model(name, training):
     few = {"switch": snp.SwitchConfig(num_experts=3)}
     check_model(5, ModelConfig(**{**TINY, **few, **MODELS[name]}), training)
