@@ -42,18 +42,13 @@ class Adafactor:
 
     Parameters
     ----------
-    decay, epsilon_1, epsilon_2, clip_threshold
-        c, ε₁, ε₂ and d above.
+    decay, epsilon_1, epsilon_2, clip_threshold, weight_decay
+        c, ε₁, ε₂, d and λ above; λ is for arrays of two or more axes.
     beta_1
         Decay of the first moment; None: keep none.
-    weight_decay
-        λ, for arrays of two or more axes.
     relative_step, scale_parameter
-        Whether ρ follows the step and is only capped by the learning rate (if not, it is the
-        learning rate); whether α is scaled by the parameter's RMS (if not, α = ρ).
+        False: ρ is the learning rate, which otherwise is its cap; False: α = ρ.
 
-    Examples
-    --------
     >>> Adafactor(clip_threshold=-1.0)
     Traceback (most recent call last):
     ValueError: clip_threshold must be finite, at least 1.17549e-38, got -1.0
@@ -81,7 +76,7 @@ class Adafactor:
 
 
 def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
-    """Return the moments, zeros: a tree like `params`, with a dict of arrays for each parameter.
+    """Return the moments, zeros: for each parameter a dict of arrays.
 
     {"row": (..., n), "column": (..., m)} for an array (..., n, m), {"v": (n,)} for a vector; with
     beta_1 also "m", of the parameter's shape.

@@ -25,15 +25,7 @@ from switch_np.operations import check, threads, tree
 
 @dataclass(frozen=True)
 class AdamW:
-    """The options of AdamW.
-
-    Parameters
-    ----------
-    beta_1, beta_2, epsilon
-        Decay of the two moments; ε keeps the quotient finite.
-    weight_decay
-        λ, for arrays of two or more axes.
-    """
+    """The options of AdamW: β₁, β₂, ε and λ; λ is for arrays of two or more axes."""
 
     beta_1: float = 0.9
     beta_2: float = 0.99

@@ -37,8 +37,11 @@ class PairCorpus(NamedTuple):
 def load(files: Sequence[str | Path], held_out_share: float = 0.1) -> PairCorpus:
     """Return the pairs of the files in order, the last ones held out.
 
-    Raises ValueError, naming file and line, where a line is not a pair.
+    Raises ValueError if there are no files, or, naming file and line, a line is not a pair.
     """
+    if not files:
+        raise ValueError("text must be given for the task 'pairs': files with one pair per line, "
+                         "source TAB target")
     check.number("held_out_share", held_out_share, 0, 1)
     pairs = tuple(pair for file in files for pair in _read(file))
     cut = int(len(pairs) * (1 - held_out_share))

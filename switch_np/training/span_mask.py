@@ -6,12 +6,9 @@ the L - n kept tokens are each cut at random into k non-empty pieces, which alte
 with kept text. So all windows of one length lose equally many tokens, and all such masks are
 equally likely.
 
-Hence the first token is never dropped and the last always is; a single span is always the window's
-tail. Of 64 tokens, one in the middle is dropped 12 % of the time. T5's code has an option, off by
-default, to roll the mask against this; there is none here. Halves round to even, as in T5.
-
-Edge cases: at least one token is dropped and one kept; k is at least 1 and at most the number kept
-(T5 leaves the last open).
+Hence the first token is never dropped and the last always is, and a single span is the window's
+tail. T5's code can roll the mask against this, but by default does not. Halves round to even, as in
+T5. At least one token is dropped and one kept; k is at least 1 and, unlike T5's, at most L - n.
 """
 
 from __future__ import annotations
@@ -46,9 +43,7 @@ def spans_of(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> t
 
 
 def pieces(rng: np.random.Generator, rows: int, items: int, count: int) -> np.ndarray:
-    """Return the lengths (B, P) of `count` non-empty random pieces of `items`, for each row.
-
-    All ways to cut are equally likely.
+    """Return the lengths (B, P) of `count` non-empty pieces of `items`, cut at random, by row.
 
     >>> pieces(np.random.default_rng(0), 2, 5, 3).sum(axis=1).tolist()
     [5, 5]

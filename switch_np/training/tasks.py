@@ -103,13 +103,6 @@ def _target_counts(batches: Iterable[Batch]) -> np.ndarray:
     return counts_V
 
 
-def _load_pairs(files: Sequence[str | Path]) -> pairs.PairCorpus:
-    if not files:
-        raise ValueError("text must be given for the task 'pairs': files with one pair per line, "
-                         "source TAB target")
-    return pairs.load(files)
-
-
 def _spans(config: TrainConfig) -> tuple[int, float, float]:
     return config.seq_len, config.corruption, config.mean_span
 
@@ -134,12 +127,11 @@ TASKS = {
     "span": Task(
         VOCAB_SIZE, True, PERPLEXITY, corpora.load,
         lambda corpus, c, _: span_corruption.check_text(corpus, *_spans(c)),
-        lambda rng, data, c, _: span_corruption.missing_spans(
-            rng, data, c.batch_size, *_spans(c)),
+        lambda rng, data, c, _: span_corruption.missing_spans(rng, data, c.batch_size, *_spans(c)),
         lambda data, size, c, _: span_corruption.held_out(data, size, *_spans(c)),
         _unigram),
     "pairs": Task(
-        VOCAB_SIZE, None, PERPLEXITY, _load_pairs,
+        VOCAB_SIZE, None, PERPLEXITY, pairs.load,
         lambda corpus, c, model: pairs.check_lengths(corpus, c.seq_len, _form(model)),
         lambda rng, data, c, model: pairs.random_pairs(rng, data, c.batch_size, _form(model)),
         lambda data, size, _, model: pairs.held_out(data, size, _form(model)),

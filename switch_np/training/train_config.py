@@ -29,10 +29,8 @@ class TrainConfig:
         For "span": the fraction of bytes dropped, and the mean length of a span.
     learning_rate, warmup
         Peak rate, reached in a linear warm-up of so many steps; a half cosine to 0 follows.
-    max_norm
-        Gradients are clipped to this global norm.
-    seed
-        For initialization, batches and noise.
+    max_norm, seed
+        The global norm that gradients are clipped to; of initialization, batches and noise.
     dtype
         "float32" or "float64"; or "bfloat16", "float16", "selective" (see `selective`), whose
         parameters are float32 between steps.
@@ -58,8 +56,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "seq_len", "warmup"):
             check.integer(name, getattr(self, name), 1)
         check.integer("seed", self.seed, 0)
-        check.number("learning_rate", self.learning_rate, 0)
-        check.number("max_norm", self.max_norm, 0)
+        for name in ("learning_rate", "max_norm"):
+            check.number(name, getattr(self, name), 0)
         check.number("corruption", self.corruption, 0, 1)
         check.number("mean_span", self.mean_span, 1)
         check.choice("dtype", self.dtype, list(selective.MODES))

@@ -29,6 +29,8 @@ from switch_np.transformer.checks import check_params
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
 
+LossAndGrads = Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]]
+
 
 @dataclass
 class Run:
@@ -80,8 +82,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
 def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
-    Raises FloatingPointError if the loss or a gradient is not finite; the parameters then stay as
-    they were.
+    Raises FloatingPointError, with the parameters unchanged, if loss or gradients are not finite.
     """
     begin = time.perf_counter()
     batch = tasks.named(run.config.task).draw(
@@ -90,9 +91,7 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
         params, batch, run.model_config, rng=run.noise_rng, training=True))
 
 
-def update(run: Run, begin: float,
-           loss_and_grads: Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]]
-           ) -> tuple[Loss, float]:
+def update(run: Run, begin: float, loss_and_grads: LossAndGrads) -> tuple[Loss, float]:
     """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
     `begin` is the time at which the step's work began, by `time.perf_counter`.
@@ -116,11 +115,10 @@ def update(run: Run, begin: float,
 
 
 def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
-    """Return the loss on all held-out data, in the task's measure.
+    """Return the loss on all held-out data, with the evaluation capacity factor.
 
-    That is bits per byte for "lm", and for the other tasks the paper's measure, the negative log
-    perplexity in nats per token. The evaluation capacity factor holds. Conventions that draw noise
-    outside training as well get it from a generator that is the same every time.
+    In bits per byte for "lm"; for the other tasks the paper's negative log perplexity, in nats per
+    token. Noise that conventions draw outside training too is the same every time.
     """
     task = tasks.named(run.config.task)
     nats = tokens = 0.0
@@ -151,8 +149,10 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         check_params(arrays["params"], model_config)
         _check_moments(arrays["moments"], _moments(arrays["params"], config))
         run = Run(model_config, config, arrays["params"], arrays["moments"],
-                  _generator(state["text_rng"]), _generator(state["noise_rng"]),
+                  np.random.default_rng(), np.random.default_rng(),
                   state["text_id"], state["step"], state["seconds"])
+        run.text_rng.bit_generator.state = state["text_rng"]
+        run.noise_rng.bit_generator.state = state["noise_rng"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"checkpoint must hold one run of one model, got {path}, where "
                          f"{error}") from error
@@ -173,12 +173,6 @@ def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
     check.keys("moments", flat, set(wanted))
     for name, value in wanted.items():
         check.floats(f"moments[{name!r}]", flat[name], value.shape, like=value)
-
-
-def _generator(state: Mapping[str, Any]) -> np.random.Generator:
-    rng = np.random.default_rng()
-    rng.bit_generator.state = state
-    return rng
 
 
 def _text_id(corpus: Corpus | PairCorpus) -> str:
