@@ -49,6 +49,8 @@ class Adafactor:
     relative_step, scale_parameter
         False: ρ is the learning rate, which otherwise is its cap; False: α = ρ.
 
+    Examples
+    --------
     >>> Adafactor(clip_threshold=-1.0)
     Traceback (most recent call last):
     ValueError: clip_threshold must be finite, at least 1.17549e-38, got -1.0
