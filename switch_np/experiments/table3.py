@@ -190,7 +190,8 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     lead, std_small, std_large, _ = leads(found).values()
     title = f"at rate {COMPARED} scale {SMALL:g} is {formatting.lead(lead, 'nats', digits=2)}"
     if np.isfinite(std_small + std_large):
-        title += f"; std over the seeds:\n{std_small:.2f} with scale 0.1, {std_large:.2f} with scale 1"
+        title += (f"; std over the seeds:\n{std_small:.2f} with scale 0.1, {std_large:.2f} with "
+                  f"scale 1")
     ax.set_title(title, fontsize=10)
     return ax
 
