@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from switch_np.transformer.batch import Batch
     from switch_np.transformer.model_config import ModelConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "experiments",
            "gradcheck", "model", "oracle", "plans", "plots", "presets", "switch_layer"]
 

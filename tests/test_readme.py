@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-import golden_reader
+from conventions import golden_reader
 import pytest
 
 import switch_np as snp
@@ -28,12 +28,9 @@ def test_it_is_short():
 
 
 def elsewhere():
-    """Yield the examples of other libraries that stand in the exchange's map and in notebook 07."""
-    notebook = ROOT / "notebooks" / "07_use_it_as_an_oracle.ipynb"
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    for text in (exchange.__doc__, *("".join(cell["source"]) for cell in cells)):
-        yield from re.findall(
-            r"```(python)\n(import (?:jax|numpy as np\nimport torch)\n.*?)```", text, re.DOTALL)
+    """Yield the examples of other libraries in the exchange's map and in notebook 07."""
+    yield from re.findall(r"```(python)\n(.*?)```", exchange.__doc__, re.DOTALL)
+    yield "python", (ROOT / "notebooks" / "recorded" / "jax_live.py").read_text(encoding="utf-8")
 
 
 def examples():

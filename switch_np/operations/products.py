@@ -18,6 +18,7 @@ def times_transposed(x: np.ndarray, w: np.ndarray, out: np.ndarray | None = None
     if 2 * len(x) > min(w.shape):
         return np.asanyarray(np.matmul(x, w.T, out=out))
     if out is None:
-        return np.ascontiguousarray((w @ x.T).T)
+        turned: np.ndarray = (w @ x.T).T
+        return turned.copy()
     out[...] = (w @ x.T).T
     return out

@@ -1,7 +1,8 @@
 """Multi-head attention, from S queries to M keys and values.
 
-Source: T5 (Raffel et al., JMLR 21, 2020): no biases, scores not divided by √A, relative positions
-added to them. Self-attention hands in its input twice; cross-attention the encoder's output.
+Source: T5 (Raffel et al., JMLR 21, 2020): no biases in the projections, relative positions added to
+the scores, which are not divided by √A. In self-attention the memory is the input itself, in
+cross-attention the encoder's output.
 
 Forward:   q = x W_q,  k = m W_k,  v = m W_v,  per head  P = softmax(q kᵀ + bias),  P' = dropout(P),
            y = (P' v over all heads) W_o
@@ -59,7 +60,7 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
             bias: np.ndarray, padding_BM: np.ndarray | None = None,
             keep_BHSM: np.ndarray | None = None, rate: float = 0.0,
             past: KeysAndValues | None = None) -> tuple[np.ndarray, AttentionCache]:
-    """Return y (B, S, D).
+    """Return y (B, S, D): queries of x look at keys and values of the memory.
 
     Parameters
     ----------
@@ -69,15 +70,14 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
         Where the queries come from, and the keys and values, (B, M, D): x itself in self-attention.
         With `past`, the memory holds the new tokens only, or is None.
     bias
-        (H, S, M), added to the scores: relative positions, and MASKED where a query may not look;
-        (H, 1, 1) for one number per head.
+        (H, S, M) or (H, 1, 1), added to the scores; MASKED where a query may not look.
     padding_BM
         Bool, True where a key is padding and must not be looked at.
     keep_BHSM, rate
         Mask and rate of dropout on the probabilities.
     past
-        Keys and values (B, H, M, A) of earlier tokens in generation, which has no backward: those
-        of the memory, if there is one, follow them.
+        In generation, which has no backward: keys and values (B, H, M, A) of the tokens before
+        these. Those of the memory, if there is one, come after them.
     """
     heads = len(bias)
     q_BHSA = _split(x_BSD, params["w_q"], heads)
@@ -92,8 +92,8 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
-    cache = AttentionCache(params, x_BSD, memory, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
-                           context_BSHA, keep_BHSM, rate)
+    cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
+                           probs_BHSM, context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
 

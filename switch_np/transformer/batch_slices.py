@@ -37,5 +37,5 @@ def add_trees(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     >>> add_trees([{"w": np.ones(2)}, {"w": np.ones(2)}])
     {'w': array([2., 2.])}
     """
-    total: dict[str, Any] = tree.apply(lambda *leaves: add(leaves), *values)
-    return total
+    sums: dict[str, Any] = tree.apply(lambda *leaves: add(leaves), *values)
+    return sums

@@ -27,7 +27,6 @@ from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, batch_slices, dense, norm
 from switch_np.transformer.attention import AttentionCache, KeysAndValues
-from switch_np.transformer.dense import DenseCache
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_noise import BlockNoise, of_slice
 from switch_np.transformer.norm import NormCache
@@ -49,7 +48,7 @@ class SliceCache(NamedTuple):
     self_attention: AttentionBranch
     cross_attention: AttentionBranch | None
     norm: NormCache
-    dense: DenseCache | None
+    dense: dense.DenseCache | None
     noise: BlockNoise
 
 
@@ -75,17 +74,14 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
         The block's own: with `cross_attention` it looks at the memory, with `switch` it routes.
     x_BSD, bias_HSM
         The residual stream; relative positions and the causal mask.
-    config
-        Widths and rates.
-    padding_BS
-        Bool, True where a token is padding.
-    memory, memory_padding
-        The encoder's output (B, M, D), and where it is padding (B, M).
+    memory
+        The encoder's output (B, M, D).
+    padding_BS, memory_padding
+        Bool, True where a token, or one of the memory (B, M), is padding.
     noise, plan, training
-        Dropout masks and router noise; decisions to replay; switches the capacity factor.
+        Dropout masks and router noise; decisions to replay; selects the capacity factor.
     past
-        In generation, the cache of the tokens before these: its keys and values are attended to,
-        too. The cache returned is the next tokens' past, and has no backward.
+        In generation, the cache of the tokens before these; the new cache then has no backward.
     """
     own, crossed = (None, None) if past is None else _keys_and_values(past)
 
@@ -129,7 +125,7 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 
-def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
+def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias: np.ndarray,
                    config: ModelConfig, padding_BS: np.ndarray | None, memory: np.ndarray | None,
                    memory_padding: np.ndarray | None, noise: BlockNoise,
                    past: KeysAndValues | None, cross_past: KeysAndValues | None
@@ -138,7 +134,7 @@ def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.nd
     rate, epsilon = config.dropout, config.norm_epsilon
     cross_branch, dense_cache = None, None
     normed_BSD, normed = norm.forward(params["attention_norm"], x_BSD, epsilon)
-    out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
+    out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias,
                                           padding_BS, noise.attention_probs, rate, past)
     branch = AttentionBranch(normed, attended)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)

@@ -24,11 +24,7 @@ from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, head, router_losses, stack
 from switch_np.transformer.batch import Batch, targets_that_count
 from switch_np.transformer.model_config import ModelConfig
-from switch_np.transformer.cross_entropy import CrossEntropyCache
-from switch_np.transformer.head import HeadCache
 from switch_np.transformer.model_noise import ModelNoise
-from switch_np.transformer.router_losses import RouterLosses
-from switch_np.transformer.stack import StackCache
 
 
 class Loss(NamedTuple):
@@ -58,8 +54,8 @@ class StackRun(NamedTuple):
     """Saved for backward, of one stack: ids, cache and router losses."""
 
     ids_BS: np.ndarray
-    stack: StackCache
-    losses: RouterLosses
+    stack: stack.StackCache
+    losses: router_losses.RouterLosses
 
 
 class ModelCache(NamedTuple):
@@ -67,32 +63,30 @@ class ModelCache(NamedTuple):
 
     params: Mapping[str, Any]
     runs: dict[str, StackRun]
-    head: HeadCache
+    head: head.HeadCache
 
 
 class LossCache(NamedTuple):
     """Saved for backward: the caches of model and cross-entropy."""
 
     model: ModelCache
-    cross_entropy: CrossEntropyCache
+    cross_entropy: cross_entropy.CrossEntropyCache
 
 
-def forward(params: Mapping[str, Any], ids_BS: np.ndarray, config: ModelConfig,
-            noise: ModelNoise = ModelNoise(), *, padding_BS: np.ndarray | None = None,
-            source_BM: np.ndarray | None = None, source_padding_BM: np.ndarray | None = None,
-            plans: Iterable[Plan] = (), training: bool = False
+def forward(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
+            noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (), training: bool = False
             ) -> tuple[np.ndarray, list[LayerOutput], ModelCache]:
     """Return the logits (B, S, V), and each Switch layer's output, the encoder's first."""
     memory_BMD, remaining = None, iter(plans)
     runs: dict[str, StackRun] = {}
     switched: list[LayerOutput] = []
-    if source_BM is not None:
+    if batch.source is not None:
         memory_BMD, switched, runs["encoder"] = run_stack(
-            params, "encoder", source_BM, config, padding_BS=source_padding_BM,
+            params, "encoder", batch.source, config, padding_BS=batch.source_padding,
             noise=noise.encoder, plans=remaining, training=training)
     y_BSD, more, runs["decoder"] = run_stack(
-        params, "decoder", ids_BS, config, padding_BS=padding_BS, memory=memory_BMD,
-        memory_padding=source_padding_BM, noise=noise.decoder, plans=remaining,
+        params, "decoder", batch.inputs, config, padding_BS=batch.padding, memory=memory_BMD,
+        memory_padding=batch.source_padding, noise=noise.decoder, plans=remaining,
         training=training)
     logits_BSV, head_cache = head.forward(params, y_BSD)
     return logits_BSV, switched + more, ModelCache(params, runs, head_cache)
@@ -121,9 +115,7 @@ def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
          noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (),
          training: bool = False) -> tuple[Loss, LossCache]:
     """Return the objective and its terms."""
-    logits_BSV, switched, cache = forward(
-        params, batch.inputs, config, noise, padding_BS=batch.padding, source_BM=batch.source,
-        source_padding_BM=batch.source_padding, plans=plans, training=training)
+    logits_BSV, switched, cache = forward(params, batch, config, noise, plans, training)
     targets_T = targets_that_count(batch)
     logits_TV = rounded.plain(logits_BSV).reshape(len(targets_T), -1)     # float32 in halves too
     nats, cross_entropy_cache = cross_entropy.forward(logits_TV, targets_T)

@@ -15,22 +15,12 @@ ROUTER_LOSSES = ("sum", "pooled", "transformers")
 
 
 class StackConfig(NamedTuple):
-    """What the encoder and the decoder differ in.
-
-    Attributes
-    ----------
-    num_layers, switch_every
-        Number of blocks, and the stride of the Switch layers among them.
-    causal
-        Whether a token sees only itself and the tokens before it.
-    cross
-        Whether the blocks attend to the encoder's output, too.
-    """
+    """The options in which encoder and decoder differ."""
 
     num_layers: int
-    switch_every: int
-    causal: bool
-    cross: bool
+    switch_every: int       # stride of the Switch layers among the blocks
+    causal: bool            # whether a token attends only to itself and to the tokens before it
+    cross: bool             # whether the blocks attend to the encoder's output, too
 
     def is_switch(self, layer: int) -> bool:
         """Whether block `layer`, counted from 0, has a Switch layer."""
@@ -51,7 +41,8 @@ class ModelConfig:
     vocab_size
         V, number of token ids; 256 for bytes.
     d_model, d_ff, num_heads, d_kv
-        Width of the residual stream, of the feed-forward networks, number of heads, width of each.
+        Width of the residual stream and of the feed-forward networks; number of heads, and width of
+        each.
     num_layers, num_encoder_layers
         Number of blocks of the decoder, and of the encoder; 0: decoder-only.
     switch_every, encoder_switch_every
@@ -63,13 +54,13 @@ class ModelConfig:
         Of the dense feed-forward networks: "relu" (T5 1.0), "gelu", "gelu_tanh" or "silu"; gated,
         a second product multiplies the activation (T5 1.1: "gelu_tanh", gated).
     tie_embeddings
-        Which matrices are one: "all", a table for both stacks and the output head (T5 1.0, which
-        divides the head's input by √D then); "inputs", a table for both stacks, and a head (T5
-        1.1); "none", a table for each stack, and a head (transformers 5, untied).
+        Which matrices are shared: "all", one table for both stacks and the output head (T5 1.0,
+        which then divides the head's input by √D); "inputs", one table for both stacks, and a
+        separate head (T5 1.1); "none", a table for each stack, and a head (transformers 5, untied).
     norm_epsilon
-        What is added to the mean square in the norms.
+        Added to the mean square in the norms.
     dropout
-        Rate of dropout in training: embedding, attention probabilities, hidden activation of dense
+        Rate of dropout in training: embedding, attention probabilities, hidden units of dense
         feed-forward networks, each sublayer's output, and the last norm's, as in T5.
     num_buckets, max_distance
         Relative position buckets, and the distance from which on all share the last.
@@ -77,9 +68,8 @@ class ModelConfig:
         α of equation 4, and the factor of the router z-loss.
     router_losses
         "sum": each Switch layer adds its own (the paper). "pooled": each stack adds one balance
-        loss, of the f and P over all its Switch layers' tokens together, and the mean of its
-        z-losses; "transformers": the same, but a stack in which every block is a Switch block adds
-        none.
+        loss, of the f and P over the tokens of all its Switch layers, and the mean of its z-losses;
+        "transformers": the same, but a stack in which every block is a Switch block adds none.
     init_scale
         s of the initialization √(s / fan-in).
 
@@ -131,19 +121,17 @@ class ModelConfig:
         for name in ("norm_epsilon", "balance_coef", "z_coef", "init_scale"):
             check.number(name, getattr(self, name), 0)
         check.plain(self)
-        self._check_pooling()
-
-    def _check_pooling(self) -> None:
-        """Refuse to pool what the conventions of other libraries count in ways of their own."""
-        conventions = self.switch.conventions
-        plain = (conventions.balance_padding in ("mask_valid", "include")
-                 and not conventions.second_balance
-                 and conventions.balance_counts in ("first", "all")
-                 and conventions.balance_probs == "full")
-        if self.router_losses != "sum" and not plain:
+        if self.router_losses != "sum" and not self._can_pool():
             raise ValueError(f"router_losses must be 'sum' with the switch conventions that this "
                              f"config has, got {self.router_losses!r}: only a balance loss of the "
                              f"tokens' own choices and probabilities can be pooled")
+
+    def _can_pool(self) -> bool:
+        """Whether the balance loss is of the tokens' own choices and probabilities."""
+        conventions = self.switch.conventions
+        return (conventions.balance_padding in ("mask_valid", "include")
+                and not conventions.second_balance and conventions.balance_probs == "full"
+                and conventions.balance_counts in ("first", "all"))
 
     @property
     def encoder(self) -> StackConfig | None:
@@ -184,7 +172,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Return the config that `to_dict` took apart; what an older one lacks has its default."""
+        """Return the config that `to_dict` took apart; options that are missing get defaults."""
         check.instance("model config", values, Mapping)
         names = {f.name for f in fields(cls)}
         check.keys("model config", values, names & set(values) | {"switch"})

@@ -1,7 +1,6 @@
-"""The noise of one step of the model, drawn before anything is computed: dropout, and the routers'.
+"""The noise of one step of the model, dropout and the routers': drawn before anything is computed.
 
-Drawn first and handed in as a value, it can be kept and replayed; the model itself is then a plain
-function.
+It is a value that can be kept and replayed; the model itself is then a plain function.
 
 Source: T5 (Raffel et al., JMLR 21, 2020) for where dropout falls: on the embedding, the attention
 probabilities, the hidden units of dense networks, each sublayer's output, and the last norm's.
@@ -9,7 +8,7 @@ probabilities, the hidden units of dense networks, each sublayer's output, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
 class BlockNoise(NamedTuple):
-    """A block's dropout masks (None where the rate is 0), and its Switch layer's noise."""
+    """A block's dropout masks (None: no dropout), and its Switch layer's noise."""
 
     attention_probs: np.ndarray | None = None
     attention_out: np.ndarray | None = None
@@ -37,7 +36,7 @@ class BlockNoise(NamedTuple):
 
 
 class StackNoise(NamedTuple):
-    """The dropout masks before and after the blocks, and each block's noise; by default none."""
+    """The dropout masks before and after the blocks, and each block's noise."""
 
     first: np.ndarray | None = None
     blocks: tuple[BlockNoise, ...] = ()
@@ -53,7 +52,7 @@ class ModelNoise(NamedTuple):
 
 def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]],
          dtype: DTypeLike) -> ModelNoise:
-    """Draw the noise of the stacks that `shapes` names, in its order, for so many ids."""
+    """Draw the noise of the stacks that `shapes` names, in that order, for ids of these shapes."""
     length = shapes["encoder"][1] if "encoder" in shapes else None
     return ModelNoise(**{name: draw_stack(rng, config, config.stacks[name], shape, dtype, length)
                          for name, shape in shapes.items()})
@@ -62,7 +61,7 @@ def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, tup
 def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
                shape: tuple[int, ...], dtype: DTypeLike,
                memory_length: int | None = None) -> StackNoise:
-    """Draw all that one stack needs for ids of shape (B, S), in one fixed order."""
+    """Draw the noise of one stack for ids of shape (B, S), in a fixed order."""
     stream = (*shape, config.d_model)
     return StackNoise(
         dropout.draw(rng, stream, config.dropout),
@@ -75,15 +74,15 @@ def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
 def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
                shape: tuple[int, ...], dtype: DTypeLike,
                memory_length: int | None = None) -> BlockNoise:
-    """Draw all that one block needs; `memory_length` is None without cross-attention."""
-    (b, s), d, rate = shape, config.d_model, config.dropout
+    """Draw the noise of one block; `memory_length` is None without cross-attention."""
+    (b, s), h, d, rate = shape, config.num_heads, config.d_model, config.dropout
+    cross, m = (0.0, 0) if memory_length is None else (rate, memory_length)
     return BlockNoise(
-        attention_probs=dropout.draw(rng, (b, config.num_heads, s, s), rate),
+        attention_probs=dropout.draw(rng, (b, h, s, s), rate),
         attention_out=dropout.draw(rng, (b, s, d), rate),
-        cross_probs=None if memory_length is None else dropout.draw(
-            rng, (b, config.num_heads, s, memory_length), rate),
-        cross_out=None if memory_length is None else dropout.draw(rng, (b, s, d), rate),
-        hidden=None if is_switch else dropout.draw(rng, (b * s, config.d_ff), rate),
+        cross_probs=dropout.draw(rng, (b, h, s, m), cross),
+        cross_out=dropout.draw(rng, (b, s, d), cross),
+        hidden=dropout.draw(rng, (b * s, config.d_ff), 0.0 if is_switch else rate),
         feed_forward_out=dropout.draw(rng, (b, s, d), rate),
         switch=switch_noise.draw_noise(rng, config.switch, b * s, d, config.d_ff, dtype)
         if is_switch else Noise())
@@ -92,12 +91,13 @@ def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
 def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]],
               dtype: DTypeLike, rng: np.random.Generator | None, replayed: bool = False,
               training: bool = False) -> ModelNoise:
-    """Return the noise handed in, or what is drawn, or none."""
+    """Return the noise handed in; else draw what the config needs, which may be none."""
     if noise is not None:
         check.instance("noise", noise, ModelNoise)
         return noise
     noisy = config if training else _outside_training(config, replayed)
-    if not _draws(noisy, (config.stacks[name] for name in shapes)):
+    routers = noisy.switch.noisy and any(config.stacks[name].switch_layers for name in shapes)
+    if not (noisy.dropout or routers):
         return ModelNoise()
     if rng is None:
         where = ("when training=True and the config has noise" if training else
@@ -108,7 +108,7 @@ def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str
 
 
 def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
-    """Return the dropout masks of some sequences; those of hidden units lie by token."""
+    """Return the dropout masks of some sequences; the hidden units' mask has a row per token."""
     masks = {name: batch_slices.take(mask, mine) for name, mask in noise._asdict().items()
              if name not in ("hidden", "switch")}
     tokens = slice(mine.start * length, mine.stop * length)
@@ -117,12 +117,6 @@ def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
 
 @cache
 def _outside_training(config: ModelConfig, replayed: bool) -> ModelConfig:
-    """Return the config whose noise in training is that of this one outside it."""
+    """Return the config whose noise in training is this one's outside training."""
     return replace(config, dropout=0.0,
                    switch=switch_noise.outside_training(config.switch, replayed))
-
-
-def _draws(config: ModelConfig, kinds: Iterable[StackConfig]) -> bool:
-    """Whether any of these stacks needs random numbers."""
-    switched = any(kind.switch_layers for kind in kinds)
-    return bool(config.dropout) or (switched and config.switch.noisy)

@@ -55,16 +55,7 @@ def names(config: ModelConfig) -> tuple[str, ...]:
 
 def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackConfig,
             padding_T: np.ndarray | None = None) -> RouterLosses:
-    """Return the losses of one stack.
-
-    Parameters
-    ----------
-    switched
-        What its Switch layers gave.
-    config, kind
-        The model's options, and the stack's.
-    padding_T
-        Bool (T,), True where a token is padding.
+    """Return the losses of one stack from what its Switch layers gave; `padding_T` is bool.
 
     Examples
     --------

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from golden_model import COPIES, check, read
+from exchange.golden_model import COPIES, check, read
 
 from switch_np import model
 from switch_np.exchange import hugging_face, pretrained_folder

@@ -6,7 +6,7 @@ whatever the model's precision; `in_float64` gives it float64 there, and changes
 
 import numpy as np
 import pytest
-from golden_model import close
+from exchange.golden_model import close
 
 from switch_np import model
 from switch_np.exchange import hugging_face, pretrained_folder

@@ -29,6 +29,20 @@ def not_zero(name: str, evidence: Evidence) -> Iterator[str]:
                    "to")
 
 
+def losses_of_no_account(name: str, evidence: Evidence) -> Iterator[str]:
+    """The right gradient, plus that of a loss whose coefficient is 0 in the reference."""
+    ref = evidence.truth
+    coefs = {"balance": ref.problem.balance_coef, "z": ref.problem.z_coef}
+    for loss, coef in coefs.items():
+        seed = ref.seeds[loss].get(name[2:])
+        if coef or seed is None or not seed.any():
+            continue
+        (c,), _ = evidence.factors({name: [seed]})
+        if evidence.misfit(name, evidence.want[name] + (c - 1) * seed) < np.inf:
+            yield (f"{name} holds {c - 1:.3g} times the {loss} loss's gradient, and the reference "
+                   f"was asked with {loss}_coef=0")
+
+
 def one_term(name: str, evidence: Evidence) -> Iterator[str]:
     """The right terms, one of them times a factor."""
     yield from _recombined(name, evidence, 1, 1)

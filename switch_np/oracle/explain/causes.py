@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from switch_np.oracle.explain.expert_rows import ExpertRows
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import as_plan, by_token
@@ -78,6 +79,11 @@ class Evidence:
             return None
         other = planned(p, plan, kept_TK)
         return solve(p, replace(other, balance_count=plan.balance_count), self.truth.precision)
+
+    @cached_property
+    def rows(self) -> ExpertRows:
+        """The truth row by row."""
+        return ExpertRows(self.truth)
 
     @cached_property
     def due(self) -> Plan:

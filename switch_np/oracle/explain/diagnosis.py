@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from switch_np.oracle.explain import algebra, museum, other_conventions, rows
+from switch_np.oracle.explain import (
+    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows, wrong_rows)
 from switch_np.oracle.explain.causes import Evidence
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
@@ -21,9 +22,12 @@ from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.roundoff import PRECISIONS, QUARTER
 
-FAMILIES = (algebra.not_zero, algebra.one_term, algebra.scaled, algebra.several_terms,
-            algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows, rows.moved_experts,
-            rows.transposed, rows.other_outputs, rows.undropped)
+FAMILIES = (
+    algebra.losses_of_no_account, algebra.not_zero, algebra.one_term, algebra.scaled,
+    algebra.several_terms, algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows,
+    rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
+    mixtures.output_biases, rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
+    partial_sums.rows_of_neighbours, partial_sums.parts_of_choices, wrong_rows.misread_rows)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
@@ -37,6 +41,9 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
                         precision)
     found, unexplained = _not_finite(got, replayed.reference), []
+    if not ref.problem.d_y.any() and failed and "y" not in failed:
+        found.append("the reference was asked without d_y: its gradients are those of the losses "
+                     "alone; hand in the gradient that the kernel got at y")
     for name in failed:
         text = next(explanations(name, evidence), None)
         if text is None:
@@ -47,7 +54,7 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
         return found            # a missing or misshapen tensor would fit every bug of the museum
     known = museum.recognise(evidence)
     if not known and (unexplained or replayed.errors):
-        known = other_conventions.recognise(evidence)
+        known = other_choices.recognise(evidence) or other_conventions.recognise(evidence)
     if replayed.errors:
         return known + [error.partition(";")[0] for error in replayed.errors] + found
     if known:

@@ -11,7 +11,6 @@ import numpy as np
 
 from switch_np.oracle.explain.causes import Evidence
 from switch_np.oracle.judge.tensor import describe, expert_axis
-from switch_np.switch import dispatch
 
 
 def lost_rows(name: str, evidence: Evidence) -> Iterator[str]:
@@ -78,26 +77,12 @@ def transposed(name: str, evidence: Evidence) -> Iterator[str]:
             yield f"{name} is transposed"
 
 
-def other_outputs(name: str, evidence: Evidence) -> Iterator[str]:
-    """y with other gates on the right experts, or with dropped tokens passed through."""
+def passed_through(name: str, evidence: Evidence) -> Iterator[str]:
+    """y with dropped tokens passed through."""
     truth = evidence.truth
     plan, want = truth.plan, truth.y
     if name != "y" or not len(plan.token):
         return
-    rows = truth.intermediates["experts.out"]
-    total = np.maximum(truth.gates.sum(axis=1, keepdims=True), 1e-300)
-    kept = np.maximum((truth.gates * plan.kept).sum(axis=1, keepdims=True), 1e-300)
-    weights = {"the gates are not applied": np.ones(truth.gates.shape),
-               "the gates are applied twice": truth.gates ** 2,
-               "the gates are divided by the sum over the chosen experts": truth.gates / total,
-               "the gates are divided by the sum over the kept experts": truth.gates / kept,
-               "the gates are the scores as they are":
-                   np.take_along_axis(truth.probs, plan.expert, axis=1)}
-    for text, gates in weights.items():
-        more = dispatch.by_row(gates - truth.gates, plan)[:, None]
-        moved = dispatch.sum_by_token(rows * more, plan).reshape(want.shape)
-        if evidence.misfit(name, want + moved) < np.inf:
-            yield f"y: {text}"
     x, flat = truth.problem.x.reshape(-1, want.shape[-1]), want.reshape(-1, want.shape[-1])
     gone = ~_any(plan.kept)
     for text, passed in (("passed on as x", x),

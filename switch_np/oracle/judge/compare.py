@@ -17,7 +17,7 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.oracle.explain import diagnosis, wording
-from switch_np.oracle.judge import judge_choices, kernel_tensors, near_ties
+from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, near_ties
 from switch_np.oracle.judge.choices import RoutingReport
 from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
 from switch_np.oracle.truth import adapters
@@ -25,6 +25,7 @@ from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.roundoff import QUARTER, named
 
 HALVES = ("float16", "bfloat16")
+LOSSES = ("balance_loss", "z_loss")
 
 
 class NoVerdict(SkipTest):
@@ -50,6 +51,9 @@ class Report:
         The verdicts on what was handed in.
     notes
         What is no failure, and worth knowing.
+    unseen
+        What could not be seen, as terms of gradients whose absence would pass, each with a
+        sentence that says so.
     reference
         The reference under the kernel's own decisions.
     find
@@ -65,11 +69,19 @@ class Report:
     notes: tuple[str, ...]
     reference: Reference
     find: Callable[[], list[str]] = field(default=list, repr=False)
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def diagnosis(self) -> tuple[str, ...]:
         """What explains the failures, the likeliest first."""
         return tuple(self.find()) if self.verdict == "fail" else ()
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """Names of the tensors that were not handed in."""
+        broken = " ".join(self.structure)
+        return tuple(name for name in self.reference.outputs()
+                     if name not in self.tensors and f"{name} " not in f"{broken} ")
 
     @property
     def ok(self) -> bool:
@@ -78,7 +90,8 @@ class Report:
 
     def __str__(self) -> str:
         count = len(self.tensors)
-        lines = [f"{self.verdict}: {count} tensor{'s' * (count != 1)} in {self.precision}, "
+        blind = f", blind to {' and '.join(self.unseen)}" if self.unseen else ""
+        lines = [f"{self.verdict}{blind}: {count} tensor{'s' * (count != 1)} in {self.precision}, "
                  f"{self.reference!r}"]
         lines += [f"  cause      {text}" for text in self.diagnosis[:3]]
         lines += [f"  structure  {text}" for text in self.structure]
@@ -91,6 +104,9 @@ class Report:
         if right:
             worst = max(self.tensors[name].worst for name in right)
             lines.append(f"  right      {', '.join(right)} (worst {worst:.2g} sigma)")
+        if self.not_judged:
+            lines.append(f"  not judged {', '.join(self.not_judged)}")
+        lines += [f"  unseen     {text}" for text in self.unseen.values()]
         return "\n".join(lines + [f"  note       {text}" for text in self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +120,8 @@ class Report:
                 "tensors": {name: {"ok": t.ok, "worst": _finite(t.worst), "rms": _finite(t.rms),
                                    "at": list(t.at), "got": t.got, "want": t.want,
                                    "blocks": list(t.blocks)} for name, t in self.tensors.items()},
-                "diagnosis": list(self.diagnosis), "notes": list(self.notes)}
+                "diagnosis": list(self.diagnosis), "notes": list(self.notes),
+                "not_judged": list(self.not_judged), "unseen": dict(self.unseen)}
 
 
 def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
@@ -126,8 +143,8 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     plan
         The same as one value: a `Plan`, or a dict of the three.
     precision
-        "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among what was
-        handed in, or that of the inputs where they are of half precision.
+        "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among y and the
+        gradients, or that of the inputs where they are of half precision.
     complete
         Demand y and every gradient.
 
@@ -144,14 +161,12 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     """
     check.instance("ref", ref, Reference)
     given = kernel_tensors.by_name(ref, y, balance_loss, z_loss, grads)
-    if precision is None:
-        precision = ref.precision if ref.precision in HALVES else (
-            adapters.precision_of(*given.values()) or ref.precision)
+    precision = _precision(ref, given) if precision is None else precision
     kind = named(precision)
     notes = _notes(ref)
-
-    if ref.rounding(precision).peak > QUARTER * kind.largest:
-        peak = ref.rounding(precision).peak
+    peak = ref.rounding(precision).peak
+    if not (peak <= QUARTER * kind.largest and all(
+            np.isfinite(values).all() for values in ref.sigma(precision).values())):
         return Report("out of range", precision, (), None, (), {}, (
             f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref)
     got, structure = kernel_tensors.collect(ref, given, complete, notes)
@@ -179,7 +194,18 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
                          "chose at near-ties; hand in expert= for a sharper judgement")
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
                   verdicts, tuple(notes), truth,
-                  partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed))
+                  partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed),
+                  blind_spots.unseen(truth, verdicts, sigma)
+                  | blind_spots.coarser_than_given(ref, given, got, replayed, precision))
+
+
+def _precision(ref: Reference, given: Mapping[str, Any]) -> str:
+    """Return the coarsest precision of y and the gradients; a scalar loss does not loosen them."""
+    if ref.precision in HALVES:
+        return ref.precision
+    large = [value for name, value in given.items() if name not in LOSSES]
+    return (adapters.precision_of(*large) or adapters.precision_of(*given.values())
+            or ref.precision)
 
 
 def _verdicts(got: Mapping[str, np.ndarray], truth: Reference,

@@ -2,9 +2,7 @@
 
 tau, how close two scores must be to count as a near-tie, is TAU times the noise of a token's
 scores. Experts within tau of the cut are legal. Which choices are kept must follow from the experts
-by the capacity's rule, exactly. Where a kernel does not say what it chose, and a token lies at a
-near-tie, its y says it: if it is wrong under the reference's own choice, and another one explains
-it far better, that is taken.
+by the capacity's rule, exactly. Choices that a kernel does not tell are inferred from its y.
 """
 
 from __future__ import annotations
@@ -15,18 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np import switch_layer
-from switch_np.conventions import choose, serve
-from switch_np.conventions.noise import Noise
 from switch_np.oracle.judge.choices import FLIP, SAME, WRONG, RoutingReport, compare_routing
-from switch_np.oracle.judge.tensor import RMS_LIMIT, describe, tensor_verdict
+from switch_np.oracle.judge.inferred_choices import by_score, infer, plan_of
+from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.truth.reference import Reference, solve
+from switch_np.oracle.truth.roundoff import named
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
 TAU = 8.0
-MOST = 16                            # near-ties that are worked out from y
 
 
 class Replayed(NamedTuple):
@@ -62,8 +58,16 @@ def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | 
 
 
 def tau(ref: Reference, precision: str) -> np.ndarray:
-    """Return (T,) how close two of a token's scores must be to count as a near-tie."""
-    return TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
+    """Return (T,) how close two of a token's scores must be to count as a near-tie.
+
+    A selection bias may be far larger than the scores, and rounds them when it is added.
+    """
+    tau_T: np.ndarray = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
+    if "select_bias" not in ref.problem.params:
+        return tau_T
+    size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
+    tau_T += 4 * named(precision).accumulate * size_TE.max(axis=1, initial=0.0)
+    return tau_T
 
 
 def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
@@ -71,16 +75,15 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     """Return the verdict on these decisions, and the reference that replays them."""
     tau_T = tau(ref, precision)
     if given is None:
-        return _infer(ref, y, tau_T, precision)
-    p, notes = ref.problem, []
-    wanted_TK = ref.plan.expert
+        return _unsaid(ref, y, tau_T, precision)
+    p, wanted_TK = ref.problem, ref.plan.expert
     told = {name: by_token(name, value, len(wanted_TK)) for name, value in given.items()
             if value is not None}
-    for name, value in told.items():
-        if value.shape != wanted_TK.shape:
-            raise ValueError(f"{name} must hold {wanted_TK.shape[1]} choices for each of "
-                             f"{len(wanted_TK)} tokens, got shape {value.shape}")
     expert_TK = told["expert"]
+    if (k := expert_TK.shape[1]) != wanted_TK.shape[1]:
+        return _unsaid(ref, y, tau_T, precision)._replace(errors=[
+            f"the kernel made {k} choice{'s' * (k != 1)} per token, want {wanted_TK.shape[1]}"])
+    _check_shapes(told, wanted_TK.shape)
     counts_T = np.ones(len(wanted_TK), bool)
     if p.padding is not None and p.config.conventions.padding_routing == "left_out":
         counts_T = ~p.padding.reshape(-1)
@@ -88,10 +91,10 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     routing = _routing(ref, expert_TK, tau_T)
     errors = [f"wrong experts: {routing}"] if not routing.ok else []
     if np.isinf(routing.gap[routing.status == WRONG]).any():              # ids that are none
-        return Replayed(ref, routing, errors, notes, False, given)
+        return Replayed(ref, routing, errors, [], False, given)
     order_TK = _order(ref, expert_TK, tau_T)
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
-    plan = ref.plan if (expert_TK == wanted_TK).all() else _plan(ref, expert_TK)
+    plan = ref.plan if (expert_TK == wanted_TK).all() else plan_of(ref, expert_TK)
     if "kept" in told:
         kept_TK = np.take_along_axis(told["kept"].astype(bool), order_TK, axis=1)
         kept_TK &= counts_T[:, None]
@@ -103,10 +106,29 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
             plan = _as_plan(ref, {"expert": expert_TK, "kept": kept_TK}, roomy)
     if "slot" in told and not errors:
         errors += _slot_errors(plan, np.take_along_axis(told["slot"], order_TK, axis=1))
-    if plan is not ref.plan:
-        notes.append("the numbers are judged under the kernel's own decisions")
-        ref = solve(p, plan, ref.precision)
-    return Replayed(ref, routing, errors, notes, False, given)
+    if plan is ref.plan:
+        return Replayed(ref, routing, errors, [], False, given)
+    return Replayed(solve(p, plan, ref.precision), routing, errors, [
+        "the numbers are judged under the kernel's own decisions"], False, given)
+
+
+def _check_shapes(told: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
+    for name, value in told.items():
+        if value.shape != shape:
+            raise ValueError(f"{name} must hold {shape[1]} choices for each of {shape[0]} tokens, "
+                             f"got shape {value.shape}")
+
+
+def _unsaid(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
+            precision: str) -> Replayed:
+    """Return the reference under the choices that explain y, as the kernel did not tell its own."""
+    plan, unsure = infer(ref, y, tau_T, precision)
+    if plan is ref.plan:
+        return Replayed(ref, None, [], [], unsure, None)
+    moved = np.flatnonzero((plan.expert != ref.plan.expert).any(axis=1))
+    note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; hand "
+            "in expert= to have it judged")
+    return Replayed(solve(ref.problem, plan, ref.precision), None, [], [note], unsure, None)
 
 
 def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> RoutingReport:
@@ -128,23 +150,6 @@ def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> Routin
     status_T = np.where(other_T & ~(near_T & valid_T), WRONG, np.where(other_T, FLIP, SAME))
     return RoutingReport(status_T.astype(np.int8), np.where(valid_T, ref.margins.choice, np.inf),
                          tau_T, expert_TK, wanted_TK)
-
-
-def by_score(config: SwitchConfig) -> bool:
-    """Whether a token's experts are just the k best scores."""
-    rules = config.conventions
-    return (rules.chooser == "tokens" and rules.select_groups == 1
-            and rules.second_choice == "largest")
-
-
-def _plan(ref: Reference, expert_TK: np.ndarray) -> Plan:
-    """Return the plan that follows from these experts by the config's own rules."""
-    p = ref.problem
-    asked_TK = choose.wanted(expert_TK, ref.probs, p.config.conventions, p.noise or Noise())
-    return serve.serve(
-        expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=p.noise or Noise(),
-        training=p.training, num_groups=len(ref.plan.load),
-        padding_T=None if p.padding is None else p.padding.reshape(-1))
 
 
 def _as_plan(ref: Reference, given: dict[str, Any], config: SwitchConfig) -> Plan:
@@ -205,49 +210,3 @@ def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:
         return [f"slot {slot_N[i]} of expert {expert_N[i]} is given twice, to tokens {token_N[i]} "
                 f"and {token_N[j]}"]
     return []
-
-
-def _infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
-    """Return the reference under the choices that explain y, where tokens lie at near-ties."""
-    near = np.flatnonzero(ref.margin <= tau_T)
-    nothing = Replayed(ref, None, [], [], bool(len(near)), None)
-    sigma = ref.sigma(precision)["y"]
-    if (y is None or not np.isfinite(y).all() or not sigma.any() or not 0 < len(near) <= MOST
-            or not by_score(ref.problem.config) or tensor_verdict("y", y, ref.y, sigma, ref).ok):
-        return nothing
-    p, best = ref.problem, ref.plan
-    sigma = np.maximum(sigma, np.median(sigma[sigma > 0]))     # some rows are 0 under other choices
-    error = (((y - ref.y) / sigma) ** 2).sum()
-    while True:
-        found = []
-        for token in near:
-            for row in _alternatives(ref.scores[token], best.expert[token], tau_T[token]):
-                expert_TK = best.expert.copy()
-                expert_TK[token] = row
-                plan = _plan(ref, expert_TK)
-                out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                       noise=p.noise, training=p.training)
-                found.append(((((y - out.y) / sigma) ** 2).sum(), len(found), plan))
-        least, _, plan = min(found, default=(error, 0, best))
-        if least >= error - RMS_LIMIT ** 2 * y.shape[-1]:      # no more than a row's noise
-            break
-        error, best = least, plan
-    if best is ref.plan:
-        return nothing._replace(unsure=False)                  # no flip helps y
-    moved = np.flatnonzero((best.expert != ref.plan.expert).any(axis=1))
-    note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; hand "
-            "in expert= to have it judged")
-    return Replayed(solve(p, best, ref.precision), None, [], [note], True, None)
-
-
-def _alternatives(scores_E: np.ndarray, chosen_K: np.ndarray, tau: float) -> list[np.ndarray]:
-    """Return the other legal rows: a near expert in place of one chosen, or two in other order."""
-    rows = []
-    for k, e in enumerate(chosen_K):
-        for other in np.flatnonzero(np.abs(scores_E - scores_E[e]) <= tau):
-            if other != e:
-                row = chosen_K.copy()
-                row[row == other] = e
-                row[k] = other
-                rows.append(row)
-    return rows

@@ -49,7 +49,7 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
         plan = _decided(ref, rng.uniform(-1, 1, ref.scores.shape) * reach_T1)
         contested_T = contested_T | plans.contested(plan)
         out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                   noise=p.noise, training=p.training)
+                                          noise=p.noise, training=p.training)
         d_x, grads = switch_layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
         found = {"y": out.y, "balance_loss": out.balance_loss, "z_loss": out.z_loss, "d_x": d_x}
         for name, value in (found | {f"d_{name}": grad for name, grad in grads.items()}).items():
@@ -63,7 +63,7 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
 def _decided(ref: Reference, moved_TE: np.ndarray) -> Plan:
     """Return the plan of moved scores."""
     p = ref.problem
-    options = {"num_groups": len(ref.plan.load), "training": p.training,
-               "padding_T": None if p.padding is None else p.padding.reshape(-1)}
     return serve.decide(ref.probs + moved_TE, ref.logits + moved_TE, p.config,
-                        noise=p.noise or Noise(), bias_E=p.params.get("select_bias"), **options)
+                        noise=p.noise or Noise(), bias_E=p.params.get("select_bias"),
+                        num_groups=len(ref.plan.load), training=p.training,
+                        padding_T=None if p.padding is None else p.padding.reshape(-1))

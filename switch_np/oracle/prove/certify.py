@@ -98,10 +98,11 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
                 error = abs(along.sum() - np.imag(value) / STEP)
                 residuals[part, name, names[number]] = float(
                     error / scale if scale else (np.inf if error else 0.0))
-    rules = p.config.conventions
+    conventions = p.config.conventions
     frozen = [text for text, held in (
-        ("the gates' own divisors", rules.gate_gradient == "unit"),
-        ("the dispatch mask's value, 1,", rules.dispatch_gradient == "straight_through")) if held]
+        ("the gates' own divisors", conventions.gate_gradient == "unit"),
+        ("the dispatch mask's value, 1,",
+         conventions.dispatch_gradient == "straight_through")) if held]
     return Certificate(residuals, tuple(frozen))
 
 

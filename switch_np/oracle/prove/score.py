@@ -59,7 +59,7 @@ class Score:
     caught, missed
         Names of broken kernels and museum exhibits.
     unseen
-        Pieces that made no difference on the test's inputs: no drops, no padding, k = 1 and such.
+        Exhibits that made no difference on the test's inputs: no drops, no padding, k = 1 and such.
     """
 
     caught: tuple[str, ...]
@@ -105,7 +105,9 @@ def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None
     refused = _refusal(test, _Trial(None, None, precision))
     if refused is not None:
         raise ValueError(f"test must accept the right layer, got {refused!r}")
-    caught, missed, unseen = [], [], []
+    caught: list[str] = []
+    missed: list[str] = []
+    unseen: list[str] = []
     trials = {name: _Trial(None, change, precision) for name, change in BROKEN.items()}
     trials |= {name: _Trial(name, None, precision) for name in museum.EXHIBITS}
     for name, layer in trials.items():
@@ -126,9 +128,10 @@ class _Trial:
         kind = self.precision or precision_of(x, *params.values()) or "float64"
         x = lift(x, "x")
         params = {name: lift(value, f"params[{name!r}]") for name, value in params.items()}
-        asked = {"d_y": np.zeros(x.shape) if d_y is None else lift(d_y, "d_y"),
-                 "balance_coef": balance_coef, "z_coef": z_coef, "precision": kind,
-                 "padding": None if padding is None else to_numpy(padding, "padding")}
+        asked: dict[str, Any] = {
+            "d_y": np.zeros(x.shape) if d_y is None else lift(d_y, "d_y"),
+            "balance_coef": balance_coef, "z_coef": z_coef, "precision": kind,
+            "padding": None if padding is None else to_numpy(padding, "padding")}
         right = museum.run(None, x, params, config, **asked)
         given = museum.run(self.exhibit, x, params, config, **asked)
         if self.change is not None:

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from switch_np.switch.layer import LayerCache
 
-READ = ("router.params", "router.noisy_TD", "mixture.experts.blocks", "mixture.combine.out_RD",
-        "z.log_z_T")                               # and every block's cache: x_TD, hidden_TF
+READ = ("router.params", "router.noisy_TD", "mixture.experts.blocks", "mixture.experts.network",
+        "mixture.experts.params", "mixture.combine.out_RD", "mixture.combine.gates_TK",
+        "z.log_z_T")                # and every block's cache: params, x_TD, hidden_TF
 ROUTER = ("w_router", "b_router", "w_noise")       # what only the router's own gradient meets
 
 
@@ -29,6 +33,23 @@ def with_rounded_log_z(cache: LayerCache) -> LayerCache:
     log_z_T = cache.z.log_z_T
     off_T = log_z_T * 1 - log_z_T
     return cache._replace(z=cache.z._replace(log_z_T=log_z_T * (1 + off_T)))
+
+
+class ExpertsUsed(NamedTuple):
+    """The experts as a layer used them: their network, parameters, blocks of rows, and the gates.
+    """
+
+    network: Any
+    params: Mapping[str, np.ndarray]
+    blocks: list[tuple[slice, Any]]
+    gates_TK: np.ndarray
+
+
+def experts_used(cache: LayerCache) -> ExpertsUsed:
+    """Return what computes an expert's outputs and gradients row by row."""
+    blocks = [(block.rows, block.cache) for block in cache.mixture.experts.blocks]
+    return ExpertsUsed(cache.mixture.experts.network, cache.mixture.experts.params, blocks,
+                       cache.mixture.combine.gates_TK)
 
 
 def intermediates(cache: LayerCache) -> dict[str, np.ndarray]:

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, choose, margins
+from switch_np.conventions import arguments, balance_counts, choose, margins
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
-from switch_np.oracle.truth import adapters, caches
+from switch_np.operations.queues import largest
+from switch_np.oracle.truth import adapters, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
-from switch_np.oracle.truth.rounding import Rounding, estimate
+from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import Problem, Solution
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
@@ -43,11 +44,12 @@ class Reference(Solution):
     """
 
     _noise: dict[str, Rounding] = field(default_factory=dict)
+    bias_precision: str | None = None                # in which the selection bias was handed in
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
         if precision not in self._noise:
-            self._noise[precision] = estimate(self, precision)
+            self._noise[precision] = rounding.estimate(self, precision, rounding.SAMPLES)
         return self._noise[precision]
 
     def sigma(self, precision: str) -> dict[str, np.ndarray]:
@@ -135,14 +137,18 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
                        num_groups=arguments.num_groups(config, x.shape),
                        padding_T=None if problem.padding is None else problem.padding.reshape(-1),
                        training=training)
-    return solve(problem, plan, precision)
+    bias = params.get("select_bias")
+    return replace(solve(problem, plan, precision),
+                   bias_precision=None if bias is None else adapters.precision_of(bias))
 
 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     """Return the reference of a problem whose arrays are lifted already."""
     p = problem
+    if plan is not None:
+        plan = with_plain_counts(p, plan)
     out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                               noise=p.noise, training=p.training)
+                                      noise=p.noise, training=p.training)
     nothing = np.zeros(p.x.shape)
     seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
                                          float(seed == "balance"), float(seed == "z")))
@@ -166,16 +172,33 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
         precision)
 
 
+def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
+    """Return a replayed plan whose balance counts are right where scores decide them.
+
+    With `balance_counts="plain_over_k"` the loss counts the best scores, whoever was chosen.
+    """
+    p, conventions = problem, problem.config.conventions
+    if conventions.balance_counts != "plain_over_k":
+        return plan
+    out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                  noise=p.noise, training=p.training)
+    count_GE, tokens_G = balance_counts.counts(
+        plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
+        plan.load.shape, None if p.padding is None else p.padding.reshape(-1), conventions,
+        p.training)
+    return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+
+
 def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
     """Return what the experts were chosen by (T, E), and the margins of the plan."""
-    noise, rules = problem.noise or Noise(), problem.config.conventions
+    noise, conventions = problem.noise or Noise(), problem.config.conventions
     padding_T = None if problem.padding is None else problem.padding.reshape(-1)
     bias_E = problem.params.get("select_bias")
-    scores_TE = choose.ranked(out.probs, out.logits, rules, noise, bias_E)
+    scores_TE = choose.ranked(out.probs, out.logits, conventions, noise, bias_E)
     firm = margins.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
                            padding_T=padding_T, bias_E=bias_E, noise=noise,
                            training=problem.training)
-    if padding_T is not None and rules.padding_routing == "left_out":     # nothing to decide there
+    if padding_T is not None and conventions.padding_routing == "left_out":
         firm.choice[padding_T] = np.inf
     return scores_TE, firm
 

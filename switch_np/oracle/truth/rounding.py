@@ -18,7 +18,7 @@ import numpy as np
 
 from switch_np import switch_layer
 from switch_np.oracle.truth import caches
-from switch_np.oracle.truth.rounding_array import rough_class
+from switch_np.oracle.truth.rounding_array import Rough, rough_class
 from switch_np.oracle.truth.roundoff import named
 from switch_np.oracle.truth.solution import Solution
 
@@ -42,6 +42,7 @@ class Rounding(NamedTuple):
     peak: float
 
 
+@np.errstate(over="ignore", invalid="ignore")        # an overflow shows in the sigma itself
 def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     """Return the rounding noise of a correct kernel on the reference's problem.
 
@@ -70,7 +71,7 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
                      for name, value in sigma.items()}, rough.peak)
 
 
-def _run(ref: Solution, rough: type[np.ndarray]) -> dict[str, np.ndarray]:
+def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
     """Return one sample of all outputs."""
     def enter(array: np.ndarray) -> np.ndarray:
         entered = array.copy().view(rough)

@@ -31,8 +31,8 @@ class Rough(np.ndarray):
 
     precision: Precision
     rng: np.random.Generator
-    peak = 0.0
-    given = False
+    peak: float = 0.0
+    given: bool = False
     doubt: np.ndarray | None = None
 
     def __array_finalize__(self, source: Any) -> None:
@@ -56,7 +56,7 @@ class Rough(np.ndarray):
         result = out[0] if out is not None else self._computed(result)
         if not isinstance(result, Rough):
             return result
-        if ufunc is np.matmul:
+        if ufunc is np.matmul and total is not None:
             inherited = not all(getattr(value, "given", False) for value in inputs)
             result.doubt = KINK * (self._spread(*total)
                                    + inherited * self.precision.store * np.sqrt(total[1]))
@@ -85,9 +85,9 @@ class Rough(np.ndarray):
 
     @classmethod
     def _computed(cls, array: np.ndarray) -> Rough:
-        array = array.view(cls)
-        array.given = False
-        return array
+        computed = array.view(cls)
+        computed.given = False
+        return computed
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:
@@ -97,13 +97,14 @@ class Rough(np.ndarray):
     @classmethod
     def _rounded(cls, value: np.ndarray, total: tuple[float, np.ndarray] | None) -> np.ndarray:
         """Return what would be stored for a value that came out of a sum, or of none."""
+        size = np.abs(value)
         if value.ndim:                                    # a lone sum lives in an accumulator
-            cls.peak = max(cls.peak, float(np.abs(value).max(initial=0.0)))
+            cls.peak = max(cls.peak, float(size.max(initial=0.0)))
         error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(
-            cls.precision.store * np.abs(value), cls.precision.smallest / 2)
+            cls.precision.store * size, cls.precision.smallest / 2)
         if total is not None:
             error += cls.rng.standard_normal(value.shape) * cls._spread(*total)
-        return np.where(value == 0, 0.0, value + error)
+        return np.where(size == 0, 0.0, value + error)
 
 
 def rough_class(precision: Precision, rng: np.random.Generator) -> type[Rough]:

@@ -79,7 +79,8 @@ class Solution:
     @property
     def margin(self) -> np.ndarray:
         """(T,) how far each token is from another decision, in units of the scores."""
-        return np.minimum(self.margins.choice, self.margins.cut)
+        margin: np.ndarray = np.minimum(self.margins.choice, self.margins.cut)
+        return margin
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""

@@ -16,6 +16,9 @@ from switch_np.oracle.vectors.draw import draw
 from switch_np.switch.config import SwitchConfig
 
 
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
 class Case(NamedTuple):
     """A problem with a name: what it hunts, how it is made, whether every bit counts."""
 
@@ -26,7 +29,7 @@ class Case(NamedTuple):
 
 
 def _problem(name: str | None = None, *, tokens: int = 20, d_model: int = 8, d_ff: int = 10,
-             like: dict[str, Any] | None = None, change: Callable[[dict], dict] | None = None,
+             like: dict[str, Any] | None = None, change: Change | None = None,
              **options: Any) -> dict[str, Any]:
     """Return a random problem, of a preset or of the paper's layer without jitter."""
     like = {"num_experts": 4, **(like or {})}
@@ -55,7 +58,7 @@ def _drifted(asked: dict[str, Any]) -> dict[str, Any]:
     return asked | {"plan": {"expert": np.stack([first, (first + 1 + np.arange(t) % 2) % e], 1)}}
 
 
-def _alone(**coefs: float) -> Callable[[dict], dict]:
+def _alone(**coefs: float) -> Change:
     """One loss without the output's gradient."""
     return lambda asked: asked | {"d_y": np.zeros_like(asked["d_y"]), "balance_coef": 0.0,
                                   "z_coef": 0.0, **coefs}

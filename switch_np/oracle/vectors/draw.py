@@ -66,15 +66,16 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
         x[:, -1] = 1.0
         params["w_router"][-1, -unused:] = -12.0
     d_y = scale * rng.standard_normal(x.shape)
-    problem = {"x": round_to(x, precision), "config": config, "d_y": round_to(d_y, precision),
-               "params": {name: round_to(value, precision) for name, value in params.items()},
-               "balance_coef": 0.5 * scale, "z_coef": 0.25 * scale}
+    problem: dict[str, Any] = {
+        "x": round_to(x, precision), "config": config, "d_y": round_to(d_y, precision),
+        "params": {name: round_to(value, precision) for name, value in params.items()},
+        "balance_coef": 0.5 * scale, "z_coef": 0.25 * scale}
     if padding:
         problem["padding"] = np.arange(num_tokens) >= num_tokens - padding
     if training:
         problem["training"] = True
-    rules = config.conventions
-    if training or rules.always_noisy or rules.noise_when == "always":
+    conventions = config.conventions
+    if training or conventions.always_noisy or conventions.noise_when == "always":
         problem["noise"] = noises.draw_noise(rng, config, num_tokens, d_model, d_ff)
     if batch is not None:
         rows = (batch, num_tokens // batch)

@@ -38,10 +38,11 @@ def problem(top_k: int, capacity: int, seed: int, *, padding: int = 0, unused: i
     def sparse(*shape: int) -> np.ndarray:
         return rng.integers(-1, 2, shape) * (rng.random(shape) < 0.7) * 1.0
 
-    asked = {"x": sparse(t, d), "config": config, "balance_coef": 0.5 * balance,
-             "d_y": sparse(t, d) * (not balance),
-             "params": {"w_router": np.repeat(sparse(d, 1), e, axis=1), "w_in": sparse(e, d, f),
-                        "w_out": sparse(e, f, d)}}
+    asked: dict[str, Any] = {
+        "x": sparse(t, d), "config": config, "balance_coef": 0.5 * balance,
+        "d_y": sparse(t, d) * (not balance),
+        "params": {"w_router": np.repeat(sparse(d, 1), e, axis=1), "w_in": sparse(e, d, f),
+                   "w_out": sparse(e, f, d)}}
     if padding:
         asked["padding"] = np.arange(t) >= t - padding
     expert = np.argsort(rng.random((t, e - unused)), axis=1)[:, :top_k]
@@ -56,14 +57,14 @@ def _short(asked: dict[str, Any], plan: plans.Plan) -> bool:
     kind = watching()
     params = {name: value.view(kind) for name, value in asked["params"].items()}
     _, cache = switch_layer.forward(params, asked["x"].view(kind), asked["config"], plan=plan,
-                               padding=asked.get("padding"))
+                                    padding=asked.get("padding"))
     d_x, grads = switch_layer.backward(asked["d_y"].view(kind), cache, asked["balance_coef"])
     told = [d_x, *grads.values()] if asked["d_y"].any() else [d_x, grads["w_router"]]
     wanted = asked["balance_coef"] or all(np.any(value) for value in told)
     return bool(kind.most <= BITS and wanted)
 
 
-def watching() -> type[np.ndarray]:
+def watching() -> Any:
     """Return a class of arrays that notes in `most` the largest partial sum, in its units.
 
     >>> kind = watching()

@@ -63,7 +63,8 @@ def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
             pair = [folder / f"{case.name}.{kind}" for kind in ("safetensors", "npz")]
             safetensors.write(pair[0], arrays, about)
             text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-            np.savez(pair[1], about=text, **arrays)
+            entry: dict[str, Any] = {"about": text, **arrays}
+            np.savez(pair[1], **entry)
             entries[case.name] = {"name": case.name, "hunts": case.hunts, "exact": case.exact,
                                   "config": json.loads(about["config"]),
                                   "certificate": about["certificate"],
@@ -194,12 +195,13 @@ def verify(got: str | Path, case: str | Path, precision: str | None = None) -> R
     ref, exact = load(case)
     arrays, _ = read(got)
     outputs = ref.outputs()
-    decisions = {name: arrays.pop(name) for name in ("expert", "kept", "slot") if name in arrays}
+    decisions: dict[str, Any] = {name: arrays.pop(name) for name in ("expert", "kept", "slot")
+                                 if name in arrays}
     unknown = set(arrays) - set(outputs)
     if unknown:
         raise ValueError(f"{got} must hold arrays among {', '.join(outputs)}, expert, kept and "
                          f"slot, got {', '.join(sorted(unknown))}")
-    named = {name: arrays.get(name) for name in ("y", "balance_loss", "z_loss")}
+    named: dict[str, Any] = {name: arrays.get(name) for name in ("y", "balance_loss", "z_loss")}
     grads = {name[2:]: value for name, value in arrays.items() if name.startswith("d_")}
     report = compare(ref, **named, grads=grads, **decisions, precision=precision)
     if not exact:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {"F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1"),
-          "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I32": np.dtype("<i4"),
-          "BOOL": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1"), "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"), "I32": np.dtype("<i4"), "BOOL": np.dtype("u1")}
 WRITTEN = ("F64", "I64", "U8")
 
 
@@ -64,7 +64,7 @@ def _tensor(name: str, entry: Mapping[str, Any], data: memoryview) -> np.ndarray
         raise ValueError(f"{name} lies at {begin} .. {end} of {len(data)} bytes")
     if entry["dtype"] == "BF16":
         wide = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << np.uint32(16)
-        array = wide.view(np.float32)
+        array: np.ndarray = wide.view(np.float32)
     elif entry["dtype"] in DTYPES:
         array = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
     else:

@@ -36,4 +36,4 @@ def test_weights_in_another_layout_are_recognised():
     turned = all_of(got, w_router=got.grads["w_router"].T)
     assert oracle.compare(ref, **turned).diagnosis == ("w_router is used transposed",)
     report = oracle.compare(ref, **turned, expert=got.plan.expert)
-    assert report.diagnosis[0] == "w_router is used transposed" and len(report.diagnosis) == 2
+    assert report.diagnosis[0] == "w_router is used transposed" and len(report.diagnosis) == 3

@@ -151,7 +151,7 @@ for _ in range(3):
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                           cwd=Path(__file__).parents[2]).stdout
+                           cwd=Path(__file__).parents[3]).stdout
     assert min(map(float, found.split())) < 1.0
 
 

@@ -20,9 +20,10 @@ def exact(scores, chosen, tau):
 
 
 @pytest.mark.parametrize("num_experts, top_k, rows", [
-    (2, 1, 150_000), (8, 1, 300_000), (8, 2, 200_000), (64, 6, 250_000), (256, 8, 70_000),
-    (512, 8, 30_000)])
-def test_a_million_rows_have_no_wrong_verdict(num_experts, top_k, rows):
+    (2, 1, 40_000), (8, 1, 80_000), (8, 2, 50_000), (64, 6, 50_000), (256, 8, 16_000),
+    (512, 8, 8_000)])
+def test_many_rows_have_no_wrong_verdict(num_experts, top_k, rows):
+    """Tried once with a million rows as well."""
     rng = np.random.default_rng(num_experts + top_k)
     scores = rng.standard_normal((rows, num_experts), np.float32)
     scores[:rows // 4] = scores[:rows // 4].round(1)                  # ties, and exact steps of 0.1

@@ -50,7 +50,7 @@ def held_against(ref, got):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_torch_autograd_of_the_one_hot_form(torch, seed):
-    from foreign_kernels import torch_one_hot
+    from oracle.foreign_kernels import torch_one_hot
 
     asked = random_problem(seed)
     held_against(oracle.reference(**asked), torch_one_hot(asked, "float64"))
@@ -58,7 +58,7 @@ def test_torch_autograd_of_the_one_hot_form(torch, seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_jax_of_the_one_hot_form(jax, seed):
-    from foreign_kernels import jax_one_hot
+    from oracle.foreign_kernels import jax_one_hot
 
     asked = random_problem(seed, few_shapes=True)
     held_against(oracle.reference(**asked), jax_one_hot(asked, "float64"))
@@ -90,7 +90,7 @@ def test_jax_arrays_are_taken_as_they_are(jax):
 
 def test_planted_bugs_in_a_torch_kernel_are_named(torch):
     """Bugs of another code than the museum's own, in float32."""
-    from foreign_kernels import torch_loop
+    from oracle.foreign_kernels import torch_loop
 
     config = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9)
     asked = oracle.draw(config, 32, 8, 8, seed=4, padding=3, precision="float32")

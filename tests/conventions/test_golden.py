@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import golden_reader
+from conventions import golden_reader
 import numpy as np
 import pytest
 
 import switch_np as snp
 from switch_np import plans
 
-COPIES = Path(__file__).parent / "golden"
+COPIES = Path(__file__).parents[1] / "golden"
 
 
 def test_recorded_layer_is_matched(golden):

@@ -8,7 +8,7 @@ import pytest
 
 from switch_np import SwitchConfig, oracle
 from switch_np.oracle.explain import museum
-from switch_np.oracle.judge import judge_choices
+from switch_np.oracle.judge import inferred_choices, judge_choices
 
 CONFIG = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.8)
 
@@ -174,7 +174,8 @@ def test_flips_do_not_excuse_what_no_flip_explains(given):
     asked = oracle.draw(SwitchConfig(num_experts=8, capacity_factor=1.0), 256, d_model=16, d_ff=16,
                         precision="bfloat16")
     ref = oracle.reference(**asked)
-    assert np.count_nonzero(ref.margin <= judge_choices.tau(ref, "bfloat16")) > judge_choices.MOST
+    near_T = ref.margin <= judge_choices.tau(ref, "bfloat16")
+    assert np.count_nonzero(near_T) > inferred_choices.MOST
     assert oracle.compare(ref, **{given: all_of(ref)[given]}, precision="bfloat16").ok
     for factor in (0.0, 1e9):
         got = {"y": ref.y * factor,
@@ -226,8 +227,8 @@ def test_experts_may_come_in_any_order():
     assert oracle.compare(REF, **all_of(REF), **turned).ok
     with pytest.raises(ValueError, match="expert must be handed in"):
         oracle.compare(REF, kept=REF.plan.kept)
-    with pytest.raises(ValueError, match="expert must hold 2 choices"):
-        oracle.compare(REF, expert=REF.plan.expert[:, :1])
+    report = oracle.compare(REF, expert=REF.plan.expert[:, :1])
+    assert report.routing_errors == ("the kernel made 1 choice per token, want 2",)
 
 
 def test_out_of_range_is_neither_pass_nor_fail():

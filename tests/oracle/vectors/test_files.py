@@ -12,14 +12,23 @@ from switch_np import __main__ as command_line
 from switch_np import oracle
 from switch_np.operations.precision import round_to
 from switch_np.oracle import vectors
+from switch_np.oracle.truth import rounding
 from switch_np.oracle.vectors import exact, safetensors
 from switch_np.oracle.vectors.cases import CASES
 
 EXACT = [name for name, case in CASES.items() if case.exact]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_samples():
+    """Sigma from 4 samples, not 12: these tests are of files, and only need one sigma each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounding, "SAMPLES", 4)
+        yield
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(few_samples, tmp_path_factory):
     where = tmp_path_factory.mktemp("vectors")
     vectors.write(where)
     return where

@@ -9,7 +9,7 @@ from switch_np import model
 from switch_np.exchange import hugging_face
 from switch_np.transformer.batch import Batch
 
-COPIES = Path(__file__).parent / "golden"
+COPIES = Path(__file__).parents[1] / "golden"
 
 
 def read(path):

@@ -3,7 +3,7 @@
 `pytest tests -k golden --golden DIR` takes any other folder of such cases.
 """
 
-from golden_model import check
+from exchange.golden_model import check
 
 
 def test_recorded_model_is_matched(golden_model):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from judges import conventions_loops as loops
-from test_conventions import check_layer, problem, random_config
-from test_golden import spread
+from conventions.test_conventions import check_layer, problem, random_config
+from conventions.test_golden import spread
 
 import switch_np as snp
 from switch_np import plans
