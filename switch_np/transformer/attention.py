@@ -56,7 +56,7 @@ def causal_mask(queries: int, keys: int, seen: int = 0) -> np.ndarray:
     return np.where(ahead, MASKED, 0.0)
 
 
-def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.ndarray | None,
+def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndarray | None,
             bias: np.ndarray, padding_BM: np.ndarray | None = None,
             keep_BHSM: np.ndarray | None = None, rate: float = 0.0,
             past: KeysAndValues | None = None) -> tuple[np.ndarray, AttentionCache]:
@@ -76,9 +76,8 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
         In generation, which has no backward: keys and values (B, H, M, A) of the tokens before
         these. Those of the memory, if there is one, come after them.
     """
-    heads = len(bias)
-    q_BHSA = _split(x_BSD, params["w_q"], heads)
-    k_BHMA, v_BHMA = _keys_and_values(params, memory_BMD, heads, past)
+    q_BHSA = _split(x_BSD, params["w_q"], len(bias))
+    k_BHMA, v_BHMA = _keys_and_values(params, memory, len(bias), past)
     scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
     if padding_BM is not None:
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
@@ -89,8 +88,8 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
-    cache = AttentionCache(params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
-                           context_BSHA, keep_BHSM, rate)
+    cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
+                           probs_BHSM, context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
 
@@ -138,7 +137,7 @@ def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,
            weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return d_x and d_W for heads = split(x W)."""
     d_product = _flat(d_heads_BHSA.swapaxes(1, 2))
-    d_weight = x_BSD.reshape(-1, x_BSD.shape[-1]).T @ d_product
+    d_weight = x_BSD.reshape(-1, len(weight)).T @ d_product
     return (d_product @ weight.T).reshape(x_BSD.shape), d_weight
 
 
