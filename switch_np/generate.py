@@ -96,21 +96,22 @@ def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
           top_k: int | None) -> np.ndarray:
     """Return one token id per row (B,)."""
     if temperature == 0:
-        return logits_BV.argmax(axis=1)
+        return np.asarray(logits_BV.argmax(axis=1))
     if top_k is not None:
         worse_BV = np.argsort(-logits_BV, axis=1, kind="stable")[:, top_k:]
         np.put_along_axis(logits_BV, worse_BV, -np.inf, axis=1)
     probs_BV, _ = softmax.forward(logits_BV / temperature)
     sums_BV = probs_BV.cumsum(axis=1)
-    return (sums_BV <= (rng.random(len(sums_BV)) * sums_BV[:, -1])[:, None]).sum(axis=1)
+    below_BV = sums_BV <= (rng.random(len(sums_BV)) * sums_BV[:, -1])[:, None]
+    return np.asarray(below_BV.sum(axis=1))
 
 
 def _without_capacity(config: ModelConfig) -> ModelConfig:
     """Return the config with room for every token: any capacity would depend on the others."""
-    rules = replace(config.switch.conventions, eval_capacity_fraction=None)
+    conventions = replace(config.switch.conventions, eval_capacity_fraction=None)
     return replace(config, switch=replace(
         config.switch, capacity=None, capacity_factor=None, eval_capacity_factor="same",
-        groups="all", conventions=rules))
+        groups="all", conventions=conventions))
 
 
 def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperature: float,

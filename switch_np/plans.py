@@ -25,7 +25,7 @@ __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from
 
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Give every token its experts and slots, by the paper's rules.
+    """Give every token its experts and slots, by the paper's conventions.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ from switch_np.commands import environment
 # The last digits of a product depend on how many threads share it, and so would the runs compared.
 for name in environment.THREADS:
     os.environ.setdefault(name, "1")
-# The collector walks all that the suite has loaded: a tenth of the time, if it does so as usual.
-gc.set_threshold(100_000, 50, 50)
+# The collector would walk all that the suite has loaded, a tenth of the time, and free little.
+gc.disable()
 
 HERE = Path(__file__).parent
 

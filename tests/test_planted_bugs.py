@@ -48,7 +48,7 @@ LAYER_BUGS = [
     (layer, "backward(d_z, cache.z)", "backward(0.0, cache.z)"),
 ]
 FEW_ROWS_BUGS = [
-    (products, "return (w @ x.T).T.copy()", "return 2 * (w @ x.T).T"),
+    (products, "turned: np.ndarray = (w @ x.T).T", "return 2 * (w @ x.T).T"),
     (products, "out[...] = (w @ x.T).T", "out[...] = 2 * (w @ x.T).T"),
 ]
 MODEL_BUGS = [

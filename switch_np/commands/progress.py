@@ -10,7 +10,7 @@ import numpy as np
 
 from switch_np import model
 from switch_np.commands import terminal
-from switch_np.commands.folder import Metrics, layer_names, loads
+from switch_np.commands.run_folder import Metrics, layer_names, loads
 from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
@@ -111,12 +111,13 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
         source_padding=batch.source_padding, rng=np.random.default_rng(run.config.seed))
     figure, axes = plots.figure(rows=len(switched), size=(9, 2.2 * len(switched)))
     for ax, path, name, out in zip(axes[:, 0], config.switch_names, layer_names(config), switched):
-        ids, padding = ((batch.source, batch.source_padding) if path.startswith("encoder")
-                        else (batch.inputs, batch.padding))
+        ids, padding = batch.inputs, batch.padding
+        if path.startswith("encoder") and batch.source is not None:
+            ids, padding = batch.source, batch.source_padding
         real = np.ones(ids.size, bool) if padding is None else ~padding.ravel()
         text = np.where(ids.ravel() < 256, ids.ravel(), 0)[real].astype(np.uint8).tobytes()
-        plots.text_by_expert(ax, text, out.plan.expert[real, 0], out.plan.kept[real].any(axis=1),
-                             config.switch.num_experts)
+        kept = np.asarray(out.plan.kept[real].any(axis=1))
+        plots.text_by_expert(ax, text, out.plan.expert[real, 0], kept, config.switch.num_experts)
         what = ("byte of held-out text" if run.config.task == "lm"
                 else "held-out token (a sentinel: ·)")
         ax.set_title(f"Switch layer {name}: which expert each {what} goes to first "

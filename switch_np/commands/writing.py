@@ -70,6 +70,7 @@ def example(run: Run, held_out: Any) -> str:
     windows = held_out[:3 * run.config.seq_len].reshape(-1, run.config.seq_len)
     batch = span_corruption.corrupt(rng, windows, run.config.corruption, run.config.mean_span)
     texts = []
+    assert batch.source is not None
     for source, target in zip(batch.source, batch.targets):
         written = _written(*model, source, rng, 2 * len(target), {"temperature": 0})
         texts.append(f"before: {_marked(source, np.array([], int))}\n"

@@ -60,10 +60,10 @@ def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
         if len(shape) != 3:
             raise ValueError(f"x must have shape (B, S, D) with groups='rows', got {shape}")
         return shape[0]
-    tokens = math.prod(shape[:-1])
-    if tokens % config.groups:
-        raise ValueError(f"groups must divide the number of tokens, {tokens}, got {config.groups}")
-    return config.groups
+    tokens, groups = math.prod(shape[:-1]), int(config.groups)
+    if tokens % groups:
+        raise ValueError(f"groups must divide the number of tokens, {tokens}, got {groups}")
+    return groups
 
 
 def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_z_loss: float,
@@ -75,7 +75,7 @@ def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_
                                ("d_logits", d_logits, probs_TE.shape)):
         if value is not None or name == "d_y":
             check.floats(name, value, shape, like=probs_TE)
-            if np.iscomplexobj(value) and cache.dtype.kind != "c":
+            if value is not None and np.iscomplexobj(value) and cache.dtype.kind != "c":
                 raise TypeError(f"{name} must be real, as x and params were, got {value.dtype}")
     check.number("d_balance_loss", d_balance_loss)
     check.number("d_z_loss", d_z_loss)

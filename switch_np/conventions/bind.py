@@ -1,7 +1,7 @@
 """The parts of a layer under its config's conventions: the paper's, or others in their place.
 
 `switch.layer` composes the parts and knows no other library. A part that stands in is a module of
-this folder whose `forward` is handed, here, the rules and what else it goes by.
+this folder whose `forward` gets the conventions and whatever else it needs here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.conventions import (
-    balance_of_others, mixture_of_others, renormalise, scores, serve, z_of_others)
+    general_balance_loss, general_mixture, general_z_loss, renormalise, scores, serve)
 from switch_np.conventions.noise import Noise
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
@@ -35,21 +35,23 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
     True
     """
-    rules = config.conventions
-    if rules.papers:
+    conventions = config.conventions
+    if conventions.papers:
         return Parts()
-    jitter_TD = noise.jitter if rules.jitter_reach == "experts" else None
+    jitter_TD = noise.jitter if conventions.jitter_reach == "experts" else None
     plan_of = partial(choose, noise=noise, bias_E=params.get("select_bias"))
     bound = Parts(
-        Part(partial(scores.forward, kind=rules.scores, noise_TE=noise.logits), scores.backward),
+        Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
+             scores.backward),
         plan_of,
-        Part(partial(renormalise.forward, rules=rules), renormalise.backward),
-        Part(partial(mixture_of_others.forward, rules=rules, padding_T=padding_T,
-                     jitter_TD=jitter_TD), mixture_of_others.backward),
-        Part(partial(balance_of_others.forward, rules=rules), balance_of_others.backward),
-        Part(partial(z_of_others.forward, rules=rules, num_experts=config.num_experts,
-                     training=training), z_of_others.backward))
-    if rules.padding_routing == "first_experts" and padding_T is not None:
+        Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
+        Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
+                     jitter_TD=jitter_TD), general_mixture.backward),
+        Part(partial(general_balance_loss.forward, conventions=conventions),
+             general_balance_loss.backward),
+        Part(partial(general_z_loss.forward, conventions=conventions,
+                     num_experts=config.num_experts, training=training), general_z_loss.backward))
+    if conventions.padding_routing == "first_experts" and padding_T is not None:
         real_T1 = ~padding_T[:, None]
         bound = bound._replace(
             choose=lambda routing, *others: plan_of(

@@ -1,4 +1,4 @@
-"""Which experts a token asks for, by the rules of other libraries.
+"""Which experts a token asks for, under the conventions of other libraries.
 
 Source: DeepSeek-V3 (a bias that only selects; groups of experts), transformers (the choice after a
 cast), DeepSpeed and fairseq (the second choice sampled), Mesh TensorFlow, lucidrains and fairseq
@@ -20,26 +20,26 @@ from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest
 
 
-def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, rules: Conventions, noise: Noise,
+def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions, noise: Noise,
            bias_E: np.ndarray | None) -> np.ndarray:
     """Return the scores (T, E) by which experts are chosen; -inf where they may not be.
 
-    >>> rules = Conventions(select_groups=2)
+    >>> conventions = Conventions(select_groups=2)
     >>> probs = np.array([[0.5, 0.1, 0.4, 0.3]])
-    >>> ranked(probs, probs, rules, Noise(), None).tolist()
+    >>> ranked(probs, probs, conventions, Noise(), None).tolist()
     [[-inf, -inf, 0.4, 0.3]]
     """
     score_TE = probs_TE.real if noise.gumbel is None else (logits_TE + noise.gumbel).real
-    if rules.select_precision != "same":
-        score_TE = round_to(score_TE, rules.select_precision)
+    if conventions.select_precision != "same":
+        score_TE = round_to(score_TE, conventions.select_precision)
     if bias_E is not None:
         score_TE = score_TE + bias_E.real
-    if rules.select_groups == 1:
+    if conventions.select_groups == 1:
         return score_TE
-    together = group_scores(score_TE, rules.select_groups)
+    together = group_scores(score_TE, conventions.select_groups)
     open_ = np.zeros(together.shape, bool)
-    np.put_along_axis(open_, largest(together, rules.select_groups_kept), True, axis=1)
-    open_TE = np.repeat(open_, score_TE.shape[1] // rules.select_groups, axis=1)
+    np.put_along_axis(open_, largest(together, conventions.select_groups_kept), True, axis=1)
+    open_TE = np.repeat(open_, score_TE.shape[1] // conventions.select_groups, axis=1)
     return np.where(open_TE, score_TE, -np.inf)
 
 
@@ -50,13 +50,14 @@ def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
     [[0.6, 0.7]]
     """
     t, e = score_TE.shape
-    return np.sort(score_TE.reshape(t, groups, e // groups), axis=2)[:, :, -2:].sum(axis=2)
+    ascending = np.sort(score_TE.reshape(t, groups, e // groups), axis=2)
+    return np.asarray(ascending[:, :, -2:].sum(axis=2))
 
 
-def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, rules: Conventions,
+def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, conventions: Conventions,
            noise: Noise) -> np.ndarray:
     """Return the K experts of each token (T, K), best first, the lowest index at a tie."""
-    if rules.second_choice == "largest" or k == 1:
+    if conventions.second_choice == "largest" or k == 1:
         return largest(score_TE, k)
     first_T1 = largest(score_TE, 1)
     later_TE = (logits_TE + noise.second).real
@@ -64,34 +65,40 @@ def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, rules: Conventio
     return np.concatenate([first_T1, largest(later_TE, k - 1)], axis=1)
 
 
-def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions,
+def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, conventions: Conventions,
            noise: Noise) -> np.ndarray:
     """Return which choices (T, K) are asked for; the first always is.
 
-    >>> rules = Conventions(second_policy="threshold", second_compare="score")
-    >>> wanted(np.array([[0, 1]] * 2), np.array([[.7, .3], [.9, .1]]), rules, Noise()).tolist()
+    >>> conventions = Conventions(second_policy="threshold", second_compare="score")
+    >>> probs = np.array([[.7, .3], [.9, .1]])
+    >>> wanted(np.array([[0, 1]] * 2), probs, conventions, Noise()).tolist()
     [[True, True], [True, False]]
     """
     wanted_TK = np.ones(expert_TK.shape, bool)
-    if rules.second_policy == "none":
+    if conventions.second_policy == "none":
         wanted_TK[:, 1:] = False
-    elif rules.second_policy != "all":
-        gate_TK = held_against(expert_TK, probs_TE, rules)
-        if rules.second_policy == "threshold":
-            wanted_TK[:, 1:] = gate_TK[:, 1:] > rules.second_threshold
+    elif conventions.second_policy != "all":
+        gate_TK = held_against(expert_TK, probs_TE, conventions)
+        if conventions.second_policy == "threshold":
+            wanted_TK[:, 1:] = gate_TK[:, 1:] > conventions.second_threshold
         else:
-            wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / max(rules.second_threshold, 1e-9)
+            assert noise.policy is not None
+            threshold = max(conventions.second_threshold, 1e-9)
+            wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / threshold
     return wanted_TK
 
 
-def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions) -> np.ndarray:
+def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray,
+                 conventions: Conventions) -> np.ndarray:
     """Return what the policy holds against its threshold (T, K): scores, or gates before drops.
 
     >>> held_against(np.array([[0, 1]]), np.array([[.6, .2]]), Conventions()).round(2).tolist()
     [[0.75, 0.25]]
     """
     gate_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
-    if rules.second_compare == "score":
+    if conventions.second_compare == "score":
         return gate_TK
-    before = replace(rules, renorm="pre", renorm_single=True)
-    return gate_TK / renormalise.divisor(gate_TK, np.ones(gate_TK.shape, bool), before)[0]
+    before = replace(conventions, renorm="pre", renorm_single=True)
+    divided_TK: np.ndarray = gate_TK / renormalise.divisor(
+        gate_TK, np.ones(gate_TK.shape, bool), before)[0]
+    return divided_TK

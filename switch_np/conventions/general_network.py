@@ -106,8 +106,10 @@ def backward(d_y_TD: np.ndarray, cache: NetworkCache,
 
 def _affine(x: np.ndarray, params: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Return x W, plus b where there is one."""
-    product = x @ params[f"w_{name}"]
-    return product + params[f"b_{name}"] if f"b_{name}" in params else product
+    product: np.ndarray = x @ params[f"w_{name}"]
+    if f"b_{name}" in params:
+        product = product + params[f"b_{name}"]
+    return product
 
 
 def _affine_backward(d_z: np.ndarray, x: np.ndarray, params: Mapping[str, np.ndarray],

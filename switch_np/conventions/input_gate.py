@@ -25,7 +25,8 @@ def forward(rows_RD: np.ndarray, weights_TK: np.ndarray, plan: Plan) -> np.ndarr
     >>> forward(np.array([[5.0], [6.0]]), np.array([[0.5], [2.0]]), plan).tolist()
     [[10.0], [3.0]]
     """
-    return rows_RD * dispatch.by_row(weights_TK, plan)[:, None]
+    weighted_RD: np.ndarray = rows_RD * dispatch.by_row(weights_TK, plan)[:, None]
+    return weighted_RD
 
 
 def backward(d_rows_RD: np.ndarray, rows_RD: np.ndarray, weights_TK: np.ndarray,

@@ -65,7 +65,7 @@ def contested(plan: Plan) -> np.ndarray:
     [True, True, False]
     """
     over_GE = plan.load > plan.capacity
-    return over_GE[plan.group[:, None], plan.expert].any(axis=1)
+    return np.asarray(over_GE[plan.group[:, None], plan.expert].any(axis=1))
 
 
 def papers_margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
@@ -86,7 +86,7 @@ def margins(probs_TE: np.ndarray, plan: Plan, config: SwitchConfig, *,
     probs_TE, logits_TE
         What the router says; without logits they are taken to be log p.
     plan, config
-        The decisions, and the rules behind them.
+        The decisions, and the conventions behind them.
     padding_T, bias_E, noise, training
         Padding, the selection bias, the noise that took part, and which capacity factor held.
 
@@ -97,39 +97,40 @@ def margins(probs_TE: np.ndarray, plan: Plan, config: SwitchConfig, *,
     >>> margins(probs, serve.decide(probs, np.log(probs), config), config).cut.round(2).tolist()
     [0.1, 0.1, 0.3]
     """
-    rules = config.conventions
+    conventions = config.conventions
     k = plan.expert.shape[1]
     for name, value, knob, asked in (
-            ("bias_E", bias_E, "select_bias", rules.select_bias),
+            ("bias_E", bias_E, "select_bias", conventions.select_bias),
             ("noise.second", noise.second, "second_choice",
-             rules.second_choice == "sampled" and k > 1),
-            ("noise.policy", noise.policy, "second_policy", rules.second_policy == "random")):
+             conventions.second_choice == "sampled" and k > 1),
+            ("noise.policy", noise.policy, "second_policy", conventions.second_policy == "random")):
         if asked and value is None:
-            raise ValueError(f"{name} must be given with {knob}={getattr(rules, knob)!r}, got None")
+            raise ValueError(
+                f"{name} must be given with {knob}={getattr(conventions, knob)!r}, got None")
     logits_TE = np.log(probs_TE.real) if logits_TE is None else logits_TE.real
     t = len(probs_TE)
-    if rules.chooser == "experts":
+    if conventions.chooser == "experts":
         choice_T = np.full(t, np.inf)
     else:
         choice_T = _choice(probs_TE.real, logits_TE, plan, config, bias_E, noise)
     key_TK = serve.keys(plan.expert, probs_TE, logits_TE, config, noise)
-    queued_TK = choose.wanted(plan.expert, probs_TE, rules, noise) | plan.kept
-    if padding_T is not None and rules.padding_routing == "left_out":
+    queued_TK = choose.wanted(plan.expert, probs_TE, conventions, noise) | plan.kept
+    if padding_T is not None and conventions.padding_routing == "left_out":
         queued_TK &= ~padding_T[:, None]
     cut_T = np.full(t, np.inf)
     if key_TK is not None and config.expert_capacity(t // max(len(plan.load), 1), training):
         cut_T = _cut(key_TK, queued_TK, plan, config)
-        if rules.priority == "weight":                     # a score moves its weight by more
-            cut_T *= serve.weight_sum(
-                np.take_along_axis(probs_TE.real, plan.expert, axis=1), rules).min(initial=1) / 2
+        if conventions.priority == "weight":                     # a score moves its weight by more
+            chosen_TK = np.take_along_axis(probs_TE.real, plan.expert, axis=1)
+            cut_T *= serve.weight_sum(chosen_TK, conventions).min(initial=1) / 2
     return Margins(choice_T, contested(plan), cut_T)
 
 
 def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: SwitchConfig,
             bias_E: np.ndarray | None, noise: Noise) -> np.ndarray:
-    rules, k = config.conventions, plan.expert.shape[1]
-    score_TE = choose.ranked(probs_TE, logits_TE, rules, noise, bias_E)
-    if rules.second_choice == "sampled" and k > 1:
+    conventions, k = config.conventions, plan.expert.shape[1]
+    score_TE = choose.ranked(probs_TE, logits_TE, conventions, noise, bias_E)
+    if conventions.second_choice == "sampled" and k > 1:
         first = rank(score_TE, plan.expert[:, :1])
         later_TE = logits_TE + noise.second
         np.put_along_axis(later_TE, plan.expert[:, :1], -np.inf, axis=1)
@@ -139,19 +140,20 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: Swi
         ranked = rank(score_TE, plan.expert)
         closed = np.isneginf(ranked[:, :-1])               # a replayed choice from a closed group
         gaps = [ranked[:, :-1] - np.where(closed, 0, ranked[:, 1:])]
-    if rules.select_groups > rules.select_groups_kept:
-        open_TE = choose.ranked(probs_TE, logits_TE, replace(rules, select_groups=1,
+    if conventions.select_groups > conventions.select_groups_kept:
+        open_TE = choose.ranked(probs_TE, logits_TE, replace(conventions, select_groups=1,
                                                               select_groups_kept=1), noise, bias_E)
-        together = -np.sort(-choose.group_scores(open_TE, rules.select_groups), axis=1)
-        kept = rules.select_groups_kept
+        together = -np.sort(-choose.group_scores(open_TE, conventions.select_groups), axis=1)
+        kept = conventions.select_groups_kept
         gaps.append((together[:, kept - 1:kept] - together[:, kept:kept + 1]) / 2)
-    if rules.second_policy in ("threshold", "random"):
-        gate_TK = choose.held_against(plan.expert, probs_TE, rules)[:, 1:]
-        level = rules.second_threshold
-        if rules.second_policy == "random":
-            level = noise.policy * max(level, 1e-9)
+    if conventions.second_policy in ("threshold", "random"):
+        gate_TK = choose.held_against(plan.expert, probs_TE, conventions)[:, 1:]
+        level: float | np.ndarray = conventions.second_threshold
+        if conventions.second_policy == "random":
+            assert noise.policy is not None
+            level = noise.policy * max(conventions.second_threshold, 1e-9)
         gaps.append(abs(gate_TK - level))
-    return np.concatenate(gaps, axis=1).min(axis=1)
+    return np.asarray(np.concatenate(gaps, axis=1).min(axis=1))
 
 
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
@@ -173,5 +175,5 @@ def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
     cut_TK = np.full(key_TK.shape, np.inf)
     cut_TK[plan.kept] = (key_TK - best_dropped[queue_TK])[plan.kept]
     cut_TK[dropped_TK] = (worst_kept[queue_TK] - key_TK)[dropped_TK]
-    return cut_TK.min(axis=1)
+    return np.asarray(cut_TK.min(axis=1))
 

@@ -81,15 +81,15 @@ def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, 
 def _draw_others(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t: int,
                  dtype: DTypeLike) -> Noise:
     """Add what only other libraries draw."""
-    rules, e, k = config.conventions, config.num_experts, config.num_choices
-    if rules.logit_noise != "none":
-        drawn_TE = (rng.gumbel if rules.logit_noise == "gumbel" else rng.normal)(size=(t, e))
-        noise = noise._replace(logits=(drawn_TE * rules.logit_noise_scale).astype(dtype))
-    if rules.second_choice == "sampled":
+    conventions, e, k = config.conventions, config.num_experts, config.num_choices
+    if conventions.logit_noise != "none":
+        drawn_TE = (rng.gumbel if conventions.logit_noise == "gumbel" else rng.normal)(size=(t, e))
+        noise = noise._replace(logits=(drawn_TE * conventions.logit_noise_scale).astype(dtype))
+    if conventions.second_choice == "sampled":
         noise = noise._replace(second=rng.gumbel(size=(t, e)).astype(dtype))
-    if rules.second_policy == "random":
+    if conventions.second_policy == "random":
         noise = noise._replace(policy=rng.random((t, k - 1)).astype(dtype))
-    if rules.priority == "random":
+    if conventions.priority == "random":
         noise = noise._replace(priority=rng.random((t, k)).astype(dtype))
     return noise
 
@@ -111,7 +111,8 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
             "off" if training and config.conventions.papers else
             "since these conventions draw random numbers here, got None"))
     check.instance("rng", rng, np.random.Generator)
-    return draw_noise(rng, config, *x_TD.shape, params["w_in"].shape[2], x_TD.real.dtype)
+    tokens, d_model = x_TD.shape
+    return draw_noise(rng, config, tokens, d_model, params["w_in"].shape[2], x_TD.real.dtype)
 
 
 @cache
@@ -124,14 +125,15 @@ def outside_training(config: SwitchConfig, replayed: bool = False) -> SwitchConf
     >>> outside_training(SwitchConfig(jitter=0.1)).jitter
     0.0
     """
-    rules = config.conventions
+    conventions = config.conventions
     quiet: dict[str, Any] = {"sample": False, "expert_dropout": 0.0}
-    if rules.noise_when == "training":
+    if conventions.noise_when == "training":
         quiet |= {"jitter": 0.0, "router_dropout": 0.0}
-        rules = replace(rules, logit_noise="none")
+        conventions = replace(conventions, logit_noise="none")
     if replayed:
-        rules = replace(rules, second_choice="largest", second_policy="all", priority="choice")
-    return replace(config, conventions=rules, **quiet)
+        conventions = replace(conventions, second_choice="largest", second_policy="all",
+                              priority="choice")
+    return replace(config, conventions=conventions, **quiet)
 
 
 def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
@@ -139,20 +141,21 @@ def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
     """Refuse noise of another shape than the layer's and, unless a plan is replayed, its absence.
     """
     check.instance("noise", noise, Noise)
-    (t, d), e, k, rules = x_TD.shape, config.num_experts, config.num_choices, config.conventions
+    (t, d), e, k = x_TD.shape, config.num_experts, config.num_choices
+    conventions = config.conventions
     shapes = {"jitter": (t, d), "gumbel": (t, e), "logits": (t, e), "second": (t, e),
               "policy": (t, k - 1), "priority": (t, k)}
     for name, shape in (("input_dropout", (t, d)), ("expert_dropout", (t, k, d_ff))):
         if getattr(noise, name) is not None:
             check.booleans(f"noise.{name}", getattr(noise, name), shape)
     for name, knob, asked in (
-            ("logits", "logit_noise", rules.logit_noise != "none"),
-            ("second", "second_choice", rules.second_choice == "sampled"),
-            ("policy", "second_policy", rules.second_policy == "random"),
-            ("priority", "priority", rules.priority == "random")):
-        there, why = getattr(noise, name) is not None, f"{knob}={getattr(rules, knob)!r}"
+            ("logits", "logit_noise", conventions.logit_noise != "none"),
+            ("second", "second_choice", conventions.second_choice == "sampled"),
+            ("policy", "second_policy", conventions.second_policy == "random"),
+            ("priority", "priority", conventions.priority == "random")):
+        there, why = getattr(noise, name) is not None, f"{knob}={getattr(conventions, knob)!r}"
         if there and not asked:
-            why = "the paper's conventions" if rules.papers else why
+            why = "the paper's conventions" if conventions.papers else why
             raise ValueError(f"noise.{name} must be None with {why}, got an array")
         if asked and not there and name != "logits" and not replayed:
             raise ValueError(f"noise.{name} must be given, an array {shapes[name]}, with {why}, "

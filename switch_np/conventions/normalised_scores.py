@@ -40,4 +40,5 @@ def backward(d_shares_TE: np.ndarray, cache: NormalisedCache) -> np.ndarray:
     """Return d_probs (T, E)."""
     shares_TE, sum_T1, part_TE = cache
     along_T1 = (d_shares_TE * shares_TE).sum(axis=1, keepdims=True)
-    return part_TE * (d_shares_TE - along_T1) / sum_T1
+    d_probs_TE: np.ndarray = part_TE * (d_shares_TE - along_T1) / sum_T1
+    return d_probs_TE

@@ -63,13 +63,13 @@ def _check_arrays(plan: Plan) -> None:
 
 def _check_padding(plan: Plan, config: SwitchConfig, padding_T: np.ndarray | None) -> None:
     """Refuse a plan that was made for other padding."""
-    rules = config.conventions
+    conventions = config.conventions
     real_T = np.ones(len(plan.group), bool) if padding_T is None else ~padding_T
     lost_T = ~real_T & plan.kept.any(axis=1)
-    if rules.padding_routing == "left_out" and lost_T.any():
+    if conventions.padding_routing == "left_out" and lost_T.any():
         raise ValueError(f"plan must keep no choice of padding, which is not routed here, got one "
                          f"that keeps token {lost_T.argmax()}")
-    counted_T = real_T if rules.balance_padding == "mask_valid" else np.ones_like(real_T)
+    counted_T = real_T if conventions.balance_padding == "mask_valid" else np.ones_like(real_T)
     tokens = np.bincount(plan.group[counted_T], minlength=len(plan.load))
     if (plan.balance_tokens != tokens).any():
         raise ValueError(f"plan must be for the same padding: plan.balance_tokens must be {tokens},"

@@ -31,11 +31,11 @@ class RenormalisedCache(NamedTuple):
     sum_T1: np.ndarray
     slope_TK: np.ndarray
     held_TK: np.ndarray | None
-    rules: Conventions
+    conventions: Conventions
 
 
 def forward(probs_TE: np.ndarray, plan: Plan,
-            rules: Conventions) -> tuple[np.ndarray, RenormalisedCache]:
+            conventions: Conventions) -> tuple[np.ndarray, RenormalisedCache]:
     """Return the gates (T, K).
 
     >>> from switch_np.switch.plan import fill
@@ -44,44 +44,44 @@ def forward(probs_TE: np.ndarray, plan: Plan,
     [[0.8, 0.2]]
     """
     chosen_TK, chosen = gates.forward(probs_TE, plan)
-    sum_T1, slope_TK = divisor(chosen_TK, plan.kept, rules)
+    sum_T1, slope_TK = divisor(chosen_TK, plan.kept, conventions)
     shares_TK = chosen_TK / sum_T1
-    gates_TK = shares_TK * rules.gate_scale
+    gates_TK = shares_TK * conventions.gate_scale
     held_TK = None
-    if rules.gate_gradient == "unit":
+    if conventions.gate_gradient == "unit":
         held_TK = np.where(gates_TK == 0, 1, gates_TK.real)
         gates_TK = gates_TK / held_TK
-    return gates_TK, RenormalisedCache(chosen, shares_TK, sum_T1, slope_TK, held_TK, rules)
+    return gates_TK, RenormalisedCache(chosen, shares_TK, sum_T1, slope_TK, held_TK, conventions)
 
 
 def backward(d_gates_TK: np.ndarray, cache: RenormalisedCache) -> np.ndarray:
     """Return d_probs (T, E)."""
-    chosen, shares_TK, sum_T1, slope_TK, held_TK, rules = cache
+    chosen, shares_TK, sum_T1, slope_TK, held_TK, conventions = cache
     if held_TK is not None:
         d_gates_TK = d_gates_TK / held_TK
     along_T1 = (d_gates_TK * shares_TK).sum(axis=1, keepdims=True)
-    d_chosen_TK = rules.gate_scale * (d_gates_TK - slope_TK * along_T1) / sum_T1
+    d_chosen_TK = conventions.gate_scale * (d_gates_TK - slope_TK * along_T1) / sum_T1
     return gates.backward(d_chosen_TK, chosen)
 
 
 def divisor(chosen_TK: np.ndarray, kept_TK: np.ndarray,
-            rules: Conventions) -> tuple[np.ndarray, np.ndarray]:
+            conventions: Conventions) -> tuple[np.ndarray, np.ndarray]:
     """Return s (T, 1) and ∂s/∂p (T, K) for the chosen scores, and which were kept.
 
     >>> divisor(np.array([[0.3, 0.2]]), np.array([[True, False]]), Conventions(renorm="post"))
     (array([[0.3]]), array([[1., 0.]]))
     """
-    single = chosen_TK.shape[1] == 1 and not rules.renorm_single
-    if rules.renorm == "none" or single:
+    single = chosen_TK.shape[1] == 1 and not conventions.renorm_single
+    if conventions.renorm == "none" or single:
         return np.ones_like(chosen_TK[:, :1]), np.zeros_like(chosen_TK)
-    counts_TK = kept_TK if rules.renorm == "post" else np.ones_like(kept_TK)
-    q = rules.renorm_power
+    counts_TK = kept_TK if conventions.renorm == "post" else np.ones_like(kept_TK)
+    q = conventions.renorm_power
     sum_T1 = (counts_TK * chosen_TK ** q).sum(axis=1, keepdims=True) ** (1 / q)
     slope_TK = counts_TK * (chosen_TK / np.where(sum_T1 == 0, 1, sum_T1)) ** (q - 1)
-    eps = rules.renorm_eps
+    eps = conventions.renorm_eps
     if eps == "finfo":
         eps = float(np.finfo(chosen_TK.real.dtype).eps)
-    if rules.renorm_eps_mode == "add":
+    if conventions.renorm_eps_mode == "add":
         sum_T1 = sum_T1 + eps
     else:
         low_T1 = sum_T1.real < eps

@@ -30,20 +30,21 @@ class SharedCache(NamedTuple):
 
 
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, served_T: np.ndarray,
-            rules: Conventions) -> tuple[np.ndarray, SharedCache]:
+            conventions: Conventions) -> tuple[np.ndarray, SharedCache]:
     """Return what is added to y (T, D).
 
-    >>> rules = Conventions(shared_bias=True)
-    >>> forward({"shared_b_out": np.array([3.0])}, np.ones((1, 1)), np.array([True]), rules)[0]
+    >>> conventions = Conventions(shared_bias=True)
+    >>> params = {"shared_b_out": np.array([3.0])}
+    >>> forward(params, np.ones((1, 1)), np.array([True]), conventions)[0]
     array([[3.]])
     """
     y_TD, cache = np.zeros_like(x_TD), None
-    if rules.shared_experts:
+    if conventions.shared_experts:
         mine = {name: params[f"shared_{name}"] for name in NAMES if f"shared_{name}" in params}
-        y_TD, cache = general_network.forward(mine, x_TD, kind=rules.expert_activation)
-    if rules.shared_bias:
+        y_TD, cache = general_network.forward(mine, x_TD, kind=conventions.expert_activation)
+    if conventions.shared_bias:
         y_TD = y_TD + params["shared_b_out"]
-    return y_TD * served_T[:, None], SharedCache(cache, rules.shared_bias, served_T)
+    return y_TD * served_T[:, None], SharedCache(cache, conventions.shared_bias, served_T)
 
 
 def backward(d_y_TD: np.ndarray, cache: SharedCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check, tree
-from switch_np.oracle.adapters import to_numpy
+from switch_np.oracle.truth.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
 from switch_np.transformer.checks import check_params
 from switch_np.transformer.model_config import ModelConfig
@@ -110,7 +110,7 @@ def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     for ours, theirs in wanted.items():
         names = [theirs] if isinstance(theirs, str) else theirs
         if ours == "embedding.table" and config.tie_embeddings == "all":
-            names = [next((n for n in ["shared.weight", *sorted(TIED)] if n in state), theirs)]
+            names = [next((n for n in ["shared.weight", *sorted(TIED)] if n in state), names[0])]
         if missing := [name for name in names if name not in state]:
             raise ValueError(f"state must hold {missing[0]!r} for {ours}, got no such name")
         parts = [_turned(ours, to_numpy(state[name])) for name in names]
@@ -140,7 +140,8 @@ def state_dict(values: Mapping[str, Any], config: ModelConfig) -> dict[str, np.n
     (3, 4)
     """
     _refuse_others(config)
-    flat, state = tree.flatten(values), {}
+    flat = tree.flatten(values)
+    state: dict[str, np.ndarray] = {}
     for ours, theirs in _names(config):
         parts = [flat[ours]] if isinstance(theirs, str) else flat[ours]
         names = [theirs] if isinstance(theirs, str) else theirs
@@ -201,7 +202,7 @@ def _turned(path: str, array: np.ndarray) -> np.ndarray:
 def _stride(values: Mapping[str, Any], stack: str, layers: int) -> int:
     """Return the stride of a stack's Switch layers, by transformers' rule where it is unsaid."""
     if (said := values.get(f"{stack}_sparse_step")) is not None:
-        return said
+        return int(said)
     sparse = values.get(f"num_sparse_{stack}_layers", 3)
     return layers // sparse if sparse > 0 else layers
 

@@ -1,18 +1,27 @@
-"""What the layer, the model and the oracle share; it imports nothing else of the package.
+"""What the layer and the model share; it imports nothing of `switch_np` but itself.
 
-In reading order:
+Formulas, each with its backward on the same screen:
 
-softmax, relu, activations, dropout     operations, each a forward and a backward on one screen
-products                                x Wᵀ in the order that suits the BLAS
-initialization                          truncated normal weights
-queues                                  sorting for the plan: top k, and first come, first served
-rows                                    rows of an array by index, in parallel
-schedule                                which rows are computed together, and on which thread
-threads                                 independent calls on several threads
-precision, rounded                      rounding to half precisions; arrays that round every result
-tree                                    nested dicts of arrays, and their path names
-check                                   error messages for bad arguments
-files                                   files that are never half written
+softmax          softmax over the last axis, and the logarithm of its normalizer
+relu             the rectifier
+activations      SiLU, GELU and the rest, each with its slope
+dropout          inverted dropout with a given mask
+products         a matrix product with a transposed weight
 
-Everything may import it.
+Numbers and rows:
+
+initialization   truncated normal numbers with standard deviation √(scale / fan-in)
+precision        rounding to bfloat16 and float16 in arrays that stay float32 or float64
+rounded          arrays that round after every operation
+rows             rows of an array by number, some of them missing
+queues           the k largest scores, and first-come-first-served queues
+tree             nested dicts of arrays, and their path names
+
+Who computes what, and what is refused:
+
+schedule         which rows are computed together: blocks and threads
+threads          the threads themselves
+check            messages that name the argument, what came and what is wanted
+files            files written beside their name and renamed
+gradcheck        the complex step, and the check of a backward against it
 """

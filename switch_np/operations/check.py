@@ -33,7 +33,8 @@ def number(name: str, value: Any, low: float = -math.inf, below: float = math.in
     """
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
-    if not (low <= float(value) < below and math.isfinite(value)):
+    # typeshed's Real has no order; float() would overflow for a huge int.
+    if not (low <= value < below and math.isfinite(value)):  # type: ignore[operator]
         bounds = ["finite"] + [f"at least {low:g}"] * (low > -math.inf)
         wanted = ", ".join(bounds) + (f" and below {below:g}" if below < math.inf else "")
         raise ValueError(f"{name} must be {wanted}, got {value}")

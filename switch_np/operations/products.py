@@ -16,9 +16,9 @@ def times_transposed(x: np.ndarray, w: np.ndarray, out: np.ndarray | None = None
     [[11.0, 17.0]]
     """
     if 2 * len(x) > min(w.shape):
-        y: np.ndarray = np.matmul(x, w.T, out=out)
-        return y
+        return np.asanyarray(np.matmul(x, w.T, out=out))
     if out is None:
-        return (w @ x.T).T.copy()
+        turned: np.ndarray = (w @ x.T).T
+        return turned.copy()
     out[...] = (w @ x.T).T
     return out

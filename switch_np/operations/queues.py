@@ -12,8 +12,7 @@ def largest(scores: np.ndarray, k: int) -> np.ndarray:
     [[1, 2]]
     """
     if k == 1:
-        index: np.ndarray = scores.argmax(axis=1)[:, None]
-        return index
+        return np.asarray(scores.argmax(axis=1))[:, None]
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
@@ -44,10 +43,10 @@ def sort_into_queues(queue: np.ndarray, num_queues: int
     return members, np.arange(len(members)) - first, length
 
 
-def places(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each one's position in its queue, shaped like `queue` (-1 for none), and the lengths.
+def queue_positions(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return everyone's position in the queue, shaped like `queue`, -1 for none, and the lengths.
 
-    >>> position, length = places(np.array([1, 0, 1, 1, 2]), 2)
+    >>> position, length = queue_positions(np.array([1, 0, 1, 1, 2]), 2)
     >>> position.tolist(), length.tolist()
     ([0, 0, 1, 2, -1], [1, 3])
     """

@@ -10,20 +10,17 @@ import numpy as np
 
 
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return y, shaped like x: fresh, or in `out`, which may be x. Of complex x the sign is real.
+    """Return y, shaped like x: fresh, or in `out`, which may be x.
 
     >>> forward(np.array([-1.0, 0.0, 2.0])).tolist()
     [0.0, 0.0, 2.0]
     """
-    y: np.ndarray
     if x.dtype.kind == "c":
-        y = np.multiply(x, x.real > 0, out=out)
-    else:                   # a row of zeros: with the number 0, NumPy takes three times as long
-        y = np.maximum(x, np.zeros(x.shape[-1], x.dtype), out=out)
-    return y
+        return np.asanyarray(np.multiply(x, x.real > 0, out=out))
+    # With the number 0 in place of a row of zeros, NumPy takes three times as long.
+    return np.asanyarray(np.maximum(x, np.zeros(x.shape[-1], x.dtype), out=out))
 
 
 def backward(d_y: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return d_x from d_y and the output y: fresh, or in `out`, which may be d_y."""
-    d_x: np.ndarray = np.multiply(d_y, y.real > 0, out=out)
-    return d_x
+    return np.asanyarray(np.multiply(d_y, y.real > 0, out=out))

@@ -1,4 +1,4 @@
-"""Rows of an array by index, where an index may also be missing; large gathers use several threads.
+"""Rows of an array by index; an index may be missing.
 
 Forward:   y[i] = x[index[i]], and 0 where index[i] is -1
 Backward:  none of its own. Where each row of x is taken at most once, the adjoint is a gather by

@@ -50,9 +50,9 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
     """
-    calls = list(zip(*columns))
     if alone(size):
-        return [work(*arguments) for arguments in calls]
+        return [work(*arguments) for arguments in zip(*columns)]
+    calls = list(zip(*columns))
     results: list[Any] = [None] * len(calls)
     remaining, settings = iter(enumerate(calls)), np.geterr()
     begun: list[SimpleQueue[BaseException | None]] = []

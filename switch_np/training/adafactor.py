@@ -102,7 +102,8 @@ def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
                   if value.ndim > 1 else {"v": np.zeros_like(value)})
         return moment if config.beta_1 is None else {**moment, "m": np.zeros_like(value)}
 
-    return tree.apply(start, params)
+    moments: dict[str, Any] = tree.apply(start, params)
+    return moments
 
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
@@ -153,12 +154,13 @@ def _normalize(grad: np.ndarray, moment: Mapping[str, np.ndarray], share: float,
     square = grad * grad + epsilon_1
     if grad.ndim < 2:
         _average(moment["v"], square, share)
-        return grad / np.sqrt(moment["v"])
+        scaled: np.ndarray = grad / np.sqrt(moment["v"])
+        return scaled
     _average(moment["row"], square.mean(-1), share)
     _average(moment["column"], square.mean(-2), share)
     # Roots before the product: where every gradient is 0, R C = ε₁², which is 0 in float32.
     row = np.sqrt(moment["row"]) / np.sqrt(moment["row"].mean(-1, keepdims=True))
-    change = grad / row[..., :, None]
+    change: np.ndarray = grad / row[..., :, None]
     change /= np.sqrt(moment["column"])[..., None, :]
     return change
 

@@ -29,7 +29,8 @@ def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) 
     ({'params': {'w': array([1., 1.])}}, {'step': 3})
     """
     with files.replacing(path) as file:
-        np.savez(file, state=np.array(json.dumps(state)), **tree.flatten(arrays))
+        entries: dict[str, Any] = {"state": np.array(json.dumps(state)), **tree.flatten(arrays)}
+        np.savez(file, **entries)
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

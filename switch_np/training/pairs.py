@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.training import corpus as corpora, rows
+from switch_np.training import corpus as corpora, padded_rows
 from switch_np.training.vocabulary import END, PAD, encode
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.cross_entropy import IGNORED
@@ -57,9 +57,9 @@ def encoder_decoder(pairs: Sequence[Pair]) -> Batch:
     >>> batch.source[1].tolist(), batch.inputs[0].tolist(), batch.targets[0].tolist()
     ([55, 257, 256, 256], [256, 52, 256, 256, 256, 256], [52, 257, -100, -100, -100, -100])
     """
-    source_BM, source_padding_BM = rows.pad([_ended(pair.source) for pair in pairs])
-    ids_BS, padding_BS = rows.pad([_ended(pair.target) for pair in pairs])
-    return Batch(np.where(padding_BS, PAD, rows.shift_right(ids_BS)),
+    source_BM, source_padding_BM = padded_rows.pad([_ended(pair.source) for pair in pairs])
+    ids_BS, padding_BS = padded_rows.pad([_ended(pair.target) for pair in pairs])
+    return Batch(np.where(padding_BS, PAD, padded_rows.shift_right(ids_BS)),
                  np.where(padding_BS, IGNORED, ids_BS), padding_BS, source_BM, source_padding_BM)
 
 
@@ -74,7 +74,7 @@ def decoder_only(pairs: Sequence[Pair]) -> Batch:
     >>> batch.targets.tolist()
     [[-100, -100, -100, 52, 257], [-100, 117, 112, 257, -100]]
     """
-    ids, padding = rows.pad([np.concatenate([_ended(pair.source), _ended(pair.target)])
+    ids, padding = padded_rows.pad([np.concatenate([_ended(pair.source), _ended(pair.target)])
                              for pair in pairs])
     padding_BS = padding[:, 1:]                # where nothing is asked, nothing need be read
     source_B1 = np.array([[len(pair.source)] for pair in pairs])
@@ -121,8 +121,9 @@ def check_lengths(corpus: PairCorpus, seq_len: int, form: Form = encoder_decoder
 
 
 def _lengths(batch: Batch) -> np.ndarray:
-    paddings = [batch.padding] if batch.source is None else [batch.padding, batch.source_padding]
-    return np.max([(~padding).sum(axis=1) for padding in paddings], axis=0)
+    paddings = [padding for padding in (batch.padding, batch.source_padding) if padding is not None]
+    lengths: np.ndarray = np.max([(~padding).sum(axis=1) for padding in paddings], axis=0)
+    return lengths
 
 
 def _ended(text: bytes) -> np.ndarray:

@@ -61,4 +61,5 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
 
 def gradients(grads: Mapping[str, Any]) -> dict[str, Any]:
     """Return gradients as plain arrays, for the optimizer and its float32 moments."""
-    return tree.apply(rounded.plain, grads)
+    plain: dict[str, Any] = tree.apply(rounded.plain, grads)
+    return plain

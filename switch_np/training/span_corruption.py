@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.training import rows, span_mask
+from switch_np.training import padded_rows, span_mask
 from switch_np.training.corpus import Corpus
 from switch_np.training.span_mask import MEAN_SPAN, RATE
 from switch_np.training.vocabulary import (
@@ -69,7 +69,8 @@ def corrupt(rng: np.random.Generator, windows: np.ndarray, rate: float = RATE,
     ('to be o<0>t to b<1>', '<0>r no<1>e')
     """
     check.integers("windows", windows, ("B", "L"), 0, PAD)
-    return _batch(windows, span_mask.draw(rng, *windows.shape, rate, mean_span))
+    rows, length = windows.shape
+    return _batch(windows, span_mask.draw(rng, rows, length, rate, mean_span))
 
 
 def fill(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -119,7 +120,8 @@ def check_text(corpus: Corpus, seq_len: int, rate: float = RATE,
 def _batch(windows_BL: np.ndarray, mask_BL: np.ndarray) -> Batch:
     ids_BL = windows_BL.astype(np.int64)
     targets_BS = _with_sentinels(ids_BL, ~mask_BL)
-    return Batch(rows.shift_right(targets_BS), targets_BS, source=_with_sentinels(ids_BL, mask_BL))
+    return Batch(padded_rows.shift_right(targets_BS), targets_BS,
+                 source=_with_sentinels(ids_BL, mask_BL))
 
 
 def _with_sentinels(ids_BL: np.ndarray, mask_BL: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, objective, pairs, span_corruption, unigram
-from switch_np.training.config import TrainConfig
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.vocabulary import VOCAB_SIZE
@@ -115,8 +115,9 @@ def _form(model_config: ModelConfig) -> pairs.Form:
 
 def _unigram(corpus: Any, config: TrainConfig, model_config: ModelConfig) -> tuple[str, float]:
     read = named(config.task).held_out
-    return "unigram", unigram.neg_log_perplexity(
-        *(read(data, 64, config, model_config) for data in (corpus.train, corpus.held_out)))
+    train, held_out = (read(data, 64, config, model_config)
+                       for data in (corpus.train, corpus.held_out))
+    return "unigram", unigram.neg_log_perplexity(train, held_out)
 
 
 TASKS = {

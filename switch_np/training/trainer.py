@@ -23,7 +23,7 @@ from switch_np.operations import check, tree
 from switch_np.training import selective
 from switch_np.training import adafactor, checkpoint, optimizer, tasks
 from switch_np.training.adafactor import Adafactor
-from switch_np.training.config import TrainConfig
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.transformer.checks import check_params
@@ -83,7 +83,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     else:
         check_params(params, model_config)
         params = tree.apply(lambda value: np.array(value, dtype), params)
-    return Run(model_config, config, params, _moments(params, config), text_rng, noise_rng,
+    return Run(model_config, config, dict(params), _moments(params, config), text_rng, noise_rng,
                _text_id(corpus))
 
 

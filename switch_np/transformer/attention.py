@@ -66,6 +66,9 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     ----------
     params
         `w_q`, `w_k`, `w_v` (D, H*A) and `w_o` (H*A, D).
+    x_BSD, memory
+        Where the queries come from, and the keys and values, (B, M, D): x itself in self-attention.
+        With `past`, the memory holds the new tokens only, or is None.
     bias
         (H, S, M) or (H, 1, 1), added to the scores; MASKED where a query may not look.
     padding_BM
@@ -115,13 +118,13 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
     return d_x_BSD, d_k_BMD + d_v_BMD, d_scores_BHSM.sum(axis=0), grads
 
 
-def _keys_and_values(params: Mapping[str, np.ndarray], memory_BMD: np.ndarray | None, heads: int,
+def _keys_and_values(params: Mapping[str, np.ndarray], memory: np.ndarray | None, heads: int,
                      past: KeysAndValues | None) -> KeysAndValues:
     """Return the keys and values of the past, then those of the memory."""
     found = [] if past is None else [past]
-    if memory_BMD is not None:
-        found.append((_split(memory_BMD, params["w_k"], heads),
-                      _split(memory_BMD, params["w_v"], heads)))
+    if memory is not None:
+        found.append((_split(memory, params["w_k"], heads),
+                      _split(memory, params["w_v"], heads)))
     keys, values = zip(*found)
     return batch_slices.join(keys, axis=2), batch_slices.join(values, axis=2)
 

@@ -115,7 +115,7 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 
-def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
+def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias: np.ndarray,
                    config: ModelConfig, padding_BS: np.ndarray | None, memory: np.ndarray | None,
                    memory_padding: np.ndarray | None, noise: BlockNoise,
                    past: KeysAndValues | None, cross_past: KeysAndValues | None
@@ -124,7 +124,7 @@ def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.nd
     rate, epsilon = config.dropout, config.norm_epsilon
     cross_branch, dense_cache = None, None
     normed_BSD, normed = norm.forward(params["attention_norm"], x_BSD, epsilon)
-    out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias_HSM,
+    out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias,
                                           padding_BS, noise.attention_probs, rate, past)
     branch = AttentionBranch(normed, attended)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)

@@ -85,10 +85,10 @@ def backward(d_y_BSD: np.ndarray, cache: StackCache, d_balance_loss: float = 0.0
     d_x_BSD, grads["final_norm"] = norm.backward(d_y_BSD, cache.norm)
     d_bias, d_memory = [], []
     for layer in reversed(range(len(cache.blocks))):
-        d_x_BSD, d_bias_HSM, grads[str(layer)], d_memory_BMD = block.backward(
+        d_x_BSD, d_bias_HSM, grads[str(layer)], d_of_block = block.backward(
             d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss, d_probs)
         d_bias.append(d_bias_HSM)
-        d_memory += [] if d_memory_BMD is None else [d_memory_BMD]
+        d_memory += [] if d_of_block is None else [d_of_block]
     grads["position_bias"] = position_bias.backward(batch_slices.add(d_bias), cache.bias)
     return (dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads,
             batch_slices.add(d_memory) if d_memory else None)

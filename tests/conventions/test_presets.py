@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import golden_reader
+from conventions import golden_reader
 import numpy as np
 import pytest
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from switch_np.operations import check, dropout, initialization, relu, softmax
-from switch_np.oracle import gradcheck
+from switch_np.operations import gradcheck
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from support import TINY, broken
 from test_shapes import trace
 
 from switch_np import model
-from switch_np.training import corpus as corpora, pairs, rows, span_corruption, unigram
+from switch_np.training import corpus as corpora, padded_rows, pairs, span_corruption, unigram
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.vocabulary import (
     END, FIRST_SENTINEL, PAD, SENTINELS, VOCAB_SIZE, decode, encode)
@@ -77,9 +77,9 @@ def test_pairs(check):
 
 
 @pytest.mark.parametrize("check, right, wrong", [
-    (check_encoder_decoder, "np.where(padding_BS, PAD, rows.shift_right(ids_BS))",
-     "rows.shift_right(ids_BS)"),
-    (check_encoder_decoder, "rows.shift_right(ids_BS))", "ids_BS)"),
+    (check_encoder_decoder, "np.where(padding_BS, PAD, padded_rows.shift_right(ids_BS))",
+     "padded_rows.shift_right(ids_BS)"),
+    (check_encoder_decoder, "padded_rows.shift_right(ids_BS))", "ids_BS)"),
     (check_encoder_decoder, "np.where(padding_BS, IGNORED, ids_BS)", "ids_BS"),
     (check_encoder_decoder, "padding_BS, source_BM", "~padding_BS, source_BM"),
     (check_encoder_decoder, "np.append(encode(text), END)", "encode(text)"),
@@ -101,7 +101,7 @@ def test_a_mistake_in_the_pairs_is_seen(check, right, wrong):
     ("shift_right", "((0, 0), (1, 0)), constant_values=PAD)", "((0, 0), (1, 0)))"),
     ("shift_right", "targets[:, :-1], ((0, 0), (1, 0))", "targets[:, 1:], ((0, 0), (0, 1))")])
 def test_a_mistake_in_the_rows_is_seen(monkeypatch, name, right, wrong):
-    monkeypatch.setattr(rows, name, getattr(broken(rows, right, wrong), name))
+    monkeypatch.setattr(padded_rows, name, getattr(broken(padded_rows, right, wrong), name))
     with pytest.raises(AssertionError):
         check_encoder_decoder(pairs)
 
@@ -153,7 +153,7 @@ def test_suffixes_say_the_shape():
     found, seen = trace(lambda: [form(random_pairs(0)) for form in (pairs.encoder_decoder,
                                                                     pairs.decoder_only)])
     assert not found and len(seen) >= 9
-    assert rows.pad([np.array([], np.int64), np.array([5])])[0].tolist() == [[PAD], [5]]
+    assert padded_rows.pad([np.array([], np.int64), np.array([5])])[0].tolist() == [[PAD], [5]]
 
 
 def test_vocabulary():

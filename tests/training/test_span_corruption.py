@@ -142,7 +142,7 @@ def test_masks(check):
 
 
 @pytest.mark.parametrize("check, right, wrong", [
-    (check_loops, "Batch(rows.shift_right(targets_BS)", "Batch(targets_BS"),
+    (check_loops, "Batch(padded_rows.shift_right(targets_BS)", "Batch(targets_BS"),
     (check_loops, "FIRST_SENTINEL - 1 + first_BL", "FIRST_SENTINEL + first_BL"),
     (check_loops, "np.where(first_BL, sentinel_BL, ids_BL)", "np.where(first_BL, 258, ids_BL)"),
     (check_loops, "constant_values=END", "constant_values=PAD"),

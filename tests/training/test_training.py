@@ -12,7 +12,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.training import (
     checkpoint, corpus as corpora, objective, optimizer, pairs, tasks, trainer)
 from switch_np.training.adafactor import Adafactor
-from switch_np.training.config import TASK_NAMES
+from switch_np.training.train_config import TASK_NAMES
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer.batch import Batch
