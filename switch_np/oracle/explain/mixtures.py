@@ -45,7 +45,7 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
                             for values in (truth.probs, truth.logits))
     k = gates_TK.shape[1]
     first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     if scale != 1:
         found |= {f"the gate scale, {scale:g}, is not applied": gates_TK / scale,
                   f"the gate scale, {scale:g}, is applied twice": gates_TK * scale}
