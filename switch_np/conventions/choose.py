@@ -36,10 +36,19 @@ def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions
         score_TE = score_TE + bias_E.real
     if conventions.select_groups == 1:
         return score_TE
-    together = group_scores(score_TE, conventions.select_groups)
-    open_ = np.zeros(together.shape, bool)
-    np.put_along_axis(open_, largest(together, conventions.select_groups_kept), True, axis=1)
-    open_TE = np.repeat(open_, score_TE.shape[1] // conventions.select_groups, axis=1)
+    return close_groups(score_TE, group_scores(score_TE, conventions.select_groups),
+                        conventions.select_groups_kept)
+
+
+def close_groups(score_TE: np.ndarray, by_group: np.ndarray, kept: int) -> np.ndarray:
+    """Return the scores, -inf for experts outside the `kept` best groups; `by_group` (T, groups).
+
+    >>> close_groups(np.array([[0.5, 0.1, 0.4, 0.3]]), np.array([[0.6, 0.7]]), 1).tolist()
+    [[-inf, -inf, 0.4, 0.3]]
+    """
+    open_ = np.zeros(by_group.shape, bool)
+    np.put_along_axis(open_, largest(by_group, kept), True, axis=1)
+    open_TE = np.repeat(open_, score_TE.shape[1] // by_group.shape[1], axis=1)
     return np.where(open_TE, score_TE, -np.inf)
 
 

@@ -15,7 +15,8 @@ from switch_np.operations import gradcheck
 from switch_np.oracle import vectors
 from switch_np.oracle.explain import museum
 from switch_np.oracle.judge.choices import RoutingReport, compare_routing
-from switch_np.oracle.judge.compare import NoVerdict, Report, assert_matches, compare
+from switch_np.oracle.judge.compare import NoVerdict, assert_matches, compare
+from switch_np.oracle.judge.report import Report
 from switch_np.oracle.prove.certify import Certificate, certify
 from switch_np.oracle.prove.score import Score, score
 from switch_np.oracle.truth.adapters import to_numpy

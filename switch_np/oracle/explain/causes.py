@@ -17,7 +17,7 @@ from switch_np.oracle.explain.expert_rows import ExpertRows
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import as_plan, by_token
-from switch_np.oracle.truth.reference import Reference, solve
+from switch_np.oracle.truth.reference import Reference, solve, with_plain_counts
 from switch_np.oracle.truth.solution import Problem
 from switch_np.oracle.truth.roundoff import named
 from switch_np.switch.plan import Plan
@@ -72,9 +72,7 @@ class Evidence:
     def undropped(self) -> Reference | None:
         """The truth if no choice were dropped; None if none is, or if experts choose tokens."""
         p, plan = self.truth.problem, self.truth.plan
-        kept_TK = np.ones(plan.kept.shape, bool)
-        if p.padding is not None and p.config.conventions.padding_routing == "left_out":
-            kept_TK[p.padding.reshape(-1)] = False
+        kept_TK = np.repeat(p.served_T[:, None], plan.kept.shape[1], axis=1)
         if p.config.conventions.chooser == "experts" or (kept_TK == plan.kept).all():
             return None
         other = planned(p, plan, kept_TK)
@@ -173,9 +171,9 @@ def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> 
     if kept_TK is not None:
         these["kept"] = kept_TK
         config = replace(config, capacity=max(kept_TK.size, 1))
-    return as_plan(these, config, len(plan.expert), num_groups=len(plan.load),
-                   padding_T=None if p.padding is None else p.padding.reshape(-1),
-                   training=p.training)
+    return with_plain_counts(p, as_plan(
+        these, config, len(plan.expert), num_groups=len(plan.load), padding_T=p.padding_T,
+        training=p.training))
 
 
 def likeliest(fits: dict[str, float]) -> list[str]:

@@ -1,10 +1,10 @@
 """Name what explains wrong numbers.
 
 Each suspect is a tensor, or all of them, that a kernel with some bug would give. `causes` decides
-whether it explains what came. First come simple changes of one tensor (`algebra`, `rows`), then the
-museum of known bugs, then other conventions; the last two give every tensor at once. A suspect that
-explains every failing tensor is named first; "or:" marks one that fits about as well as the line
-before, and "unknown" a tensor that nothing explains.
+whether it explains what came. First come changes of one tensor (`FAMILIES`, the simplest first),
+then the museum of known bugs, other choices and other conventions, which give every tensor at once.
+A suspect that explains every failing tensor is named first; "or:" marks one that fits about as well
+as the line before, and "unknown" a tensor that nothing explains.
 """
 
 from __future__ import annotations

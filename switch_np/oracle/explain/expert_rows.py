@@ -42,6 +42,13 @@ class ExpertRows:
         np.add.at(y_TD, choice_R // self.plan.expert.shape[1], gates_R1 * out_RD)
         return y_TD
 
+    @cached_property
+    def by_token(self) -> np.ndarray:
+        """(R,) the rows with each expert's in the order of its tokens, as a sort leaves them."""
+        plan = self.plan
+        expert_N = plan.expert[plan.token, plan.choice]
+        return plan.row[np.lexsort((plan.choice, plan.token, expert_N))]
+
     def grads_of(self, name: str, tokens: slice) -> dict[str, np.ndarray]:
         """Return the parameters' gradients if d_y reached these tokens only; kept by `name`."""
         if name not in self._grads:
@@ -70,7 +77,7 @@ class ExpertRows:
         d_z_RF = np.zeros((self.plan.num_rows, self.truth.problem.params[name].shape[2]))
         for rows, saved in self._used.blocks:
             d_out_RD = self._d_out_RD[rows]
-            params = {key: np.zeros((value.shape[1], len(d_out_RD))).T
+            params = {key: np.zeros((len(d_out_RD), value.shape[1]))
                       if key in ("w_in", "w_gate") else value
                       for key, value in saved.params.items()}
             unit = saved._replace(x_TD=np.eye(len(d_out_RD)), params=params)
@@ -86,3 +93,14 @@ class ExpertRows:
         d_x_TKD = np.zeros((*self.plan.expert.shape, d_rows_RD.shape[1]))
         d_x_TKD[self.plan.token, self.plan.choice] = d_rows_RD[self.plan.row]
         return d_x_TKD
+
+
+def weights_by_token(parts_TKD: np.ndarray, sum_TD: np.ndarray) -> np.ndarray:
+    """Return the weights (T, K) of each token's parts whose sum is nearest to what is given.
+
+    >>> weights_by_token(np.array([[[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]),
+    ...                  np.array([[3.0, 4.0, 5.0]])).round(6).tolist()
+    [[3.0, 2.0]]
+    """
+    weights: np.ndarray = np.einsum("tdk,td->tk", np.linalg.pinv(parts_TKD), sum_TD)
+    return weights

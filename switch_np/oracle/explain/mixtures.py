@@ -13,6 +13,7 @@ from switch_np.conventions import shared_expert
 from switch_np.operations import softmax
 from switch_np.operations.activations import sigmoid
 from switch_np.oracle.explain.causes import Evidence
+from switch_np.oracle.explain.expert_rows import weights_by_token
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.reference import Reference
 from switch_np.switch import dispatch
@@ -88,9 +89,7 @@ def _solved(evidence: Evidence) -> np.ndarray | None:
     rows_RD, plan = truth.intermediates["experts.out"], truth.plan
     out_TKD = np.where(plan.kept[..., None], rows_RD[plan.row_of_choice], 0.0)
     left_TD = (evidence.got["y"] - truth.y).reshape(t, d)
-    more_TK = np.einsum("tdk,td->tk", np.linalg.pinv(out_TKD.swapaxes(1, 2)).swapaxes(1, 2),
-                        left_TD)
-    found_TK: np.ndarray = truth.gates + more_TK
+    found_TK: np.ndarray = truth.gates + weights_by_token(out_TKD, left_TD)
     return found_TK
 
 
@@ -119,12 +118,9 @@ def shared_experts(name: str, evidence: Evidence) -> Iterator[str]:
     if name != "y" or not p.config.conventions.shared_experts:
         return
     x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
-    served_T = np.ones(len(x_TD), bool)
-    if p.padding is not None and p.config.conventions.padding_routing == "left_out":
-        served_T = ~p.padding.reshape(-1)
 
     def shared(rows_TD: np.ndarray) -> np.ndarray:
-        return shared_expert.forward(p.params, rows_TD, served_T, p.config.conventions)[0]
+        return shared_expert.forward(p.params, rows_TD, p.served_T, p.config.conventions)[0]
 
     own_TD = shared(x_TD)
     routed_TD, scale = y_TD - own_TD, p.config.conventions.gate_scale

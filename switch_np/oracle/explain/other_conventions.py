@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from switch_np import switch_layer
 from switch_np.conventions.table import CHOICES
 from switch_np.oracle.explain.causes import Evidence, likeliest, planned
-from switch_np.oracle.truth.reference import Reference, with_plain_counts
+from switch_np.oracle.truth.reference import Reference, outputs_of
 from switch_np.oracle.truth.solution import Problem
 from switch_np.switch.plan import Plan
 
@@ -48,20 +47,15 @@ def _computed(problem: Problem, evidence: Evidence
     if evidence.replayed.given is None or not evidence.legal:
         ways.append(lambda: None)
     if evidence.legal and evidence.truth is not evidence.ref:
-        ways.append(lambda: with_plain_counts(p, planned(p, plan)))
+        ways.append(lambda: planned(p, plan))
     if not evidence.replayed.errors:         # wrong choices are to be explained, not replayed
-        ways.append(lambda: with_plain_counts(p, planned(p, plan, plan.kept)))
+        ways.append(lambda: planned(p, plan, plan.kept))
     for way in ways:
         try:
-            out, cache = switch_layer.forward(p.params, p.x, p.config, plan=way(),
-                                              padding=p.padding, noise=p.noise,
-                                              training=p.training)
-            d_x, grads = switch_layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
+            found = outputs_of(p, way())
         except (TypeError, ValueError, IndexError):            # it asks for other parameters
             return
-        yield out.plan, {"y": out.y, "balance_loss": np.asarray(out.balance_loss), "d_x": d_x,
-                         "z_loss": np.asarray(out.z_loss)} | {
-                             f"d_{name}": grad for name, grad in grads.items()}
+        yield found
 
 
 def changed_problems(ref: Reference) -> Iterator[Change]:

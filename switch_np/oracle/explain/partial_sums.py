@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from switch_np.oracle.explain.causes import Evidence
-from switch_np.switch.plan import Plan
+from switch_np.oracle.explain.expert_rows import weights_by_token
 
 TILES = (8, 16, 32, 64, 128)
 PLAIN = ("d_w_in", "d_w_out", "d_w_gate")
@@ -44,7 +44,7 @@ def rows_of_neighbours(name: str, evidence: Evidence) -> Iterator[str]:
                 for shift in range(1, 9)}
     windows |= {f"without each expert's last rows, beyond a multiple of {tile}":
                 (begin, n // tile * tile) for tile in TILES}
-    for order in (np.arange(len(left_RD)), _by_token(truth.plan)):
+    for order in (np.arange(len(left_RD)), evidence.rows.by_token):
         left, right = left_RD[order], right_RF[order]
         for text, (first, count) in windows.items():
             if (first != begin).any() or (count != n).any():
@@ -59,12 +59,6 @@ def rows_of_neighbours(name: str, evidence: Evidence) -> Iterator[str]:
                f"({', '.join(map(str, np.flatnonzero(lost)))}): their rows are lost")
 
 
-def _by_token(plan: Plan) -> np.ndarray:
-    """Return the rows with each expert's in the order of its tokens, as a sort leaves them."""
-    expert_N = plan.expert[plan.token, plan.choice]
-    return plan.row[np.lexsort((plan.choice, plan.token, expert_N))]
-
-
 def parts_of_choices(name: str, evidence: Evidence) -> Iterator[str]:
     """Yield whether d_x lacks what comes back through some of its tokens' experts."""
     truth, plan = evidence.truth, evidence.truth.plan
@@ -75,8 +69,7 @@ def parts_of_choices(name: str, evidence: Evidence) -> Iterator[str]:
     router_TD = (truth.grads["x"] - truth.terms["x"]["experts"]).reshape(t, d)
     rest_TD = truth.terms["x"]["experts"].reshape(t, d) - parts_TKD.sum(axis=1)
     left_TD = evidence.got["d_x"].reshape(t, d) - router_TD - rest_TD
-    inverse_TKD = np.linalg.pinv(parts_TKD.swapaxes(1, 2))
-    found_TK = np.einsum("tkd,td->tk", inverse_TKD, left_TD).round().clip(0, 1)
+    found_TK = weights_by_token(parts_TKD, left_TD).round().clip(0, 1)
     suspect_TD = router_TD + rest_TD + np.einsum("tk,tkd->td", found_TK, parts_TKD)
     wrong = plan.kept & (found_TK == 0)
     suspect = suspect_TD.reshape(truth.y.shape)

@@ -64,6 +64,7 @@ def listed(names: Sequence[str], ref: Reference) -> str:
 
 
 def summary(tensor: TensorVerdict, ref: Reference) -> str:
+    """Say that a tensor is wrong, and where if not everywhere."""
     only = f" only in {listed(tensor.blocks, ref)}" if tensor.blocks else ""
     return f"{tensor.name} is wrong{only}"
 

@@ -35,10 +35,8 @@ def _readings(evidence: Evidence, x_TD: np.ndarray
     """
     plan = evidence.truth.plan
     (t, k), n, d = plan.expert.shape, plan.num_rows, x_TD.shape[1]
-    expert_N = plan.expert[plan.token, plan.choice]
-    by_token = plan.row[np.lexsort((plan.choice, plan.token, expert_N))]
     dropped = np.flatnonzero(~plan.kept.ravel())
-    for order in (np.arange(n), by_token):
+    for order in (np.arange(n), evidence.rows.by_token):
         choice_R = plan.choice_of_row[order]
         rows_RD = x_TD[choice_R // k]
         flat = rows_RD.ravel()

@@ -9,6 +9,7 @@ inferred_choices   the choices that a kernel did not tell, from its y
 judge_choices      judge a kernel's choices, then recompute the truth with them
 kernel_tensors     the tensors that were handed in, in float64 and in the right shape
 blind_spots        terms of a gradient whose absence would pass
+report             what was found, in words and in values
 compare            all of it: `compare` returns a report, `assert_matches` raises one
 
 Imported by `prove/`, `vectors/` and `switch_np.oracle`.

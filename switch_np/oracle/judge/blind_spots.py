@@ -17,6 +17,7 @@ from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.adapters import precision_of
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.roundoff import PRECISIONS
+from switch_np.oracle.truth.solution import LOSSES
 
 APART = {"balance": "d_y=None", "z": "d_y=None", "gate": "balance_coef=0 and z_coef=0",
          "experts": "balance_coef=0 and z_coef=0"}
@@ -61,7 +62,7 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
     afterwards; so may a bug, such as other counts in the balance loss or a rounded bias.
     """
     truth, found = replayed.reference, {}
-    for name in ("balance_loss", "z_loss"):
+    for name in LOSSES:
         came = precision_of(given.get(name))
         if name in got and np.isfinite(got[name]) and came and _finer(came, precision):
             want, sigma = truth.outputs()[name], truth.sigma(came)[name]

@@ -27,14 +27,14 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
     """
     near = np.flatnonzero(ref.margin <= tau_T)
     sigma = ref.sigma(precision)["y"]
-    if y is not None and np.isfinite(y).all() and sigma.any() and tensor_verdict(
-            "y", y, ref.y, sigma, ref).ok:
+    if y is None or not np.isfinite(y).all() or not sigma.any():
+        return ref.plan, bool(len(near))
+    if tensor_verdict("y", y, ref.y, sigma, ref).ok:
         # A right y confirms the experts; with k > 1 it may not tell which came first.
         return ref.plan, bool(len(near)) and ref.plan.expert.shape[1] > 1 and (
             ref.problem.config.conventions.balance_counts == "first"
             or not ref.plan.kept.all())
-    if (y is None or not np.isfinite(y).all() or not sigma.any() or not 0 < len(near) <= MOST
-            or not by_score(ref.problem.config) or tensor_verdict("y", y, ref.y, sigma, ref).ok):
+    if not 0 < len(near) <= MOST or not by_score(ref.problem.config):
         return ref.plan, bool(len(near))
     p, best = ref.problem, ref.plan
     sigma = np.maximum(sigma, np.median(sigma[sigma > 0]))     # some rows are 0 under other choices
@@ -83,4 +83,4 @@ def plan_of(ref: Reference, expert_TK: np.ndarray) -> Plan:
     return serve.serve(
         expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=p.noise or Noise(),
         training=p.training, num_groups=len(ref.plan.load),
-        padding_T=None if p.padding is None else p.padding.reshape(-1))
+        padding_T=p.padding_T)

@@ -84,10 +84,8 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
         return _unsaid(ref, y, tau_T, precision)._replace(errors=[
             f"the kernel made {k} choice{'s' * (k != 1)} per token, want {wanted_TK.shape[1]}"])
     _check_shapes(told, wanted_TK.shape)
-    counts_T = np.ones(len(wanted_TK), bool)
-    if p.padding is not None and p.config.conventions.padding_routing == "left_out":
-        counts_T = ~p.padding.reshape(-1)
-        expert_TK = np.where(counts_T[:, None], expert_TK, wanted_TK)
+    if not p.served_T.all():                              # what stands at padding is no choice
+        expert_TK = np.where(p.served_T[:, None], expert_TK, wanted_TK)
     routing = _routing(ref, expert_TK, tau_T)
     errors = [f"wrong experts: {routing}"] if not routing.ok else []
     if np.isinf(routing.gap[routing.status == WRONG]).any():              # ids that are none
@@ -97,7 +95,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     plan = ref.plan if (expert_TK == wanted_TK).all() else plan_of(ref, expert_TK)
     if "kept" in told:
         kept_TK = np.take_along_axis(told["kept"].astype(bool), order_TK, axis=1)
-        kept_TK &= counts_T[:, None]
+        kept_TK &= p.served_T[:, None]
         near_T1 = (not p.config.conventions.papers) & (ref.margin <= tau_T)[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():
@@ -155,7 +153,7 @@ def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> Routin
 def _as_plan(ref: Reference, given: dict[str, Any], config: SwitchConfig) -> Plan:
     p = ref.problem
     return as_plan(given, config, len(ref.scores), num_groups=len(ref.plan.load),
-                   padding_T=None if p.padding is None else p.padding.reshape(-1),
+                   padding_T=p.padding_T,
                    training=p.training)
 
 

@@ -11,6 +11,7 @@ from switch_np.oracle.explain import wording
 from switch_np.oracle.judge.tensor import tensor_verdict
 from switch_np.oracle.truth import adapters
 from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.solution import LOSSES
 
 
 def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
@@ -40,7 +41,7 @@ def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
     got, wrong = {}, []
     for name, want in ref.outputs().items():
         if name not in given:
-            if complete and name not in ("balance_loss", "z_loss"):
+            if complete and name not in LOSSES:
                 wrong.append(f"{name} is missing")
             continue
         value = _filled(name, given[name], want, wrong, notes)

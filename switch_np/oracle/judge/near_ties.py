@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from switch_np import plans, switch_layer
+from switch_np import plans
 from switch_np.conventions import serve
 from switch_np.conventions.noise import Noise
-from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.reference import Reference, outputs_of
 from switch_np.switch.plan import Plan
 
 SAMPLES = 12
@@ -48,11 +48,7 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
     for _ in range(SAMPLES):
         plan = _decided(ref, rng.uniform(-1, 1, ref.scores.shape) * reach_T1)
         contested_T = contested_T | plans.contested(plan)
-        out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                          noise=p.noise, training=p.training)
-        d_x, grads = switch_layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
-        found = {"y": out.y, "balance_loss": out.balance_loss, "z_loss": out.z_loss, "d_x": d_x}
-        for name, value in (found | {f"d_{name}": grad for name, grad in grads.items()}).items():
+        for name, value in outputs_of(p, plan)[1].items():
             squares[name] += (value - wanted[name]) ** 2
     if reach_T1.any():
         for name in ("y", "d_x"):
@@ -66,4 +62,4 @@ def _decided(ref: Reference, moved_TE: np.ndarray) -> Plan:
     return serve.decide(ref.probs + moved_TE, ref.logits + moved_TE, p.config,
                         noise=p.noise or Noise(), bias_E=p.params.get("select_bias"),
                         num_groups=len(ref.plan.load), training=p.training,
-                        padding_T=None if p.padding is None else p.padding.reshape(-1))
+                        padding_T=p.padding_T)

@@ -8,12 +8,12 @@ rows of x and y. sigma is 0 where the mathematics has a zero; there only 0 passe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.solution import LOSSES
 from switch_np.switch.plan import Plan
 
 LIMIT = 16.0
@@ -89,27 +89,6 @@ def deviations(got: np.ndarray, want: np.ndarray, sigma: np.ndarray) -> np.ndarr
         return np.where(error == 0, 0.0, error / sigma)
 
 
-def misfit(sigma: np.ndarray, got: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Return the function that measures how badly a candidate explains `got`.
-
-    That is the root mean square of (got - candidate) / sigma, and infinity beyond the limits. A
-    candidate may have numbers where the truth has zeros; the noise there is the usual one.
-    """
-    some = sigma[sigma > 0]
-    floor = float(np.median(some)) if some.size else 0.0
-    most = max(float(np.abs(got).max(initial=0.0)), 1e-300)
-
-    def measure(candidate: np.ndarray) -> float:
-        if got.shape != candidate.shape or not np.isfinite(candidate).all():
-            return np.inf
-        z = deviations(got, candidate,
-                       np.maximum(sigma, floor) + 4 * floor * np.abs(candidate) / most)
-        rms = float(np.sqrt(np.mean(np.minimum(z, 1e150) ** 2))) if z.size else 0.0
-        return rms if z.max(initial=0.0) <= LIMIT and rms <= rms_limit(z.size) / 2 else np.inf
-
-    return measure
-
-
 def rms_limit(size: np.ndarray | int) -> np.ndarray:
     """Return the limit of a block of so many elements: small ones vary more.
 
@@ -138,7 +117,7 @@ def expert_axis(name: str, shape: tuple[int, ...], num_experts: int) -> int | No
     >>> expert_axis("d_w_router", (8, 4), 4), expert_axis("d_w_in", (4, 8, 16), 4)
     (-1, 0)
     """
-    if name in ("y", "d_x", "balance_loss", "z_loss") or "shared" in name:
+    if name in ("y", "d_x", *LOSSES) or "shared" in name:
         return None
     if name in ("d_w_router", "d_b_router", "d_w_noise"):
         return -1

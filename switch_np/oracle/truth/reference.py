@@ -28,7 +28,7 @@ from switch_np.operations.queues import largest
 from switch_np.oracle.truth import adapters, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
-from switch_np.oracle.truth.solution import Problem, Solution
+from switch_np.oracle.truth.solution import LOSSES, Problem, Solution
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -135,7 +135,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if plan is not None:
         plan = as_plan(plan, config, x[..., 0].size,
                        num_groups=arguments.num_groups(config, x.shape),
-                       padding_T=None if problem.padding is None else problem.padding.reshape(-1),
+                       padding_T=problem.padding_T,
                        training=training)
     bias = params.get("select_bias")
     return replace(solve(problem, plan, precision),
@@ -184,22 +184,30 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
                                   noise=p.noise, training=p.training)
     count_GE, tokens_G = balance_counts.counts(
         plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
-        plan.load.shape, None if p.padding is None else p.padding.reshape(-1), conventions,
-        p.training)
+        plan.load.shape, p.padding_T, conventions, p.training)
     return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+
+
+def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.ndarray]]:
+    """Return a problem's plan, and its numbers as `Solution.outputs` names them."""
+    p = problem
+    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                      noise=p.noise, training=p.training)
+    d_x, grads = switch_layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
+    losses = {name: np.asarray(getattr(out, name)) for name in LOSSES}
+    return out.plan, {"y": out.y, **losses, "d_x": d_x} | {
+        f"d_{name}": grad for name, grad in grads.items()}
 
 
 def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
     """Return what the experts were chosen by (T, E), and the margins of the plan."""
     noise, conventions = problem.noise or Noise(), problem.config.conventions
-    padding_T = None if problem.padding is None else problem.padding.reshape(-1)
     bias_E = problem.params.get("select_bias")
     scores_TE = choose.ranked(out.probs, out.logits, conventions, noise, bias_E)
     firm = margins.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
-                           padding_T=padding_T, bias_E=bias_E, noise=noise,
+                           padding_T=problem.padding_T, bias_E=bias_E, noise=noise,
                            training=problem.training)
-    if padding_T is not None and conventions.padding_routing == "left_out":
-        firm.choice[padding_T] = np.inf
+    firm.choice[~problem.served_T] = np.inf
     return scores_TE, firm
 
 

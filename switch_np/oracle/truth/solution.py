@@ -17,6 +17,9 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
 
+LOSSES = ("balance_loss", "z_loss")
+
+
 class Problem(NamedTuple):
     """What was asked, in float64 throughout; the layer's arguments under their names."""
 
@@ -29,6 +32,18 @@ class Problem(NamedTuple):
     padding: np.ndarray | None = None
     noise: Noise | None = None
     training: bool = False
+
+    @property
+    def padding_T(self) -> np.ndarray | None:
+        """(T,) which tokens are padding; None without any."""
+        return None if self.padding is None else self.padding.reshape(-1)
+
+    @property
+    def served_T(self) -> np.ndarray:
+        """(T,) which tokens are routed: all, or those that are no padding that is left out."""
+        if self.padding is None or self.config.conventions.padding_routing != "left_out":
+            return np.ones(self.x[..., 0].size, bool)
+        return ~self.padding.reshape(-1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from switch_np.conventions.noise import Noise
-from switch_np.oracle.judge.compare import Report, compare
+from switch_np.oracle.judge.compare import compare
+from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import LIMIT, RMS_LIMIT
 from switch_np.oracle.prove.certify import certify
 from switch_np.oracle.truth.reference import Reference, reference

@@ -27,7 +27,7 @@ from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
 from switch_np.oracle.explain.museum.exhibit import Exhibit
-from switch_np.oracle.truth.solution import Problem
+from switch_np.oracle.truth.solution import LOSSES, Problem
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
     *wrong_outputs.ROUTING, *wrong_outputs.OUTPUT, *wrong_outputs.LOSSES,
@@ -129,7 +129,7 @@ def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
     x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
     try:
         result = run(name, x, dict(p.params), p.config, d_y=d_y, expert=expert_TK,
-                     padding=None if p.padding is None else p.padding.reshape(-1),
+                     padding=p.padding_T,
                      balance_coef=p.balance_coef, z_coef=p.z_coef)
     except Exception:                          # a planted bug may crash, and then explains nothing
         return {}, {}
@@ -143,7 +143,7 @@ def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
     >>> sorted(flat({"y": 1.0, "balance_loss": 1.0, "z_loss": 2.0, "grads": {"x": 3.0}}))
     ['balance_loss', 'd_x', 'y', 'z_loss']
     """
-    return {name: np.asarray(result[name]) for name in ("y", "balance_loss", "z_loss")} | {
+    return {name: np.asarray(result[name]) for name in ("y", *LOSSES)} | {
         f"d_{name}": np.asarray(grad) for name, grad in result["grads"].items()}
 
 
