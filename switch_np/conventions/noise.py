@@ -101,8 +101,10 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
     if noise is not None:
         check_noise(noise, config, x_TD, params["w_in"].shape[2], replayed=plan is not None)
         return noise
+    if plan is not None and (rng is None or not training):
+        config = decided(config, Noise())
     if not training:
-        config = outside_training(config, replayed=plan is not None)
+        config = outside_training(config)
     if not config.noisy:
         return Noise()
     if rng is None:
@@ -115,12 +117,28 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
     return draw_noise(rng, config, tokens, d_model, params["w_in"].shape[2], x_TD.real.dtype)
 
 
+def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
+    """Return the config for a replayed plan: no choice in it hangs on noise that is missing.
+
+    >>> decided(SwitchConfig(sample=True), Noise()).sample
+    False
+    """
+    conventions = config.conventions
+    if conventions.second_choice == "sampled" and noise.second is None:
+        conventions = replace(conventions, second_choice="largest")
+    if conventions.second_policy == "random" and noise.policy is None:
+        conventions = replace(conventions, second_policy="all")
+    if conventions.priority == "random" and noise.priority is None:
+        conventions = replace(conventions, priority="choice")
+    return replace(config, conventions=conventions,
+                   sample=config.sample and noise.gumbel is not None)
+
+
 @cache
-def outside_training(config: SwitchConfig, replayed: bool = False) -> SwitchConfig:
+def outside_training(config: SwitchConfig) -> SwitchConfig:
     """Return the config whose noise in training is that of this one outside it.
 
-    What is left is noise_when="always", and the random numbers that choices hang on, unless these
-    are replayed.
+    What is left is noise_when="always", and the random numbers that choices hang on.
 
     >>> outside_training(SwitchConfig(jitter=0.1)).jitter
     0.0
@@ -130,9 +148,6 @@ def outside_training(config: SwitchConfig, replayed: bool = False) -> SwitchConf
     if conventions.noise_when == "training":
         quiet |= {"jitter": 0.0, "router_dropout": 0.0}
         conventions = replace(conventions, logit_noise="none")
-    if replayed:
-        conventions = replace(conventions, second_choice="largest", second_policy="all",
-                              priority="choice")
     return replace(config, conventions=conventions, **quiet)
 
 

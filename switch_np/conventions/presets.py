@@ -131,7 +131,8 @@ PRESETS: dict[str, Preset] = {
     "hf_switch": Preset(
         source="transformers 5.23.0, models/switch_transformers",
         recorded=True,
-        settings={"capacity": 64, "groups": "rows", "jitter_reach": "experts", **NO_PADDING},
+        settings={"capacity": 64, "groups": "rows", "jitter_reach": "experts",
+                  "balance_counts": "plain_over_k", **NO_PADDING},
         weights=LINEAR.format("expert_e.wi", "expert_e.wo", "router.classifier"),
         leaves_out=("the losses of all layers of a stack are made from f and P pooled, and are 0 "
                     "where every layer is sparse",

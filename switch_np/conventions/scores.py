@@ -87,7 +87,8 @@ def backward(d_probs_TE: np.ndarray, d_log_z_T: np.ndarray, cache: ScoresCache,
     elif kind == "sigmoid":
         d_all_TE = d_probs_TE * probs_TE * (1 - probs_TE)
     else:
-        d_all_TE = d_probs_TE * sigmoid(logits_TE) / (2 * probs_TE)
+        root_TE = np.where(probs_TE == 0, 1, probs_TE)       # underflows with its slope
+        d_all_TE = d_probs_TE * sigmoid(logits_TE) / (2 * root_TE)
     d_all_TE += d_log_z_T[:, None] * softmax_TE
     if d_logits_TE is not None:
         d_all_TE += d_logits_TE

@@ -115,7 +115,7 @@ def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
             names = [next((n for n in ["shared.weight", *sorted(TIED)] if n in state), names[0])]
         if missing := [name for name in names if name not in state]:
             raise ValueError(f"state must hold {missing[0]!r} for {ours}, got no such name")
-        arrays = [_transposed(ours, to_numpy(state[name])) for name in names]
+        arrays = [_transposed(ours, to_numpy(state[name], name)) for name in names]
         found[ours] = np.stack(arrays) if _is_per_expert(ours) else arrays[0]
         used.update(names)
     if extra := sorted(set(state) - used):

@@ -177,11 +177,16 @@ def keys(name: str, value: Any, wanted: set[str]) -> None:
 
 
 def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
-    fits = value.shape == shape or (len(shape) == value.ndim and all(
-        isinstance(want, str) or want == have for want, have in zip(shape, value.shape)))
-    if not fits:
+    if value.shape != shape and not _fits(value.shape, shape):
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"{name} must have shape ({wanted}), got {value.shape}")
+        turned = value.ndim > 1 and _fits((*value.shape[:-2], *value.shape[:-3:-1]), shape)
+        raise ValueError(f"{name} must have shape ({wanted}), got {value.shape}"
+                         + ": transposed" * turned)
+
+
+def _fits(found: tuple[int, ...], shape: Sequence[int | str]) -> bool:
+    return len(shape) == len(found) and all(
+        isinstance(want, str) or want == have for want, have in zip(shape, found))
 
 
 def _first(value: np.ndarray, bad: np.ndarray) -> str:

@@ -131,7 +131,8 @@ class ModelConfig:
         conventions = self.switch.conventions
         return (conventions.balance_padding in ("mask_valid", "include")
                 and not conventions.second_balance and conventions.balance_probs == "full"
-                and conventions.balance_counts in ("first", "all"))
+                and (conventions.balance_counts in ("first", "all")
+                     or (conventions.balance_counts == "plain_over_k" and self.switch.top_k == 1)))
 
     @property
     def encoder(self) -> StackConfig | None:

@@ -118,5 +118,6 @@ def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
 @cache
 def _outside_training(config: ModelConfig, replayed: bool) -> ModelConfig:
     """Return the config whose noise in training is this one's outside training."""
+    quiet = switch_noise.outside_training(config.switch)
     return replace(config, dropout=0.0,
-                   switch=switch_noise.outside_training(config.switch, replayed))
+                   switch=switch_noise.decided(quiet, switch_noise.Noise()) if replayed else quiet)

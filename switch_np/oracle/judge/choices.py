@@ -90,13 +90,13 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
     0 of 2 tokens have the same experts; 1 wrong, as token 1: got [0], want [1], gap 0.8 > tau \
 0.001; 1 legal flip, as token 0: got [1], want [0], gap 0 <= tau 0.001
     """
-    scores_TE = to_numpy(scores)
+    scores_TE = to_numpy(scores, "scores")
     if scores_TE.ndim != 2:
         raise ValueError(f"scores must have shape (T, E), got {scores_TE.shape}")
     if np.isnan(scores_TE).any():
         raise ValueError("scores must be numbers, got NaN")
     t, e = scores_TE.shape
-    expert_TK = to_numpy(expert)
+    expert_TK = to_numpy(expert, "expert")
     if expert_TK.dtype.kind not in "iu" or expert_TK.shape[:1] != (t,) or expert_TK.ndim > 2:
         raise ValueError(f"expert must hold whole numbers of shape ({t},) or ({t}, K), got "
                          f"{expert_TK.dtype} of shape {expert_TK.shape}")
@@ -109,7 +109,7 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
         size_TE = np.where(np.isfinite(scores_TE), np.abs(scores_TE), 0)
         tau_T = 4 * unit * size_TE.max(axis=1, initial=0).astype(np.float64)
     else:
-        tau_T = lift(tau)
+        tau_T = lift(tau, "tau")
         if tau_T.shape not in ((), (t,)) or not (tau_T >= 0).all():
             raise ValueError(f"tau must be a number of at least 0 or ({t},) of them, got "
                              f"{tau if tau_T.ndim == 0 else f'shape {tau_T.shape}'}")

@@ -74,6 +74,8 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
              precision: str) -> Replayed:
     """Return the verdict on these decisions, and the reference that replays them."""
     tau_T = tau(ref, precision)
+    if given is None and ref.replays:                     # its plan is what the kernel decided
+        return Replayed(ref, None, [], [], False, None)
     if given is None:
         return _unsaid(ref, y, tau_T, precision)
     p, wanted_TK = ref.problem, ref.plan.expert

@@ -24,12 +24,16 @@ def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
     >>> sorted(by_name(ref, ref.y, None, 1.0, {"x": None}))
     ['d_x', 'y', 'z_loss']
     """
-    unknown = set(grads or {}) - set(ref.grads)
+    grads = {} if grads is None else grads
+    if not isinstance(grads, Mapping):
+        raise TypeError("grads must be a dict of arrays, named as ref.grads are, got "
+                        f"{type(grads).__name__}")
+    unknown = set(grads) - set(ref.grads)
     if unknown:
         raise ValueError(f"grads must have keys among {sorted(ref.grads)}, got {sorted(unknown)}")
     given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss}
     return {name: value for name, value in given.items() if value is not None} | {
-        f"d_{name}": value for name, value in (grads or {}).items()}
+        f"d_{name}": value for name, value in grads.items()}
 
 
 def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
@@ -47,7 +51,7 @@ def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
         value = _filled(name, given[name], want, wrong, notes)
         if value is None:
             continue
-        array = adapters.lift(value)
+        array = adapters.lift(value, name)
         same_rows = array.size == want.size and array.shape[-1:] == want.shape[-1:]
         if array.shape != want.shape and not (name in ("y", "d_x") and same_rows) and not (
                 want.size == array.size == 1):

@@ -8,6 +8,7 @@ the dtype that came is kept, since it says how exact the numbers can be.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -44,24 +45,36 @@ def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:
     if isinstance(value, (list, tuple)):
         return np.stack([to_numpy(part, name) for part in value]) if value else np.zeros(0)
     check.ordinary(name, value)
-    for step in ("detach", "cpu"):                       # PyTorch: off the tape, off the GPU
-        if callable(getattr(value, step, None)):
-            value = getattr(value, step)()
-    short = any(kind in dtype_name(value) for kind in ("bfloat16", "float8"))
-    if short and callable(getattr(value, "float", None)):
-        value = value.float()
-    elif short:
-        value = np.asarray(value).astype(np.float32)
     try:
-        array = np.array(np.asarray(value))
-    except (TypeError, ValueError, RuntimeError):
-        if not hasattr(value, "__dlpack__"):
-            raise TypeError(f"{name} must be an array, got {type(value).__name__}") from None
-        array = np.array(np.from_dlpack(value))
+        array = _numbers_of(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TypeError(f"{name} must be an array whose numbers can be read, got "
+                        f"{type(value).__name__} ({str(error).partition(chr(10))[0]})") from None
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__} "
                         f"of {array.dtype}")
     return array
+
+
+def _numbers_of(value: Any) -> np.ndarray:
+    """Return a copy of the numbers, whatever library holds them."""
+    for step in ("detach", "cpu"):                       # PyTorch: off the tape, off the GPU
+        if callable(getattr(value, step, None)):
+            value = getattr(value, step)()
+    if any(kind in dtype_name(value) for kind in ("bfloat16", "float8")):
+        library: Any = sys.modules.get(type(value).__module__)
+        if callable(getattr(value, "float", None)):      # PyTorch
+            value = value.float()
+        elif hasattr(library, "float32"):                # MLX, and NumPy with ml_dtypes
+            value = value.astype(library.float32)
+        else:
+            value = np.asarray(value).astype(np.float32)
+    try:
+        return np.array(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError):
+        if not hasattr(value, "__dlpack__"):
+            raise
+        return np.array(np.from_dlpack(value))
 
 
 def lift(value: Any, name: str = "the argument") -> np.ndarray:
@@ -85,13 +98,13 @@ def dtype_name(value: Any) -> str:
     return str(getattr(value, "dtype", "")).rsplit(".", 1)[-1]
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
+def shape_of(value: Any, name: str = "the argument") -> tuple[int, ...]:
     """Return the shape, without touching the numbers where the array knows it.
 
     >>> shape_of([[1, 2, 3]])
     (1, 3)
     """
-    return tuple(int(n) for n in getattr(value, "shape", None) or np.shape(to_numpy(value)))
+    return tuple(int(n) for n in getattr(value, "shape", None) or np.shape(to_numpy(value, name)))
 
 
 def precision_of(*values: Any) -> str | None:

@@ -68,9 +68,11 @@ def by_token(name: str, value: Any, num_tokens: int) -> np.ndarray:
     >>> by_token("expert", [[[0, 1], [2, 0]]], 2).tolist()
     [[0, 1], [2, 0]]
     """
-    array = to_numpy(value)
+    array = to_numpy(value, name)
     if array.dtype.kind not in "biu":
         raise TypeError(f"{name} must hold whole numbers or bools, got {array.dtype}")
+    if name == "kept" and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"kept must hold bools, or 0 and 1, got {array.max()}")
     if array.ndim > 1 and math.prod(array.shape[:-1]) == num_tokens:
         return array.reshape(num_tokens, array.shape[-1])
     if array.ndim and array.size == num_tokens:

@@ -22,13 +22,13 @@ import numpy as np
 from switch_np import switch_layer
 from switch_np.conventions import arguments, balance_counts, choose, margins
 from switch_np.conventions.margins import Margins
-from switch_np.conventions.noise import Noise
+from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import check
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import adapters, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
-from switch_np.oracle.truth.solution import LOSSES, Problem, Solution
+from switch_np.oracle.truth.solution import LOSSES, Problem, Solution, frozen
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -39,17 +39,19 @@ SEEDS = ("output", "balance", "z")
 class Reference(Solution):
     """The truth about one problem, and how far a correct kernel may be off it.
 
-    Its numbers are those of a `Solution`: y, balance_loss, z_loss, objective; grads, seeds, terms;
-    plan, margins, margin; probs, logits, gates, scores; intermediates; problem, precision.
+    Its numbers, all read-only, are those of a `Solution`: y, balance_loss, z_loss, objective;
+    grads, seeds, terms; plan, margins, margin; probs, logits, gates, scores; intermediates;
+    problem, precision.
     """
 
     _noise: dict[str, Rounding] = field(default_factory=dict)
     bias_precision: str | None = None                # in which the selection bias was handed in
+    replays: bool = False                            # whether a plan was handed in
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
         if precision not in self._noise:
-            self._noise[precision] = rounding.estimate(self, precision, rounding.SAMPLES)
+            self._noise[precision] = frozen(rounding.estimate(self, precision, rounding.SAMPLES))
         return self._noise[precision]
 
     def sigma(self, precision: str) -> dict[str, np.ndarray]:
@@ -120,16 +122,18 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
                                         for name, value in params.items()}, config.num_choices)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
-    x = adapters.lift(x)
-    d_y = np.zeros(x.shape) if d_y is None else adapters.lift(d_y)
-    lifted = {name: adapters.lift(value) for name, value in params.items()}
+    x = adapters.lift(x, "x")
+    d_y = np.zeros(x.shape) if d_y is None else adapters.lift(d_y, "d_y")
+    lifted = {name: adapters.lift(value, f"params[{name!r}]") for name, value in params.items()}
     named = [("x", x), ("d_y", d_y), *((f"params[{name!r}]", lifted[name]) for name in lifted)]
     for name, value in named:
         check.floats(name, value, value.shape, finite=True)
     problem = Problem(
         x, lifted, config, d_y, balance_coef, z_coef,
-        None if padding is None else adapters.to_numpy(padding), _lift_noise(noise), training)
-    if training and config.noisy and noise is None:
+        None if padding is None else adapters.to_numpy(padding, "padding"), _lift_noise(noise),
+        training)
+    needed = config if plan is None else decided(config, Noise())
+    if training and needed.noisy and noise is None:
         raise ValueError("noise must be handed in when training=True and the config has noise, "
                          "since the reference draws none, got None")
     if plan is not None:
@@ -138,7 +142,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
                        padding_T=problem.padding_T,
                        training=training)
     bias = params.get("select_bias")
-    return replace(solve(problem, plan, precision),
+    return replace(solve(problem, plan, precision), replays=plan is not None,
                    bias_precision=None if bias is None else adapters.precision_of(bias))
 
 
@@ -164,12 +168,12 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
             terms[name]["balance"] = seeds["balance"][name] * float(p.balance_coef)
             terms[name]["z"] = seeds["z"][name] * float(p.z_coef)
     scores, firm = _choice(out, p)
-    return Reference(
+    return Reference(*map(frozen, (
         out.y, float(out.balance_loss), float(out.z_loss), float(
             (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
         firm, out.probs, out.logits, out.gates, scores, caches.intermediates(cache), problem,
-        precision)
+        precision)))
 
 
 def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
@@ -201,10 +205,10 @@ def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.
 
 def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
     """Return what the experts were chosen by (T, E), and the margins of the plan."""
-    noise, conventions = problem.noise or Noise(), problem.config.conventions
-    bias_E = problem.params.get("select_bias")
-    scores_TE = choose.ranked(out.probs, out.logits, conventions, noise, bias_E)
-    firm = margins.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
+    noise, bias_E = problem.noise or Noise(), problem.params.get("select_bias")
+    config = decided(problem.config, noise)
+    scores_TE = choose.ranked(out.probs, out.logits, config.conventions, noise, bias_E)
+    firm = margins.margins(out.probs, out.plan, config, logits_TE=out.logits,
                            padding_T=problem.padding_T, bias_E=bias_E, noise=noise,
                            training=problem.training)
     firm.choice[~problem.served_T] = np.inf
@@ -242,6 +246,7 @@ def _named(result: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[str, np.nda
 def _lift_noise(noise: Noise | None) -> Noise | None:
     if noise is None:
         return None
-    arrays = [None if part is None else adapters.to_numpy(part) for part in noise]
-    return type(noise)(*(array if array is None or array.dtype == bool else adapters.lift(array)
-                         for array in arrays))
+    arrays = [None if part is None else adapters.to_numpy(part, f"noise.{name}")
+              for name, part in noise._asdict().items()]
+    return Noise(*(array if array is None or array.dtype == bool else adapters.lift(array)
+                   for array in arrays))

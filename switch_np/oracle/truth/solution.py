@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,3 +103,19 @@ class Solution:
         return {"y": self.y, "balance_loss": np.asarray(self.balance_loss),
                 "z_loss": np.asarray(self.z_loss)} | {
                     f"d_{name}": grad for name, grad in self.grads.items()}
+
+
+def frozen(value: Any) -> Any:
+    """Return the same numbers, read-only: arrays, and dicts and named tuples of them.
+
+    >>> frozen({"y": np.zeros(2)})["y"][0] = 1.0
+    Traceback (most recent call last):
+    ValueError: assignment destination is read-only
+    """
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+        return value
+    if isinstance(value, Mapping):
+        return MappingProxyType({name: frozen(part) for name, part in value.items()})
+    return type(value)(*map(frozen, value)) if hasattr(value, "_fields") else value

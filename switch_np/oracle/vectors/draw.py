@@ -1,7 +1,7 @@
 """Random problems for kernels: inputs that leave no term of any gradient at zero.
 
-Random-sign upstream, weights large enough that the router has opinions, a scale on which the three
-parts of the objective are of one size.
+Random-sign upstream, weights large enough that the router has opinions, and coefficients that make
+the three parts of the router's gradient of one size, so that the loss of one can't hide.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from switch_np import switch_layer
 from switch_np.conventions import noise as noises
 from switch_np.operations import check
 from switch_np.operations.precision import round_to
+from switch_np.oracle.truth.reference import reference
 from switch_np.switch.config import SwitchConfig
 
 
@@ -33,13 +34,14 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     seed
         Of the generator.
     scale
-        Of everything that arrives from behind: d_y and the coefficients of the losses.
+        Of d_y, and with it of the coefficients of the losses.
     padding
         So many tokens at the end are padding.
     unused
         So many experts, the last ones, are chosen by no token; as many as K must be left.
     batch
-        Cut the tokens into so many rows: x is (B, S, D), not (T, D).
+        Cut the tokens into so many rows: x is (B, S, D), not (T, D). With groups="rows" the
+        default is one row.
     training
         In training; noise is drawn where the config has any.
     precision
@@ -55,6 +57,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     check.integer("seed", seed, 0)
     check.number("scale", scale)
     check.flag("training", training)
+    batch = 1 if batch is None and config.groups == "rows" else batch
     _check_counts(config, num_tokens, padding, unused, batch)
     rng = np.random.default_rng(seed)
     params = switch_layer.init(rng, d_model, d_ff, config, scale=2.0)
@@ -69,7 +72,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     problem: dict[str, Any] = {
         "x": round_to(x, precision), "config": config, "d_y": round_to(d_y, precision),
         "params": {name: round_to(value, precision) for name, value in params.items()},
-        "balance_coef": 0.5 * scale, "z_coef": 0.25 * scale}
+        "balance_coef": 0.0, "z_coef": 0.0}
     if padding:
         problem["padding"] = np.arange(num_tokens) >= num_tokens - padding
     if training:
@@ -81,7 +84,20 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
         rows = (batch, num_tokens // batch)
         problem |= {name: problem[name].reshape(rows + problem[name].shape[1:])
                     for name in ("x", "d_y", "padding") if name in problem}
-    return problem
+    return problem | _coefficients(problem, scale)
+
+
+def _coefficients(problem: dict[str, Any], scale: float) -> dict[str, float]:
+    """Return the coefficients with which each loss gives w_router a gradient of one size.
+
+    It is that of the gates' own, or of `scale` where the gates' sum is constant and they have none.
+    """
+    seeds = reference(**problem).seeds
+    gate, balance, z = (float(np.linalg.norm(seeds[seed]["w_router"]))
+                        for seed in ("output", "balance", "z"))
+    wanted = gate if gate > 1e-9 * abs(scale) else abs(scale)
+    return {f"{name}_coef": float(f"{wanted / size:.3g}") if size else silent * scale
+            for name, size, silent in (("balance", balance, 0.5), ("z", z, 0.25))}
 
 
 def _check_counts(config: SwitchConfig, num_tokens: int, padding: int, unused: int,

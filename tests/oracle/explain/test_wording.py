@@ -8,7 +8,8 @@ from switch_np.oracle.explain.wording import factor_in_words
 
 
 def test_a_factor_is_named_where_its_bar_allows_and_all_that_it_may_be_are_said():
-    _, ref = problem(padding=5)
+    asked, _ = problem(padding=5)
+    ref = oracle.reference(**asked | {"balance_coef": 0.5, "z_coef": 0.25})
     def name(c, bar, term=None):
         return factor_in_words(c, bar, term, ref)
     assert name(0.2501, 1e-3) == (0.25, "divided by 4 (E, the experts)")
@@ -28,10 +29,11 @@ def test_a_factor_is_named_where_its_bar_allows_and_all_that_it_may_be_are_said(
 
 
 def test_a_coefficient_that_the_conventions_switch_off_is_noted():
-    _, ref = problem(snp.SwitchConfig.like("hf_mixtral", num_experts=4))
+    asked, ref = problem(snp.SwitchConfig.like("hf_mixtral", num_experts=4))
     report = oracle.compare(ref, **all_of(ref))
     assert report.ok and report.notes == ('z_coef=0.25 has no effect: z_when is "never"',)
-    _, on = problem(snp.SwitchConfig.like("hf_mixtral", num_experts=4, z_when="always"))
+    config = snp.SwitchConfig.like("hf_mixtral", num_experts=4, z_when="always")
+    on = oracle.reference(**asked | {"config": config})
     report = oracle.compare(ref, **all_of(on))
     assert report.diagnosis == ("as with z_when='always', want 'never'",)
     _, ref = problem(snp.SwitchConfig.like("mesh_tf", num_experts=4))

@@ -216,3 +216,29 @@ def test_kept_choices_keep_their_order():
     plan = decisions.as_plan({"expert": [0, 0, 0, 1], "kept": [False, True, True, True]},
                              SwitchConfig(num_experts=2, capacity=2), 4)
     assert plan.slot[:, 0].tolist() == [-1, 0, 1, 0] and plan.load.tolist() == [[3, 1]]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["deepspeed_top1", "deepspeed_top2", "mesh_tf_top2", "st_moe"])
+def test_a_full_plan_replaces_the_noise_that_choices_hang_on(name, training):
+    config = SwitchConfig.like(name, num_experts=4, jitter=0.0, logit_noise="none")
+    asked = oracle.draw(config, 24, d_model=6, d_ff=8, training=training)
+    own = oracle.reference(**asked)
+    del asked["noise"]
+    with pytest.raises(ValueError, match=r"^(noise|rng)"):
+        oracle.reference(**asked)
+    ref = oracle.reference(**asked, plan=own.plan)
+    assert (ref.y == own.y).all() and (ref.grads["x"] == own.grads["x"]).all()
+    assert oracle.compare(ref, y=own.y, grads=own.grads, plan=own.plan).ok
+    wrong = oracle.compare(ref, y=2 * own.y, grads=own.grads)
+    assert wrong.verdict == "fail" and wrong.diagnosis[0].startswith("y is multiplied by 2")
+
+
+def test_hugging_face_counts_by_the_choice_before_rounding():
+    """transformers 5.23: experts by probabilities in the input's precision, f by the logits."""
+    config = SwitchConfig.like("hf_switch", num_experts=2, select_precision="bfloat16")
+    x = np.array([[[0.0, 1e-4], [1e-4, 0.0], [0.0, 1e-4], [1e-4, 0.0]]])
+    params = {"w_router": np.eye(2), "w_in": np.ones((2, 2, 3)), "w_out": np.ones((2, 3, 2))}
+    plan = oracle.reference(x, params, config).plan
+    assert plan.expert.ravel().tolist() == [0, 0, 0, 0]
+    assert plan.balance_count.tolist() == [[2, 2]]
