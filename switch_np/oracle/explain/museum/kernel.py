@@ -1,8 +1,10 @@
 """A Switch layer in plain arrays: the copy in which the museum plants its bugs.
 
-It shares nothing with `switch_np.switch` but the capacity, which the config gives: the paper's
-layer for one group of tokens and any number of choices, forward and backward by hand. `store`
-rounds each intermediate. Exhibits replace lines of this text, so each line they name occurs once.
+It shares nothing with `switch_np.switch` but the capacity, which the config gives: one group of
+tokens and any number of choices, forward and backward by hand. Of the conventions it knows those
+that most layers of today need: sigmoid scores, gates divided by their sum and scaled, the counts
+of f, biases, gated experts of any activation, shared experts. `store` rounds each intermediate.
+Exhibits replace lines of this text, so each line they name occurs once.
 """
 
 from __future__ import annotations
@@ -12,33 +14,40 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import activations
+
 Store = Callable[[Any], Any]
+Params = dict[str, np.ndarray]
 
 
-def run(x: np.ndarray, params: dict[str, np.ndarray], config: Any, d_y: np.ndarray,
-        balance_coef: float, z_coef: float, padding: np.ndarray | None,
-        expert: np.ndarray | None, store: Store) -> dict[str, Any]:
+def run(x: np.ndarray, params: Params, config: Any, d_y: np.ndarray, balance_coef: float,
+        z_coef: float, padding: np.ndarray | None, expert: np.ndarray | None,
+        store: Store) -> dict[str, Any]:
     """Return outputs, choices and gradients as a dict."""
     out, cache = forward(x, params, config, padding, expert, store)
-    return {**out, "grads": backward(d_y, params, out, cache, balance_coef, z_coef, store)}
+    grads = backward(d_y, params, config, out, cache, balance_coef, z_coef, store)
+    return {**out, "grads": grads}
 
 
-def forward(x: np.ndarray, params: dict[str, np.ndarray], config: Any, padding: np.ndarray | None,
+def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | None,
             expert: np.ndarray | None, store: Store) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """Return outputs and choices as a dict, and what `backward` needs."""
     tokens, num_experts, top_k = len(x), params["w_router"].shape[1], config.top_k
     real = np.ones(tokens, bool) if padding is None else ~padding
     count = max(int(real.sum()), 1)
 
-    logits = store(x @ params["w_router"])
+    logits = store(x @ params["w_router"] + params.get("b_router", 0))
     highest = logits.max(axis=1, keepdims=True)
     odds = np.exp(logits - highest)
     total = odds.sum(axis=1, keepdims=True)
-    probs = store(odds / total)
+    softmax = odds / total
     log_z = (highest + np.log(total))[:, 0]
+    sigmoid = config.conventions.scores == "sigmoid"
+    probs = store(activations.sigmoid(logits) if sigmoid else softmax)
 
+    ranked = probs + params.get("select_bias", 0)
     if expert is None:
-        expert = np.argsort(-probs, axis=1, kind="stable")[:, :top_k]
+        expert = np.argsort(-ranked, axis=1, kind="stable")[:, :top_k]
     capacity = config.expert_capacity(tokens)
     capacity = tokens if capacity is None else capacity
     slot = np.full((tokens, top_k), -1)
@@ -50,71 +59,137 @@ def forward(x: np.ndarray, params: dict[str, np.ndarray], config: Any, padding: 
             slot[token, choice] = used[e]
             used[e] += 1
     kept = slot >= 0
-    gates = np.take_along_axis(probs, expert, axis=1)
+    chosen = np.take_along_axis(probs, expert, axis=1)
+    divided = config.conventions.renorm == "pre" and top_k > 1
+    weight = chosen.sum(axis=1, keepdims=True) if divided else np.ones_like(chosen[:, :1])
+    gates = store(config.conventions.gate_scale * chosen / weight)
 
-    y, saved = through_experts(x, params["w_in"], params["w_out"], expert, kept, gates, store)
+    y, saved = through_experts(x, params, config, expert, kept, gates, store)
+    if "shared_w_in" in params:
+        out, hidden = network(x, shared_expert(params), config, store)
+        y = store(y + real[:, None] * out)
+        saved.append(hidden)
 
-    share = (np.bincount(expert[real, 0], minlength=num_experts) / count).astype(x.dtype)
+    counts = config.conventions.balance_counts
+    counted = {"first": 1, "none": 0}.get(counts, top_k)
+    share = (np.bincount(expert[real, :counted].ravel(), minlength=num_experts) / count)
+    share = (share / (top_k if "over_k" in counts else 1)).astype(x.dtype)
     mean_probs = probs[real].sum(axis=0) / count
     balance_loss = num_experts * (share * mean_probs).sum()
-    z_loss = (log_z[real] ** 2).sum() / count
+    z_loss = (log_z[real] ** 2).sum() / count * (config.conventions.z_when != "never")
     out = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert, "kept": kept,
            "slot": slot}
-    return out, (x, real, count, probs, log_z, gates, saved, share)
+    return out, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
 
 
-def through_experts(x: np.ndarray, w_in: np.ndarray, w_out: np.ndarray, expert: np.ndarray,
+def through_experts(x: np.ndarray, params: Params, config: Any, expert: np.ndarray,
                     kept: np.ndarray, gates: np.ndarray, store: Store
                     ) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
     """Return y, and the intermediates of each expert."""
     y = np.zeros_like(x)
     saved = []
-    for e in range(len(w_in)):
+    for e in range(len(params["w_in"])):
         token, choice = np.nonzero(kept & (expert == e))
         rows = x[token]
-        before = store(rows @ w_in[e])
-        hidden = np.maximum(before, 0)
-        out = store(hidden @ w_out[e])
         gate = gates[token, choice][:, None]
+        out, hidden = network(rows, one_expert(params, e), config, store)
         y[token] = store(y[token] + store(gate * out))
-        saved.append((token, choice, rows, before, hidden, out, gate))
+        saved.append((token, choice, rows, hidden, out, gate))
     return y, saved
 
 
-def backward(d_y: np.ndarray, params: dict[str, np.ndarray], out: dict[str, Any],
-             cache: tuple[Any, ...], balance_coef: float, z_coef: float, store: Store
-             ) -> dict[str, np.ndarray]:
-    """Return the gradients of x and of the parameters as a dict."""
-    x, real, count, probs, log_z, gates, saved, share = cache
-    expert, num_experts = out["expert"], probs.shape[1]
-    d_x, d_gates, d_w_in, d_w_out = back_through_experts(
-        d_y, params["w_in"], params["w_out"], gates, saved, store)
+def one_expert(params: Params, e: int) -> Params:
+    """Return the weights of expert e: matrices (D, F) or (F, D), and biases."""
+    router = ("w_router", "b_router", "select_bias")
+    return {name: value[e] for name, value in params.items()
+            if name not in router and not name.startswith("shared_")}
 
+
+def shared_expert(params: Params) -> Params:
+    """Return the weights of the shared experts, which are one."""
+    return {name[7:]: value for name, value in params.items() if name.startswith("shared_")}
+
+
+def network(rows: np.ndarray, weights: Params, config: Any, store: Store
+            ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return an expert's outputs, and its hidden units: linear, before the activation, after."""
+    linear = store(rows @ weights["w_in"] + weights.get("b_in", 0))
+    before = linear
+    if "w_gate" in weights:
+        before = store(rows @ weights["w_gate"] + weights.get("b_gate", 0))
+    active = activations.forward(config.conventions.expert_activation, before)
+    hidden = store(active * linear if "w_gate" in weights else active)
+    out = store(hidden @ weights["w_out"] + weights.get("b_out", 0))
+    return out, (linear, before, hidden)
+
+
+def backward(d_y: np.ndarray, params: Params, config: Any, out: dict[str, Any],
+             cache: tuple[Any, ...], balance_coef: float, z_coef: float, store: Store) -> Params:
+    """Return the gradients of x and of the parameters as a dict."""
+    x, real, count, probs, softmax, log_z, gates, weight, saved, share = cache
+    expert, num_experts = out["expert"], probs.shape[1]
+    d_x, d_gates, grads = back_through_experts(d_y, params, config, gates, saved, store)
+    if "shared_w_in" in params:
+        d_rows, mine = network_back(d_y * real[:, None], x, shared_expert(params), saved[-1],
+                                    config, store)
+        grads |= {f"shared_{name}": grad for name, grad in mine.items()}
+        d_x = store(d_x + d_rows)
+
+    d_chosen = config.conventions.gate_scale * d_gates / weight
+    if config.conventions.renorm == "pre" and config.top_k > 1:
+        d_chosen -= (d_gates * gates).sum(axis=1, keepdims=True) / weight
     d_probs = np.zeros_like(probs)
-    np.put_along_axis(d_probs, expert, d_gates, axis=1)
+    np.put_along_axis(d_probs, expert, d_chosen, axis=1)
     slope = balance_coef * num_experts / count * share
     d_probs[real] += slope
     inner = (d_probs * probs).sum(axis=1, keepdims=True)
     d_logits = probs * (d_probs - inner)
-    d_logits[real] += z_coef * 2 / count * log_z[real, None] * probs[real]
+    if config.conventions.scores == "sigmoid":
+        d_logits = d_probs * probs * (1 - probs)
+    z_coef = z_coef * (config.conventions.z_when != "never")
+    d_logits[real] += z_coef * 2 / count * log_z[real, None] * softmax[real]
     d_logits = store(d_logits)
-    d_w_router = store(x.T @ d_logits)
+    grads["w_router"] = store(x.T @ d_logits)
+    if "b_router" in params:
+        grads["b_router"] = store(d_logits.sum(axis=0))
     d_x = store(d_x + store(d_logits @ params["w_router"].T))
-    return {"x": d_x, "w_router": d_w_router, "w_in": d_w_in, "w_out": d_w_out}
+    return {"x": d_x, **grads}
 
 
-def back_through_experts(d_y: np.ndarray, w_in: np.ndarray, w_out: np.ndarray, gates: np.ndarray,
-                         saved: list[tuple[Any, ...]], store: Store) -> tuple[np.ndarray, ...]:
-    """Return the gradients of x without the router's part, of the gates, of w_in and of w_out."""
+def back_through_experts(d_y: np.ndarray, params: Params, config: Any, gates: np.ndarray,
+                         saved: list[Any], store: Store
+                         ) -> tuple[np.ndarray, np.ndarray, Params]:
+    """Return the gradients of x without the router's part, of the gates, of the weights."""
     d_x = np.zeros_like(d_y)
     d_gates = np.zeros_like(gates)
-    d_w_in, d_w_out = np.zeros_like(w_in), np.zeros_like(w_out)
-    for e, (token, choice, rows, before, hidden, out, gate) in enumerate(saved):
+    grads = {name: np.zeros_like(value) for name, value in params.items()}
+    for e in range(len(params["w_in"])):
+        token, choice, rows, hidden, out, gate = saved[e]
         d_row = d_y[token]
         d_gates[token, choice] = store((d_row * out).sum(axis=1))
         d_out = store(gate * d_row)
-        d_w_out[e] = store(hidden.T @ d_out)
-        d_before = store(d_out @ w_out[e].T) * (before > 0)
-        d_w_in[e] = store(rows.T @ d_before)
-        d_x[token] = store(d_x[token] + store(d_before @ w_in[e].T))
-    return d_x, d_gates, d_w_in, d_w_out
+        d_rows, mine = network_back(d_out, rows, one_expert(params, e), hidden, config, store)
+        for name, grad in mine.items():
+            grads[name][e] = grad
+        d_x[token] = store(d_x[token] + d_rows)
+    return d_x, d_gates, grads
+
+
+def network_back(d_out: np.ndarray, rows: np.ndarray, weights: Params,
+                 saved: tuple[np.ndarray, ...], config: Any, store: Store
+                 ) -> tuple[np.ndarray, Params]:
+    """Return the gradients of an expert's rows and weights."""
+    linear, before, hidden = saved
+    kind = config.conventions.expert_activation
+    d_hidden = store(d_out @ weights["w_out"].T)
+    d_before = store(d_hidden * activations.slope(kind, before))
+    into = {"out": (hidden, d_out), "in": (rows, d_before)}
+    if "w_gate" in weights:
+        d_linear = store(d_hidden * activations.forward(kind, before))
+        into |= {"in": (rows, d_linear), "gate": (rows, store(d_before * linear))}
+    grads = {f"w_{name}": store(value.T @ d_z) for name, (value, d_z) in into.items()}
+    grads |= {f"b_{name}": store(d_z.sum(axis=0)) for name, (_, d_z) in into.items()
+              if f"b_{name}" in weights}
+    del into["out"]
+    d_rows = store(sum(d_z @ weights[f"w_{name}"].T for name, (_, d_z) in into.items()))
+    return d_rows, grads
