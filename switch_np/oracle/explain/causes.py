@@ -59,7 +59,7 @@ class Evidence:
         return self.replayed.routing is None or self.replayed.routing.ok
 
     @property
-    def sigma(self) -> dict[str, np.ndarray]:
+    def sigma(self) -> Mapping[str, np.ndarray]:
         """The truth's standard deviation of rounding error, by tensor."""
         return self.truth.sigma(self.precision)
 

@@ -14,9 +14,8 @@ import numpy as np
 from switch_np.oracle.judge.choices import FLIP
 from switch_np.oracle.judge.judge_choices import Replayed, tau
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
-from switch_np.oracle.truth.adapters import precision_of
+from switch_np.oracle.truth.adapters import is_finer, precision_of
 from switch_np.oracle.truth.reference import Reference
-from switch_np.oracle.truth.roundoff import PRECISIONS
 from switch_np.oracle.truth.solution import LOSSES
 
 APART = {"balance": "d_y=None", "z": "d_y=None", "gate": "balance_coef=0 and z_coef=0",
@@ -64,23 +63,20 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
     truth, found = replayed.reference, {}
     for name in LOSSES:
         came = precision_of(given.get(name))
-        if name in got and np.isfinite(got[name]) and came and _finer(came, precision):
+        if name in got and np.isfinite(got[name]) and came and is_finer(
+                came, truth.judged_in.get(name, precision)):
             want, sigma = truth.outputs()[name], truth.sigma(came)[name]
             finer = tensor_verdict(name, got[name], want, sigma, truth)
             if not finer.ok:
                 found[f"{name} beyond {precision}"] = (
-                    f"{name} came in {came} and is {finer.worst:.3g} sigma of it off; compare it "
-                    f"alone with precision={came!r} if the router computes in {came}")
+                    f"{name} came in {came} and is {finer.worst:.3g} sigma of it off; compare with "
+                    f"precision={{{name!r}: {came!r}}} if the router computes in {came}")
     came, routing = ref.bias_precision, replayed.routing
-    if routing is not None and came is not None and _finer(came, precision):
+    if routing is not None and came is not None and is_finer(
+            came, truth.judged_in.get("scores", precision)):
         beyond = np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came)))
         if beyond:
             found[f"choices beyond {precision}"] = (
                 f"select_bias came in {came}, and {beyond} flips are wrong by it; compare with "
-                f"precision={came!r} if the router computes in {came}")
+                f"precision={{'choice': {came!r}}} if the router computes in {came}")
     return found
-
-
-def _finer(one: str, other: str) -> bool:
-    order = list(PRECISIONS)
-    return order.index(one) < order.index(other)

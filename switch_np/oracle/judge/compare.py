@@ -8,6 +8,7 @@ flip at a near-tie is a line of the report and not a thousand mismatches.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import SkipTest
@@ -33,8 +34,8 @@ class NoVerdict(SkipTest):
 
 def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
             grads: Mapping[str, Any] | None = None, expert: Any = None, kept: Any = None,
-            slot: Any = None, plan: Any = None, precision: str | None = None,
-            complete: bool = False) -> Report:
+            slot: Any = None, plan: Any = None,
+            precision: str | Mapping[str, str] | None = None, complete: bool = False) -> Report:
     """Judge a kernel's outputs and gradients against the reference.
 
     Parameters
@@ -51,7 +52,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         The same as one value: a `Plan`, or a dict of the three.
     precision
         "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among y and the
-        gradients, or that of the inputs where they are of half precision.
+        gradients, or that of the inputs where they are of half precision. A dict names the
+        precision of single outputs, such as {"balance_loss": "float32", "choice": "float32"} for a
+        router that computes in float32 beside experts in bfloat16.
     complete
         Demand y and every gradient.
 
@@ -68,9 +71,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     """
     check.instance("ref", ref, Reference)
     given = kernel_tensors.by_name(ref, y, balance_loss, z_loss, grads)
-    precision = _precision(ref, given) if precision is None else precision
+    ref, precision, notes = _judged_in(ref, given, precision)
     kind = named(precision)
-    notes = _notes(ref)
+    notes += _notes(ref)
     peak = ref.rounding(precision).peak
     if not (peak <= QUARTER * kind.largest and all(
             np.isfinite(values).all() for values in ref.sigma(precision).values())):
@@ -100,13 +103,30 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
                         and not (complete and name not in LOSSES)))
 
 
-def _precision(ref: Reference, given: Mapping[str, Any]) -> str:
-    """Return the coarsest precision of y and the gradients; a scalar loss does not loosen them."""
-    if ref.precision in HALVES:
-        return ref.precision
+def _judged_in(ref: Reference, given: Mapping[str, Any], asked: str | Mapping[str, str] | None
+               ) -> tuple[Reference, str, list[str]]:
+    """Return the reference with the precisions of single outputs, that of the rest, and why.
+
+    The rest has the coarsest of y and the gradients; a scalar loss does not loosen them.
+    """
+    if isinstance(asked, str):
+        return ref, asked, []
     large = [value for name, value in given.items() if name not in LOSSES]
-    return (adapters.precision_of(*large) or adapters.precision_of(*given.values())
-            or ref.precision)
+    rest = ref.precision if ref.precision in HALVES else (
+        adapters.precision_of(*large) or adapters.precision_of(*given.values()) or ref.precision)
+    if asked is None:
+        finer = [name for name, value in given.items()
+                 if (came := adapters.precision_of(value)) and adapters.is_finer(came, rest)]
+        why = "the inputs' precision" if ref.precision == rest else "the coarsest that came"
+        return ref, rest, [f"judged in {rest}, {why}: {', '.join(finer)} came in a finer one; "
+                           "precision={name: ...} asks for it"] if finer else []
+    check.instance("precision", asked, Mapping)
+    for name, own in asked.items():
+        check.choice("precision's key", name, ["choice", *ref.outputs()])
+        named(own)
+    single = {"scores" if name == "choice" else name: kind for name, kind in asked.items()}
+    return replace(ref, judged_in=single), rest, [f"judged in {rest}, but " + ", ".join(
+        f"{name} in {kind}" for name, kind in asked.items()) + ", as asked"]
 
 
 def _verdicts(got: Mapping[str, np.ndarray], truth: Reference,

@@ -66,7 +66,8 @@ def tau(ref: Reference, precision: str) -> np.ndarray:
     if "select_bias" not in ref.problem.params:
         return tau_T
     size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
-    tau_T += 4 * named(precision).accumulate * size_TE.max(axis=1, initial=0.0)
+    unit = named(ref.judged_in.get("scores", precision)).accumulate
+    tau_T += 4 * unit * size_TE.max(axis=1, initial=0.0)
     return tau_T
 
 
@@ -108,7 +109,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
         errors += _slot_errors(plan, np.take_along_axis(told["slot"], order_TK, axis=1))
     if plan is ref.plan:
         return Replayed(ref, routing, errors, [], False, given)
-    return Replayed(solve(p, plan, ref.precision), routing, errors, [
+    return Replayed(_under(plan, ref), routing, errors, [
         "the numbers are judged under the kernel's own decisions"], False, given)
 
 
@@ -128,7 +129,12 @@ def _unsaid(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
     moved = np.flatnonzero((plan.expert != ref.plan.expert).any(axis=1))
     note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; hand "
             "in expert= to have it judged")
-    return Replayed(solve(ref.problem, plan, ref.precision), None, [], [note], unsure, None)
+    return Replayed(_under(plan, ref), None, [], [note], unsure, None)
+
+
+def _under(plan: Plan, ref: Reference) -> Reference:
+    """Return the reference that replays a plan."""
+    return replace(solve(ref.problem, plan, ref.precision), judged_in=ref.judged_in)
 
 
 def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> RoutingReport:

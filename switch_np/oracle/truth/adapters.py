@@ -117,3 +117,13 @@ def precision_of(*values: Any) -> str | None:
              for part in (value if isinstance(value, (list, tuple)) else [value])]
     known = [name for name in PRECISIONS if name in names]         # from the finest to the coarsest
     return known[-1] if known else None
+
+
+def is_finer(one: str, other: str) -> bool:
+    """Whether a precision rounds less than another.
+
+    >>> is_finer("float32", "bfloat16"), is_finer("float16", "float16")
+    (True, False)
+    """
+    order = list(PRECISIONS)
+    return order.index(one) < order.index(other)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Reference(Solution):
     _noise: dict[str, Rounding] = field(default_factory=dict)
     bias_precision: str | None = None                # in which the selection bias was handed in
     replays: bool = False                            # whether a plan was handed in
+    judged_in: Mapping[str, str] = field(default_factory=dict)    # precisions of single outputs
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
@@ -54,12 +56,14 @@ class Reference(Solution):
             self._noise[precision] = frozen(rounding.estimate(self, precision, rounding.SAMPLES))
         return self._noise[precision]
 
-    def sigma(self, precision: str) -> dict[str, np.ndarray]:
+    def sigma(self, precision: str) -> Mapping[str, np.ndarray]:
         """Return the standard deviation of a correct kernel's error, element by element.
 
-        The keys are those of `outputs()`; 0 stands where the number must be exactly 0.
+        The keys are those of `outputs()`; 0 stands where the number must be exactly 0. What
+        `judged_in` names has a precision of its own.
         """
-        return self.rounding(precision).sigma
+        return MappingProxyType({**self.rounding(precision).sigma} | {
+            name: self.rounding(own).sigma[name] for name, own in self.judged_in.items()})
 
     def __repr__(self) -> str:
         t, k = self.plan.expert.shape

@@ -112,3 +112,48 @@ def test_a_scalar_loss_does_not_loosen_the_rest():
     report = oracle.compare(ref, y=ref.y.astype(np.float32),
                             balance_loss=np.float16(ref.balance_loss))
     assert report.precision == "float32"
+
+
+def halves():
+    """Return a problem whose inputs are of float16, and its reference."""
+    problem = oracle.draw(CONFIG, 64, d_model=8, d_ff=12, precision="float16")
+    problem["x"] = problem["x"].astype(np.float16)
+    return problem, oracle.reference(**problem)
+
+
+def test_a_single_output_is_judged_in_a_precision_of_its_own():
+    ref = halves()[1]
+    near = {"y": ref.y.astype(np.float32), "balance_loss": np.float32(ref.balance_loss * 1.0001)}
+    lenient = oracle.compare(ref, **near)
+    assert lenient.verdict == "pass" and lenient.unseen
+    assert lenient.notes[0].startswith("judged in float16, the inputs' precision: y, balance_loss")
+    strict = oracle.compare(ref, **near, precision={"balance_loss": "float32"})
+    assert strict.verdict == "fail" and not strict.unseen
+    assert not strict.tensors["balance_loss"].ok and strict.tensors["y"].ok
+    assert strict.notes[0] == "judged in float16, but balance_loss in float32, as asked"
+    right = near | {"balance_loss": np.float32(ref.balance_loss)}
+    assert oracle.compare(ref, **right, precision={"balance_loss": "float32"}).ok
+
+
+def test_choices_are_judged_in_a_precision_of_their_own():
+    problem, _ = halves()
+    problem["params"]["w_router"][:, 1] = problem["params"]["w_router"][:, 0] * (1 + 1e-4)
+    ref = oracle.reference(**problem)
+    token = np.flatnonzero(ref.plan.expert[:, 0] <= 1)[0]
+    expert = ref.plan.expert.copy()
+    expert[token, 0] = 1 - expert[token, 0]
+    flipped = oracle.reference(**problem, plan=expert)
+    given = {"y": flipped.y.astype(np.float32), "expert": expert}
+    assert oracle.compare(ref, **given).ok
+    report = oracle.compare(ref, **given, precision={"choice": "float32"})
+    assert report.verdict == "fail" and "wrong experts" in str(report)
+
+
+@pytest.mark.parametrize("precision, words", [
+    ({"d_w_nothing": "float32"}, "precision's key must be one of 'choice', 'y'"),
+    ({"y": "float99"}, "precision must be one of 'float64'"),
+    (32, "precision must be a Mapping")])
+def test_precisions_that_are_none_are_refused(precision, words):
+    ref = oracle.reference(**asked())
+    with pytest.raises((TypeError, ValueError), match=words):
+        oracle.compare(ref, y=ref.y, precision=precision)

@@ -77,9 +77,9 @@ def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | No
     mean_probs = probs[real].sum(axis=0) / count
     balance_loss = num_experts * (share * mean_probs).sum()
     z_loss = (log_z[real] ** 2).sum() / count * (config.conventions.z_when != "never")
-    out = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert, "kept": kept,
-           "slot": slot}
-    return out, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
+    given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert, "kept": kept,
+             "slot": slot}
+    return given, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
 
 
 def through_experts(x: np.ndarray, params: Params, config: Any, expert: np.ndarray,

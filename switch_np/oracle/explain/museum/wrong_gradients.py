@@ -75,8 +75,8 @@ EXPERTS = (
     Exhibit("expert_gradients_by_load", "each expert's gradient is divided by its number of tokens",
             "no thread known; a mean where a sum belongs",
             ((_END, "    load = np.maximum(kept_load(out['kept'], expert, num_experts), 1)\n"
-              + _EACH + "grads[name] = store(grads[name] / load.reshape(-1, *[1] * (grads[name].ndim - 1)))"
-              "\n" + _END),)),
+              + _EACH + "shape = (-1, *[1] * (grads[name].ndim - 1))\n"
+              "        grads[name] = store(grads[name] / load.reshape(shape))\n" + _END),)),
     Exhibit("empty_expert_nan", "the gradient of an expert without tokens is NaN", "MSLK#158",
             ((_END, _IDLE + "    grads['w_in'][idle] = np.nan\n" + _END),)),
     Exhibit("empty_expert_stale", "the gradient of an expert without tokens is stale memory",
@@ -93,7 +93,8 @@ EXPERTS = (
     Exhibit("first_half_of_tokens", "the weights' gradients come from the first half of the tokens",
             "AMD-AGI/Primus#1046: accumulated for the first micro-batch alone",
             ((_BACK, _BACK + "\n        half = (token < len(d_y) // 2)[:, None]\n"
-              "        mine = network_back(d_out * half, rows, one_expert(params, e), hidden, config, store)[1]"),)),
+              "        mine = network_back(d_out * half, rows, one_expert(params, e), hidden, "
+              "config, store)[1]"),)),
     Exhibit("hidden_gradients_in_row_0", "the gradient of every row's hidden units is stored into "
             "row 0", "ByteDance-Seed/Triton-distributed#180",
             (("    grads = {f\"w_{name}\"", "    for name in set(into) - {'out'}:\n"

@@ -60,8 +60,8 @@ ROUTING = (
              (_USED, "if used[e] < capacity:"), ("kept = slot >= 0",
                                                 "kept = (slot >= 0) & real[:, None]"))),
     Exhibit("router_in_bfloat16", "the router's softmax is rounded to bfloat16 before the choice",
-            "AstrAI#57", (("probs = store(", "probs = (lambda value: round_to(value, 'bfloat16'))("),
-                          )),
+            "AstrAI#57",
+            (("sigmoid else softmax)", "sigmoid else round_to(softmax, 'bfloat16'))"),)),
 )
 
 OUTPUT = (
