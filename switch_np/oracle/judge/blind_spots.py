@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.oracle.judge.choices import FLIP
-from switch_np.oracle.judge.judge_choices import Replayed, tau
+from switch_np.oracle.judge.judge_choices import Replayed, routing_of, tau
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.adapters import is_finer, precision_of
 from switch_np.oracle.truth.reference import Reference
@@ -72,6 +72,8 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
                     f"{name} came in {came} and is {finer.worst:.3g} sigma of it off; compare with "
                     f"precision={{{name!r}: {came!r}}} if the router computes in {came}")
     came, routing = ref.bias_precision, replayed.routing
+    if routing is None and truth.plan is not ref.plan:          # choices inferred from y
+        routing = routing_of(ref, truth.plan.expert, tau(ref, precision))
     if routing is not None and came is not None and is_finer(
             came, truth.judged_in.get("scores", precision)):
         beyond = np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came)))

@@ -89,7 +89,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     _check_shapes(told, wanted_TK.shape)
     if not p.served_T.all():                              # what stands at padding is no choice
         expert_TK = np.where(p.served_T[:, None], expert_TK, wanted_TK)
-    routing = _routing(ref, expert_TK, tau_T)
+    routing = routing_of(ref, expert_TK, tau_T)
     errors = [f"wrong experts: {routing}"] if not routing.ok else []
     if np.isinf(routing.gap[routing.status == WRONG]).any():              # ids that are none
         return Replayed(ref, routing, errors, [], False, given)
@@ -137,7 +137,7 @@ def _under(plan: Plan, ref: Reference) -> Reference:
     return replace(solve(ref.problem, plan, ref.precision), judged_in=ref.judged_in)
 
 
-def _routing(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> RoutingReport:
+def routing_of(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> RoutingReport:
     """Return the verdict on the experts of every token.
 
     Where they are not simply those of the k best scores (groups of experts, a sampled second

@@ -9,7 +9,8 @@ from switch_np import oracle
 
 
 @pytest.mark.parametrize("config, other, words", [
-    (("hf_mixtral", {}), {"renorm": "none"}, "as with renorm='none', want 'pre'"),
+    (("hf_mixtral", {}), {"expert_activation": "gelu"},
+     "as with expert_activation='gelu', want 'silu'"),
     (("st_moe", {}), {"balance_when": "always"}, "as with balance_when='always', want 'training'"),
     (("labml", {}), {"dropped": "zero"}, "as with dropped='zero', want 'gated_identity'"),
     (("paper", {"capacity": 7}), {"capacity": 8}, "as with 8 slots per expert, want 7")])
