@@ -8,6 +8,7 @@ from switch_np import SwitchConfig, oracle
 from switch_np.oracle.explain import museum
 
 PLAIN = SwitchConfig(num_experts=4, capacity_factor=1.0)
+DROPS = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.8)
 LOSSES = ("balance_loss", "z_loss")
 
 
@@ -16,6 +17,11 @@ def problem(config=PLAIN, tokens=32, d_model=8, d_ff=12, **options):
     """Return a problem and its reference, the same to all who ask for it: change neither."""
     asked = oracle.draw(config, tokens, d_model, d_ff, **options)
     return asked, oracle.reference(**asked)
+
+
+def with_drops(**options):
+    """Return a problem with dropped tokens, padding, an idle expert, and square weights."""
+    return problem(DROPS, d_ff=8, seed=5, padding=2, unused=1, **options)
 
 
 def all_of(ref, **changed):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracle.problems import all_of, judged, problem
+from oracle.problems import all_of, problem
 
 from switch_np import SwitchConfig, oracle
 
