@@ -115,17 +115,19 @@ def check_lively_layer():
 
 
 def check_few_rows():
-    check_layer(2, snp.SwitchConfig(num_experts=4), d_model=16)
+    check_layer(2, snp.SwitchConfig(num_experts=2), shape=(6,), d_model=16, d_ff=4)
 
 
 def check_lively_model():
-    check_model(5, ModelConfig(**TINY, dropout=0.2, switch=snp.SwitchConfig(num_experts=3)))
+    check_model(5, ModelConfig(**{**TINY, "d_model": 3, "d_kv": 2, "d_ff": 3}, dropout=0.2,
+                               switch=snp.SwitchConfig(num_experts=3)))
 
 
 def check_lively_encoder_decoder():
     config = ModelConfig(**{**TINY, "d_model": 3, "d_kv": 1, "d_ff": 2, "num_layers": 2},
                          num_encoder_layers=2, encoder_switch_every=1, dropout=0.2, gated=True,
-                         tie_embeddings="inputs", router_losses="pooled")
+                         tie_embeddings="inputs", router_losses="pooled",
+                         switch=snp.SwitchConfig(num_experts=2))
     check_model(5, config, b=2, s=3)
 
 
