@@ -9,12 +9,8 @@ largest entry; what is float32 keeps within the oracle's own limits. A model rep
 plans. Public calls alone are used, so that any two versions can be compared.
 """
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +25,7 @@ CLOSE = 1e-13
 CLOSE_FLOAT32 = 2e-5       # of a model's gradients, which no oracle judges
 
 
-def papers_config(rng: np.random.Generator) -> snp.SwitchConfig:
+def papers_config(rng):
     """Draw a layer of the paper's."""
     experts = int(rng.choice([1, 2, 4, 7]))
     limit = rng.choice(["factor", "absolute", "none"], p=[0.6, 0.2, 0.2])
@@ -45,7 +41,7 @@ def papers_config(rng: np.random.Generator) -> snp.SwitchConfig:
         layout=str(rng.choice(["packed", "buffers"])))
 
 
-def presets_config(rng: np.random.Generator, name: str) -> snp.SwitchConfig:
+def presets_config(rng, name):
     """Draw a layer of another library's."""
     own = snp.SwitchConfig.like(name, num_experts=8)
     limit = {"capacity": 3} if own.capacity is not None or rng.random() < 0.3 else {}
@@ -55,7 +51,7 @@ def presets_config(rng: np.random.Generator, name: str) -> snp.SwitchConfig:
         groups="rows" if own.groups == "rows" else ["all", 3][rng.integers(2)], **limit)
 
 
-def layers() -> Iterator[tuple[str, snp.SwitchConfig, np.random.Generator, Any]]:
+def layers():
     """Yield name, config, generator and dtype of every layer."""
     names = [name for name in snp.presets() if name != "paper"]
     for i in range(LAYERS):
@@ -65,7 +61,7 @@ def layers() -> Iterator[tuple[str, snp.SwitchConfig, np.random.Generator, Any]]
         yield f"{i:03}.{name}", config, rng, np.float32 if rng.random() < 0.3 else np.float64
 
 
-def draw(rng: np.random.Generator, config: snp.SwitchConfig, dtype: Any) -> dict[str, Any]:
+def draw(rng, config, dtype):
     """Draw a problem, arrays of `dtype`; noise in training or where the config always has it."""
     shape, d, f = [(3, 7), (3, 13)][rng.integers(2)], 6, 9
     asked = snp.oracle.draw(config, shape[0] * shape[1], d, f, seed=int(rng.integers(1000)),
@@ -80,7 +76,7 @@ def draw(rng: np.random.Generator, config: snp.SwitchConfig, dtype: Any) -> dict
     return asked | {name: asked[name].astype(dtype) for name in ("x", "d_y")}
 
 
-def computed(config: snp.SwitchConfig, asked: dict[str, Any], plan: Any = None) -> dict[str, Any]:
+def computed(config, asked, plan=None):
     """Return all that the layer gives; other gradients arrive at probabilities and logits too."""
     options = {name: asked[name] for name in ("padding", "noise", "training") if name in asked}
     out, cache = snp.switch_layer.forward(asked["params"], asked["x"], config, plan=plan, **options)
@@ -96,7 +92,7 @@ def computed(config: snp.SwitchConfig, asked: dict[str, Any], plan: Any = None) 
         f"plan.{name}": np.asarray(getattr(out.plan, name)) for name in PLAN}
 
 
-def models() -> Iterator[tuple[str, Any, np.random.Generator, Any]]:
+def models():
     """Yield name, config, generator and dtype of every model."""
     kinds = ["paper", "hf_switch", "hf_mixtral", "mesh_tf", "deepspeed_top2"]
     for i in range(MODELS):
@@ -117,8 +113,7 @@ def models() -> Iterator[tuple[str, Any, np.random.Generator, Any]]:
         yield f"model{i:02}.{kind}", config, rng, [np.float64, np.float64, np.float32][i % 3]
 
 
-def model_problem(rng: np.random.Generator, config: Any,
-                  dtype: Any) -> tuple[Any, Any, np.random.Generator]:
+def model_problem(rng, config, dtype):
     """Draw parameters, a batch, and where the noise comes from."""
     params = tree.apply(lambda a: (a + 0.1 * rng.standard_normal(a.shape)).astype(dtype),
                         snp.model.init(rng, config))
@@ -131,8 +126,7 @@ def model_problem(rng: np.random.Generator, config: Any,
                              np.arange(5) >= 5 - np.arange(3)[:, None]), rng
 
 
-def model_computed(config: Any, params: Any, batch: Any, rng: np.random.Generator,
-                   plans: Any = None) -> dict[str, Any]:
+def model_computed(config, params, batch, rng, plans=None):
     """Return losses, gradients and plans."""
     noise = snp.model.draw_noise(
         rng, config, batch.inputs.shape, params["embedding"]["table"].dtype,
@@ -147,9 +141,9 @@ def model_computed(config: Any, params: Any, batch: Any, rng: np.random.Generato
     return found
 
 
-def record(path: Path) -> None:
+def record(path):
     """Write all numbers of this checkout into one file."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays = {}
     for name, config, rng, dtype in layers():
         found = computed(config, draw(rng, config, dtype))
         arrays |= {f"{name}/{key}": value for key, value in found.items()}
@@ -160,12 +154,12 @@ def record(path: Path) -> None:
     print(f"{len(arrays)} arrays of {LAYERS} layers and {MODELS} models of {snp.__file__}")
 
 
-def compare(path: Path) -> int:
+def compare(path):
     """Compare this checkout's numbers with a record; print what differs, and return how many."""
     with np.load(path) as file:
         stored = dict(file)
     worst = {"layers": 0.0, "models, float64": 0.0, "models, float32": 0.0}
-    wrong: list[str] = []
+    wrong = []
     for name, config, rng, dtype in layers():
         asked = draw(rng, config, dtype)
         error = _held(name, computed(config, asked), stored, wrong,
@@ -188,8 +182,7 @@ def compare(path: Path) -> int:
     return len(wrong)
 
 
-def _held(name: str, found: dict[str, np.ndarray], stored: dict[str, np.ndarray], wrong: list[str],
-          limit: float) -> float:
+def _held(name, found, stored, wrong, limit):
     """Return the largest error by its tensor's largest entry; say in `wrong` what exceeds it."""
     prefix, worst = name + "/", 0.0
     wanted = {key.removeprefix(prefix): value for key, value in stored.items()
@@ -213,8 +206,7 @@ def _held(name: str, found: dict[str, np.ndarray], stored: dict[str, np.ndarray]
     return worst
 
 
-def _judged(name: str, config: snp.SwitchConfig, asked: dict[str, Any],
-            stored: dict[str, np.ndarray]) -> list[str]:
+def _judged(name, config, asked, stored):
     """Hold float32 numbers of this checkout and the recorded ones against the oracle."""
     ref = snp.oracle.reference(**asked)
     found = []
@@ -230,7 +222,7 @@ def _judged(name: str, config: snp.SwitchConfig, asked: dict[str, Any],
     return found
 
 
-def _recorded_plans(name: str, config: Any, batch: Any, stored: dict[str, np.ndarray]) -> list[Any]:
+def _recorded_plans(name, config, batch, stored):
     """Return a model's recorded plans."""
     plans = []
     for i, layer in enumerate(config.switch_names):

@@ -1,32 +1,24 @@
 """Sums over the wrong rows are named: gradients summed here row by row."""
 
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from oracle.problems import problem
 
 from switch_np import SwitchConfig, oracle
 
-CONFIG = SwitchConfig(num_experts=4, top_k=2, capacity_factor=None)
-ASKED = oracle.draw(CONFIG, 48, d_model=8, d_ff=12, precision="float32")
-REF = oracle.reference(**ASKED)
-W, X, D_Y, EXPERT = ASKED["params"], ASKED["x"], ASKED["d_y"], REF.plan.expert
-
-
-class Row(NamedTuple):
-    """What one row of an expert adds to d_w_in, and to its token's d_x."""
-
-    token: int
-    d_w_in: np.ndarray
-    d_x: np.ndarray
+ASKED, REF = problem(SwitchConfig(num_experts=4, top_k=2, capacity_factor=None), 48,
+                     precision="float32")
+W, X, D_Y = ASKED["params"], ASKED["x"], ASKED["d_y"]
 
 
 def rows_of(e):
+    """Return an expert's rows: the token, what it adds to d_w_in, and to the token's d_x."""
     found = []
-    for t, k in np.argwhere(EXPERT == e):
+    for t, k in np.argwhere(REF.plan.expert == e):
         d_before = REF.gates[t, k] * D_Y[t] @ W["w_out"][e].T * (X[t] @ W["w_in"][e] > 0)
-        found.append(Row(t, np.outer(X[t], d_before), d_before @ W["w_in"][e].T))
+        found.append((t, np.outer(X[t], d_before), d_before @ W["w_in"][e].T))
     return found
 
 
@@ -34,7 +26,7 @@ ROWS = [rows_of(e) for e in range(4)]
 
 
 def of_tokens(some):
-    return [[row for row in rows if row.token in some] for rows in ROWS]
+    return [[row for row in rows if row[0] in some] for rows in ROWS]
 
 
 def of_neighbours(tile, shift):
@@ -48,7 +40,7 @@ def of_neighbours(tile, shift):
 
 
 def d_w_in(used):
-    return np.stack([sum((row.d_w_in for row in rows), np.zeros((8, 12))) for rows in used])
+    return np.stack([sum((d for _, d, _ in rows), np.zeros((8, 12))) for rows in used])
 
 
 def first_line(name, grad):
@@ -81,7 +73,7 @@ def test_experts_with_tokens_and_no_gradient_are_always_told():
 
 def test_choices_that_are_lost_in_d_x_are_named():
     wrong, lost = REF.grads["x"].copy(), list(chain(*of_tokens(range(24))[2:]))
-    for row in lost:
-        wrong[row.token] -= row.d_x
+    for t, _, d_x in lost:
+        wrong[t] -= d_x
     assert first_line("x", wrong).startswith(
         f"d_x lacks what comes back through {len(lost)} of 96 choices of experts, as token")

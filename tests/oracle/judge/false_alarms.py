@@ -60,10 +60,9 @@ def run(problems, first=0, say=lambda text: None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=2000)
-    parser.add_argument("--first", type=int, default=0)
-    options = parser.parse_args()
-    verdicts, worst = run(options.problems, options.first, print)
+    for name, default in (("--problems", 2000), ("--first", 0)):
+        parser.add_argument(name, type=int, default=default)
+    verdicts, worst = run(**vars(parser.parse_args()), say=print)
     for key, (largest, rms) in sorted(worst.items()):
         print(f"{key[0]:9} {key[1]:13} worst {largest:6.2f} sigma, block rms {rms:5.2f}")
     for key, count in sorted(verdicts.items()):

@@ -68,10 +68,9 @@ def test_these_rows_have_these_verdicts(scores, expert, tau, status):
 
 
 def test_tau_is_printed_and_follows_the_precision():
-    scores = np.array([[1.0, 1.001, 0.0]])
-    half = oracle.compare_routing(scores, [0], precision="bfloat16")
+    half, single = (oracle.compare_routing([[1.0, 1.001, 0.0]], [0], precision=precision)
+                    for precision in ("bfloat16", "float32"))
     assert half.ok and "tau 0.031" in str(half)
-    single = oracle.compare_routing(scores, [0], precision="float32")
     assert not single.ok and "> tau" in str(single)
 
 

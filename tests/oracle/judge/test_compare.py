@@ -4,7 +4,7 @@ import unittest
 
 import numpy as np
 import pytest
-from oracle.problems import all_of, judged, of_museum, problem, with_drops
+from oracle.problems import all_of, judged, problem, with_drops
 
 from switch_np import SwitchConfig, oracle
 
@@ -15,14 +15,9 @@ GRADS, TERMS = REF.grads, REF.terms
 def test_the_truth_passes_in_every_precision():
     for precision in ("float64", "float32", "bfloat16", "float16"):
         report = oracle.compare(REF, **all_of(REF), precision=precision)
-        assert report.ok and "pass" in str(report) and not report.diagnosis
+        assert report.ok and str(report).startswith("pass") and not report.diagnosis
+        assert "right      y, balance_loss" in str(report)
     oracle.assert_matches(REF, **all_of(REF), plan=REF.plan, complete=True)
-
-
-def test_rounded_kernels_pass_and_say_so():
-    asked, ref = with_drops(precision="bfloat16")
-    report = judged(ref, of_museum(None, asked, "bfloat16"))
-    assert report.ok and "right" in str(report)
 
 
 def test_the_precision_follows_the_dtype():

@@ -1,11 +1,7 @@
 """The reference: its gradients and their terms, its lifted inputs, its refusals, its speed."""
 
-import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,20 +101,10 @@ def test_sizes_beyond_memory_are_refused_before_anything_is_allocated():
 
 
 def test_the_reference_is_fast():
-    """In a process with one BLAS thread: two of them wait for each other on a busy machine."""
-    code = """
-import time
-from switch_np import SwitchConfig, oracle
-asked = oracle.draw(SwitchConfig(num_experts=8), 512, d_model=64, d_ff=256)
-for _ in range(3):
-    start = time.perf_counter()
+    asked, _ = problem(SwitchConfig(num_experts=8), 512, 64, 256)
+    start = time.process_time()
     oracle.reference(**asked)
-    print(time.perf_counter() - start)
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                           env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                           cwd=Path(__file__).parents[3]).stdout
-    assert min(map(float, found.split())) < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_an_empty_batch_is_a_problem_like_any_other():

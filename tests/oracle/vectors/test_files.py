@@ -36,8 +36,8 @@ def test_the_set_is_small_and_says_what_it_hunts(folder):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5 * 2 ** 20
     manifest = json.loads((folder / "manifest.json").read_text())
     assert [entry["name"] for entry in manifest["cases"]] == list(CASES)
-    assert all(len(entry["hunts"]) > 10 for entry in manifest["cases"])
-    assert all(entry["certificate"].startswith("certified: ") for entry in manifest["cases"])
+    assert all(len(entry["hunts"]) > 10 and entry["certificate"].startswith("certified: ")
+               for entry in manifest["cases"])
     assert manifest["limit"] == 16.0
 
 
@@ -108,18 +108,23 @@ def test_every_bit_of_an_exact_case_counts(folder, tmp_path):
     assert report.verdict == "fail" and "every bit counts" in str(report)
 
 
-def test_the_commands_write_and_verify(folder, tmp_path, capsys):
-    assert command_line.main(["vectors", "--out", str(tmp_path), "--cases", "one_token"]) == 0
+def test_the_commands_write_and_verify(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case = "one_token.npz"
+    assert command_line.main(["vectors", "--out", ".", "--cases", "one_token"]) == 0
     assert "1 cases" in capsys.readouterr().out
-    case = tmp_path / "one_token.npz"
     ref, _ = vectors.load(case)
-    np.savez(tmp_path / "good.npz", y=ref.y)
-    np.savez(tmp_path / "bad.npz", y=2 * ref.y)
-    assert command_line.main(["verify", str(tmp_path / "good.npz"), str(case)]) == 0
-    assert command_line.main(["verify", str(tmp_path / "bad.npz"), str(case), "--json"]) == 1
+    np.savez("good.npz", y=ref.y)
+    np.savez("bad.npz", y=2 * ref.y)
+    assert command_line.main(["verify", "good.npz", case]) == 0
+    assert command_line.main(["verify", "bad.npz", case, "--json"]) == 1
     assert '"verdict": "fail"' in capsys.readouterr().out
-    assert command_line.main(["verify", str(case), str(case)]) == 2
-    assert command_line.main(["vectors", "--out", str(tmp_path), "--cases", "none"]) == 2
+    for words, message in ((["verify", case, case], "one_token.npz must"),
+                           (["verify", "nowhere.npz", case], "nowhere.npz"),
+                           (["verify", "a.txt", case], "a.txt must end in .npz or .safetensors"),
+                           (["vectors", "--out", "x", "--cases", "none"], "names must be among")):
+        assert command_line.main(words) == 2
+        assert message in capsys.readouterr().err
 
 
 Y = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
