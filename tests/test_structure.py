@@ -33,18 +33,16 @@ def module(name):
     return None
 
 
-def imports(node):
-    """Yield our files that the import statements below a node name."""
+def imported(node):
+    """Return our files that the import statements below a node name."""
+    found = set()
     for each in ast.walk(node):
         if isinstance(each, ast.ImportFrom) and each.module:
-            for alias in each.names:
-                yield module(f"{each.module}.{alias.name}") or module(each.module)
+            found |= {module(f"{each.module}.{alias.name}") or module(each.module)
+                      for alias in each.names}
         elif isinstance(each, ast.Import):
-            yield from (module(alias.name) for alias in each.names)
-
-
-def imported(node):
-    return {file for file in imports(node) if file}
+            found |= {module(alias.name) for alias in each.names}
+    return found - {None}
 
 
 def functions(tree):
@@ -53,9 +51,7 @@ def functions(tree):
 
 def body_lines(function):
     """Return how many lines a function's body has, without the docstring."""
-    first, *rest = function.body
-    said = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    body = rest if said else function.body
+    body = function.body[1 if ast.get_docstring(function) else 0:]
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
