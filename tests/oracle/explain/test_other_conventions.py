@@ -20,8 +20,9 @@ def test_other_conventions_are_recognised(name, now, other, words):
     config = SwitchConfig.like(name, num_experts=4, **now | other)
     got = oracle.reference(**asked | {"config": config})
     assert judged(ref, all_of(got)).diagnosis[0] == words
-    decided = {"expert": got.plan.expert, "kept": got.plan.kept}
-    assert judged(ref, all_of(got) | decided).diagnosis[0] == words
+    if name in ("paper", "hf_mixtral"):
+        decided = {"expert": got.plan.expert, "kept": got.plan.kept}
+        assert judged(ref, all_of(got) | decided).diagnosis[0] == words
 
 
 def test_weights_in_another_layout_are_recognised():

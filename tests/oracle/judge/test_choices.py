@@ -21,8 +21,8 @@ def exact(scores, chosen, tau):
 
 
 @pytest.mark.parametrize("num_experts, top_k, rows", [
-    (2, 1, 40_000), (8, 1, 40_000), (8, 2, 40_000), (64, 6, 16_000), (256, 8, 8_000),
-    (512, 8, 4_000)])
+    (2, 1, 40_000), (8, 1, 40_000), (8, 2, 40_000), (64, 6, 16_000), (256, 8, 6_000),
+    (512, 8, 3_000)])
 def test_many_rows_have_no_wrong_verdict(num_experts, top_k, rows):
     """Tried once with a million rows as well."""
     rng = np.random.default_rng(num_experts + top_k)

@@ -19,9 +19,9 @@ from switch_np.oracle.vectors.cases import CASES
 
 @pytest.fixture(scope="module", autouse=True)
 def few_samples():
-    """Sigma from 3 samples, not 12: these tests are of files, and only need one sigma each."""
+    """Sigma from 2 samples, not 12: these tests are of files, and only need one sigma each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounding, "SAMPLES", 3)
+        patch.setattr(rounding, "SAMPLES", 2)
         yield
 
 
