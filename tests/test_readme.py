@@ -16,15 +16,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 
 
-def test_two_commands_of_one_line_each_share_their_setup():
+def test_it_is_short_and_its_two_commands_of_one_line_share_their_setup():
+    assert README.count("\n") <= 250 and len(README.encode()) <= 20_000
     commands = [line for kind, text in BLOCKS if kind == "sh" for line in text.strip().split("\n")]
     setup = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt -e . && "
     assert commands[:2] == [setup + ".venv/bin/python -m switch_np train",
                             setup + ".venv/bin/python -m pytest"]
-
-
-def test_it_is_short():
-    assert README.count("\n") <= 250 and len(README.encode()) <= 20_000
 
 
 def elsewhere():
@@ -46,9 +43,9 @@ def examples():
                 marks=pytest.mark.crosscheck if library else (), id=library[1] if library else None)
 
 
-def test_there_is_an_example_of_each_library():
-    assert sum(code.count("import torch\n") for _, code in elsewhere()) == 1
-    assert sum(code.count("import jax\n") for _, code in elsewhere()) == 1
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_there_is_an_example_of_each_library(library):
+    assert sum(code.count(f"import {library}\n") for _, code in elsewhere()) == 1
 
 
 @pytest.mark.parametrize("code, said, library", list(examples()))

@@ -33,18 +33,16 @@ def module(name):
     return None
 
 
-def imports(node):
-    """Yield our files that the import statements below a node name."""
+def imported(node):
+    """Return our files that the import statements below a node name."""
+    found = set()
     for each in ast.walk(node):
         if isinstance(each, ast.ImportFrom) and each.module:
-            for alias in each.names:
-                yield module(f"{each.module}.{alias.name}") or module(each.module)
+            found |= {module(f"{each.module}.{alias.name}") or module(each.module)
+                      for alias in each.names}
         elif isinstance(each, ast.Import):
-            yield from (module(alias.name) for alias in each.names)
-
-
-def imported(node):
-    return {file for file in imports(node) if file}
+            found |= {module(alias.name) for alias in each.names}
+    return found - {None}
 
 
 def functions(tree):
@@ -53,9 +51,7 @@ def functions(tree):
 
 def body_lines(function):
     """Return how many lines a function's body has, without the docstring."""
-    first, *rest = function.body
-    said = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    body = rest if said else function.body
+    body = function.body[1 if ast.get_docstring(function) else 0:]
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
@@ -69,19 +65,19 @@ def test_modules_form_no_circle():
                                for file, wanted in sorted(left.items()))
 
 
-@pytest.mark.parametrize("file", sorted(set(FILES) - LAZY))
-def test_imports_of_our_own_stand_at_the_top(file):
+def test_imports_of_our_own_stand_at_the_top():
     """But for `plots`, which needs matplotlib."""
-    inside = [name for function in functions(FILES[file]) for name in imported(function)]
-    assert all(name.startswith("plots/") for name in inside)
-    hidden = [node for node in ast.walk(FILES[file]) if isinstance(node, ast.If)
-              and "TYPE_CHECKING" in ast.dump(node.test)]
-    assert not [name for node in hidden for name in imported(node)]
+    for file in set(FILES) - LAZY:
+        inside = {name for function in functions(FILES[file]) for name in imported(function)}
+        assert all(name.startswith("plots/") for name in inside), file
+        hidden = [node for node in ast.walk(FILES[file]) if isinstance(node, ast.If)
+                  and "TYPE_CHECKING" in ast.dump(node.test)]
+        assert not [name for node in hidden for name in imported(node)], file
 
 
-@pytest.mark.parametrize("file", sorted(FILES))
-def test_functions_fit_a_screen(file):
-    assert [f.name for f in functions(FILES[file]) if body_lines(f) > 40] == []
+def test_functions_fit_a_screen():
+    assert [(file, f.name) for file, tree in FILES.items() for f in functions(tree)
+            if body_lines(f) > 40] == []
 
 
 PAPERS = sorted(path.name for path in (ROOT / "switch").glob("*.py"))
@@ -110,10 +106,10 @@ def test_the_papers_room_is_small():
                for name in PAPERS if name != "__init__.py") <= 842
 
 
-@pytest.mark.parametrize("file", sorted(f for f in FILES if f.startswith("transformer/")))
-def test_the_model_knows_nothing_of_threads(file):
-    text = source(ROOT / file)
-    assert re.findall(r"\b[Tt]hread|\bblock size|\bBLOCK\b|\bcache level|core's cache", text) == []
+def test_the_model_knows_nothing_of_threads():
+    speed = re.compile(r"\b[Tt]hread|\bblock size|\bBLOCK\b|\bcache level|core's cache")
+    assert [(file, speed.findall(source(ROOT / file))) for file in FILES
+            if file.startswith("transformer/") and speed.search(source(ROOT / file))] == []
 
 
 def test_the_leaves_of_conventions_import_operations_alone():

@@ -4,27 +4,21 @@ Written from what `Conventions` says of each knob, one token and one number at a
 call of the other files. It is slow, and meant to be too simple to be wrong.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-
-from switch_np.conventions.noise import Noise
-from switch_np.conventions.table import Conventions
-from switch_np.switch.config import SwitchConfig
 from judges.paper_loops import LoopsOutput
 
+from switch_np.conventions.noise import Noise
 
-def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig, *,
-            num_groups: int = 1, padding_T: np.ndarray | None = None, noise: Noise = Noise(),
-            training: bool = False) -> LoopsOutput:
+
+def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise(), training=False):
     """Route the tokens x (T, D), one after the other, through their experts.
 
     Examples
     --------
+    >>> from switch_np import SwitchConfig
     >>> params = {"w_router": np.eye(2), "w_in": np.ones((2, 2, 1)), "w_out": np.ones((2, 1, 2))}
     >>> config = SwitchConfig.like("lucidrains", num_experts=2, second_policy="none")
     >>> out = forward(params, np.array([[3.0, 1.0]]), config)
@@ -56,7 +50,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
     groups = [range(g * group_size, (g + 1) * group_size) for g in range(num_groups)]
     capacity = _capacity(config, group_size, training)
     load = np.zeros((num_groups, experts), int)
-    queues: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    queues = {}
     for g, members in enumerate(groups):
         for t, c in _service(members, k, probs, logits, expert, conventions, noise):
             if asked[t][c]:
@@ -109,8 +103,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
                        np.array(expert, int).reshape(tokens, k), slot, kept, load, capacity)
 
 
-def _inputs(x_D: np.ndarray, config: SwitchConfig, noise: Noise,
-            t: int) -> tuple[np.ndarray, np.ndarray]:
+def _inputs(x_D, config, noise, t):
     """Return what the experts see of one token, and what the router sees."""
     x, for_router = x_D.copy(), x_D.copy()
     if noise.jitter is not None:
@@ -122,8 +115,7 @@ def _inputs(x_D: np.ndarray, config: SwitchConfig, noise: Noise,
     return x, for_router
 
 
-def _logits(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConfig, noise: Noise,
-            t: int) -> list[float]:
+def _logits(params, x_D, config, noise, t):
     found = []
     for e in range(config.num_experts):
         logit = float(np.dot(x_D, params["w_router"][:, e]))
@@ -138,12 +130,12 @@ def _logits(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchCon
     return found
 
 
-def _log_sum(logits: list[float]) -> float:
+def _log_sum(logits):
     highest = max(logits)
     return highest + math.log(sum(math.exp(logit - highest) for logit in logits))
 
 
-def _score(logit: float, log_z: float, conventions: Conventions) -> float:
+def _score(logit, log_z, conventions):
     if conventions.scores == "softmax":
         return math.exp(logit - log_z)
     if conventions.scores == "sigmoid":
@@ -151,8 +143,7 @@ def _score(logit: float, log_z: float, conventions: Conventions) -> float:
     return math.sqrt(math.log1p(math.exp(logit)))
 
 
-def _choose(probs: list[float], logits: list[float], params: Mapping[str, np.ndarray], k: int,
-            conventions: Conventions, noise: Noise, t: int) -> list[int]:
+def _choose(probs, logits, params, k, conventions, noise, t):
     """Return one token's experts, best first."""
     experts = range(len(probs))
     scores = list(probs)
@@ -177,7 +168,7 @@ def _choose(probs: list[float], logits: list[float], params: Mapping[str, np.nda
     return ranked[:k]
 
 
-def _round(value: float, digits: int) -> float:
+def _round(value, digits):
     """Round to so many binary digits, halves to even."""
     if value == 0:
         return 0.0
@@ -185,7 +176,7 @@ def _round(value: float, digits: int) -> float:
     return math.ldexp(round(math.ldexp(fraction, digits)), exponent - digits)
 
 
-def _asked(chosen: list[float], c: int, conventions: Conventions, noise: Noise, t: int) -> bool:
+def _asked(chosen, c, conventions, noise, t):
     """Tell whether a later choice is asked for."""
     held = chosen[c]
     if conventions.second_compare == "gate":
@@ -197,7 +188,7 @@ def _asked(chosen: list[float], c: int, conventions: Conventions, noise: Noise, 
     return conventions.second_policy == "all"
 
 
-def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
+def _capacity(config, n, training):
     conventions, e = config.conventions, config.num_experts
     factor = config.capacity_factor
     if not training and config.eval_capacity_factor != "same":
@@ -226,41 +217,37 @@ def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
     return max(slots - conventions.capacity_unused, 0)
 
 
-def _service(members: range, k: int, probs: list[list[float]], logits: list[list[float]],
-             expert: list[list[int]], conventions: Conventions,
-             noise: Noise) -> list[tuple[int, int]]:
+def _service(members, k, probs, logits, expert, conventions, noise):
     """Return a group's choices in the order in which they are served."""
-    if conventions.chooser == "experts" or conventions.priority == "gate":
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-probs[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
-    if conventions.priority == "weight":
-        weight = {t: _gates([probs[t][e] for e in expert[t]], np.ones(k, bool),
-                            replace(conventions, gate_gradient="normal")) for t in members}
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-weight[tc[0]][tc[1]], tc[0]))
-    if conventions.priority == "logit_or_zero":
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-logits[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
-    if conventions.priority == "random":
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-noise.priority[tc], tc[0]))
-    if conventions.priority == "token":
-        return [(t, c) for t in members for c in range(k)]
-    if conventions.priority == "batch":
+    by = "gate" if conventions.chooser == "experts" else conventions.priority
+
+    def strength(t, c):
+        if by == "weight":
+            return _gates([probs[t][e] for e in expert[t]], np.ones(k, bool),
+                          replace(conventions, gate_gradient="normal"))[c]
+        return {"gate": probs, "logit_or_zero": logits}[by][t][expert[t][c]]
+
+    choices = [(t, c) for t in members for c in range(k)]
+    if by == "token":
+        return choices
+    if by == "random":
+        return sorted(choices, key=lambda tc: (-noise.priority[tc], tc[0]))
+    if by in ("gate", "weight", "logit_or_zero"):
+        return sorted(choices, key=lambda tc: (-strength(*tc), tc[0]))
+    if by == "batch":
         members = sorted(members, key=lambda t: (-probs[t][expert[t][0]], t))
     return [(t, c) for c in range(k) for t in members]
 
 
-def _before_zeros(queue: list[tuple[int, int]], capacity: int, group_size: int,
-                  logits: list[list[float]], expert: list[list[int]]) -> list[tuple[int, int]]:
+def _before_zeros(queue, capacity, group_size, logits, expert):
     """Return those of a queue that get a slot, where the zeros of all others compete."""
-    rivals: list[tuple[int, int] | None] = [None] * (group_size - len(queue))
+    rivals = [None] * (group_size - len(queue))
     strong = [(t, c) for t, c in queue if logits[t][expert[t][c]] >= 0]
     weak = [(t, c) for t, c in queue if logits[t][expert[t][c]] < 0]
     return [choice for choice in (strong + rivals + weak)[:capacity] if choice is not None]
 
 
-def _divided_by(chosen: list[float], counts: list[bool], conventions: Conventions) -> float:
+def _divided_by(chosen, counts, conventions):
     """Return s, by which the gates are divided."""
     q = conventions.renorm_power
     total = sum(p ** q for p, counted in zip(chosen, counts) if counted) ** (1 / q)
@@ -270,7 +257,7 @@ def _divided_by(chosen: list[float], counts: list[bool], conventions: Convention
     return total if total else 1.0
 
 
-def _gates(chosen: list[float], kept: np.ndarray, conventions: Conventions) -> list[float]:
+def _gates(chosen, kept, conventions):
     """Return one token's gates."""
     s = 1.0
     if conventions.renorm != "none" and (len(chosen) > 1 or conventions.renorm_single):
@@ -282,7 +269,7 @@ def _gates(chosen: list[float], kept: np.ndarray, conventions: Conventions) -> l
     return gates
 
 
-def _activate(value: float, kind: str) -> float:
+def _activate(value, kind):
     if kind == "relu":
         return max(value, 0.0)
     if kind == "silu":
@@ -292,8 +279,7 @@ def _activate(value: float, kind: str) -> float:
     return value * (1 + math.tanh(math.sqrt(2 / math.pi) * (value + 0.044715 * value ** 3))) / 2
 
 
-def _expert(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConfig, noise: Noise,
-            t: int, c: int, e: int) -> np.ndarray:
+def _expert(params, x_D, config, noise, t, c, e):
     """Return expert e's output for one token."""
     keep = None
     if noise.expert_dropout is not None:
@@ -301,8 +287,7 @@ def _expert(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchCon
     return _network(params, x_D, config.conventions, e, keep)
 
 
-def _network(params: Mapping[str, np.ndarray], x_D: np.ndarray, conventions: Conventions, e: int,
-             keep: np.ndarray | None) -> np.ndarray:
+def _network(params, x_D, conventions, e, keep):
     hidden = []
     for f in range(params["w_in"].shape[2]):
         unit = float(np.dot(x_D, params["w_in"][e][:, f]))
@@ -325,9 +310,7 @@ def _network(params: Mapping[str, np.ndarray], x_D: np.ndarray, conventions: Con
     return np.array(out)
 
 
-def _balance(probs: list[list[float]], expert: list[list[int]], kept: np.ndarray,
-             groups: list[range], padding: list[bool], conventions: Conventions,
-             training: bool) -> float:
+def _balance(probs, expert, kept, groups, padding, conventions, training):
     """Return the mean over groups of E Σ f P."""
     if conventions.balance_counts == "none" or (
             conventions.balance_when == "training" and not training):
@@ -366,7 +349,7 @@ def _balance(probs: list[list[float]], expert: list[list[int]], kept: np.ndarray
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def _counted(probs: list[float], expert: list[int], conventions: Conventions) -> list[float]:
+def _counted(probs, expert, conventions):
     """Return one token's share in P."""
     if conventions.balance_probs == "full":
         return probs
@@ -375,8 +358,7 @@ def _counted(probs: list[float], expert: list[int], conventions: Conventions) ->
     return [p / total if counts and total else 0.0 for p, counts in zip(probs, part)]
 
 
-def _second_balance(probs: list[list[float]], expert: list[list[int]], groups: list[range],
-                    padding: list[bool]) -> float:
+def _second_balance(probs, expert, groups, padding):
     losses = []
     for members in groups:
         if not len(members):
@@ -394,8 +376,7 @@ def _second_balance(probs: list[list[float]], expert: list[list[int]], groups: l
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def _z(log_z: list[float], padding: list[bool], experts: int, conventions: Conventions,
-       training: bool) -> float:
+def _z(log_z, padding, experts, conventions, training):
     """Return the mean square of log Z."""
     if conventions.z_when == "never" or (conventions.z_when == "training" and not training):
         return 0.0

@@ -4,41 +4,24 @@ Written from the paper's text alone, one token and one number at a time, without
 other files. It is slow, and meant to be too simple to be wrong.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
 from switch_np.conventions.noise import Noise
-from switch_np.switch.config import SwitchConfig
+
+# All that `layer.forward` computes, under the same names and in the same shapes.
+LoopsOutput = namedtuple("LoopsOutput", "y balance_loss z_loss probs logits gates expert slot kept "
+                                        "load capacity")
 
 
-class LoopsOutput(NamedTuple):
-    """All that `layer.forward` computes, under the same names and in the same shapes."""
-
-    y: np.ndarray
-    balance_loss: float
-    z_loss: float
-    probs: np.ndarray
-    logits: np.ndarray
-    gates: np.ndarray
-    expert: np.ndarray
-    slot: np.ndarray
-    kept: np.ndarray
-    load: np.ndarray
-    capacity: int
-
-
-def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig, *,
-            num_groups: int = 1, padding_T: np.ndarray | None = None, noise: Noise = Noise(),
-            training: bool = False) -> LoopsOutput:
+def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise(), training=False):
     """Route the tokens x (T, D), one after the other, through their experts.
 
     Examples
     --------
+    >>> from switch_np import SwitchConfig
     >>> params = {"w_router": np.eye(2), "w_in": np.ones((2, 2, 1)), "w_out": np.ones((2, 1, 2))}
     >>> config = SwitchConfig(num_experts=2, capacity=1)
     >>> out = forward(params, np.array([[3.0, 1.0]]), config)
@@ -81,8 +64,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
                        logits, gates, expert, np.where(kept, place, -1), kept, load, capacity)
 
 
-def _route(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConfig, noise: Noise,
-           t: int) -> tuple[list[float], list[float], float]:
+def _route(params, x_D, config, noise, t):
     """Return one token's logits, probabilities and log Z."""
     seen = [float(value) for value in x_D]
     for d in range(len(seen)):
@@ -99,7 +81,7 @@ def _route(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConf
     return logits, [math.exp(logit - log_z) for logit in logits], log_z
 
 
-def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
+def _capacity(config, n, training):
     """Return floor(factor · n / E), or what the options put in its place; None: no limit."""
     if config.capacity is not None:
         return config.capacity
@@ -113,8 +95,7 @@ def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
     return slots if slots > config.min_capacity else config.min_capacity
 
 
-def _expert(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchConfig, noise: Noise,
-            t: int, choice: int, e: int) -> np.ndarray:
+def _expert(params, x_D, config, noise, t, choice, e):
     """Return expert e's output for one token."""
     hidden = np.array([max(float(np.dot(x_D, column)), 0.0) for column in params["w_in"][e].T])
     if noise.expert_dropout is not None:
@@ -122,8 +103,7 @@ def _expert(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchCon
     return np.array([float(np.dot(hidden, column)) for column in params["w_out"][e].T])
 
 
-def _balance(probs: np.ndarray, expert: np.ndarray, groups: list[range], real: list[bool],
-             experts: int) -> float:
+def _balance(probs, expert, groups, real, experts):
     """Return the mean over groups of E Σ f P, over the groups that have a real token."""
     losses = []
     for members in groups:
@@ -135,7 +115,7 @@ def _balance(probs: np.ndarray, expert: np.ndarray, groups: list[range], real: l
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def _z(log_z: list[float], real: list[bool]) -> float:
+def _z(log_z, real):
     """Return the mean square of log Z over the real tokens."""
     squares = [value ** 2 for value, counts in zip(log_z, real) if counts]
     return sum(squares) / len(squares) if squares else 0.0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracle.explain.kernels import all_of, flipped, problem
+from oracle.problems import all_of, flipped, problem
 
 from switch_np import oracle
 

@@ -1,18 +1,30 @@
 """The museum: the kernel is right; every exhibit is wrong, found and named."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracle.explain.kernels import LOSSES, flipped, of_museum, problem
+from oracle.problems import flipped, judged, of_museum, problem
 
-import switch_np as snp
 from switch_np import SwitchConfig, oracle
+from switch_np.conventions.table import Conventions
 from switch_np.oracle.explain import museum
 
 PADDED = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9)
 SINGLE = SwitchConfig(num_experts=4, capacity_factor=0.8)
 OPEN = SwitchConfig(num_experts=4, top_k=2, capacity_factor=2.0)
+GATED = SwitchConfig.like(
+    "hf_mixtral", num_experts=4, capacity_factor=1.2, z_when="always", padding_routing="left_out",
+    balance_padding="mask_valid")
+BIASED = SwitchConfig(
+    num_experts=8, top_k=3, capacity_factor=2.5, router_bias=True, conventions=Conventions(
+        scores="sigmoid", select_bias=True, renorm="pre", gate_scale=2.5, shared_experts=1,
+        expert_biases=True, expert_activation="gelu", balance_counts="all_over_k"))
+PAPER = replace(PADDED, capacity_factor=1.2)
+AT_LARGE = {"the paper": (PAPER, {"padding": 9, "unused": 1}),
+            "gated": (GATED, {"padding": 9, "unused": 1}), "biased": (BIASED, {"padding": 9})}
+NUMBERS = ("y", "balance_loss", "z_loss", "grads", "precision")
 # What the first line says where the algebra explains an exhibit more simply than its own sentence.
 WORDS = {
     "rows_zeroed": "y is zero for", "balance_loss_zero": "balance_loss is all zeros",
@@ -35,6 +47,12 @@ WORDS = {
     "expert_gradients_by_load": "divided by each expert's number of tokens",
     "empty_expert_nan": "not finite for experts without tokens (3)",
     "empty_expert_stale": "not zero for experts without tokens (3)",
+    "balance_loss_reported_twice": "balance_loss is multiplied by 2",
+    "gate_scale_missing": "y is divided by 2.5",
+    "last_choice_lost": "token 0: the router's choice",
+    "first_gate_for_all": "y is the right experts' outputs with other gates",
+    "shared_expert_missing": "y lacks the shared expert",
+    "first_half_of_tokens": "the first half",
 }
 # Rounded to bfloat16 already, or rounded so on purpose: no different from a right bfloat16 kernel.
 BELOW_BFLOAT16 = {"router_in_bfloat16", "hidden_in_bfloat16"}
@@ -45,7 +63,7 @@ def problems(precision):
     """Problems with drops, padding and an idle expert; each also with one loss alone."""
     found = []
     for config, options in ((PADDED, {"padding": 5, "unused": 1}), (SINGLE, {"padding": 5}),
-                            (OPEN, {})):
+                            (OPEN, {}), (GATED, {"padding": 5}), (BIASED, {"padding": 5})):
         asked = oracle.draw(config, 28, 8, 8, seed=3, precision=precision, **options)
         silent = asked | {"d_y": np.zeros_like(asked["d_y"])}
         for case in (asked, silent | {"z_coef": 0.0}, silent | {"balance_coef": 0.0}):
@@ -53,69 +71,58 @@ def problems(precision):
     return found
 
 
-def judge(name, case, ref, precision):
-    given = museum.run(name, **case, precision=precision)
-    return oracle.compare(ref, y=given["y"], balance_loss=given["balance_loss"],
-                          z_loss=given["z_loss"], grads=given["grads"], expert=given["expert"],
-                          kept=given["kept"], slot=given["slot"], precision=precision)
-
-
+@functools.cache
 def first_failure(name, precision):
     """Return the first report that fails, or None."""
-    for case, ref in problems(precision):
-        report = judge(name, case, ref, precision)
-        if report.verdict == "fail":
-            return report
-    return None
+    reports = (judged(ref, of_museum(name, case, precision)) for case, ref in problems(precision))
+    return next((report for report in reports if report.verdict == "fail"), None)
 
 
-def test_there_are_forty_and_each_says_where_it_was_seen():
-    assert len(museum.EXHIBITS) >= 40
+def test_each_exhibit_is_one_of_its_kind_and_says_where_it_was_seen():
     assert len({exhibit.what for exhibit in museum.EXHIBITS.values()}) == len(museum.EXHIBITS)
     seen = [bug for bug in museum.EXHIBITS.values() if "no thread known" not in bug.seen]
-    assert len(seen) >= 40
+    assert len(museum.EXHIBITS) >= 75 and len(seen) >= 60
 
 
 @pytest.mark.parametrize("top_k, factor, padding", [(1, 0.7, 0), (2, 1.0, 4), (3, None, 2)])
 def test_the_kernel_is_right(top_k, factor, padding):
     config = SwitchConfig(num_experts=5, top_k=top_k, capacity_factor=factor)
-    asked = oracle.draw(config, 30, 6, 7, seed=top_k, padding=padding)
-    given, ref = museum.run(None, **asked), oracle.reference(**asked)
-    assert (given["expert"] == ref.plan.expert).all() and (given["slot"] == ref.plan.slot).all()
-    for name, value in museum.flat(given).items():
-        snp.gradcheck.compare(name, value, ref.outputs()[name])
+    asked, ref = problem(config, 30, 6, 7, seed=top_k, padding=padding)
+    assert judged(ref, of_museum(None, asked)).ok
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16", "float16"])
 def test_the_right_kernel_passes(precision):
-    for case, ref in problems(precision):
-        report = judge(None, case, ref, precision)
+    for case, ref in problems(precision)[::3 if precision == "float16" else 1]:
+        report = judged(ref, of_museum(None, case, precision))
         assert report.ok, str(report)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
-def test_every_bug_is_found_and_most_are_named(precision):
-    named, found = [], []
-    for name, exhibit in museum.EXHIBITS.items():
-        report = first_failure(name, precision)
-        if report is not None:
-            found.append(name)
-            if precision == "float64" or any(words in report.diagnosis[0] for words in (
-                    exhibit.what, WORDS.get(name, exhibit.what))):
-                named.append(name)                # what float32 names, float64 names all the more
-    missed = set(museum.EXHIBITS) - set(found)
+def test_every_bug_is_found(precision):
+    missed = {name for name in museum.EXHIBITS if first_failure(name, precision) is None}
     assert missed == (BELOW_BFLOAT16 if precision == "bfloat16" else set())
-    assert len(named) >= 0.8 * len(museum.EXHIBITS), set(found) - set(named)
+
+
+HALF = {*list(museum.EXHIBITS)[::2], *BELOW_BFLOAT16}
+
+
+@pytest.mark.parametrize("precision, names", [
+    ("bfloat16", sorted(set(museum.EXHIBITS) - HALF)), ("float32", sorted(HALF))])
+def test_most_bugs_are_named(precision, names):
+    """What one precision names the other does too, or nearly: each bug is tried in one of them."""
+    unnamed = [name for name in names
+               if not any(words in first_failure(name, precision).diagnosis[0]
+                          for words in (museum.EXHIBITS[name].what, WORDS.get(name, "\0")))]
+    assert len(unnamed) <= 0.1 * len(names), unnamed
 
 
 @pytest.mark.parametrize("name", sorted(BELOW_BFLOAT16))
 def test_what_is_missed_lies_below_the_noise(name):
     """In exact arithmetic too, these bugs stay within a right bfloat16 kernel's errors."""
     for case, ref in problems("bfloat16"):
-        given = museum.run(name, **case)
-        report = oracle.compare(ref, y=given["y"], balance_loss=given["balance_loss"],
-                                z_loss=given["z_loss"], grads=given["grads"],
-                                expert=given["expert"], precision="bfloat16")
+        report = judged(ref, of_museum(name, case) | {"precision": "bfloat16"}, *NUMBERS,
+                        "expert")
         assert report.ok, str(report)
 
 
@@ -131,18 +138,41 @@ def test_an_exhibit_that_no_longer_fits_is_an_error(monkeypatch):
 @pytest.mark.parametrize("exhibit", ["balance_counts_after_drop", "drops_the_earliest"])
 def test_the_museum_knows_rows_of_tokens_too(exhibit):
     asked, _ = problem()
-    got = of_museum(exhibit, asked, "float64", decide=False)
     rows = {name: asked[name].reshape(2, 16, 8) for name in ("x", "d_y")}
-    ref = oracle.reference(**asked | rows)
-    assert oracle.compare(ref, **got).diagnosis[0].startswith(museum.EXHIBITS[exhibit].what)
+    report = judged(oracle.reference(**asked | rows), of_museum(exhibit, asked), *NUMBERS)
+    assert report.diagnosis[0].startswith(museum.EXHIBITS[exhibit].what)
 
 
 def test_the_museum_follows_a_kernel_at_near_ties():
-    asked, ref = problem(snp.SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0),
+    asked, ref = problem(SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0),
                          precision="bfloat16")
-    expert = flipped(ref)
-    given = museum.run("drops_the_earliest", **asked, expert=expert, precision="bfloat16")
-    report = oracle.compare(ref, **{name: given[name] for name in (
-        "y", *LOSSES, "grads", "expert", "kept")}, precision="bfloat16")
+    report = judged(ref, of_museum("drops_the_earliest", asked, "bfloat16", expert=flipped(ref)))
     assert report.routing.ok and "1 legal flip" in str(report)
     assert report.diagnosis[0].startswith(museum.EXHIBITS["drops_the_earliest"].what)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("draw", range(5))
+@pytest.mark.parametrize("convention", AT_LARGE)
+def test_the_museum_at_large(convention, draw):
+    """Every exhibit at one of five draws in float64 and float32; in bfloat16 seen, or said not."""
+    config, options = AT_LARGE[convention]
+    for precision in ("float64", "float32", "bfloat16"):
+        asked = oracle.draw(config, 128, 32, 48, seed=draw, precision=precision, **options)
+        ref = oracle.reference(**asked)
+        right, missed = of_museum(None, asked), []
+        assert judged(ref, of_museum(None, asked, precision)).ok
+        for name in list(museum.EXHIBITS)[draw::5]:
+            if differs(right, of_museum(name, asked)):
+                report = judged(ref, of_museum(name, asked, precision))
+                if report.verdict != "fail" and not report.unseen:
+                    missed.append(name)
+        assert set(missed) <= (BELOW_BFLOAT16 if precision == "bfloat16" else set())
+
+
+def differs(one, other):
+    """Whether two kernels give other numbers, by more than the order of their sums."""
+    mine, others = museum.flat(one), museum.flat(other)
+    return any((one[name] != other[name]).any() for name in ("kept", "slot")) or not all(
+        np.allclose(mine[name], others[name], rtol=1e-9, atol=1e-9 * abs(mine[name]).max())
+        for name in mine)

@@ -1,31 +1,46 @@
 """Sums over the wrong rows are named: gradients summed here row by row."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
+from oracle.problems import problem
 
-import switch_np as snp
-from switch_np import oracle
+from switch_np import SwitchConfig, oracle
 
-CONFIG = snp.SwitchConfig(num_experts=4, top_k=2, capacity_factor=None)
-ASKED = oracle.draw(CONFIG, 48, d_model=8, d_ff=12, precision="float32")
-REF = oracle.reference(**ASKED)
-W, X, D_Y, EXPERT = ASKED["params"], ASKED["x"], ASKED["d_y"], REF.plan.expert
+ASKED, REF = problem(SwitchConfig(num_experts=4, top_k=2, capacity_factor=None), 48,
+                     precision="float32")
+W, X, D_Y = ASKED["params"], ASKED["x"], ASKED["d_y"]
 
 
-def rows(e):
-    """Return each row of an expert in the order of its tokens: x, the gradient before ReLU, d_x."""
+def rows_of(e):
+    """Return an expert's rows: the token, what it adds to d_w_in, and to the token's d_x."""
     found = []
-    for t, k in np.argwhere(EXPERT == e):
-        before = X[t] @ W["w_in"][e]
-        d_before = REF.gates[t, k] * D_Y[t] @ W["w_out"][e].T * (before > 0)
-        found.append((t, k, X[t], d_before, d_before @ W["w_in"][e].T))
+    for t, k in np.argwhere(REF.plan.expert == e):
+        d_before = REF.gates[t, k] * D_Y[t] @ W["w_out"][e].T * (X[t] @ W["w_in"][e] > 0)
+        found.append((t, np.outer(X[t], d_before), d_before @ W["w_in"][e].T))
     return found
 
 
-def d_w_in(use):
-    """Return d_w_in from the rows that `use(t, k, number of the row)` lets in."""
-    return np.stack([sum((np.outer(x, d) for i, (t, k, x, d, _) in enumerate(rows(e))
-                          if use(t, k, i)), np.zeros((8, 12))) for e in range(4)])
+ROWS = [rows_of(e) for e in range(4)]
+
+
+def of_tokens(some):
+    return [[row for row in rows if row[0] in some] for rows in ROWS]
+
+
+def of_neighbours(tile, shift):
+    """Return as many rows as each expert has, from another first row in the row of all rows."""
+    every, start, found = list(chain(*ROWS)), 0, []
+    for rows in ROWS:
+        first = max(start // tile * tile - shift, 0)
+        found.append(every[first:first + len(rows)])
+        start += len(rows)
+    return found
+
+
+def d_w_in(used):
+    return np.stack([sum((d for _, d, _ in rows), np.zeros((8, 12))) for rows in used])
 
 
 def first_line(name, grad):
@@ -33,37 +48,21 @@ def first_line(name, grad):
 
 
 def test_the_sum_over_all_rows_is_right():
-    assert oracle.compare(REF, grads={"w_in": d_w_in(lambda t, k, i: True)}).ok
+    assert oracle.compare(REF, grads={"w_in": d_w_in(ROWS)}).ok
 
 
-@pytest.mark.parametrize("use, words", [
-    (lambda t, k, i: t < 24, "d_w_in is that of the first half of the tokens alone"),
-    (lambda t, k, i: t >= 24, "d_w_in is that of the second half of the tokens alone"),
-    (lambda t, k, i: t < 12, "d_w_in is that of the first quarter of the tokens alone"),
+@pytest.mark.parametrize("used, words", [
+    (of_tokens(range(24)), "is that of the first half of the tokens alone"),
+    (of_tokens(range(24, 48)), "is that of the second half of the tokens alone"),
+    (of_tokens(range(12)), "is that of the first quarter of the tokens alone"),
+    ([rows[:len(rows) // 8 * 8] for rows in ROWS],
+     "sums over rows without each expert's last rows, beyond a multiple of 8"),
+    (of_neighbours(8, 0),
+     "sums over rows from 8 rows' boundaries, not from each expert's own first row"),
+    (of_neighbours(1, 3), "sums over rows from 3 rows too early"),
 ])
-def test_a_part_of_the_tokens_is_named(use, words):
-    assert first_line("w_in", d_w_in(use)) == words
-
-
-def test_rows_beyond_the_last_whole_tile_are_named():
-    counts = [len(rows(e)) for e in range(4)]
-    short = np.stack([sum((np.outer(x, d) for _, _, x, d, _ in rows(e)[:counts[e] // 8 * 8]),
-                          np.zeros((8, 12))) for e in range(4)])
-    assert first_line("w_in", short) == (
-        "d_w_in sums over rows without each expert's last rows, beyond a multiple of 8")
-
-
-@pytest.mark.parametrize("tile, shift, words", [
-    (8, 0, "from 8 rows' boundaries, not from each expert's own first row"),
-    (1, 3, "from 3 rows too early")])
-def test_rows_of_a_neighbour_are_named(tile, shift, words):
-    every = [row for e in range(4) for row in rows(e)]
-    wrong, start = [], 0
-    for e in range(4):
-        n, first = len(rows(e)), max(start // tile * tile - shift, 0)
-        wrong.append(sum(np.outer(x, d) for _, _, x, d, _ in every[first:first + n]))
-        start += n
-    assert first_line("w_in", np.stack(wrong)) == f"d_w_in sums over rows {words}"
+def test_a_sum_over_the_wrong_rows_is_named(used, words):
+    assert first_line("w_in", d_w_in(used)) == f"d_w_in {words}"
 
 
 def test_experts_with_tokens_and_no_gradient_are_always_told():
@@ -73,11 +72,8 @@ def test_experts_with_tokens_and_no_gradient_are_always_told():
 
 
 def test_choices_that_are_lost_in_d_x_are_named():
-    wrong, lost = REF.grads["x"].copy(), 0
-    for e in (2, 3):
-        for t, _, _, _, d_x in rows(e):
-            if t < 24:
-                wrong[t] -= d_x
-                lost += 1
+    wrong, lost = REF.grads["x"].copy(), list(chain(*of_tokens(range(24))[2:]))
+    for t, _, d_x in lost:
+        wrong[t] -= d_x
     assert first_line("x", wrong).startswith(
-        f"d_x lacks what comes back through {lost} of 96 choices of experts, as token")
+        f"d_x lacks what comes back through {len(lost)} of 96 choices of experts, as token")

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
+from oracle.problems import problem
 
-import switch_np as snp
-from switch_np import oracle
+from switch_np import SwitchConfig, oracle
 
-CONFIG = snp.SwitchConfig(num_experts=4, top_k=2, capacity=20)
-ASKED = oracle.draw(CONFIG, 48, d_model=8, d_ff=12, precision="float32")
-REF = oracle.reference(**ASKED)
+ASKED, REF = problem(SwitchConfig(num_experts=4, top_k=2, capacity=20), 48, precision="float32")
 W, X, PLAN = ASKED["params"], ASKED["x"], REF.plan
 CHOICES = [(t, k) for e in range(4) for t, k in np.argwhere((PLAN.expert == e) & PLAN.kept)]
 OWNER = [PLAN.expert[t, k] for t, k in CHOICES]

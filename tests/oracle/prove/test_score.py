@@ -2,29 +2,25 @@
 
 import numpy as np
 import pytest
+from oracle.problems import problem
 
 from switch_np import SwitchConfig, oracle
 from switch_np.oracle.explain import museum
 
-PADDED = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9)
 OPEN = SwitchConfig(num_experts=4, top_k=2, capacity_factor=2.0)
-ASKED = oracle.draw(PADDED, 28, 8, 8, seed=3, padding=5, unused=1)
-TRUTH = oracle.reference(**ASKED)
-
-
-def thorough(layer):
-    given = layer(**ASKED)
-    return oracle.compare(
-        TRUTH, y=given["y"], balance_loss=given["balance_loss"], z_loss=given["z_loss"],
-        grads=given["grads"], expert=given["expert"], kept=given["kept"], complete=True).ok
+ASKED, TRUTH = problem(SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9), 28, d_ff=8,
+                       seed=3, padding=5, unused=1)
+# Bugs that only layers with other conventions than the paper's can have.
+OF_OTHERS = ("gates_from_biased_scores", "gates_not_renormalised", "gate_scale_missing",
+             "shared_expert_missing", "shared_expert_reads_y", "output_bias_without_gate",
+             "gate_and_up_swapped", "gate_and_up_interleaved")
 
 
 def test_a_thorough_test_catches_everything():
-    score = oracle.score(thorough)
-    assert set(score.caught) | set(score.unseen) == {
-        "all zeros", "all NaN", "the batch permuted", "the last row lost", *museum.EXHIBITS} - set(
-            score.missed)
-    assert score.missed == () and len(score.unseen) <= 1, str(score)
+    score = oracle.score(lambda layer: oracle.compare(TRUTH, **layer(**ASKED), complete=True).ok)
+    assert {*score.caught, *score.unseen} == {
+        "all zeros", "all NaN", "the batch permuted", "the last row lost", *museum.EXHIBITS}
+    assert score.missed == () and {*score.unseen} <= {"the last row lost", *OF_OTHERS}, str(score)
 
 
 def test_loose_tests_are_told_what_they_let_through():
@@ -39,9 +35,9 @@ def test_loose_tests_are_told_what_they_let_through():
     assert "all zeros" in score.missed and "all NaN" in score.caught
     assert "balance_gradient_discarded" in score.unseen      # no coefficient was handed in
     assert "dx_forgotten" in score.missed and "z_loss_counts_padding" in score.unseen
-    text = str(score)
-    assert "let through  all zeros" in text
-    assert "let through  dx_forgotten: d_x lacks what comes back through the experts" in text
+    assert "let through  all zeros" in str(score)
+    assert ("let through  dx_forgotten: d_x lacks what comes back through the experts"
+            in str(score))
 
     def errors_above(layer):
         given = layer(**ASKED)

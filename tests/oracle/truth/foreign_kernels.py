@@ -1,25 +1,41 @@
-"""Right layers of other libraries, with their own routing and autograd: three, and a judge.
+"""Right layers of other libraries, with their own routing and autograd: PyTorch and JAX.
 
 Each takes a problem as `oracle.draw` gives it and a dtype name, and returns what it gives as its
 own library's arrays: y, balance_loss, z_loss, expert, kept and grads.
 """
 
+import functools
+
 import numpy as np
 
 
-def torch_inputs(problem, dtype):
-    import torch
+def of_torch(mixture):
+    """Make a kernel of a function that mixes the experts' outputs: y from the routing."""
+    @functools.wraps(mixture)
+    def kernel(problem, dtype):
+        import torch
 
-    kind = getattr(torch, dtype)
-    leaves = {name: torch.tensor(value, dtype=kind, requires_grad=True)
-              for name, value in {"x": problem["x"], **problem["params"]}.items()}
-    padding = torch.tensor(problem.get("padding", np.zeros(len(problem["x"]), bool)))
-    return torch, leaves, torch.tensor(problem["d_y"], dtype=kind), padding
+        kind = getattr(torch, dtype)
+        leaves = {name: torch.tensor(value, dtype=kind, requires_grad=True)
+                  for name, value in {"x": problem["x"], **problem["params"]}.items()}
+        expert, place, kept, gates, balance, z = torch_router(torch, leaves, problem)
+        y = mixture(torch, leaves, expert, place, kept, gates)
+        torch.autograd.backward([y, balance, z], [
+            torch.tensor(problem["d_y"], dtype=kind),
+            torch.tensor(problem["balance_coef"], dtype=balance.dtype),
+            torch.tensor(problem["z_coef"], dtype=z.dtype)])
+        grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                 for name, leaf in leaves.items()}
+        return {"y": y, "balance_loss": balance, "z_loss": z, "expert": expert, "kept": kept,
+                "grads": grads}
+
+    return kernel
 
 
-def torch_router(torch, leaves, problem, padding):
-    """Return probs, expert, slot (from a one-hot count), kept, gates and both losses."""
-    config, real = problem["config"], ~padding
+def torch_router(torch, leaves, problem):
+    """Return expert, slot (from a one-hot count), kept, gates and both losses."""
+    config = problem["config"]
+    real = ~torch.tensor(problem.get("padding", np.zeros(len(problem["x"]), bool)))
     logits = leaves["x"] @ leaves["w_router"]
     probs = torch.softmax(logits, dim=-1)
     tokens, num_experts = probs.shape
@@ -35,62 +51,45 @@ def torch_router(torch, leaves, problem, padding):
     share = hot[:, 0].sum(0).to(wide.dtype) / count
     balance = num_experts * (share * (wide * real[:, None]).sum(0) / count).sum()
     log_z = torch.logsumexp(logits.to(wide.dtype), dim=-1)
-    z = (log_z ** 2 * real).sum() / count
-    return expert, place, kept, probs.gather(1, expert), balance, z
+    return expert, place, kept, probs.gather(1, expert), balance, (log_z ** 2 * real).sum() / count
 
 
-def torch_finish(torch, leaves, problem, y, balance, z, d_y, expert, kept):
-    torch.autograd.backward([y, balance, z], [
-        d_y, torch.tensor(problem["balance_coef"], dtype=balance.dtype),
-        torch.tensor(problem["z_coef"], dtype=z.dtype)])
-    grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-             for name, leaf in leaves.items()}
-    return {"y": y, "balance_loss": balance, "z_loss": z, "expert": expert, "kept": kept,
-            "grads": grads}
-
-
-def torch_loop(problem, dtype):
+@of_torch
+def torch_loop(torch, leaves, expert, place, kept, gates):
     """A loop over experts, each on its own tokens."""
-    torch, leaves, d_y, padding = torch_inputs(problem, dtype)
-    expert, _, kept, gates, balance, z = torch_router(torch, leaves, problem, padding)
     y = torch.zeros_like(leaves["x"])
     for e in range(leaves["w_in"].shape[0]):
         token, choice = torch.where(kept & (expert == e))
         if len(token):
             hidden = torch.relu(leaves["x"][token] @ leaves["w_in"][e])
             y = y.index_add(0, token, gates[token, choice, None] * (hidden @ leaves["w_out"][e]))
-    return torch_finish(torch, leaves, problem, y, balance, z, d_y, expert, kept)
+    return y
 
 
-def torch_grouped(problem, dtype):
+@of_torch
+def torch_grouped(torch, leaves, expert, place, kept, gates):
     """Buffers of equal size and two batched products."""
-    torch, leaves, d_y, padding = torch_inputs(problem, dtype)
-    expert, place, kept, gates, balance, z = torch_router(torch, leaves, problem, padding)
     token, choice = torch.where(kept)
     e, slot = expert[token, choice], place[token, choice]
     shape = (leaves["w_in"].shape[0], int(place.max()) + 1, leaves["x"].shape[1])
-    rows = torch.zeros(shape, dtype=d_y.dtype).index_put((e, slot), leaves["x"][token])
+    rows = torch.zeros(shape, dtype=gates.dtype).index_put((e, slot), leaves["x"][token])
     out = torch.bmm(torch.relu(torch.bmm(rows, leaves["w_in"])), leaves["w_out"])
-    y = torch.zeros_like(leaves["x"]).index_put(
+    return torch.zeros_like(leaves["x"]).index_put(
         (token,), gates[token, choice, None] * out[e, slot], accumulate=True)
-    return torch_finish(torch, leaves, problem, y, balance, z, d_y, expert, kept)
 
 
-def torch_one_hot(problem, dtype):
+@of_torch
+def torch_one_hot(torch, leaves, expert, place, kept, gates):
     """The paper's form: one-hot dispatch and combine tensors (T, E, C)."""
-    torch, leaves, d_y, padding = torch_inputs(problem, dtype)
-    expert, place, kept, gates, balance, z = torch_router(torch, leaves, problem, padding)
     hot = torch.nn.functional.one_hot
-    slots = int(place.max()) + 1
-    chosen = hot(expert, leaves["w_in"].shape[0]).to(d_y.dtype)
-    where = hot(place, slots).to(d_y.dtype) * kept[..., None]
+    chosen = hot(expert, leaves["w_in"].shape[0]).to(gates.dtype)
+    where = hot(place, int(place.max()) + 1).to(gates.dtype) * kept[..., None]
     dispatch = torch.einsum("tke,tkc->tec", chosen, where)
     combine = torch.einsum("tk,tke,tkc->tec", gates, chosen, where)
     rows = torch.einsum("tec,td->ecd", dispatch, leaves["x"])
     hidden = torch.relu(torch.einsum("ecd,edf->ecf", rows, leaves["w_in"]))
     out = torch.einsum("ecf,efd->ecd", hidden, leaves["w_out"])
-    y = torch.einsum("tec,ecd->td", combine, out)
-    return torch_finish(torch, leaves, problem, y, balance, z, d_y, expert, kept)
+    return torch.einsum("tec,ecd->td", combine, out)
 
 
 def jax_one_hot(problem, dtype):
@@ -100,14 +99,11 @@ def jax_one_hot(problem, dtype):
 
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    config = problem["config"]
-    kind = jnp.dtype(dtype)
+    config, kind, tokens = problem["config"], jnp.dtype(dtype), len(problem["x"])
     leaves = {name: jnp.asarray(value, kind)
               for name, value in {"x": problem["x"], **problem["params"]}.items()}
-    real = jnp.asarray(~problem.get("padding", np.zeros(len(problem["x"]), bool)))
-    tokens = len(problem["x"])
-    count = max(int(real.sum()), 1)
-    capacity = config.expert_capacity(tokens)
+    real = jnp.asarray(~problem.get("padding", np.zeros(tokens, bool)))
+    count, capacity = max(int(real.sum()), 1), config.expert_capacity(tokens)
     capacity = tokens if capacity is None else capacity
 
     def layer(leaves):

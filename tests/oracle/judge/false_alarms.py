@@ -1,6 +1,6 @@
 """Run right kernels over random problems, and count the verdicts.
 
-    python tests/oracle/false_alarms.py --problems 2000
+    python tests/oracle/judge/false_alarms.py --problems 2000
 
 Needs torch and jax. A verdict other than "pass" or "out of range" is a false alarm, and makes the
 exit status 1.
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from oracle.foreign_kernels import KERNELS
+from oracle.problems import judged
+from oracle.truth.foreign_kernels import KERNELS
 
 from switch_np import SwitchConfig, oracle
 
@@ -24,7 +25,7 @@ SHAPES = ((16, 8, 12, 2), (33, 12, 8, 4), (48, 16, 32, 8), (96, 32, 24, 4), (64,
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def problem(seed, precision):
+def random_problem(seed, precision):
     """Return a random problem: sizes, k, capacity, padding, logits and upstream all vary."""
     rng = np.random.default_rng([seed, 7])
     tokens, d_model, d_ff, experts = SHAPES[rng.integers(len(SHAPES))]
@@ -39,22 +40,15 @@ def problem(seed, precision):
     return asked
 
 
-def judge(kernel, asked, precision):
-    """Return the report on a kernel's results, all of them handed in."""
-    got = kernel(asked, precision)
-    ref = oracle.reference(**asked)
-    return oracle.compare(ref, y=got["y"], balance_loss=got["balance_loss"], z_loss=got["z_loss"],
-                          grads=got["grads"], expert=got["expert"], kept=got["kept"],
-                          precision=precision)
-
-
 def run(problems, first=0, say=lambda text: None):
     """Return counts by verdict, and the worst errors by tensor and precision, in sigmas."""
     verdicts, worst = Counter(), {}
     for number in range(first, first + problems):
         precision = PRECISIONS[number % 3]
         name, kernel = list(KERNELS.items())[number // 3 % 3]
-        report = judge(kernel, problem(number, precision), precision)
+        asked = random_problem(number, precision)
+        report = judged(oracle.reference(**asked),
+                        kernel(asked, precision) | {"precision": precision})
         verdicts[name, precision, report.verdict] += 1
         for tensor in report.tensors.values():
             key = precision, tensor.name
@@ -66,10 +60,9 @@ def run(problems, first=0, say=lambda text: None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=2000)
-    parser.add_argument("--first", type=int, default=0)
-    options = parser.parse_args()
-    verdicts, worst = run(options.problems, options.first, print)
+    for name, default in (("--problems", 2000), ("--first", 0)):
+        parser.add_argument(name, type=int, default=default)
+    verdicts, worst = run(**vars(parser.parse_args()), say=print)
     for key, (largest, rms) in sorted(worst.items()):
         print(f"{key[0]:9} {key[1]:13} worst {largest:6.2f} sigma, block rms {rms:5.2f}")
     for key, count in sorted(verdicts.items()):

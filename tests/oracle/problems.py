@@ -1,0 +1,62 @@
+"""What the tests of the oracle share: problems, and kernels with a known fault."""
+
+import functools
+
+import numpy as np
+
+from switch_np import SwitchConfig, oracle
+from switch_np.oracle.explain import museum
+
+PLAIN = SwitchConfig(num_experts=4, capacity_factor=1.0)
+DROPS = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.8)
+LOSSES = ("balance_loss", "z_loss")
+
+
+@functools.cache
+def problem(config=PLAIN, tokens=32, d_model=8, d_ff=12, **options):
+    """Return a problem and its reference, the same to all who ask for it: change neither."""
+    asked = oracle.draw(config, tokens, d_model, d_ff, **options)
+    return asked, oracle.reference(**asked)
+
+
+def with_drops(**options):
+    """Return a problem with dropped tokens, padding, an idle expert, and square weights."""
+    return problem(DROPS, d_ff=8, seed=5, padding=2, unused=1, **options)
+
+
+def all_of(ref, **changed):
+    """Return what a right kernel gives, but for `changed`: y, a loss, or a gradient by its name."""
+    got = {name: changed.pop(name, getattr(ref, name)) for name in ("y", *LOSSES)}
+    return got | {"grads": {**ref.grads, **changed}}
+
+
+def without(ref, name, term, share=1.0):
+    """Return a gradient that lacks a share of a term."""
+    return ref.grads[name] - share * ref.terms[name].get(term, 0)
+
+
+def of_museum(name, asked, precision="float64", **options):
+    """Return all that a kernel of the museum gives, None being the right one."""
+    return museum.run(name, **asked, precision=precision, **options) | {"precision": precision}
+
+
+def judged(ref, got, *names):
+    """Judge what a kernel gives, or of that just what is named."""
+    return oracle.compare(ref, **{name: got[name] for name in names or got})
+
+
+def flipped(ref):
+    """Return the experts with a legal flip of the last choice, in bfloat16."""
+    k, ranked_TE = ref.plan.expert.shape[1], np.argsort(-ref.scores, axis=1)
+    cut_T2 = np.take_along_axis(ref.scores, ranked_TE[:, k - 1:k + 1], axis=1)
+    token = (cut_T2[:, 0] - cut_T2[:, 1]).argmin()
+    expert = ref.plan.expert.copy()
+    expert[token, -1] = ranked_TE[token, k]
+    return expert
+
+
+def nudged(asked, token, column):
+    """Put a token's product with a column of weights within float32's rounding of zero."""
+    x = asked["x"].copy()
+    x[token] -= column * ((x[token] @ column) * (1 - 1e-9) / (column @ column))
+    return asked | {"x": x}
