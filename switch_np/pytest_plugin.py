@@ -6,21 +6,24 @@
         moe_oracle.assert_matches(ref, y=y, grads=grads)
 
 `moe_oracle` is the module `switch_np.oracle`. `moe_case` gives the arguments of `reference` for
-each problem of the vector set, or those that `@pytest.mark.moe_cases("padding", ...)` names.
-pytest imports this file in every project; `switch_np` itself imports nothing until it is used.
+each problem of the vector set, or only for those named by `@pytest.mark.moe_cases("padding", ...)`.
+pytest imports this file in every project, so it must not import NumPy.
 """
+
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 
-def pytest_configure(config):
-    """Make the marker known."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
     config.addinivalue_line(
         "markers", "moe_cases(*names): the problems that the fixture moe_case goes through")
 
 
-def pytest_generate_tests(metafunc):
-    """Give the fixture one problem after the other; a name that is none is an error."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize `moe_case` by the problems; refuse a name that is none of them."""
     if "moe_case" in metafunc.fixturenames:
         from switch_np.oracle.cases import CASES
 
@@ -34,7 +37,7 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def moe_oracle():
+def moe_oracle() -> ModuleType:
     """Return the module `switch_np.oracle`."""
     from switch_np import oracle
 
@@ -42,7 +45,7 @@ def moe_oracle():
 
 
 @pytest.fixture
-def moe_case(request):
+def moe_case(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the arguments of `oracle.reference` for one problem."""
     from switch_np.oracle.cases import CASES
 

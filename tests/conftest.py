@@ -15,6 +15,9 @@ for name in environment.THREADS:
 gc.set_threshold(100_000, 50, 50)
 
 HERE = Path(__file__).parent
+# Processes that tests start import this very tree, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
 
 
 def pytest_addoption(parser):
