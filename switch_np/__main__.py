@@ -32,7 +32,6 @@ def main(command_line: Sequence[str] | None = None) -> int:
         if name in command_line[:1]:
             importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
     args = parser.parse_args(command_line)
-    args.command_line = command_line[1:]
     from switch_np.operations import threads      # NumPy comes with it: after the environment
 
     try:

@@ -18,7 +18,8 @@ SAVE_SECONDS = 30     # at most this much work is lost when the machine stops
 
 def run(args: argparse.Namespace) -> int:
     """Train to the end, or until Ctrl-C; both leave a checkpoint and the pictures."""
-    state, corpus, folder = _resumed(args) if args.resume else _started(args)
+    options = {name: value for name, value in vars(args).items() if name != "command"}
+    state, corpus, folder = (_resumed if "resume" in options else _started)(options)
     metrics = Metrics(folder / "metrics.csv", state)
     progress.print_start(state, corpus, folder)
     _train(state, corpus, metrics, folder)
@@ -26,37 +27,36 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _resumed(args: argparse.Namespace) -> tuple[Run, Any, Path]:
+def _resumed(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     """Return the run to go on with; its own options hold."""
-    for name, value in train_options.given(args.command_line).items():
+    for name, value in options.items():
         if name not in ("resume", "name"):
-            raise ValueError(f"--resume goes on with the run's own options, "
-                             f"got --{name.replace('_', '-')} {value}")
-    folder = run_folder.existing(args.name)
+            raise ValueError(f"--resume goes on with the run's own options, got "
+                             f"{train_options.flag(name)} {value}")
+    folder = run_folder.existing(options.get("name"))
     config = run_folder.read_config(folder)
     corpus = tasks.named(config["training"].get("task", "lm")).load(config["text"])
     return trainer.load(folder / "checkpoint.npz", corpus), corpus, folder
 
 
-def _started(args: argparse.Namespace) -> tuple[Run, Any, Path]:
+def _started(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     """Return a new run, from scratch or from the parameters of another."""
-    folder, options = run_folder.new(args.name), train_options.given(args.command_line)
-    if args.start_from is None:
+    folder, params, texts = run_folder.new(options.get("name")), None, options.get("text", [])
+    if "from" not in options:
         model_config, config = train_options.configs(options)
-        params = None
     else:
-        base = trainer.load(run_folder.existing(args.start_from) / "checkpoint.npz")
+        base = trainer.load(run_folder.existing(options["from"]) / "checkpoint.npz")
         model_config, config = train_options.configs(options, base.model_config)
         params = base.params
         try:
-            tasks.check_model(args.task, base.model_config)
+            tasks.check_model(config.task, model_config)
         except ValueError as error:
-            raise ValueError(f"--from must name a run whose model suits --task {args.task}, got "
-                             f"{args.start_from!r}, of --task {base.config.task}: {error}"
+            raise ValueError(f"--from must name a run whose model suits --task {config.task}, got "
+                             f"{options['from']!r}, of --task {base.config.task}: {error}"
                              ) from error
-    corpus = tasks.named(args.task).load(args.text)
+    corpus = tasks.named(config.task).load(texts)
     state = trainer.start(model_config, config, corpus, params=params)
-    run_folder.write_config(folder, state, args.text)
+    run_folder.write_config(folder, state, texts)
     return state, corpus, folder
 
 

@@ -89,21 +89,21 @@ DEFAULTS = {"lm": (ModelConfig(), TrainConfig()),
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options; the defaults shown are those of `--task lm`."""
+    """Add the options; the defaults in the help are those of `--task lm`."""
+    parser.argument_default = argparse.SUPPRESS       # so that the arguments hold what was given
     model, train = DEFAULTS["lm"]
+    add = parser.add_argument
     _add(parser, TRAIN, train)
-    parser.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default="adamw",
-                        help="adafactor for spans")
+    add("--optimizer", choices=sorted(OPTIMIZERS), help="adafactor for spans (default: adamw)")
     _add(parser, SWITCH, model.switch)
     _add(parser, MODEL, model)
-    add = parser.add_argument
     add("--dense", action="store_true", help="no Switch layers: the dense baseline")
-    add("--text", nargs="+", default=[], metavar="FILE",
+    add("--text", nargs="+", metavar="FILE",
         help="files to train on, in place of Python's language reference")
-    add("--name", default=None, help="folder below runs/ (default: the first unused run-N)")
+    add("--name", help="folder below runs/ (default: the first unused run-N)")
     add("--resume", action="store_true",
         help="go on with the run --name, or with the latest; its own options hold")
-    add("--from", dest="start_from", default=None, metavar="RUN",
+    add("--from", metavar="RUN",
         help="fine-tune: start from the parameters of this run, for spans and pairs one of --task "
              "span; then only options of training, noise, dropout, capacity and losses may be "
              "given")
@@ -117,24 +117,18 @@ def _add(parser: argparse.ArgumentParser, options: Mapping[str, Sequence[Any]],
             form = {"type": kind, "metavar": "N" if kind is int else "X"}
         if kind is bool:
             form = {"action": "store_true"}
-        parser.add_argument(_flag(name), *aliases, default=getattr(config, name), help=text, **form)
+        elif "(default: " not in text:
+            text += f" (default: {getattr(config, name)})"
+        parser.add_argument(flag(name), *aliases, help=text, **form)
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def flag(name: str) -> str:
+    """Return the option of a field.
 
-
-def given(command_line: Sequence[str]) -> dict[str, Any]:
-    """Return the options that a command line gives, defaults left out.
-
-    >>> given(["--steps", "7", "--dense"])
-    {'dense': True, 'steps': 7}
+    >>> flag("num_experts")
+    '--num-experts'
     """
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    return dict(sorted(vars(parser.parse_args(list(command_line))).items()))
+    return "--" + name.replace("_", "-")
 
 
 def configs(options: Mapping[str, Any],
@@ -148,7 +142,7 @@ def configs(options: Mapping[str, Any],
     if base is not None:
         model = base
         for name in sorted({*SWITCH, *MODEL, "dense"} & {*options} - FREE):
-            raise ValueError(f"--from goes on with the run's own model, got {_flag(name)} "
+            raise ValueError(f"--from goes on with the run's own model, got {flag(name)} "
                              f"{options[name]}")
     if "optimizer" in options:
         train = replace(train, optimizer=OPTIMIZERS[options["optimizer"]](),
@@ -197,7 +191,7 @@ def _check_effect(options: Mapping[str, Any], model: ModelConfig, task: str) -> 
             ([*SWITCH, "balance_coef", "z_coef"], model.switch_names, "Switch layers")):
         for name in names:
             if name in options and not effective:
-                raise ValueError(f"{_flag(name)} must go with {wanted}, got {options[name]} "
+                raise ValueError(f"{flag(name)} must go with {wanted}, got {options[name]} "
                                  f"without")
 
 
