@@ -1,4 +1,4 @@
-"""Options of the test suite, and what must be settled before any test imports NumPy."""
+"""Options of the test suite, and settings that must come before any test imports NumPy."""
 
 import gc
 import os
@@ -8,10 +8,10 @@ import pytest
 
 from switch_np.commands import environment
 
-# The last digits of a product depend on how many threads share it, and so would the runs compared.
+# The last digits of a product depend on how many threads share it, and tests compare whole runs.
 for name in environment.THREADS:
     os.environ.setdefault(name, "1")
-# The collector walks all that the suite has loaded: a tenth of the time, if it does so as usual.
+# Garbage collection walks everything that the suite has loaded, by default a tenth of the time.
 gc.set_threshold(100_000, 50, 50)
 
 HERE = Path(__file__).parent
@@ -22,11 +22,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 def pytest_addoption(parser):
     parser.addoption("--golden", type=Path, default=HERE / "golden", metavar="DIR",
-                     help="folder of recorded layers of other libraries, in place of tests/golden")
+                     help="folder of layers recorded from other libraries (default: tests/golden)")
 
 
 def pytest_configure(config):
-    """Say once, not for each test, that there is nothing to test."""
+    """Refuse a folder without recorded cases once, not in each test."""
     folder = config.getoption("--golden")
     if not any(folder.glob("*.json")):
         raise pytest.UsageError(f"--golden must be a folder of recorded cases, got {folder}, which "
@@ -34,7 +34,7 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    """Hand each recorded case to the tests that ask for one: of layers, or of whole models."""
+    """Parametrize tests by the recorded cases that they ask for: layers, or whole models."""
     folder = metafunc.config.getoption("--golden")
     models = sorted(folder.glob("hf_switch_model*.json"))
     layers = sorted(set(folder.glob("*.json")) - set(models))
