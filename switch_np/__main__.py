@@ -1,14 +1,12 @@
 """The command line: `python -m switch_np COMMAND`, each command with --help."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from switch_np.commands import environment
+from switch_np.commands import environment, terminal
 
 COMMANDS = {
     "train": "train a tiny Switch Transformer on text, and watch its experts",
@@ -21,20 +19,18 @@ COMMANDS = {
 }
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, or 2 with a line that says what is wrong."""
+def main(command_line: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status, or 2 after one line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m switch_np", description=(
         "The Switch Transformer in NumPy, forwards and backwards by hand."))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    words = sys.argv[1:] if words is None else list(words)
+    command_line = sys.argv[1:] if command_line is None else list(command_line)
     for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, description=purpose[0].upper()
-                                      + purpose[1:] + ".",
-                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        if name in words[:1]:
+        command = commands.add_parser(name, help=purpose, formatter_class=terminal.Help,
+                                      description=f"{purpose[0].upper()}{purpose[1:]}.")
+        if name in command_line[:1]:
             importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
-    args = parser.parse_args(words)
-    args.words = words[1:]
+    args = parser.parse_args(command_line)
     from switch_np.operations import threads      # NumPy comes with it: after the environment
 
     try:
@@ -48,10 +44,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _in_its_environment() -> None:
-    """Start this process again with what `environment` wants, which is read when NumPy is imported.
-    """
-    # A table's runs are processes of their own, one a core.
+def _restart_in_environment() -> None:
+    """Replace this process by one with the wanted environment, which NumPy reads at import."""
+    # A table's runs are processes of their own, one per core.
     added = environment.missing(own_threads=1 if sys.argv[1:2] == ["table"] else None)
     if os.name == "posix" and added:
         os.environ.update(added)
@@ -59,5 +54,5 @@ def _in_its_environment() -> None:
 
 
 if __name__ == "__main__":
-    _in_its_environment()
+    _restart_in_environment()
     sys.exit(main())

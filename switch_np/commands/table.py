@@ -1,12 +1,11 @@
 """`python -m switch_np table`: run one of the paper's tables at toy scale, and draw it."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ SHOWN = 6              # numbers of a finished run on its line; all are in the C
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.formatter_class = terminal.Help
     add = parser.add_argument
     add("table", metavar="NAME", choices=experiments.NAMES,
         help=f"which: {', '.join(experiments.NAMES)}")
@@ -35,15 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=None, metavar="N",
         help="cut the longest run to this many steps, the others in proportion (default: all)")
     add("--rounds", type=int, default=None, metavar="N",
-        help=f"time this many steps of each model, in turns, where speed is measured, also where "
-             f"a timing is kept; 0: no timing (default: {ROUNDS}, unless one is kept)")
+        help=f"where speed is measured: time this many steps of each model in turn, replacing any "
+             f"earlier timing; 0: no timing (default: {ROUNDS}, or 0 if there is a timing)")
     add("--processes", type=int, default=2, metavar="N", help="runs at a time")
     add("--out", type=Path, default=None, metavar="DIR",
         help="folder of the results (default: runs/tables/NAME)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what is not done yet, until all is or until Ctrl-C; then draw and say what came out."""
+    """Do the runs that are missing, until all are there or Ctrl-C; then draw and print the table.
+    """
     experiment = experiments.load(args.table).shortened(args.steps)
     seeds = list(experiment.seeds) if args.seeds is None else args.seeds
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if experiment.speed is not None:
         _time(experiment.speed, args.rounds, seeds[0], folder)
-    _leave(experiment, folder.path)
+    _report(experiment, folder.path)
     return 0
 
 
@@ -71,40 +70,38 @@ class Folder:
 
     def __init__(self, experiment: Experiment, path: Path) -> None:
         self.path, self.name = path, experiment.name
-        self.speed_path = path / f"{self.name}_speed.csv"
-        self.order = [arm.name for arm in experiment.arms]
-        self._hold_options({arm.name: arm.options() for arm in experiment.arms})
-        found = (results.read(self.name, path) if (path / f"{self.name}.csv").exists()
-                 else results.Results({}, {}, {}))
+        self.arms = [arm.name for arm in experiment.arms]
+        self.begun = (path / f"{self.name}.csv").exists()
+        self._check_options({arm.name: arm.options() for arm in experiment.arms})
+        found = results.read(self.name, path) if self.begun else results.Results({}, {}, {})
         self.rows, self.curves = results.records(found.rows), results.records(found.curves)
 
-    def of(self, arm: str, seed: int) -> Path:
+    def run(self, arm: str, seed: int) -> Path:
         """Return the folder of one run."""
         return self.path / f"{arm}-seed{seed}"
 
     def has(self, arm: str, seed: int) -> bool:
-        """Whether a run's row was written."""
+        """Return whether the row of a run is there."""
         return any((row["arm"], row["seed"]) == (arm, seed) for row in self.rows)
 
     def add(self, outcome: Outcome) -> None:
         """Write a finished run, the curves before the rows, in the order of arms and seeds."""
-        arm, seed = outcome.row["arm"], outcome.row["seed"]
-        self.rows = [row for row in self.rows if (row["arm"], row["seed"]) != (arm, seed)]
-        self.curves = [row for row in self.curves if (row["arm"], row["seed"]) != (arm, seed)]
-        self.rows.append(outcome.row)
-        self.curves += outcome.curve
+        run = outcome.row["arm"], outcome.row["seed"]
 
-        def rank(row: Mapping[str, Any]) -> tuple[int, int, int]:
-            return self.order.index(row["arm"]), row["seed"], row.get("step", 0)
+        def order(row: Mapping[str, Any]) -> tuple[int, int, int]:
+            return self.arms.index(row["arm"]), row["seed"], row.get("step", 0)
 
-        results.write_csv(self.path / f"{self.name}_curves.csv", sorted(self.curves, key=rank))
-        results.write_csv(self.path / f"{self.name}.csv", sorted(self.rows, key=rank))
+        for table, new, suffix in ((self.curves, outcome.curve, "_curves"),
+                                   (self.rows, [outcome.row], "")):
+            others = [row for row in table if (row["arm"], row["seed"]) != run]
+            table[:] = sorted([*others, *new], key=order)
+            results.write_csv(self.path / f"{self.name}{suffix}.csv", table)
 
-    def _hold_options(self, options: dict[str, Any]) -> None:
-        """Write the arms' options, or refuse to mix results of others with these."""
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """Write the arms' options, or refuse to mix in results of other options."""
         path, text = self.path / "options.json", json.dumps(options, indent=1) + "\n"
         if not path.exists():
-            if (self.path / f"{self.name}.csv").exists():
+            if self.begun:
                 raise ValueError(f"--out must hold no results of unknown options, got {self.path}, "
                                  f"which has a {self.name}.csv and no options.json")
             files.write_text(path, text)
@@ -114,14 +111,12 @@ class Folder:
 
 
 def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder) -> bool:
-    """Run all that is not done; return False if a signal asked to stop."""
+    """Do the runs that are missing; return False if a signal asked to stop."""
     jobs = _jobs(experiment, seeds, folder)
-    runs = len(seeds) * len(experiment.arms)
-    steps = sum(job.arm.train.steps for job in jobs)
-    print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, {runs} runs; "
-          f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves and "
-          f"stops", flush=True)
-    line = Line(len(jobs), steps)
+    print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, "
+          f"{len(seeds) * len(experiment.arms)} runs; {len(jobs)} to do, {processes} at a time; "
+          f"writes {folder.path}/; Ctrl-C saves and stops", flush=True)
+    line = Line(jobs)
 
     def done(job: Job, outcome: Outcome) -> None:
         folder.add(outcome)
@@ -131,78 +126,76 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
         return pool.run_all(jobs, processes, asked, line.step, done)
 
 
-def _time(speed: Any, rounds: int | None, seed: int, folder: Folder) -> None:
-    """Time the models' steps; a timing that is kept stays, unless rounds are asked for."""
-    kept = folder.speed_path.exists()
-    if rounds is None:
-        rounds = 0 if kept else ROUNDS
-    if rounds:
-        print(f"timing {rounds} steps of each model, in turns", flush=True)
-        runs = {arm: trainer.load(folder.of(arm, seed) / "checkpoint.npz")
-                for arm in folder.order}
-        results.write_csv(folder.speed_path, speed(rounds, runs))
-    elif kept:
-        print(f"the timing in {folder.speed_path} is kept; --rounds N takes it anew")
-
-
 def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]:
-    """Return the runs to be done, seed by seed, and those whose checkpoint they need."""
+    """Return the missing runs, seed by seed, and those whose lost checkpoint they need."""
     jobs: list[Job] = []
     for seed in seeds:
-        mine: list[Job] = []
+        jobs_of_seed: list[Job] = []
         needed: set[str] = set()
         for arm in reversed(experiment.arms):
-            lost = arm.name in needed and not (
-                folder.of(arm.name, seed) / "checkpoint.npz").exists()
+            path = folder.run(arm.name, seed)
+            lost = arm.name in needed and not (path / "checkpoint.npz").exists()
             if lost or not folder.has(arm.name, seed):
-                source = folder.of(arm.needs, seed) if arm.needs else None
-                mine.append(Job(arm, seed, folder.of(arm.name, seed), source))
+                source = folder.run(arm.needs, seed) if arm.needs else None
+                jobs_of_seed.append(Job(arm, seed, path, source))
                 needed.add(arm.needs)
-        jobs += reversed(mine)
+        jobs += reversed(jobs_of_seed)
     return jobs
 
 
 class Line(terminal.Line):
     """The progress line of all runs."""
 
-    def __init__(self, runs: int, steps: int) -> None:
+    def __init__(self, jobs: Sequence[Job]) -> None:
         super().__init__(apart=30)
-        self.runs, self.steps = runs, steps
-        self.finished = self.before = 0
-        self.at: dict[Path, tuple[Job, int]] = {}
-        self.first: dict[Path, int] = {}
+        self.jobs, self.finished = jobs, 0
+        self.running: dict[Path, Job] = {}
+        self.first: dict[Path, int] = {}        # step of each run when it was first seen
+        self.latest: dict[Path, int] = {}
 
     def step(self, job: Job, step: int) -> None:
         """Show how far a run is."""
+        self.running[job.folder] = job
         self.first.setdefault(job.folder, step)
-        self.at[job.folder] = job, step
+        self.latest[job.folder] = step
         if self.due():
-            self.write(self._text(time.perf_counter()))
+            self.write(self._text())
 
     def done(self, job: Job, outcome: Outcome) -> None:
-        """Say what a run gave, on a line that stays."""
+        """Show what a run gave, on a line that stays."""
         self.finished += 1
-        self.at.pop(job.folder, None)
-        self.before += job.arm.train.steps - self.first.get(job.folder, job.arm.train.steps)
-        self.steps -= self.first.get(job.folder, job.arm.train.steps)
+        self.running.pop(job.folder, None)
+        self.latest[job.folder] = job.arm.train.steps        # also where it diverged before
+        self.first.setdefault(job.folder, job.arm.train.steps)
         numbers = ", ".join([f"{name} {value:.4g}" for name, value in outcome.row.items()
                              if isinstance(value, float)][:SHOWN])
         self.write(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
 
-    def _text(self, now: float) -> str:
-        parts = [f"{self.finished}/{self.runs} runs done"]
-        parts += [f"{job.arm.label} seed {job.seed} step {step}/{job.arm.train.steps}"
-                  for job, step in self.at.values()]
-        resumed = sum(self.first[folder] for folder in self.at)
-        taken = self.before + sum(step for _, step in self.at.values()) - resumed
-        if taken > 0:
-            left = int((self.steps - resumed - taken) * (now - self.begun) / taken)
-            parts.append(f"{left // 60}:{left % 60:02} left")
-        return ", ".join(parts)
+    def _text(self) -> str:
+        texts = [f"{self.finished}/{len(self.jobs)} runs done"]
+        texts += [f"{job.arm.label} seed {job.seed} step {self.latest[path]}/{job.arm.train.steps}"
+                  for path, job in self.running.items()]
+        reached = sum(self.latest.values())
+        if taken := reached - sum(self.first.values()):
+            left = sum(job.arm.train.steps for job in self.jobs) - reached
+            texts.append(terminal.time_left(left * (time.perf_counter() - self.begun) / taken))
+        return ", ".join(texts)
 
 
-def _leave(experiment: Experiment, folder: Path) -> None:
-    """Draw, print the table, and say where all is."""
+def _time(speed: Any, rounds: int | None, seed: int, folder: Folder) -> None:
+    """Time the models' steps; an earlier timing is kept unless rounds are asked for."""
+    path = folder.path / f"{folder.name}_speed.csv"
+    if rounds or (rounds is None and not path.exists()):
+        rounds = rounds or ROUNDS
+        print(f"timing {rounds} steps of each model, in turn", flush=True)
+        runs = {arm: trainer.load(folder.run(arm, seed) / "checkpoint.npz") for arm in folder.arms}
+        results.write_csv(path, speed(rounds, runs))
+    elif path.exists():
+        print(f"the timing in {path} is kept; --rounds N takes it anew")
+
+
+def _report(experiment: Experiment, folder: Path) -> None:
+    """Draw, print the table, and say where everything is."""
     found = results.read(experiment.name, folder)
     try:
         experiment.draw(found).savefig(folder / f"{experiment.name}.png", dpi=150)
@@ -214,10 +207,9 @@ def _leave(experiment: Experiment, folder: Path) -> None:
 
 
 def _aligned(rows: list[dict[str, str]]) -> str:
-    """Return the rows of a table of words as lines, column under column; a head may have lines."""
-    heads = [head.split("\n") for head in rows[0]]
-    lines = [[(head + [""] * 9)[n] for head in heads] for n in range(max(map(len, heads)))]
-    lines += [list(row.values()) for row in rows]
+    """Return a table's rows as lines with aligned columns; a header may have several lines."""
+    lines = [*zip_longest(*(name.split("\n") for name in rows[0]), fillvalue="")]
+    lines += [tuple(row.values()) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip()
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
                      for line in lines)

@@ -1,6 +1,4 @@
-"""The terminal of a command: its help, the line that moves, and the signals that ask to stop."""
-
-from __future__ import annotations
+"""What commands share at the terminal: help, the progress line, and signals that ask to stop."""
 
 import argparse
 import shutil
@@ -12,32 +10,32 @@ from contextlib import contextmanager
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that adds an option's default, once, and only where there is one."""
+    """Help that states the default of an option once, and only if it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         none = isinstance(action.default, (bool, list, type(None)))
-        said = none or "(default: " in (action.help or "")
-        return action.help if said else super()._get_help_string(action)
+        stated = "(default: " in (action.help or "")
+        return action.help if none or stated else super()._get_help_string(action)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether SIGINT or SIGTERM has come.
+    """Yield a function that tells whether SIGINT or SIGTERM has arrived.
 
-    A signal only sets a flag, so that no step is left half done.
+    A signal only sets a flag, so no step is left half done.
     """
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: came.append(number))
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: received.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 class Line:
-    """The progress line: in place on a terminal, a new line every `apart` seconds elsewhere."""
+    """The progress line: updated in place on a terminal, else a new line every `apart` seconds."""
 
     def __init__(self, apart: float) -> None:
         self.moving = sys.stdout.isatty()
@@ -45,11 +43,11 @@ class Line:
         self.begun = self.shown = time.perf_counter()
 
     def due(self) -> bool:
-        """Whether it is time to write again."""
+        """Return whether it is time to write again."""
         return time.perf_counter() - self.shown >= self.apart
 
     def write(self, text: str, stays: bool = False) -> None:
-        """Write over the line, or below it where it `stays`."""
+        """Replace the line on a terminal, where the next one replaces it unless it `stays`."""
         self.shown = time.perf_counter()
         if self.moving:
             width = shutil.get_terminal_size().columns - 1
@@ -58,6 +56,15 @@ class Line:
             print(text, flush=True)
 
     def close(self) -> None:
-        """End the moving line."""
+        """End the line on a terminal."""
         if self.moving:
             print(flush=True)
+
+
+def time_left(seconds: float) -> str:
+    """Return a duration in minutes and seconds.
+
+    >>> time_left(65.2)
+    '1:05 left'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02} left"

@@ -171,10 +171,3 @@ def test_words_choose_rows(capsys):
     assert by_file == ["switch.combine.forward"]
     assert main(["equations", "equation 7"]) == 2
     assert "WORD must be in a row of the table, got 'equation 7'" in capsys.readouterr().err
-
-
-def test_help_says_what_a_word_does(capsys):
-    with pytest.raises(SystemExit):
-        main(["equations", "--help"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert "usage: python -m switch_np equations" in out and "show what has all of these" in out

@@ -63,36 +63,28 @@ def package_functions():
 
 def faults(notebook):
     """Return what is wrong with a notebook as it stands, in words."""
-    found = []
-    first = notebook["cells"][0]
-    if first["cell_type"] != "markdown" or not source(first).startswith("# "):
-        found.append("no title")
-    if (notebook["nbformat"], notebook["nbformat_minor"]) != (4, 5):
-        found.append("not nbformat 4.5")
-    if len({cell["id"] for cell in notebook["cells"]}) < len(notebook["cells"]):
-        found.append("cell ids repeat")
-    if extra := set(notebook["metadata"]) - {"kernelspec", "language_info", "widgets"}:
-        found.append(f"metadata {sorted(extra)}")
-    counts = [cell["execution_count"] for cell in code_cells(notebook)]
-    if counts != list(range(1, len(counts) + 1)):
-        found.append(f"execution counts {counts}")
-    if any(o["output_type"] == "error" or o.get("name") == "stderr" for o in outputs(notebook)):
-        found.append("an error or a warning")
-    if not any("image/png" in o.get("data", {}) for o in outputs(notebook)):
-        found.append("no picture")
-    if path := MACHINE_PATH.search(json.dumps(without_pictures(notebook))):
-        found.append(f"machine path {path.group()}")
+    cells, code, given = notebook["cells"], code_cells(notebook), outputs(notebook)
+    counts = [cell["execution_count"] for cell in code]
+    extra = sorted(set(notebook["metadata"]) - {"kernelspec", "language_info", "widgets"})
+    path = MACHINE_PATH.search(json.dumps(without_pictures(notebook)))
+    found = [fault for fault, there in (
+        ("no title", cells[0]["cell_type"] != "markdown" or not source(cells[0]).startswith("# ")),
+        ("not nbformat 4.5", (notebook["nbformat"], notebook["nbformat_minor"]) != (4, 5)),
+        ("cell ids repeat", len({cell["id"] for cell in cells}) < len(cells)),
+        (f"metadata {extra}", extra),
+        (f"execution counts {counts}", counts != list(range(1, len(counts) + 1))),
+        ("an error or a warning", any(
+            o["output_type"] == "error" or o.get("name") == "stderr" for o in given)),
+        ("no picture", not any("image/png" in o.get("data", {}) for o in given)),
+        (f"machine path {path and path.group()}", path),
+        ("no folded solution", not any("<details>" in source(cell) for cell in cells)),
+        ("no check", not any("assert " in source(cell) for cell in code))) if there]
     found += [f"{source(cell).count(chr(10)) + 1} lines: {source(cell)[:40]!r}"
-              for cell in notebook["cells"] if source(cell).count("\n") >= 15]
-    found += [f"wide line: {line!r}" for cell in code_cells(notebook)
-              for line in source(cell).split("\n") if len(line) > 100]
-    ours = package_functions()
-    found += [f"defines {name}, which switch_np has" for cell in code_cells(notebook)
-              for name in sorted(defined(source(cell)) & ours)]
-    if not any("<details>" in source(cell) for cell in notebook["cells"]):
-        found.append("no folded solution")
-    if not any("assert " in source(cell) for cell in code_cells(notebook)):
-        found.append("no check")
+              for cell in cells if source(cell).count("\n") >= 15]
+    for cell in code:
+        found += [f"wide line: {line!r}" for line in source(cell).split("\n") if len(line) > 100]
+        found += [f"defines {name}, which switch_np has"
+                  for name in sorted(defined(source(cell)) & package_functions())]
     return found
 
 
@@ -126,10 +118,9 @@ def attempts(notebook):
 
 
 def execute(notebook):
-    """Run a notebook from a fresh kernel that imports this very checkout.
+    """Run a notebook in a fresh kernel; return it and the seconds of processor time.
 
-    Return it and the seconds of processor time, which do not depend on what else the machine does;
-    the kernel waits for nothing, so on a free machine as many pass.
+    Unlike seconds on the clock, these do not depend on what else the machine does.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -137,15 +128,10 @@ def execute(notebook):
     node = nbformat.reads(json.dumps(notebook), as_version=4)
     for cell in code_cells(node):
         cell.outputs, cell.execution_count = [], None
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    before = os.times()
+    before = sum(os.times()[2:4])                             # of the processes started here
     NotebookClient(node, timeout=10 * SECONDS, kernel_name="python3",
-                   resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute(
-                       env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
-    after = os.times()
-    seconds = (after.children_user - before.children_user
-               + after.children_system - before.children_system)
-    return json.loads(nbformat.writes(node)), seconds
+                   resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    return json.loads(nbformat.writes(node)), sum(os.times()[2:4]) - before
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -189,6 +175,7 @@ def test_a_notebook_in_order_has_no_faults():
 
 
 def plant(change):
+    """Return the notebook changed: change(notebook, its cell of code)."""
     notebook = small()
     change(notebook, notebook["cells"][1])
     return notebook

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -39,17 +40,15 @@ def lab(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    places = {name: str(tmp_path / name.lower()) for name in (
+    folders = {name: str(tmp_path / name.lower()) for name in (
         "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    folders["JUPYTERLAB_SETTINGS_DIR"] = str(tmp_path / "settings")
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
              f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
              f"--ServerApp.root_dir={served}", "--expose-app-in-browser"],
-            stdout=log, stderr=log, env={**os.environ, **places, "JUPYTERLAB_SETTINGS_DIR":
-                                         str(tmp_path / "settings"),
-                                         "PYTHONPATH": os.pathsep.join(paths)})
+            stdout=log, stderr=log, env={**os.environ, **folders})
     address = f"http://127.0.0.1:{port}/lab"
     try:
         wait_until(lambda: answers(address), lambda: (tmp_path / "log").read_text()[-2000:])
@@ -83,8 +82,6 @@ def answers(address):
 
 def wait_until(true, otherwise):
     """Wait until `true()`; fail with what `otherwise()` says."""
-    import time
-
     end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, otherwise()
