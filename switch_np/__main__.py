@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from switch_np.commands import environment, terminal
+from switch_np.commands import terminal
+from switch_np.operations import environment
 
+PROGRAM = "python -m switch_np"
 COMMANDS = {
     "train": "train a tiny Switch Transformer on text, and watch its experts",
     "sample": "let a trained model write, fill in, or answer",
@@ -21,27 +23,41 @@ COMMANDS = {
 
 def main(command_line: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, or 2 after one line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m switch_np", description=(
+    words = sys.argv[1:] if command_line is None else list(command_line)
+    try:
+        try:
+            return _run(_parser(words).parse_args(words))
+        finally:
+            sys.stdout.flush()                # here a broken pipe can still be caught
+    except BrokenPipeError:                   # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141                            # 128 + SIGPIPE, as a shell reports it of other tools
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        print(f"{PROGRAM} {words[0]}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser with the arguments of the one command that the words name."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=(
         "The Switch Transformer in NumPy, forwards and backwards by hand."))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command_line = sys.argv[1:] if command_line is None else list(command_line)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, formatter_class=terminal.Help,
                                       description=f"{purpose[0].upper()}{purpose[1:]}.")
-        if name in command_line[:1]:
+        if name in words[:1]:
             importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
-    args = parser.parse_args(command_line)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
     from switch_np.operations import threads      # NumPy comes with it: after the environment
 
-    try:
-        threads.count()                           # refuses a wrong number before any work begins
-        status: int = importlib.import_module(f"switch_np.commands.{args.command}").run(args)
-        return status
-    except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    threads.count()                               # refuses a wrong number before any work begins
+    status: int = importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+    return status
 
 
 def _restart_in_environment() -> None:

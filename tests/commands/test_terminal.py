@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from switch_np import __main__
-from switch_np.commands import environment, terminal
+from switch_np.commands import terminal
+from switch_np.operations import environment
 
 
 def test_a_signal_sets_a_flag_and_is_what_it_was_afterwards():
