@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from switch_np import switch
 
-HEAD = ("in the paper", "computed by, derivative below", "where")
+LINE = "{:<28}{:<46}{}"
+HEAD = LINE.format("in the paper", "computed by, derivative below", "where")
 
 
 class Row(NamedTuple):
     """A place in the paper, the function that computes it, and the function of its derivative.
 
-    A function is named by its dotted path below `switch_np`; where there is none, the cell says
-    why, such as "none: data".
+    Functions are dotted paths below `switch_np`; without one, the cell says why: "none: data".
     """
 
     place: str
@@ -28,19 +28,19 @@ class Row(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     parser.add_argument("filters", nargs="*", metavar="WORD", help=(
         "show only the rows that contain every WORD, such as \"equation 3\", combine or plan.py"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the rows that contain every WORD."""
-    printed = [describe(row) for row in rows(switch.__doc__ or "")]
+    printed = [_line(row.place, row.computed) + "\n" + _line("", row.derivative)
+               for row in rows(switch.__doc__ or "")]
     wanted = [text for text in printed if all(word in text for word in args.filters)]
     if not wanted:
         raise ValueError(f"WORD must be in a row of the table, got {' '.join(args.filters)!r}; "
                          f"without a WORD, all rows are printed")
-    print("\n".join((_line(*HEAD), *wanted)))
+    print("\n".join((HEAD, *wanted)))
     return 0
 
 
@@ -72,21 +72,12 @@ def named(name: str) -> Any:
     return pkgutil.resolve_name(f"switch_np.{name}")
 
 
-def describe(row: Row) -> str:
-    """Return a row as it is printed: the function on one line, its derivative below."""
-    return "\n".join((_line(row.place, row.computed, _where(row.computed)),
-                      _line("", row.derivative, _where(row.derivative))))
-
-
-def _where(cell: str) -> str:
-    """Return FILE:LINE, relative to the working directory if it is below; "" for no function."""
-    if not is_name(cell):
-        return ""
-    function = named(cell)
-    path, here = Path(inspect.getfile(function)), Path.cwd()
-    path = path.relative_to(here) if path.is_relative_to(here) else path
-    return f"{path}:{inspect.getsourcelines(function)[1]}"
-
-
-def _line(place: str, cell: str, where: str) -> str:
-    return f"{place:<28}{cell:<46}{where}".rstrip()
+def _line(place: str, cell: str) -> str:
+    """Return a printed line, with FILE:LINE of a function, relative if it is below this folder."""
+    where = ""
+    if is_name(cell):
+        function, here = named(cell), Path.cwd()
+        path = Path(inspect.getfile(function))
+        path = path.relative_to(here) if path.is_relative_to(here) else path
+        where = f"{path}:{inspect.getsourcelines(function)[1]}"
+    return LINE.format(place, cell, where).rstrip()

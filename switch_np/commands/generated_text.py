@@ -1,7 +1,6 @@
 """What a trained model writes, as readable text: continuations, filled-in spans, answers."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,8 @@ from switch_np.generate import generate
 from switch_np.training import span_corruption
 from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import END, FIRST_SENTINEL, PAD, SENTINELS, decode, encode
-from switch_np.transformer.model_config import ModelConfig
 
 BLANK = "___"
-Params = Mapping[str, Any]
 
 
 def visible(text: str) -> str:
@@ -25,61 +22,60 @@ def visible(text: str) -> str:
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", text)
 
 
-def continuation(params: Params, config: ModelConfig, prompt: np.ndarray, rng: np.random.Generator,
-                 **options: Any) -> str:
-    """Return the prompt and what the model writes after it; `options` go to `generate`."""
-    ids = generate(params, config, prompt, rng=rng, **options)
-    return bytes(ids[ids < PAD].tolist()).decode("utf-8", errors="replace")
+def write(run: Run, prompt: str | bytes, **options: Any) -> str:
+    """Return what a run's model makes of a prompt; `options` go to `generate`.
 
-
-def fill(params: Params, config: ModelConfig, text: str, rng: np.random.Generator,
-         **options: Any) -> str:
-    """Return the text with every blank, `___`, filled in by the model."""
-    first, *rest = text.split(BLANK)
-    if not 1 <= len(rest) <= SENTINELS:
-        raise ValueError(f"prompt must hold 1 to {SENTINELS} blanks, {BLANK}, for the model to "
-                         f"fill in, got {len(rest)}")
-    source = np.concatenate([encode(first), *(
-        np.append(FIRST_SENTINEL + n, encode(piece)) for n, piece in enumerate(rest)), [END]])
-    return decode(span_corruption.fill(source, _decoded(params, config, source, rng, **options)))
-
-
-def answer(params: Params, config: ModelConfig, question: str | bytes, rng: np.random.Generator,
-           **options: Any) -> str:
-    """Return the target that the model writes for a source."""
-    source = np.append(encode(question), END)
-    if config.encoder:
-        return decode(_decoded(params, config, source, rng, **options))
-    return decode(generate(params, config, source, rng=rng, stop=END, **options)[len(source):])
+    By the run's task: the prompt and what follows it; the prompt with every blank, `___`, filled
+    in; or the target to a source.
+    """
+    if run.config.task == "lm":
+        options |= {"window": run.config.seq_len}
+        ids = generate(run.stored, run.model_config, encode(prompt), **options)
+        return bytes(ids[ids < PAD].tolist()).decode("utf-8", errors="replace")
+    if run.config.task == "span":
+        source = _with_sentinels(str(prompt))
+        return decode(span_corruption.fill(source, _target(run, source, **options)))
+    return decode(_target(run, np.append(encode(prompt), END), **options))
 
 
 def example(run: Run, held_out: Any) -> str:
     """Return a piece of held-out text and what the model makes of it, for the end of a run."""
-    rng, model = np.random.default_rng(run.config.seed), (run.stored, run.model_config)
-    if run.config.task == "lm":
-        return continuation(*model, held_out[:32].astype(np.int64), rng, length=300,
-                            temperature=0.7, window=run.config.seq_len)
-    if run.config.task == "pairs":
+    rng, config = np.random.default_rng(run.config.seed), run.config
+    if config.task == "lm":
+        return write(run, held_out[:32].tobytes(), rng=rng, length=300, temperature=0.7)
+    if config.task == "pairs":
         return "\n".join(
             f"source: {pair.source.decode(errors='replace')}\n"
-            f"answer: {answer(*model, pair.source, rng, length=200, temperature=0)}\n"
+            f"answer: {write(run, pair.source, rng=rng, length=200, temperature=0)}\n"
             f"target: {pair.target.decode(errors='replace')}" for pair in held_out[:5])
-    windows = held_out[:3 * run.config.seq_len].reshape(-1, run.config.seq_len)
-    batch = span_corruption.corrupt(rng, windows, run.config.corruption, run.config.mean_span)
+    windows = held_out[:3 * config.seq_len].reshape(-1, config.seq_len)
+    batch = span_corruption.corrupt(rng, windows, config.corruption, config.mean_span)
     assert batch.source is not None
-    return "\n\n".join(
-        f"before: {_bracketed(source, np.array([], int))}\n"
-        f"after:  {_bracketed(source, written)}\n"
-        f"text:   {_bracketed(source, target)}"
-        for source, target in zip(batch.source, batch.targets)
-        for written in [_decoded(*model, source, rng, length=2 * len(target), temperature=0)])
+    texts = []
+    for source, target in zip(batch.source, batch.targets):
+        written = _target(run, source, rng=rng, length=2 * len(target), temperature=0)
+        texts += [f"before: {_bracketed(source, target[:0])}\n"
+                  f"after:  {_bracketed(source, written)}\ntext:   {_bracketed(source, target)}"]
+    return "\n\n".join(texts)
 
 
-def _decoded(params: Params, config: ModelConfig, source: np.ndarray, rng: np.random.Generator,
-             **options: Any) -> np.ndarray:
-    """Return what the decoder writes for a source, up to END."""
-    start = np.array([PAD])
-    return generate(params, config, start, rng=rng, source=source, stop=END, **options)[1:]
+def _with_sentinels(text: str) -> np.ndarray:
+    """Return the source for a text with blanks: a sentinel in the place of each."""
+    first, *rest = text.split(BLANK)
+    if not 1 <= len(rest) <= SENTINELS:
+        raise ValueError(f"prompt must hold 1 to {SENTINELS} blanks, {BLANK}, for the model to "
+                         f"fill in, got {len(rest)}")
+    return np.concatenate([encode(first), *(
+        np.append(FIRST_SENTINEL + n, encode(piece)) for n, piece in enumerate(rest)), [END]])
+
+
+def _target(run: Run, source: np.ndarray, **options: Any) -> np.ndarray:
+    """Return what the model writes for a source (M,), up to END."""
+    prompt = source
+    if run.model_config.encoder:
+        prompt = np.array([PAD])
+        options |= {"source": source}
+    return generate(run.stored, run.model_config, prompt, stop=END, **options)[len(prompt):]
 
 
 def _bracketed(source: np.ndarray, target: np.ndarray) -> str:

@@ -41,17 +41,18 @@ class Line(terminal.Line):
     def __init__(self, run: Run) -> None:
         super().__init__(apart=10)
         self.first, self.shown = run.step, 0.0       # the first step is shown at once
-        self.held_out: float | None = None
+        self.held_out: list[str] = []
 
     def show(self, run: Run, loss: Loss, held_out: float | None) -> None:
         """Show the step that was just taken."""
-        self.held_out = self.held_out if held_out is None else held_out
+        if held_out is not None:
+            self.held_out = [f"held-out {held_out:.2f}"]
         if self.due() or held_out is not None:
-            self.write(self._text(run, loss, time.perf_counter() - self.begun))
+            self.write(self._text(run, loss))
 
-    def _text(self, run: Run, loss: Loss, seconds: float) -> str:
-        config, nats = run.config, float(loss.cross_entropy)
-        rate = (run.step - self.first) / seconds
+    def _text(self, run: Run, loss: Loss) -> str:
+        config, nats, taken = run.config, float(loss.cross_entropy), run.step - self.first
+        rate = taken / (time.perf_counter() - self.begun)
         texts = [f"step {run.step}/{config.steps}", f"loss {float(loss.total):.3f}",
                  f"{nats / np.log(2):.2f} bits/byte" if config.task == "lm"
                  else f"neg. log perplexity {-nats:.3f}",
@@ -61,9 +62,8 @@ class Line(terminal.Line):
             dropped = np.mean([plan.dropped_fraction for plan in loss.plans])
             busiest = max(max(load_fractions(plan)) for plan in loss.plans)
             texts += [f"dropped {dropped:.1%}", f"busiest expert {busiest:.0%}"]
-        if self.held_out is not None:
-            texts.append(f"held-out {self.held_out:.2f}")
-        return ", ".join([*texts, terminal.time_left((config.steps - run.step) / rate)])
+        left = self.time_left(taken, config.steps - run.step)
+        return ", ".join([*texts, *self.held_out, left])
 
 
 def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,

@@ -32,9 +32,8 @@ def new(name: str | None) -> Path:
     if (folder / "checkpoint.npz").exists():
         raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
                          f"--resume goes on with it")
-    present = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if kept := [each for each in present if each.removesuffix(".new") not in UNFINISHED]:
-        raise ValueError(f"--name must be new, got {name!r}, a folder that holds {kept[0]!r}")
+    if foreign := {path.name.removesuffix(".new") for path in folder.glob("*")} - UNFINISHED:
+        raise ValueError(f"--name must be new, got {name!r}, a folder that holds {min(foreign)!r}")
     return folder
 
 
@@ -63,11 +62,7 @@ def write_config(folder: Path, run: Run, texts: Iterable[str]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return what `write_config` wrote."""
-    try:
-        values: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the run must hold a config.json, got {folder}: {error}") from error
-    config: dict[str, Any] = values if isinstance(values, dict) else {}
+    config = files.read_json(folder / "config.json")
     for name, kind in (("training", dict), ("text", list)):
         if not isinstance(config.get(name), kind):
             raise ValueError(f"config.json must hold {name!r} as the run wrote it, got something "
@@ -91,16 +86,15 @@ class Metrics:
         config = run.model_config
         self.path, self.measure = path, tasks.named(run.config.task).measure
         self.layers = layer_names(config)
-        self.losses = (self.layers if config.router_losses == "sum"
-                       else router_losses.names(config))
+        self.losses = router_losses.names(config) if config.router_losses != "sum" else self.layers
         self.columns = ["step", "seconds", "loss", "cross_entropy", self.measure.column,
                         "grad_norm", "dropped"]
         for n in dict.fromkeys((*self.losses, *self.layers)):
             if n in self.losses:
                 self.columns += [f"balance_{n}", f"z_{n}"]
             if n in self.layers:
-                self.columns += [f"dropped_{n}"]
-                self.columns += [f"load_{n}_{e}" for e in range(config.switch.num_experts)]
+                loads = (f"load_{n}_{e}" for e in range(config.switch.num_experts))
+                self.columns += [f"dropped_{n}", *loads]
         self.columns.append(f"held_out_{self.measure.column}")
         self.rows: list[list[Any]] = self._read(run.step) if run.step else []
 
@@ -113,8 +107,8 @@ class Metrics:
         for n, balance, z in zip(self.losses, loss.balance, loss.z, strict=True):
             row |= {f"balance_{n}": float(balance), f"z_{n}": float(z)}
         for n, plan, fraction in zip(self.layers, loss.plans, dropped, strict=True):
-            row[f"dropped_{n}"] = fraction
             row |= {f"load_{n}_{e}": load for e, load in enumerate(load_fractions(plan))}
+            row[f"dropped_{n}"] = fraction
         row[self.columns[-1]] = "" if held_out is None else held_out
         self.rows.append([row[name] for name in self.columns])
 
@@ -155,5 +149,4 @@ def layer_names(config: ModelConfig) -> tuple[str, ...]:
 def load_fractions(plan: Plan) -> list[float]:
     """Return each expert's fraction of the choices, before dropping."""
     load_E = plan.load.sum(axis=0)
-    fractions: list[float] = (load_E / max(load_E.sum(), 1)).tolist()
-    return fractions
+    return [float(load) for load in load_E / max(load_E.sum(), 1)]

@@ -11,37 +11,33 @@ import numpy as np
 from switch_np.commands import generated_text, run_folder
 from switch_np.exchange import pretrained_folder as checkpoints
 from switch_np.generate import generate
+from switch_np.operations import check
 from switch_np.training import trainer
 from switch_np.training.vocabulary import encode
 
-PROMPTS = {"lm": "The ",
-           "span": f"The {generated_text.BLANK} statement is {generated_text.BLANK}.",
-           "pairs": None}
+PROMPTS = {"lm": "The ", "span": "The ___ statement is ___.", "pairs": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     add = parser.add_argument
-    add("run", metavar="RUN", help="name of a run below runs/, or the path of its folder; or a "
-                                   "folder with a SwitchTransformers checkpoint of transformers "
-                                   "(config.json and .safetensors)")
-    add("--prompt", default=None,
-        help=f"text to go on from (default: {PROMPTS['lm']!r}); for a run with --task span, text "
-             f"with blanks, {generated_text.BLANK}, to fill in; for pairs, a source to answer")
-    add("--ids", type=int, nargs="+", default=None, metavar="N",
+    add("run", metavar="RUN", help=(
+        "name of a run below runs/, or the path of its folder; or a folder with a "
+        "SwitchTransformers checkpoint of transformers (config.json and .safetensors)"))
+    add("--prompt", help=(
+        f"text to go on from (default: {PROMPTS['lm']!r}); for a run with --task span, text with "
+        f"blanks, {generated_text.BLANK}, to fill in; for pairs, a source to answer"))
+    add("--ids", type=int, nargs="+", metavar="N",
         help="for a checkpoint of transformers: token ids in place of --prompt; prints ids")
     add("--length", type=int, default=400, metavar="N", help="tokens to write at most")
     add("--temperature", type=float, default=0.7, metavar="X",
         help="divides the logits; 0 takes the likeliest token")
-    add("--top-k", type=int, default=None, metavar="N",
-        help="draw among the N likeliest tokens (default: all)")
+    add("--top-k", type=int, metavar="N", help="draw among the N likeliest tokens (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the draws")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what the model writes."""
-    if args.seed < 0:
-        raise ValueError(f"--seed must be at least 0, got {args.seed}")
+    check.integer("--seed", args.seed, 0)
     options = dict(length=args.length, temperature=args.temperature, top_k=args.top_k,
                    rng=np.random.default_rng(args.seed))
     write = _from_transformers if checkpoints.holds_checkpoint(args.run) else _from_run
@@ -50,28 +46,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_run(args: argparse.Namespace, options: dict[str, Any]) -> str:
-    """Return what the model of a run writes for the prompt, as its task has it."""
     if args.ids is not None:
         raise ValueError("--ids must go with a checkpoint of transformers, got the run "
                          f"{args.run!r}, which reads text: --prompt")
     state = trainer.load(run_folder.existing(args.run) / "checkpoint.npz")
-    task, model = state.config.task, (state.stored, state.model_config)
-    prompt = PROMPTS[task] if args.prompt is None else args.prompt
+    prompt = PROMPTS[state.config.task] if args.prompt is None else args.prompt
     if prompt is None:
         raise ValueError("--prompt must be given for a run with --task pairs: a source to answer")
-    if task == "lm":
-        return generated_text.continuation(*model, encode(prompt), window=state.config.seq_len,
-                                           **options)
-    write = generated_text.fill if task == "span" else generated_text.answer
-    return write(*model, prompt, **options)
+    return generated_text.write(state, prompt, **options)
 
 
 def _from_transformers(args: argparse.Namespace, options: dict[str, Any]) -> str:
     """Return what a checkpoint's decoder writes for the source, as ids or as text."""
-    try:
-        found = checkpoints.load(args.run)
-    except ImportError as error:
-        raise ValueError(f"{args.run} cannot be read: {error}") from error
+    found = checkpoints.load(args.run)
     source, show = _source(args, found.config.vocab_size)
     ids = generate(found.params, found.config, np.array([found.start]), source=source,
                    stop=found.stop, **options)
@@ -80,8 +67,7 @@ def _from_transformers(args: argparse.Namespace, options: dict[str, Any]) -> str
 
 def _source(args: argparse.Namespace,
             vocab_size: int) -> tuple[np.ndarray, Callable[[list[int]], str]]:
-    """Return the source's ids, and how ids are shown: as they are, by the tokenizer, or as bytes.
-    """
+    """Return the source's ids, and how ids are shown: as numbers, by a tokenizer, or as bytes."""
     if args.ids is not None:
         return np.array(args.ids), lambda ids: " ".join(map(str, ids))
     if args.prompt is None:

@@ -2,8 +2,7 @@
 
 import argparse
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +15,7 @@ from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
 from switch_np.experiments.pool import Job
 from switch_np.experiments.runner import Outcome
-from switch_np.operations import files
+from switch_np.operations import check, files
 from switch_np.training import trainer
 
 ROUNDS = 30
@@ -24,34 +23,29 @@ SHOWN = 6              # numbers of a finished run on its line; all are in the C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     add = parser.add_argument
     add("table", metavar="NAME", choices=experiments.NAMES,
         help=f"which: {', '.join(experiments.NAMES)}")
-    add("--seeds", type=int, nargs="+", default=None, metavar="N",
+    add("--seeds", type=int, nargs="+", metavar="N",
         help="seeds, each a run per arm (default: the experiment's own)")
-    add("--steps", type=int, default=None, metavar="N",
+    add("--steps", type=int, metavar="N",
         help="cut the longest run to this many steps, the others in proportion (default: all)")
-    add("--rounds", type=int, default=None, metavar="N",
+    add("--rounds", type=int, metavar="N",
         help=f"where speed is measured: time this many steps of each model in turn, replacing any "
              f"earlier timing; 0: no timing (default: {ROUNDS}, or 0 if there is a timing)")
     add("--processes", type=int, default=2, metavar="N", help="runs at a time")
-    add("--out", type=Path, default=None, metavar="DIR",
-        help="folder of the results (default: runs/tables/NAME)")
+    add("--out", type=Path, metavar="DIR", help="folder of results (default: runs/tables/NAME)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the runs that are missing, until all are there or Ctrl-C; then draw and print the table.
-    """
+    """Do the runs that are missing until all are there or Ctrl-C; then draw and print the table."""
     experiment = experiments.load(args.table).shortened(args.steps)
-    seeds = list(experiment.seeds) if args.seeds is None else args.seeds
+    seeds = args.seeds or list(experiment.seeds)
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds must be at least 0, none twice, got "
-                         f"{' '.join(map(str, seeds))}")
-    for name, least in (("processes", 1), ("rounds", 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} must be at least {least}, got {value}")
+        raise ValueError(f"--seeds must be at least 0, none twice, got {' '.join(map(str, seeds))}")
+    check.integer("--processes", args.processes, 1)
+    if args.rounds is not None:
+        check.integer("--rounds", args.rounds, 0)
     if args.rounds and experiment.speed is None:
         raise ValueError(f"--rounds must be left out for {experiment.name}, which measures no "
                          f"speed, got {args.rounds}")
@@ -74,28 +68,20 @@ class Folder:
         self.begun = (path / f"{self.name}.csv").exists()
         self._check_options({arm.name: arm.options() for arm in experiment.arms})
         found = results.read(self.name, path) if self.begun else results.Results({}, {}, {})
-        self.rows, self.curves = results.records(found.rows), results.records(found.curves)
+        self.rows, self.curves = _by_run(found.rows), _by_run(found.curves)
 
     def run(self, arm: str, seed: int) -> Path:
         """Return the folder of one run."""
         return self.path / f"{arm}-seed{seed}"
 
-    def has(self, arm: str, seed: int) -> bool:
-        """Return whether the row of a run is there."""
-        return any((row["arm"], row["seed"]) == (arm, seed) for row in self.rows)
-
     def add(self, outcome: Outcome) -> None:
         """Write a finished run, the curves before the rows, in the order of arms and seeds."""
         run = outcome.row["arm"], outcome.row["seed"]
-
-        def order(row: Mapping[str, Any]) -> tuple[int, int, int]:
-            return self.arms.index(row["arm"]), row["seed"], row.get("step", 0)
-
-        for table, new, suffix in ((self.curves, outcome.curve, "_curves"),
-                                   (self.rows, [outcome.row], "")):
-            others = [row for row in table if (row["arm"], row["seed"]) != run]
-            table[:] = sorted([*others, *new], key=order)
-            results.write_csv(self.path / f"{self.name}{suffix}.csv", table)
+        self.rows[run], self.curves[run] = [outcome.row], outcome.curve
+        for table, suffix in ((self.curves, "_curves"), (self.rows, "")):
+            runs = sorted(table, key=lambda run: (self.arms.index(run[0]), run[1]))
+            results.write_csv(self.path / f"{self.name}{suffix}.csv",
+                              [row for run in runs for row in table[run]])
 
     def _check_options(self, options: dict[str, Any]) -> None:
         """Write the arms' options, or refuse to mix in results of other options."""
@@ -108,6 +94,14 @@ class Folder:
         elif path.read_text(encoding="utf-8") != text:
             raise ValueError(f"--out must hold results of the same arms and steps, got "
                              f"{self.path}, whose options.json says otherwise: give another --out")
+
+
+def _by_run(table: results.Table) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Return the rows of a table by arm and seed."""
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in results.records(table):
+        runs.setdefault((row["arm"], row["seed"]), []).append(row)
+    return runs
 
 
 def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder) -> bool:
@@ -129,18 +123,16 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
 def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]:
     """Return the missing runs, seed by seed, and those whose lost checkpoint they need."""
     jobs: list[Job] = []
-    for seed in seeds:
-        jobs_of_seed: list[Job] = []
+    for seed in reversed(seeds):
         needed: set[str] = set()
         for arm in reversed(experiment.arms):
             path = folder.run(arm.name, seed)
             lost = arm.name in needed and not (path / "checkpoint.npz").exists()
-            if lost or not folder.has(arm.name, seed):
+            if lost or (arm.name, seed) not in folder.rows:
                 source = folder.run(arm.needs, seed) if arm.needs else None
-                jobs_of_seed.append(Job(arm, seed, path, source))
+                jobs.append(Job(arm, seed, path, source))
                 needed.add(arm.needs)
-        jobs += reversed(jobs_of_seed)
-    return jobs
+    return jobs[::-1]
 
 
 class Line(terminal.Line):
@@ -148,37 +140,34 @@ class Line(terminal.Line):
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         super().__init__(apart=30)
-        self.jobs, self.finished = jobs, 0
+        self.jobs, self.taken = jobs, 0             # steps taken; a resumed run has more behind it
+        self.left = {job.folder: job.arm.train.steps for job in jobs}
         self.running: dict[Path, Job] = {}
-        self.first: dict[Path, int] = {}        # step of each run when it was first seen
-        self.latest: dict[Path, int] = {}
 
     def step(self, job: Job, step: int) -> None:
         """Show how far a run is."""
-        self.running[job.folder] = job
-        self.first.setdefault(job.folder, step)
-        self.latest[job.folder] = step
+        left = job.arm.train.steps - step
+        if job.folder in self.running:
+            self.taken += self.left[job.folder] - left
+        self.running[job.folder], self.left[job.folder] = job, left
         if self.due():
             self.write(self._text())
 
     def done(self, job: Job, outcome: Outcome) -> None:
         """Show what a run gave, on a line that stays."""
-        self.finished += 1
         self.running.pop(job.folder, None)
-        self.latest[job.folder] = job.arm.train.steps        # also where it diverged before
-        self.first.setdefault(job.folder, job.arm.train.steps)
+        del self.left[job.folder]
         numbers = ", ".join([f"{name} {value:.4g}" for name, value in outcome.row.items()
                              if isinstance(value, float)][:SHOWN])
         self.write(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
 
     def _text(self) -> str:
-        texts = [f"{self.finished}/{len(self.jobs)} runs done"]
-        texts += [f"{job.arm.label} seed {job.seed} step {self.latest[path]}/{job.arm.train.steps}"
-                  for path, job in self.running.items()]
-        reached = sum(self.latest.values())
-        if taken := reached - sum(self.first.values()):
-            left = sum(job.arm.train.steps for job in self.jobs) - reached
-            texts.append(terminal.time_left(left * (time.perf_counter() - self.begun) / taken))
+        texts = [f"{len(self.jobs) - len(self.left)}/{len(self.jobs)} runs done"]
+        for path, job in self.running.items():
+            steps = job.arm.train.steps
+            texts.append(f"{job.arm.label} seed {job.seed} step {steps - self.left[path]}/{steps}")
+        if self.taken:
+            texts.append(self.time_left(self.taken, sum(self.left.values())))
         return ", ".join(texts)
 
 
@@ -202,8 +191,7 @@ def _report(experiment: Experiment, folder: Path) -> None:
     except ImportError:
         print("matplotlib is not installed: no picture is drawn")
     print("\n" + _aligned(experiment.summary(found)))
-    print(f"\n{folder}/ holds " + ", ".join(
-        sorted(path.name for path in folder.iterdir() if path.is_file())))
+    print(f"\n{terminal.contents(folder)}")
 
 
 def _aligned(rows: list[dict[str, str]]) -> str:

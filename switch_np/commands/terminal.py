@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -55,16 +56,18 @@ class Line:
         else:
             print(text, flush=True)
 
+    def time_left(self, done: int, left: int) -> str:
+        """Return how long the steps left will take at the rate of those done, as "1:05 left"."""
+        seconds = int((time.perf_counter() - self.begun) * left / done)
+        return f"{seconds // 60}:{seconds % 60:02} left"
+
     def close(self) -> None:
         """End the line on a terminal."""
         if self.moving:
             print(flush=True)
 
 
-def time_left(seconds: float) -> str:
-    """Return a duration in minutes and seconds.
-
-    >>> time_left(65.2)
-    '1:05 left'
-    """
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02} left"
+def contents(folder: Path) -> str:
+    """Return the sentence that tells which files a folder holds."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return f"{folder}/ holds {', '.join(names)}"

@@ -29,10 +29,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _resumed(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     """Return the run to go on with; its own options hold."""
-    for name, value in options.items():
-        if name not in ("resume", "name"):
-            raise ValueError(f"--resume goes on with the run's own options, got "
-                             f"{train_options.flag(name)} {value}")
+    for name in options.keys() - {"resume", "name"}:
+        raise ValueError(f"--resume goes on with the run's own options, got "
+                         f"{train_options.flag(name)} {options[name]}")
     folder = run_folder.existing(options.get("name"))
     config = run_folder.read_config(folder)
     corpus = tasks.named(config["training"].get("task", "lm")).load(config["text"])
@@ -41,21 +40,12 @@ def _resumed(options: dict[str, Any]) -> tuple[Run, Any, Path]:
 
 def _started(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     """Return a new run, from scratch or from the parameters of another."""
-    folder, params, texts = run_folder.new(options.get("name")), None, options.get("text", [])
-    if "from" not in options:
-        model_config, config = train_options.configs(options)
-    else:
-        base = trainer.load(run_folder.existing(options["from"]) / "checkpoint.npz")
-        model_config, config = train_options.configs(options, base.model_config)
-        params = base.params
-        try:
-            tasks.check_model(config.task, model_config)
-        except ValueError as error:
-            raise ValueError(f"--from must name a run whose model suits --task {config.task}, got "
-                             f"{options['from']!r}, of --task {base.config.task}: {error}"
-                             ) from error
+    folder, texts = run_folder.new(options.get("name")), options.get("text", [])
+    base = (trainer.load(run_folder.existing(options["from"]) / "checkpoint.npz")
+            if "from" in options else None)
+    model_config, config = train_options.configs(options, base)
     corpus = tasks.named(config.task).load(texts)
-    state = trainer.start(model_config, config, corpus, params=params)
+    state = trainer.start(model_config, config, corpus, base.params if base else None)
     run_folder.write_config(folder, state, texts)
     return state, corpus, folder
 

@@ -4,7 +4,7 @@ An option that is not given keeps the value of the task's default, or of the run
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from switch_np.training import selective, tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.optimizer import AdamW
+from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import TIES, ModelConfig
 
@@ -27,53 +28,54 @@ def capacity_factor(word: str) -> float | None:
     return None if word == "none" else float(word)
 
 
-# The options that set a field of the same name: what reads or which are its values; help; aliases.
-SWITCH = {
-    "num_experts": (int, "experts per Switch layer; 8 for spans and pairs", "--experts"),
-    "top_k": (int, "experts per token; 1 is Switch"),
-    "capacity_factor": (capacity_factor, "slots per expert in training, as a multiple of the even "
-                                         "share; 'none': no limit"),
-    "eval_capacity_factor": (capacity_factor, "the same for held-out text"),
-    "jitter": (float, "the router's input is multiplied by U(1-X, 1+X)"),
-    "expert_dropout": (float, "dropout rate inside the experts"),
-}
-MODEL = {
-    "balance_coef": (float, "factor of the load-balancing loss"),
-    "z_coef": (float, "factor of the router z-loss"),
-    "dropout": (float, "dropout rate"),
-    "switch_every": (int, "a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, "
+INT, FLOAT = {"type": int, "metavar": "N"}, {"type": float, "metavar": "X"}
+FACTOR, FLAG = {"type": capacity_factor, "metavar": "X"}, {"action": "store_true"}
+
+# Options that set a field of the same name: how it is read, or its choices; its help; its aliases.
+Options = Mapping[str, Sequence[Any]]
+SWITCH: Options = {
+    "num_experts": (INT, "experts per Switch layer; 8 for spans and pairs", "--experts"),
+    "top_k": (INT, "experts per token; 1 is Switch"),
+    "capacity_factor": (FACTOR, "slots per expert in training, as a multiple of the even share; "
+                                "'none': no limit"),
+    "eval_capacity_factor": (FACTOR, "the same for held-out text"),
+    "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
+    "expert_dropout": (FLOAT, "dropout rate inside the experts")}
+MODEL: Options = {
+    "balance_coef": (FLOAT, "factor of the load-balancing loss"),
+    "z_coef": (FLOAT, "factor of the router z-loss"),
+    "dropout": (FLOAT, "dropout rate"),
+    "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, "
                           "0: in none"),
-    "encoder_switch_every": (int, "the same in the encoder of spans and pairs (default: as "
+    "encoder_switch_every": (INT, "the same in the encoder of spans and pairs (default: as "
                                   "--switch-every)"),
-    "num_layers": (int, "blocks of the decoder; 2 for spans and pairs", "--layers", "--depth"),
-    "num_encoder_layers": (int, "blocks of the encoder; 2 for spans and pairs", "--encoder-layers"),
-    "d_model": (int, "width of the residual stream; 64 for spans and pairs", "--width"),
-    "d_ff": (int, "width inside an expert; 128 for spans and pairs"),
-    "num_heads": (int, "attention heads; 4 for spans and pairs", "--heads"),
+    "num_layers": (INT, "blocks of the decoder; 2 for spans and pairs", "--layers", "--depth"),
+    "num_encoder_layers": (INT, "blocks of the encoder; 2 for spans and pairs", "--encoder-layers"),
+    "d_model": (INT, "width of the residual stream; 64 for spans and pairs", "--width"),
+    "d_ff": (INT, "width inside an expert; 128 for spans and pairs"),
+    "num_heads": (INT, "attention heads; 4 for spans and pairs", "--heads"),
     "activation": (CHOICES["expert_activation"], "of the feed-forward networks and the experts"),
-    "gated": (bool, "gated networks and experts; T5 1.1 has --activation gelu_tanh with it"),
+    "gated": (FLAG, "gated networks and experts; T5 1.1 has --activation gelu_tanh with it"),
     "tie_embeddings": (TIES, "one table for both stacks and the head; for the stacks alone "
                              "(inputs: spans, pairs); or for none"),
-    "vocab_size": (int, f"token ids; {VOCAB_SIZE} for spans and pairs, and for a model to be "
+    "vocab_size": (INT, f"token ids; {VOCAB_SIZE} for spans and pairs, and for a model to be "
                         f"fine-tuned on them"),
-    "init_scale": (float, "s of the initialization"),
-}
-TRAIN = {
+    "init_scale": (FLOAT, "s of the initialization")}
+TRAIN: Options = {
     "task": (list(tasks.TASKS), "what the model is asked for: the byte that follows (decoder-only),"
                                 " missing spans of text (encoder-decoder), or the target to each "
                                 "source (--text FILE of pairs, one a line, source TAB target)"),
-    "seq_len": (int, "bytes per window; 32 for spans; for pairs the most ids of a source or "
+    "seq_len": (INT, "bytes per window; 32 for spans; for pairs the most ids of a source or "
                      "target, 128"),
-    "corruption": (float, "of --task span: fraction of the bytes in missing spans"),
-    "mean_span": (float, "of --task span: mean length of a missing span"),
-    "batch_size": (int, "windows per step; 64 for spans"),
-    "steps": (int, "steps; 1600 for spans, 400 for pairs"),
-    "learning_rate": (float, f"peak learning rate; {RATES['adafactor']} for adafactor, where it is "
+    "corruption": (FLOAT, "of --task span: fraction of the bytes in missing spans"),
+    "mean_span": (FLOAT, "of --task span: mean length of a missing span"),
+    "batch_size": (INT, "windows per step; 64 for spans"),
+    "steps": (INT, "steps; 1600 for spans, 400 for pairs"),
+    "learning_rate": (FLOAT, f"peak learning rate; {RATES['adafactor']} for adafactor, where it is "
                              f"relative to each array's root mean square; 0.003 for pairs", "--lr"),
-    "warmup": (int, "steps in which the rate rises; 50 for spans and pairs"),
-    "seed": (int, "seed of initialization, text and noise"),
-    "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32"),
-}
+    "warmup": (INT, "steps in which the rate rises; 50 for spans and pairs"),
+    "seed": (INT, "seed of initialization, text and noise"),
+    "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32")}
 FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout",
         "balance_coef", "z_coef"}      # fine-tuning may set these anew; the rest is in the weights
 
@@ -91,56 +93,39 @@ DEFAULTS = {"lm": (ModelConfig(), TrainConfig()),
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; the defaults in the help are those of `--task lm`."""
     parser.argument_default = argparse.SUPPRESS       # so that the arguments hold what was given
-    model, train = DEFAULTS["lm"]
-    add = parser.add_argument
-    _add(parser, TRAIN, train)
+    add, (model, train) = parser.add_argument, DEFAULTS["lm"]
+    for options, config in ((TRAIN, train), (SWITCH, model.switch), (MODEL, model)):
+        for name, (form, text, *aliases) in options.items():
+            if form is not FLAG and "(default: " not in text:
+                text += f" (default: {getattr(config, name)})"
+            settings = form if isinstance(form, dict) else {"choices": form}
+            add(flag(name), *aliases, help=text, **settings)
     add("--optimizer", choices=sorted(OPTIMIZERS), help="adafactor for spans (default: adamw)")
-    _add(parser, SWITCH, model.switch)
-    _add(parser, MODEL, model)
     add("--dense", action="store_true", help="no Switch layers: the dense baseline")
     add("--text", nargs="+", metavar="FILE",
         help="files to train on, in place of Python's language reference")
     add("--name", help="folder below runs/ (default: the first unused run-N)")
     add("--resume", action="store_true",
         help="go on with the run --name, or with the latest; its own options hold")
-    add("--from", metavar="RUN",
-        help="fine-tune: start from the parameters of this run, for spans and pairs one of --task "
-             "span; then only options of training, noise, dropout, capacity and losses may be "
-             "given")
-
-
-def _add(parser: argparse.ArgumentParser, options: Mapping[str, Sequence[Any]],
-         config: SwitchConfig | ModelConfig | TrainConfig) -> None:
-    for name, (kind, text, *aliases) in options.items():
-        form: dict[str, Any] = {"choices": kind}
-        if callable(kind):
-            form = {"type": kind, "metavar": "N" if kind is int else "X"}
-        if kind is bool:
-            form = {"action": "store_true"}
-        elif "(default: " not in text:
-            text += f" (default: {getattr(config, name)})"
-        parser.add_argument(flag(name), *aliases, help=text, **form)
+    add("--from", metavar="RUN", help=(
+        "fine-tune: start from the parameters of this run, for spans and pairs one of --task span; "
+        "then only options of training, noise, dropout, capacity and losses may be given"))
 
 
 def flag(name: str) -> str:
-    """Return the option of a field.
-
-    >>> flag("num_experts")
-    '--num-experts'
-    """
+    """Return the option that sets a field, such as --num-experts."""
     return "--" + name.replace("_", "-")
 
 
-def configs(options: Mapping[str, Any],
-            base: ModelConfig | None = None) -> tuple[ModelConfig, TrainConfig]:
-    """Return the configs that the given options make, on the task's defaults or on `base`.
+def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelConfig, TrainConfig]:
+    """Return the configs that the given options make, on the task's defaults or a run's model.
 
     >>> configs({"task": "span", "num_experts": 4})[0].switch.num_experts
     4
     """
     model, train = DEFAULTS[options.get("task", "lm")]
     if base is not None:
-        model = base
+        model = base.model_config
         for name in sorted({*SWITCH, *MODEL, "dense"} & {*options} - FREE):
             raise ValueError(f"--from goes on with the run's own model, got {flag(name)} "
                              f"{options[name]}")
@@ -148,33 +133,39 @@ def configs(options: Mapping[str, Any],
         train = replace(train, optimizer=OPTIMIZERS[options["optimizer"]](),
                         learning_rate=RATES[options["optimizer"]])
     model = replace(model, switch=_switch(model.switch, options), **_model(model, options))
-    train = replace(train, **_fields(TRAIN, options))
+    train = replace(train, **_given(TRAIN, options))
     _check_effect(options, model, train.task)
-    if base is None:
+    try:
         tasks.check_model(train.task, model)
+    except ValueError as error:
+        if base is None:
+            raise
+        raise ValueError(f"--from must name a run whose model suits --task {train.task}, got "
+                         f"{options['from']!r}, of --task {base.config.task}: {error}") from error
+    if base is None:
         _check_stacks(model)
     return model, train
 
 
-def _fields(names: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def _given(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in names if name in options}
 
 
 def _switch(switch: SwitchConfig, options: Mapping[str, Any]) -> SwitchConfig:
     network = {f"expert_{name}": value
-               for name, value in _fields({"activation": (), "gated": ()}, options).items()}
+               for name, value in _given(("activation", "gated"), options).items()}
     return replace(switch, conventions=replace(switch.conventions, **network),
-                   **_fields(SWITCH, options))
+                   **_given(SWITCH, options))
 
 
 def _model(model: ModelConfig, options: Mapping[str, Any]) -> dict[str, Any]:
-    found = _fields(MODEL, options)
+    found = _given(MODEL, options)
     if "switch_every" in options:
         found.setdefault("encoder_switch_every", options["switch_every"])
     if options.get("dense"):
         found |= {"switch_every": 0, "encoder_switch_every": 0}
+    heads, width = (found.get(name, getattr(model, name)) for name in ("num_heads", "d_model"))
     if "num_heads" in options or "d_model" in options:
-        heads, width = (found.get(name, getattr(model, name)) for name in ("num_heads", "d_model"))
         check.integer("num_heads", heads, 1)
         if width % heads:
             raise ValueError(f"--num-heads must divide --d-model, {width}, got {heads}")
@@ -191,8 +182,7 @@ def _check_effect(options: Mapping[str, Any], model: ModelConfig, task: str) -> 
             ([*SWITCH, "balance_coef", "z_coef"], model.switch_names, "Switch layers")):
         for name in names:
             if name in options and not effective:
-                raise ValueError(f"{flag(name)} must go with {wanted}, got {options[name]} "
-                                 f"without")
+                raise ValueError(f"{flag(name)} must go with {wanted}, got {options[name]} without")
 
 
 def _check_stacks(model: ModelConfig) -> None:

@@ -7,11 +7,9 @@ from switch_np.oracle import vectors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
-                        help="folder for the cases and the manifest")
-    parser.add_argument("--cases", nargs="+", default=None, metavar="NAME",
-                        help="write only these (default: all)")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for cases and manifest")
+    add("--cases", nargs="+", metavar="NAME", help="write only these (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,8 +27,8 @@ def test_an_older_run_is_not_overwritten(runs, call, tiny):
     ("config.json", "{}", "config.json must hold 'training' as the run wrote it"),
     ("config.json", '{"training": 3}', "config.json must hold 'training' as the run wrote it"),
     ("config.json", '{"training": {}}', "config.json must hold 'text' as the run wrote it"),
-    ("config.json", "[]", "config.json must hold 'training' as the run wrote it"),
-    ("config.json", "[", "the run must hold a config.json, got runs/a: "),
+    ("config.json", "[]", "config.json must hold a JSON object, got list in runs/a"),
+    ("config.json", "[", "config.json must be a readable JSON file, got Expecting value"),
     ("metrics.csv", None, "metrics.csv must hold the steps 1 to 2 of this run, got something else "
                           "in runs/a/metrics.csv"),
     ("checkpoint.npz", "broken", "checkpoint must be")])
