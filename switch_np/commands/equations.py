@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from switch_np import switch
 
@@ -63,20 +63,11 @@ def is_name(cell: str) -> bool:
     return "." in cell and " " not in cell
 
 
-def named(name: str) -> Any:
-    """Return the function that a cell names.
-
-    >>> named("switch.router.forward").__module__
-    'switch_np.switch.router'
-    """
-    return pkgutil.resolve_name(f"switch_np.{name}")
-
-
 def _line(place: str, cell: str) -> str:
     """Return a printed line, with FILE:LINE of a function, relative if it is below this folder."""
     where = ""
     if is_name(cell):
-        function, here = named(cell), Path.cwd()
+        function, here = pkgutil.resolve_name(f"switch_np.{cell}"), Path.cwd()
         path = Path(inspect.getfile(function))
         path = path.relative_to(here) if path.is_relative_to(here) else path
         where = f"{path}:{inspect.getsourcelines(function)[1]}"

@@ -12,7 +12,7 @@ from switch_np.commands.run_folder import Metrics, layer_names, load_fractions
 from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
-from switch_np.transformer import model_parameters as parameters
+from switch_np.transformer.model_parameters import count_params
 
 PASSAGE = 480    # tokens of held-out text in routing.png
 
@@ -25,9 +25,8 @@ def print_start(run: Run, corpus: Any, folder: Path) -> None:
     unit, size = "bytes of text", f"{train.batch_size} x {train.seq_len} bytes"
     if train.task == "pairs":
         unit, size = "pairs", f"{train.batch_size} pairs"
-    print(f"{encoder}{config.num_layers} blocks, {kind}, "
-          f"{parameters.count_params(run.params):,} parameters; {len(corpus.train):,} {unit}, "
-          f"{len(corpus.held_out):,} held out")
+    print(f"{encoder}{config.num_layers} blocks, {kind}, {count_params(run.params):,} parameters; "
+          f"{len(corpus.train):,} {unit}, {len(corpus.held_out):,} held out")
     if run.step == train.steps:
         print(f"all {run.step} steps were done before", flush=True)
     else:
@@ -47,10 +46,8 @@ class Line(terminal.Line):
         """Show the step that was just taken."""
         if held_out is not None:
             self.held_out = [f"held-out {held_out:.2f}"]
-        if self.due() or held_out is not None:
-            self.write(self._text(run, loss))
-
-    def _text(self, run: Run, loss: Loss) -> str:
+        elif not self.due():
+            return
         config, nats, taken = run.config, float(loss.cross_entropy), run.step - self.first
         rate = taken / (time.perf_counter() - self.begun)
         texts = [f"step {run.step}/{config.steps}", f"loss {float(loss.total):.3f}",
@@ -62,8 +59,8 @@ class Line(terminal.Line):
             dropped = np.mean([plan.dropped_fraction for plan in loss.plans])
             busiest = max(max(load_fractions(plan)) for plan in loss.plans)
             texts += [f"dropped {dropped:.1%}", f"busiest expert {busiest:.0%}"]
-        left = self.time_left(taken, config.steps - run.step)
-        return ", ".join([*texts, *self.held_out, left])
+        texts += [*self.held_out, self.time_left(taken, config.steps - run.step)]
+        self.write(", ".join(texts))
 
 
 def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
@@ -72,7 +69,6 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
     from switch_np import plots
 
     steps, measure, (name, level) = metrics.column("step"), metrics.measure, baseline
-    layers, experts = layer_names(run.model_config), range(run.model_config.switch.num_experts)
     figure, axes = plots.figure(size=(8, 4.5))
     plots.loss_curve(axes[0, 0], steps, metrics.column(measure.column),
                      {f"{name}, held-out": level, "this model, held-out": held_out},
@@ -80,6 +76,7 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
     axes[0, 0].set_title(f"{held_out:.2f} {measure.description.split(' (')[0]} on held-out text "
                          f"after {run.step} steps ({name} {level:.2f})")
     figure.savefig(folder / "loss.png", dpi=120)
+    layers, experts = metrics.layers, range(run.model_config.switch.num_experts)
     if not layers or not len(steps):
         return
     figure, axes = plots.figure(rows=len(layers), size=(8, 2.4 * len(layers)))
@@ -91,15 +88,12 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
 
 
 def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
-    """Colour a passage of held-out text by expert, one panel per Switch layer.
-
-    The passage is about PASSAGE tokens in whole rows, routed as in evaluation.
-    """
+    """Colour about PASSAGE held-out tokens, routed as in evaluation; a panel per Switch layer."""
     from switch_np import plots
 
     config, task = run.model_config, tasks.named(run.config.task)
-    batch = next(task.held_out(corpus.held_out, max(PASSAGE // run.config.seq_len, 1), run.config,
-                               config))
+    rows, lm = max(PASSAGE // run.config.seq_len, 1), run.config.task == "lm"
+    batch = next(task.held_out(corpus.held_out, rows, run.config, config))
     _, switched, _ = model.forward(
         run.stored, batch.inputs, config, padding=batch.padding, source=batch.source,
         source_padding=batch.source_padding, rng=np.random.default_rng(run.config.seed))
@@ -112,8 +106,7 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
         text = np.where(ids < 256, ids, 0).ravel()[real].astype(np.uint8).tobytes()
         plots.text_by_expert(ax, text, out.plan.expert[real, 0].tolist(),
                              out.plan.kept[real].any(axis=1).tolist(), config.switch.num_experts)
-        unit = ("byte of held-out text" if run.config.task == "lm"
-                else "held-out token (a sentinel: ·)")
+        unit = "byte of held-out text" if lm else "held-out token (a sentinel: ·)"
         ax.set_title(f"Switch layer {name}: which expert each {unit} goes to first "
                      f"({out.plan.dropped_fraction:.1%} dropped)")
     figure.savefig(folder / "routing.png", dpi=120)
@@ -131,4 +124,4 @@ def print_end(run: Run, folder: Path, held_out: float, baseline: tuple[str, floa
         found = (f"{held_out:.3f} bits per byte, a {name} {level:.3f}; negative log perplexity "
                  f"{-held_out * np.log(2):.3f} nats per byte")
     print(f"\nheld-out text: {found} ({run.seconds:.0f} s of training)\n\n{text}\n\n"
-          f"{folder}/ holds " + ", ".join(sorted(path.name for path in folder.iterdir())))
+          f"{terminal.contents(folder)}")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -65,9 +66,9 @@ class Folder:
     def __init__(self, experiment: Experiment, path: Path) -> None:
         self.path, self.name = path, experiment.name
         self.arms = [arm.name for arm in experiment.arms]
-        self.begun = (path / f"{self.name}.csv").exists()
-        self._check_options({arm.name: arm.options() for arm in experiment.arms})
-        found = results.read(self.name, path) if self.begun else results.Results({}, {}, {})
+        begun = (path / f"{self.name}.csv").exists()
+        self._check_options({arm.name: arm.options() for arm in experiment.arms}, begun)
+        found = results.read(self.name, path) if begun else results.Results({}, {}, {})
         self.rows, self.curves = _by_run(found.rows), _by_run(found.curves)
 
     def run(self, arm: str, seed: int) -> Path:
@@ -83,11 +84,11 @@ class Folder:
             results.write_csv(self.path / f"{self.name}{suffix}.csv",
                               [row for run in runs for row in table[run]])
 
-    def _check_options(self, options: dict[str, Any]) -> None:
+    def _check_options(self, options: dict[str, Any], begun: bool) -> None:
         """Write the arms' options, or refuse to mix in results of other options."""
         path, text = self.path / "options.json", json.dumps(options, indent=1) + "\n"
         if not path.exists():
-            if self.begun:
+            if begun:
                 raise ValueError(f"--out must hold no results of unknown options, got {self.path}, "
                                  f"which has a {self.name}.csv and no options.json")
             files.write_text(path, text)
@@ -98,18 +99,18 @@ class Folder:
 
 def _by_run(table: results.Table) -> dict[tuple[str, int], list[dict[str, Any]]]:
     """Return the rows of a table by arm and seed."""
-    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    runs = defaultdict[tuple[str, int], list[dict[str, Any]]](list)
     for row in results.records(table):
-        runs.setdefault((row["arm"], row["seed"]), []).append(row)
+        runs[row["arm"], row["seed"]].append(row)
     return runs
 
 
 def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder) -> bool:
     """Do the runs that are missing; return False if a signal asked to stop."""
-    jobs = _jobs(experiment, seeds, folder)
-    print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, "
-          f"{len(seeds) * len(experiment.arms)} runs; {len(jobs)} to do, {processes} at a time; "
-          f"writes {folder.path}/; Ctrl-C saves and stops", flush=True)
+    jobs, arms = _jobs(experiment, seeds, folder), len(experiment.arms)
+    print(f"{experiment.name}: {arms} arms, {len(seeds)} seeds, {len(seeds) * arms} runs; "
+          f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves "
+          f"and stops", flush=True)
     line = Line(jobs)
 
     def done(job: Job, outcome: Outcome) -> None:

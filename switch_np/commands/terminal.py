@@ -21,10 +21,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM has arrived.
-
-    A signal only sets a flag, so no step is left half done.
-    """
+    """Yield a function that tells whether SIGINT or SIGTERM has arrived; no step is cut short."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda number, frame: received.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}

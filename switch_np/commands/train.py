@@ -52,16 +52,13 @@ def _started(options: dict[str, Any]) -> tuple[Run, Any, Path]:
 
 def _train(state: Run, corpus: Any, metrics: Metrics, folder: Path) -> None:
     """Advance to the last step, or until a signal asks to stop."""
-    line = progress.Line(state)
-    every = max(state.config.steps // EVALUATIONS, 1)
-    saved = state.seconds
+    line, saved, steps = progress.Line(state), state.seconds, state.config.steps
     with terminal.asked_to_stop() as asked:
         try:
-            while state.step < state.config.steps and not asked():
+            while state.step < steps and not asked():
                 loss, norm = trainer.advance(state, corpus)
-                held_out = None
-                if state.step % every == 0 or state.step == state.config.steps:
-                    held_out = trainer.evaluate(state, corpus.held_out)
+                due = state.step % max(steps // EVALUATIONS, 1) == 0 or state.step == steps
+                held_out = trainer.evaluate(state, corpus.held_out) if due else None
                 metrics.add(state, loss, norm, held_out)
                 line.show(state, loss, held_out)
                 if state.seconds > saved + SAVE_SECONDS:

@@ -1,6 +1,7 @@
 """The table from the paper's equations to the code: true in both directions, and as printed."""
 
 import ast
+import pkgutil
 import re
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def wrong_names(rows):
                     yield f"{row.place}: neither a name nor a reason: {cell}"
                 continue
             try:
-                found = equations.named(cell)
+                found = pkgutil.resolve_name(f"switch_np.{cell}")
             except (ImportError, AttributeError):
                 yield f"{row.place}: there is no {cell}"
                 continue
