@@ -1,4 +1,7 @@
-"""Names, layouts and configurations of transformers; what does not fit is refused."""
+"""Recorded models of transformers are matched; names, layouts and configs; what is refused.
+
+`pytest tests -k golden --golden DIR` takes any other folder of records.
+"""
 
 import json
 
@@ -17,6 +20,10 @@ TIED, UNTIED = (COPIES / f"hf_switch_model__{name}.json" for name in (
 VALUES = dict(vocab_size=11, d_model=6, d_kv=2, d_ff=5, num_heads=3, num_layers=4,
               num_decoder_layers=3, num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
               num_experts=3, expert_capacity=2)
+
+
+def test_a_golden_model_is_matched(golden_model):
+    check(golden_model)
 
 
 @pytest.mark.parametrize("path", [TIED, UNTIED], ids=["tied", "untied"])

@@ -192,8 +192,12 @@ def test_the_commands_write_and_verify(folder, tmp_path, capsys):
     assert command_line.main(["verify", str(tmp_path / "good.npz"), str(case)]) == 0
     assert command_line.main(["verify", str(tmp_path / "bad.npz"), str(case), "--json"]) == 1
     assert '"verdict": "fail"' in capsys.readouterr().out
-    assert command_line.main(["verify", str(case), str(case)]) == 2
-    assert command_line.main(["vectors", "--out", str(tmp_path), "--cases", "none"]) == 2
+    for words, message in ((["verify", str(case), str(case)], "one_token.npz must"),
+                           (["verify", "nowhere.npz", str(case)], "nowhere.npz"),
+                           (["verify", "a.txt", str(case)], "a.txt must end in .npz or .safeten"),
+                           (["vectors", "--out", "x", "--cases", "none"], "names must be among")):
+        assert command_line.main(words) == 2
+        assert message in capsys.readouterr().err
 
 
 def header(entry):
