@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from switch_np.commands import terminal
 from switch_np.operations import environment
 
 PROGRAM = "python -m switch_np"
@@ -45,8 +44,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         "The Switch Transformer in NumPy, forwards and backwards by hand."))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, formatter_class=terminal.Help,
-                                      description=f"{purpose[0].upper()}{purpose[1:]}.")
+        description = f"{purpose[0].upper()}{purpose[1:]}."
+        command = commands.add_parser(name, help=purpose, description=description)
         if name in words[:1]:
             importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
     return parser

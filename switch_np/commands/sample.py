@@ -28,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"blanks, {generated_text.BLANK}, to fill in; for pairs, a source to answer"))
     add("--ids", type=int, nargs="+", metavar="N",
         help="for a checkpoint of transformers: token ids in place of --prompt; prints ids")
-    add("--length", type=int, default=400, metavar="N", help="tokens to write at most")
+    add("--length", type=int, default=400, metavar="N", help="most tokens to write (default: 400)")
     add("--temperature", type=float, default=0.7, metavar="X",
-        help="divides the logits; 0 takes the likeliest token")
+        help="divides the logits; 0 takes the likeliest token (default: 0.7)")
     add("--top-k", type=int, metavar="N", help="draw among the N likeliest tokens (default: all)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the draws")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

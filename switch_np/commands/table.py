@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, metavar="N",
         help=f"where speed is measured: time this many steps of each model in turn, replacing any "
              f"earlier timing; 0: no timing (default: {ROUNDS}, or 0 if there is a timing)")
-    add("--processes", type=int, default=2, metavar="N", help="runs at a time")
+    add("--processes", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
     add("--out", type=Path, metavar="DIR", help="folder of results (default: runs/tables/NAME)")
 
 
@@ -151,8 +151,15 @@ class Line(terminal.Line):
         if job.folder in self.running:
             self.taken += self.left[job.folder] - left
         self.running[job.folder], self.left[job.folder] = job, left
-        if self.due():
-            self.write(self._text())
+        if not self.due():
+            return
+        texts = [f"{len(self.jobs) - len(self.left)}/{len(self.jobs)} runs done"]
+        for path, job in self.running.items():
+            steps = job.arm.train.steps
+            texts.append(f"{job.arm.label} seed {job.seed} step {steps - self.left[path]}/{steps}")
+        if self.taken:
+            texts.append(self.time_left(self.taken, sum(self.left.values())))
+        self.write(", ".join(texts))
 
     def done(self, job: Job, outcome: Outcome) -> None:
         """Show what a run gave, on a line that stays."""
@@ -161,15 +168,6 @@ class Line(terminal.Line):
         numbers = ", ".join([f"{name} {value:.4g}" for name, value in outcome.row.items()
                              if isinstance(value, float)][:SHOWN])
         self.write(f"{job.arm.label}, seed {job.seed}: {numbers}", stays=True)
-
-    def _text(self) -> str:
-        texts = [f"{len(self.jobs) - len(self.left)}/{len(self.jobs)} runs done"]
-        for path, job in self.running.items():
-            steps = job.arm.train.steps
-            texts.append(f"{job.arm.label} seed {job.seed} step {steps - self.left[path]}/{steps}")
-        if self.taken:
-            texts.append(self.time_left(self.taken, sum(self.left.values())))
-        return ", ".join(texts)
 
 
 def _time(speed: Any, rounds: int | None, seed: int, folder: Folder) -> None:

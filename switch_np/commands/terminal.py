@@ -1,6 +1,5 @@
-"""What commands share at the terminal: help, the progress line, and signals that ask to stop."""
+"""What commands share at the terminal: the progress line, and signals that ask to stop."""
 
-import argparse
 import shutil
 import signal
 import sys
@@ -8,15 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that states the default of an option once, and only if it has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = isinstance(action.default, (bool, list, type(None)))
-        stated = "(default: " in (action.help or "")
-        return action.help if none or stated else super()._get_help_string(action)
 
 
 @contextmanager

@@ -6,12 +6,11 @@ from typing import Any
 
 from switch_np.commands import generated_text, progress, run_folder, terminal, train_options
 from switch_np.commands.run_folder import Metrics
-from switch_np.commands.train_options import add_arguments
 from switch_np.operations import files
 from switch_np.training import tasks, trainer
 from switch_np.training.trainer import Run
 
-__all__ = ["add_arguments", "run"]
+add_arguments = train_options.add_arguments
 EVALUATIONS = 5       # on the held-out text during a run
 SAVE_SECONDS = 30     # at most this much work is lost when the machine stops
 

@@ -1,8 +1,9 @@
-"""What the commands share: help, the progress line, signals, and the process's environment."""
+"""What the commands share: the progress line, signals, help, pipes, and the environment."""
 
 import os
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -47,6 +48,16 @@ def test_the_process_starts_again_once_with_the_environment_it_wants(monkeypatch
     assert started == [(sys.executable, [sys.executable, *sys.orig_argv[1:]])]
     assert os.environ["MALLOC_TRIM_THRESHOLD_"] == "1073741824"
     assert os.environ["OMP_NUM_THREADS"] == "2" and "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_a_command_ends_silently_when_nobody_reads_on():
+    reader, writer = os.pipe()
+    os.close(reader)                                            # as `| head` does
+    done = subprocess.run([sys.executable, "-m", "switch_np", "presets"], stdout=writer,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                          stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("words", [[], *([name] for name in __main__.COMMANDS)])
