@@ -9,7 +9,6 @@ import numpy as np
 from switch_np import model
 from switch_np.commands import terminal
 from switch_np.commands.run_folder import Metrics, layer_names, load_fractions
-from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
 from switch_np.transformer.model_parameters import count_params
@@ -42,7 +41,7 @@ class Line(terminal.Line):
         self.first, self.shown = run.step, 0.0       # the first step is shown at once
         self.held_out: list[str] = []
 
-    def show(self, run: Run, loss: Loss, held_out: float | None) -> None:
+    def show(self, run: Run, loss: model.Loss, held_out: float | None) -> None:
         """Show the step that was just taken."""
         if held_out is not None:
             self.held_out = [f"held-out {held_out:.2f}"]

@@ -133,7 +133,7 @@ class Metrics:
         if header != self.columns or steps != [str(n) for n in range(1, step + 1)]:
             raise ValueError(f"metrics.csv must hold the steps 1 to {step} of this run, got "
                              f"something else in {self.path}")
-        return list[list[Any]](rows)
+        return list(rows)
 
 
 def layer_names(config: ModelConfig) -> tuple[str, ...]:

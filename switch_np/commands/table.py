@@ -14,7 +14,6 @@ from switch_np.commands import terminal
 from switch_np.commands.run_folder import RUNS
 from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
-from switch_np.experiments.pool import Job
 from switch_np.experiments.runner import Outcome
 from switch_np.operations import check, files
 from switch_np.training import trainer
@@ -113,7 +112,7 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
           f"and stops", flush=True)
     line = Line(jobs)
 
-    def done(job: Job, outcome: Outcome) -> None:
+    def done(job: pool.Job, outcome: Outcome) -> None:
         folder.add(outcome)
         line.done(job, outcome)
 
@@ -121,9 +120,9 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
         return pool.run_all(jobs, processes, asked, line.step, done)
 
 
-def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]:
+def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[pool.Job]:
     """Return the missing runs, seed by seed, and those whose lost checkpoint they need."""
-    jobs: list[Job] = []
+    jobs: list[pool.Job] = []
     for seed in reversed(seeds):
         needed: set[str] = set()
         for arm in reversed(experiment.arms):
@@ -131,7 +130,7 @@ def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]
             lost = arm.name in needed and not (path / "checkpoint.npz").exists()
             if lost or (arm.name, seed) not in folder.rows:
                 source = folder.run(arm.needs, seed) if arm.needs else None
-                jobs.append(Job(arm, seed, path, source))
+                jobs.append(pool.Job(arm, seed, path, source))
                 needed.add(arm.needs)
     return jobs[::-1]
 
@@ -139,13 +138,13 @@ def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[Job]
 class Line(terminal.Line):
     """The progress line of all runs."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[pool.Job]) -> None:
         super().__init__(apart=30)
         self.jobs, self.taken = jobs, 0             # steps taken; a resumed run has more behind it
         self.left = {job.folder: job.arm.train.steps for job in jobs}
-        self.running: dict[Path, Job] = {}
+        self.running: dict[Path, pool.Job] = {}
 
-    def step(self, job: Job, step: int) -> None:
+    def step(self, job: pool.Job, step: int) -> None:
         """Show how far a run is."""
         left = job.arm.train.steps - step
         if job.folder in self.running:
@@ -161,7 +160,7 @@ class Line(terminal.Line):
             texts.append(self.time_left(self.taken, sum(self.left.values())))
         self.write(", ".join(texts))
 
-    def done(self, job: Job, outcome: Outcome) -> None:
+    def done(self, job: pool.Job, outcome: Outcome) -> None:
         """Show what a run gave, on a line that stays."""
         self.running.pop(job.folder, None)
         del self.left[job.folder]

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from switch_np.commands import generated_text, progress, run_folder, terminal, train_options
-from switch_np.commands.run_folder import Metrics
 from switch_np.operations import files
 from switch_np.training import tasks, trainer
 from switch_np.training.trainer import Run
@@ -19,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Train to the end, or until Ctrl-C; both leave a checkpoint and the pictures."""
     options = {name: value for name, value in vars(args).items() if name != "command"}
     state, corpus, folder = (_resumed if "resume" in options else _started)(options)
-    metrics = Metrics(folder / "metrics.csv", state)
+    metrics = run_folder.Metrics(folder / "metrics.csv", state)
     progress.print_start(state, corpus, folder)
     _train(state, corpus, metrics, folder)
     _report(state, corpus, metrics, folder)
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _resumed(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     """Return the run to go on with; its own options hold."""
-    for name in options.keys() - {"resume", "name"}:
+    for name in sorted(options.keys() - {"resume", "name"}):
         raise ValueError(f"--resume goes on with the run's own options, got "
                          f"{train_options.flag(name)} {options[name]}")
     folder = run_folder.existing(options.get("name"))
@@ -49,7 +48,7 @@ def _started(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     return state, corpus, folder
 
 
-def _train(state: Run, corpus: Any, metrics: Metrics, folder: Path) -> None:
+def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path) -> None:
     """Advance to the last step, or until a signal asks to stop."""
     line, saved, steps = progress.Line(state), state.seconds, state.config.steps
     with terminal.asked_to_stop() as asked:
@@ -68,13 +67,13 @@ def _train(state: Run, corpus: Any, metrics: Metrics, folder: Path) -> None:
             _save(state, metrics, folder)
 
 
-def _save(state: Run, metrics: Metrics, folder: Path) -> None:
+def _save(state: Run, metrics: run_folder.Metrics, folder: Path) -> None:
     """Write metrics before the checkpoint, so that a checkpoint always has its rows."""
     metrics.write()
     trainer.save(state, folder / "checkpoint.npz")
 
 
-def _report(state: Run, corpus: Any, metrics: Metrics, folder: Path) -> None:
+def _report(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path) -> None:
     """Draw, let the model write, and say where everything is."""
     task = tasks.named(state.config.task)
     baseline = task.baseline(corpus, state.config, state.model_config)
