@@ -37,7 +37,7 @@ class PairCorpus(NamedTuple):
 def load(files: Sequence[str | Path], held_out_share: float = 0.1) -> PairCorpus:
     """Return the pairs of the files in order, the last ones held out.
 
-    Raises ValueError if there are no files, or, naming file and line, a line is not a pair.
+    ValueError asks for files if there are none, and names the file and line of what is no pair.
     """
     if not files:
         raise ValueError("text must be given for the task 'pairs': files with one pair per line, "
@@ -86,8 +86,8 @@ def random_pairs(rng: np.random.Generator, pairs: Sequence[Pair], batch_size: in
     return form([pairs[n] for n in rng.integers(0, len(pairs), batch_size)])
 
 
-def held_out(pairs: Sequence[Pair], batch_size: int,
-             form: Form = encoder_decoder) -> Iterator[Batch]:
+def held_out(pairs: Sequence[Pair], batch_size: int, form: Form = encoder_decoder
+             ) -> Iterator[Batch]:
     """Yield all pairs in order, each once.
 
     >>> [len(batch.inputs) for batch in held_out([Pair(b"a", b"b")] * 5, 2)]
