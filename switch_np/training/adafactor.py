@@ -45,12 +45,6 @@ class Adafactor:
         c, ε₁, ε₂, d, β₁ and λ above; None: no first moment; λ is for arrays of two or more axes.
     relative_step, scale_parameter
         False: ρ is the learning rate, which otherwise is its cap; False: α = ρ.
-
-    Examples
-    --------
-    >>> Adafactor(clip_threshold=-1.0)
-    Traceback (most recent call last):
-    ValueError: clip_threshold must be finite, at least 1.17549e-38, got -1.0
     """
 
     decay: float = 0.8
@@ -63,10 +57,9 @@ class Adafactor:
     scale_parameter: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("epsilon_1", "clip_threshold"):
-            check.number(name, getattr(self, name), SMALLEST)
-        for name in ("decay", "epsilon_2", "weight_decay"):
-            check.number(name, getattr(self, name), 0)
+        for name, least in dict(decay=0, epsilon_1=SMALLEST, epsilon_2=0, clip_threshold=SMALLEST,
+                                weight_decay=0).items():
+            check.number(name, getattr(self, name), least)
         if self.beta_1 is not None:
             check.number("beta_1", self.beta_1, 0, 1)
         for name in ("relative_step", "scale_parameter"):
@@ -97,7 +90,7 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
          config: Adafactor, learning_rate: float, count: int) -> None:
     """Take one step, in place, as `optimizer.step` does.
 
-    With relative_step `learning_rate` is the cap of ρ (1e-2 in the paper), otherwise ρ itself.
+    `learning_rate` is ρ or, with relative_step, its cap (1e-2 in the paper).
 
     >>> params, grads = {"w": np.full((2, 2), 4.0)}, {"w": np.array([[0.5, -1.0], [1.0, -2.0]])}
     >>> step(params, grads, init(params, Adafactor()), Adafactor(), learning_rate=1e-2, count=1)

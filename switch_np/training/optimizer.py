@@ -24,7 +24,7 @@ from switch_np.operations import check, threads, tree
 
 @dataclass(frozen=True)
 class AdamW:
-    """The options of AdamW: β₁, β₂, ε and λ; λ is for arrays of two or more axes."""
+    """The options of AdamW: β₁, β₂, ε and λ, which is for arrays of two or more axes."""
 
     beta_1: float = 0.9
     beta_2: float = 0.99

@@ -1,8 +1,7 @@
 """The training loop, one step at a time. It prints and plots nothing; that is up to the caller.
 
-All that a run depends on is in one `Run`: parameters, moments, step, and the states of the two
-generators, one for batches and one for noise. So a run that was stopped, saved and loaded continues
-as if it had never stopped.
+All that a run depends on is in one `Run`, generators included: a run that was stopped, saved and
+loaded continues as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from switch_np.operations import check, tree
 from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
+from switch_np.training.optimizer import AdamW
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.checks import check_params
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
-
-LossAndGrads = Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]]
 
 
 @dataclass
@@ -75,7 +73,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     else:
         check_params(params, model_config)
         own = tree.apply(lambda value: np.array(value, dtype), params)
-    return Run(model_config, config, own, _moments(own, config), text_rng, noise_rng,
+    return Run(model_config, config, own, _moments(own, config.optimizer), text_rng, noise_rng,
                _text_id(corpus))
 
 
@@ -85,13 +83,15 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     Raises FloatingPointError, with the parameters unchanged, if loss or gradients are not finite.
     """
     begin = time.perf_counter()
-    batch = tasks.named(run.config.task).draw(
-        run.text_rng, corpus.train, run.config, run.model_config)
+    task = tasks.named(run.config.task)
+    batch = task.draw(run.text_rng, corpus.train, run.config, run.model_config)
     return update(run, begin, lambda params: model.loss_and_grads(
         params, batch, run.model_config, rng=run.noise_rng, training=True))
 
 
-def update(run: Run, begin: float, loss_and_grads: LossAndGrads) -> tuple[Loss, float]:
+def update(run: Run, begin: float,
+           loss_and_grads: Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]],
+           ) -> tuple[Loss, float]:
     """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
     `begin` is the time at which the step's work began, by `time.perf_counter`.
@@ -147,7 +147,7 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         model_config = ModelConfig.from_dict(state["model"])
         config = TrainConfig.from_dict(state["training"])
         check_params(arrays["params"], model_config)
-        _check_moments(arrays["moments"], _moments(arrays["params"], config))
+        _check_moments(arrays["moments"], _moments(arrays["params"], config.optimizer))
         run = Run(model_config, config, arrays["params"], arrays["moments"],
                   np.random.default_rng(), np.random.default_rng(),
                   state["text_id"], state["step"], state["seconds"])
@@ -161,11 +161,10 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
     return run
 
 
-def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+def _moments(params: Mapping[str, Any], options: AdamW | Adafactor) -> dict[str, Any]:
     """Return the optimizer's moments before the first step."""
-    if isinstance(config.optimizer, Adafactor):
-        return adafactor.init(params, config.optimizer)
-    return optimizer.init(params)
+    return (adafactor.init(params, options) if isinstance(options, Adafactor)
+            else optimizer.init(params))
 
 
 def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
