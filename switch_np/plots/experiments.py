@@ -49,12 +49,12 @@ def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
             mean = finite.mean()
             ax.plot([mean, mean], [row - 0.32, row + 0.32], color=color, linewidth=3)
             ax.annotate(f"{mean:.3f}", (mean, row - 0.34), ha="center", va="bottom", fontsize=8)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.8))
+    rows = range(len(names))
+    ax.set(xlabel=xlabel, yticks=rows, yticklabels=names, ylim=(len(names) - 0.5, -0.8))
     ax.margins(x=0.12)
     if paper is not None:
         right = ax.secondary_yaxis("right")
-        right.set_yticks(range(len(names)), [paper.get(arm, "") for arm in values], fontsize=9)
+        right.set_yticks(rows, [paper.get(arm, "") for arm in values], fontsize=9)
         right.set_ylabel(paper_label, fontsize=9)
         right.tick_params(length=0)
     ax.grid(axis="x", alpha=0.3)
@@ -110,9 +110,8 @@ def series_by_arm(ax: Axes, series: Mapping[str, Mapping[str, float]], xlabel: s
     for (name, values), (color, mark, face) in zip(series.items(), looks):
         ax.plot(list(values.values()), [rows[arm] for arm in values], mark, color=color,
                 markerfacecolor=face, markersize=8, label=name, linestyle="none")
-    ax.set_yticks(range(len(labels)), labels.values())
-    ax.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
-    ax.set_xlim(left=0)
+    ax.set(xlabel=xlabel, xlim=(0, None), yticks=range(len(labels)), yticklabels=labels.values(),
+           ylim=(len(labels) - 0.5, -0.5))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="lower left")
     return ax

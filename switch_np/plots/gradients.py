@@ -11,9 +11,8 @@ from switch_np.plots.canvas import Axes, expert_colors, write
 
 
 def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
-                 columns: Sequence[str], *, limit: float | None = None,
-                 row_experts: Sequence[int] = (), column_experts: Sequence[int] = (),
-                 hatched: Sequence[int] = ()) -> Axes:
+                 columns: Sequence[str], *, limit: float | None = None, hatched: Sequence[int] = (),
+                 row_experts: Sequence[int] = (), column_experts: Sequence[int] = ()) -> Axes:
     """Draw gradients: red above zero, blue below, with a number in each cell but exact zeros.
 
     `rows` and `columns` label the matrix, on the colours of `row_experts` and `column_experts`;
@@ -24,15 +23,12 @@ def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
 
     limit = limit or float(np.abs(values).max()) or 1.0
     ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if value != 0:
-            write(ax, column, row, f"{value:+.2f}", fontsize=8,
-                  color="white" if abs(value) > 0.6 * limit else "black")
     for row in hatched:
         ax.add_patch(Rectangle((-0.5, row - 0.5), values.shape[1], 1, facecolor="none",
                                hatch="////", edgecolor="#aaaaaa", linewidth=0))
-    _label_cells(ax, rows, columns, row_experts, column_experts)
-    ax.set_title(title, fontsize=10)
+    numbers = np.where(values == 0, "", np.char.mod("%+.2f", values))
+    _label(ax, title, rows, columns, numbers, np.abs(values) > 0.6 * limit,
+           row_experts, column_experts)
     return ax
 
 
@@ -46,12 +42,8 @@ def heat_table(ax: Axes, shares: np.ndarray, title: str, rows: Sequence[str],
 
     ax.imshow(shares, cmap=matplotlib.colormaps["Blues"].resampled(10), vmin=0, vmax=1,
               aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        write(ax, column, row, f"{100 * share:.0f}", fontsize=8,
-              color="white" if share > 0.6 else "black")
-    _label_cells(ax, rows, columns, row_experts)
+    _label(ax, title, rows, columns, np.char.mod("%.0f", 100 * shares), shares > 0.6, row_experts)
     ax.set_xlabel("% of the row", fontsize=8)
-    ax.set_title(title, fontsize=10)
     return ax
 
 
@@ -91,14 +83,20 @@ def escapes(ax: Axes, through: np.ndarray, title: str, bugs: Sequence[str],
     return ax
 
 
-def _label_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str],
-                 row_experts: Sequence[int], column_experts: Sequence[int] = ()) -> None:
-    """Name the rows at the left, the columns at the top of a matrix, on the experts' colours."""
+def _label(ax: Axes, title: str, rows: Sequence[str], columns: Sequence[str],
+           numbers: np.ndarray, dark: np.ndarray, row_experts: Sequence[int],
+           column_experts: Sequence[int] = ()) -> None:
+    """Name a matrix, its rows and columns, on the experts' colours, and write into its cells."""
+    ax.set_title(title, fontsize=10)
+    for (row, column), number in np.ndenumerate(numbers):
+        if number:
+            color = "white" if dark[row, column] else "black"
+            write(ax, column, row, number, fontsize=8, color=color)
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     ax.set_xticks(range(len(columns)), columns, fontsize=8)
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     for label, e in [*zip(ax.get_yticklabels(), row_experts),
                      *zip(ax.get_xticklabels(), column_experts)]:
-        color = expert_colors(e + 1)[e]
-        label.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 1.5})
-        label.set_color("white" if sum(color) < 1 else "black")
+        behind = expert_colors(e + 1)[e]
+        label.set_bbox({"facecolor": behind, "edgecolor": "none", "pad": 1.5})
+        label.set_color("white" if sum(behind) < 1 else "black")

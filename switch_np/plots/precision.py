@@ -28,8 +28,8 @@ def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axe
                 ax.add_patch(Rectangle((bit, -row - 0.8), 1, 0.8, linewidth=0.5, **looks[name]))
                 write(ax, bit + 0.5, -row - 0.4, str(int(pattern) >> (31 - bit) & 1), fontsize=8,
                       bbox=_PAPER if first == 16 else None)
-    ax.set_yticks(-np.arange(len(labels)) - 0.4, labels)
-    ax.set(xlim=(0, 32), ylim=(-len(labels), 0.1), xticks=[])
+    ax.set(yticks=-np.arange(len(labels)) - 0.4, yticklabels=labels, ylim=(-len(labels), 0.1),
+           xlim=(0, 32), xticks=[])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.legend(handles=[Patch(label=name, **look) for name, look in looks.items()],
@@ -41,8 +41,8 @@ def bars(ax: Axes, values: Mapping[str, float], xlabel: str) -> Axes:
     """Draw a labelled horizontal bar per value, with the number at its end."""
     drawn = ax.barh(range(len(values)), list(values.values()), color="#0072B2", height=0.6)
     ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], padding=4, fontsize=9)
-    ax.set_yticks(range(len(values)), values)
-    ax.set(xlabel=xlabel, ylim=(len(values) - 0.4, -0.6), xlim=(0, 1.12 * max(values.values())))
+    ax.set(yticks=range(len(values)), yticklabels=values, ylim=(len(values) - 0.4, -0.6),
+           xlabel=xlabel, xlim=(0, 1.12 * max(values.values())))
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
     return ax
@@ -65,9 +65,8 @@ def strips(ax: Axes, rows: Mapping[str, np.ndarray], xlabel: str, limits: Mappin
             ax.plot(numbers[chosen], height[chosen], mark, color=color, markersize=4, zorder=1)
     for (label, limit), dashes in zip(limits.items(), ("-", "--", ":")):
         ax.axvline(limit, color="#0072B2", linestyle=dashes, label=label, zorder=2)
-    ax.set(xscale="log", xlabel=xlabel, yticks=range(len(rows)), yticklabels=rows,
-           ylim=(len(rows) - 0.5, -0.5))
-    ax.set_xlim(left=0.7 * lowest)
+    ax.set(xscale="log", xlabel=xlabel, xlim=(0.7 * lowest, None), yticks=range(len(rows)),
+           yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, frameon=False,
               ncols=len(limits))
     return ax

@@ -71,9 +71,9 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
                 va="center")
     if room == plan.capacity:
         ax.axvline(room - 0.03, color="black", linewidth=3)
-    ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[],
-           xlabel="slot" + f" of {plan.capacity}" * (room < plan.capacity))
-    ax.set_xticks(np.arange(room) + 0.47, np.arange(room))
+    ax.set(xticks=np.arange(room) + 0.47, xticklabels=np.arange(room), xlim=(-0.9, max(width, 3)),
+           xlabel="slot" + f" of {plan.capacity}" * (room < plan.capacity), yticks=[],
+           ylim=(-experts * groups, 0.15))
     ax.spines[:].set_visible(False)
     return ax
 
@@ -135,9 +135,8 @@ def token_plane(ax: Axes, x_TD: np.ndarray, w_router: np.ndarray, expert_T: np.n
               extent=(-reach, reach, -reach, reach))
     for t, ((x, y), end) in enumerate(zip(x_TD, ends_TD)):
         stays = moved_TD is not None and (x, y) == tuple(end)
-        if moved_TD is not None and not stays:
-            ax.annotate("", end, (x, y), arrowprops=dict(arrowstyle="->", linewidth=1.5,
-                                                         shrinkA=10))
+        if (x, y) != tuple(end):
+            ax.annotate("", end, (x, y), arrowprops=dict(arrowstyle="->", lw=1.5, shrinkA=10))
         ax.scatter(x, y, s=420, c=[colors[int(expert_T[t])]], edgecolor="black",
                    hatch="//////" if stays else None, zorder=2)
         write(ax, x, y, f"t{t}", zorder=3, fontsize=9, bbox=_PAPER if stays else None)

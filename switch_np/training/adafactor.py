@@ -78,12 +78,11 @@ def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
     {'w_in.row': (8, 16), 'w_in.column': (8, 64), 'scale.v': (16,)}
     """
     def zeros(value: np.ndarray) -> dict[str, np.ndarray]:
-        moment = ({"row": np.zeros_like(value[..., 0]), "column": np.zeros_like(value[..., 0, :])}
-                  if value.ndim > 1 else {"v": np.zeros_like(value)})
-        return moment if config.beta_1 is None else {**moment, "m": np.zeros_like(value)}
+        kept = ({"row": value[..., 0], "column": value[..., 0, :]} if value.ndim > 1
+                else {"v": value}) | ({} if config.beta_1 is None else {"m": value})
+        return {name: np.zeros_like(like) for name, like in kept.items()}
 
-    moments: dict[str, Any] = tree.apply(zeros, params)
-    return moments
+    return dict(tree.apply(zeros, params))
 
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],

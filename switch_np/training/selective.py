@@ -25,7 +25,7 @@ ROUTER = ("w_router", "b_router")
 
 
 def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Return a tree of parameters as they compute in this mode; what rounded ones compute is rounded.
+    """Return a tree of parameters as they compute in this mode: they round what they compute.
 
     >>> import numpy as np
     >>> params = {"w_router": np.array([[1.001]]), "w_in": np.array([[[1.001]]])}
@@ -34,8 +34,8 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """
     check.choice("mode", mode, list(MODES))
     most, router = MODES[mode]
-    flat = {}
-    for name, value in tree.flatten(params).items():
+    flat = tree.flatten(params)
+    for name, value in flat.items():
         precision = router if name.split(".")[-1] in ROUTER else most
         flat[name] = value if precision is None else rounded.enter(value, precision)
     return tree.unflatten(flat)

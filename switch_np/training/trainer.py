@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 
 from switch_np import model
-from switch_np.model import Loss
 from switch_np.operations import check, tree
 from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
-from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
-from switch_np.training.optimizer import AdamW
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.checks import check_params
@@ -73,11 +70,11 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     else:
         check_params(params, model_config)
         own = tree.apply(lambda value: np.array(value, dtype), params)
-    return Run(model_config, config, own, _moments(own, config.optimizer), text_rng, noise_rng,
+    return Run(model_config, config, own, _moments(own, config), text_rng, noise_rng,
                _text_id(corpus))
 
 
-def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
+def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[model.Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
     Raises FloatingPointError, with the parameters unchanged, if loss or gradients are not finite.
@@ -90,11 +87,11 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
 
 
 def update(run: Run, begin: float,
-           loss_and_grads: Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]],
-           ) -> tuple[Loss, float]:
-    """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
+           loss_and_grads: Callable[[dict[str, Any]], tuple[model.Loss, dict[str, Any]]]
+           ) -> tuple[model.Loss, float]:
+    """Take one step, begun at `time.perf_counter()` = `begin`, on any function of `run.stored`.
 
-    `begin` is the time at which the step's work began, by `time.perf_counter`.
+    It is taken in place; what is returned and raised is as in `advance`.
     """
     config = run.config
     try:
@@ -108,20 +105,18 @@ def update(run: Run, begin: float,
                                  f"({error})") from error
     run.step += 1
     rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    method = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
+    method = adafactor if isinstance(config.optimizer, adafactor.Adafactor) else optimizer
     method.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
     run.seconds += time.perf_counter() - begin
     return loss, norm
 
 
 def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
-    """Return the loss on all held-out data, with the evaluation capacity factor.
+    """Return the loss on all held-out data, in the task's measure, with the evaluation capacity.
 
-    In bits per byte for "lm"; for the other tasks the paper's negative log perplexity, in nats per
-    token. Noise that conventions draw outside training too is the same every time.
+    Noise that conventions draw outside training too is the same every time.
     """
-    task = tasks.named(run.config.task)
-    nats = tokens = 0.0
+    task, nats, tokens = tasks.named(run.config.task), 0.0, 0
     params, rng = run.stored, np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
         loss = model.loss(params, batch, run.model_config, rng=rng)
@@ -147,10 +142,10 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         model_config = ModelConfig.from_dict(state["model"])
         config = TrainConfig.from_dict(state["training"])
         check_params(arrays["params"], model_config)
-        _check_moments(arrays["moments"], _moments(arrays["params"], config.optimizer))
+        _check_moments(arrays["moments"], _moments(arrays["params"], config))
         run = Run(model_config, config, arrays["params"], arrays["moments"],
-                  np.random.default_rng(), np.random.default_rng(),
-                  state["text_id"], state["step"], state["seconds"])
+                  np.random.default_rng(), np.random.default_rng(), state["text_id"],
+                  state["step"], state["seconds"])
         run.text_rng.bit_generator.state = state["text_rng"]
         run.noise_rng.bit_generator.state = state["noise_rng"]
     except (KeyError, TypeError, ValueError) as error:
@@ -161,10 +156,11 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
     return run
 
 
-def _moments(params: Mapping[str, Any], options: AdamW | Adafactor) -> dict[str, Any]:
+def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
     """Return the optimizer's moments before the first step."""
-    return (adafactor.init(params, options) if isinstance(options, Adafactor)
-            else optimizer.init(params))
+    if isinstance(config.optimizer, adafactor.Adafactor):
+        return adafactor.init(params, config.optimizer)
+    return optimizer.init(params)
 
 
 def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
