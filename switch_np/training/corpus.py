@@ -1,7 +1,7 @@
 """The text to train on, as bytes: technical prose that comes with CPython, or the user's files.
 
-The built-in text is `pydoc_data.topics`, the language reference behind `help()`. Some paragraphs
-come again there; each is taken once, or the held-out text would hold training text.
+The built-in text is `pydoc_data.topics`, the language reference behind `help()`. It repeats some
+paragraphs; each is taken once, or the held-out text would hold training text.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ ROUTER = ("w_router", "b_router")
 
 
 def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Return a tree of parameters as they compute in this mode: they round what they compute.
+    """Return a tree of parameters as they compute in this mode; rounded ones round all results.
 
     >>> import numpy as np
     >>> params = {"w_router": np.array([[1.001]]), "w_in": np.array([[[1.001]]])}

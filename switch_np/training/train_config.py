@@ -21,7 +21,7 @@ class TrainConfig:
     Parameters
     ----------
     task
-        "lm": predict the next byte; "span": fill in missing spans; "pairs": answer a source.
+        "lm": predict the next byte; "span": fill in missing spans; "pairs": write a target.
     steps, batch_size, seq_len
         Number of steps; windows (or pairs) per step; bytes per window (or at most ids per pair).
     corruption, mean_span

@@ -89,9 +89,9 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[model.Loss, float]:
 def update(run: Run, begin: float,
            loss_and_grads: Callable[[dict[str, Any]], tuple[model.Loss, dict[str, Any]]]
            ) -> tuple[model.Loss, float]:
-    """Take one step, begun at `time.perf_counter()` = `begin`, on any function of `run.stored`.
+    """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
-    It is taken in place; what is returned and raised is as in `advance`.
+    `begin` is the time at which the step's work began, by `time.perf_counter`.
     """
     config = run.config
     try:
