@@ -1,15 +1,14 @@
 """The command line: `python -m switch_np COMMAND`, each command with --help."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from switch_np.commands import environment
+from switch_np.operations import environment
 
+PROGRAM = "python -m switch_np"
 COMMANDS = {
     "train": "train a tiny Switch Transformer on text, and watch its experts",
     "sample": "let a trained model write, fill in, or answer",
@@ -21,37 +20,48 @@ COMMANDS = {
 }
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, or 2 with a line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m switch_np", description=(
-        "The Switch Transformer in NumPy, forwards and backwards by hand."))
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    words = sys.argv[1:] if words is None else list(words)
-    for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, description=purpose[0].upper()
-                                      + purpose[1:] + ".",
-                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        if name in words[:1]:
-            importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
-    args = parser.parse_args(words)
-    args.words = words[1:]
-    from switch_np.operations import threads      # NumPy comes with it: after the environment
-
+def main(command_line: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status, or 2 after one line that says what is wrong."""
+    words = sys.argv[1:] if command_line is None else list(command_line)
     try:
-        threads.count()                           # refuses a wrong number before any work begins
-        status: int = importlib.import_module(f"switch_np.commands.{args.command}").run(args)
-        return status
-    except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)
-        return 2
+        try:
+            return _run(_parser(words).parse_args(words))
+        finally:
+            sys.stdout.flush()                # here a broken pipe can still be caught
+    except BrokenPipeError:                   # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141                            # 128 + SIGPIPE, as a shell reports it of other tools
     except KeyboardInterrupt:
         return 130
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        print(f"{PROGRAM} {words[0]}: error: {error}", file=sys.stderr)
+        return 2
 
 
-def _in_its_environment() -> None:
-    """Start this process again with what `environment` wants, which is read when NumPy is imported.
-    """
-    # A table's runs are processes of their own, one a core.
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser with the arguments of the one command that the words name."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=(
+        "The Switch Transformer in NumPy, forwards and backwards by hand."))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        description = f"{purpose[0].upper()}{purpose[1:]}."
+        command = commands.add_parser(name, help=purpose, description=description)
+        if name in words[:1]:
+            importlib.import_module(f"switch_np.commands.{name}").add_arguments(command)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    from switch_np.operations import threads      # NumPy comes with it: after the environment
+
+    threads.count()                               # refuses a wrong number before any work begins
+    status: int = importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+    return status
+
+
+def _restart_in_environment() -> None:
+    """Replace this process by one with the wanted environment, which NumPy reads at import."""
+    # A table's runs are processes of their own, one per core.
     added = environment.missing(own_threads=1 if sys.argv[1:2] == ["table"] else None)
     if os.name == "posix" and added:
         os.environ.update(added)
@@ -59,5 +69,5 @@ def _in_its_environment() -> None:
 
 
 if __name__ == "__main__":
-    _in_its_environment()
+    _restart_in_environment()
     sys.exit(main())

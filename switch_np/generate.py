@@ -30,8 +30,6 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
 
     Parameters
     ----------
-    params, config
-        The model.
     prompt
         Integers (S,), or (B, S) for several rows at once; at least one. For an encoder-decoder,
         what the decoder starts with.
@@ -49,8 +47,7 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     stop
         A row that has produced this token repeats it; once all rows have, nothing is added.
     cached
-        False: compute everything anew in each step. The tokens are the same, unless the router
-        draws noise.
+        False: each step computes everything anew; the same tokens, unless the router draws noise.
 
     Examples
     --------
@@ -76,9 +73,8 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
         if ids_BS.shape[1] - start > window:
             start, past = ids_BS.shape[1] - (window + 1) // 2, None
         seen = start + (past.seen if past and cached else 0)
-        logits, past = model.decode(params, ids_BS[:, seen:], free, memory=memory,
-                                    memory_padding=padding, past=past if cached else None,
-                                    rng=rng)
+        logits, past = model.decode(params, ids_BS[:, seen:], free, memory=memory, rng=rng,
+                                    memory_padding=padding, past=past if cached else None)
         next_B = _draw(rounded.plain(logits[:, -1]).astype(np.float64), rng, temperature, top_k)
         if stop is not None:
             next_B[done_B] = stop
@@ -105,10 +101,9 @@ def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
 
 def _without_capacity(config: ModelConfig) -> ModelConfig:
     """Return the config with room for every token: any capacity would depend on the others."""
-    conventions = replace(config.switch.conventions, eval_capacity_fraction=None)
     return replace(config, switch=replace(
         config.switch, capacity=None, capacity_factor=None, eval_capacity_factor="same",
-        groups="all", conventions=conventions))
+        groups="all", conventions=replace(config.switch.conventions, eval_capacity_fraction=None)))
 
 
 def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperature: float,

@@ -1,7 +1,4 @@
-"""The model as it is called: arguments are checked, noise is drawn, `transformer.model` computes.
-
-The public calls are here; what they compute is in `switch_np/transformer/`.
-"""
+"""The model as it is called: it checks arguments and draws noise; `transformer.model` computes."""
 
 from __future__ import annotations
 
@@ -51,15 +48,9 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple
                source_shape: tuple[int, int] | None = None) -> ModelNoise:
     """Draw the noise of one training step, to be handed in as `noise=` and replayed at will.
 
-    Parameters
-    ----------
-    batch_shape, source_shape
-        (B, S) of the decoder's ids, and (B, M) of the encoder's; None without an encoder.
-    dtype
-        Of the router's noise: the parameters' dtype.
+    `batch_shape` (B, S) is that of the decoder's ids, `source_shape` (B, M) of the encoder's, None
+    without one; `dtype` is that of the parameters.
 
-    Examples
-    --------
     >>> config = ModelConfig(num_layers=2, dropout=0.1)
     >>> noise = draw_noise(np.random.default_rng(0), config, (3, 5))
     >>> noise.decoder.first.shape, noise.decoder.blocks[1].switch.jitter.shape
@@ -107,8 +98,8 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
 
 
 def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
-           source_padding: np.ndarray | None = None, *,
-           rng: np.random.Generator | None = None) -> np.ndarray:
+           source_padding: np.ndarray | None = None, *, rng: np.random.Generator | None = None
+           ) -> np.ndarray:
     """Return the encoder's output (B, M, D) outside training: the memory of `decode`.
 
     `rng` is needed where the Switch layers' conventions draw random numbers outside training.
@@ -146,9 +137,8 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
         check_params(params, config)
         check_memory(memory, memory_padding, len(ids), config, params["embedding"]["table"])
     noise = model_noise.noise_for(None, config, {"decoder": ids.shape}, _dtype(params), rng)
-    y_BSD, _, run = model.run_stack(
-        params, "decoder", ids, config, memory=memory, memory_padding=memory_padding,
-        noise=noise.decoder, past=past)
+    y_BSD, _, run = model.run_stack(params, "decoder", ids, config, memory=memory, past=past,
+                                    memory_padding=memory_padding, noise=noise.decoder)
     return head.forward(params, y_BSD)[0], run.stack
 
 
@@ -156,8 +146,7 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
              d_z_loss: float = 0.0) -> dict[str, Any]:
     """Return the gradients, with the structure of the parameters.
 
-    Takes d_logits (B, S, V), the cache of `forward`, and what arrives at each of the router's
-    losses: their coefficients.
+    Takes d_logits (B, S, V), the cache of `forward`, and the coefficients of the router's losses.
     """
     check.instance("cache", cache, ModelCache)
     shape = (*cache.runs["decoder"].ids_BS.shape, len(cache.params["embedding"]["table"]))
@@ -212,8 +201,7 @@ def _checked(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
 def _by_stack(batch_shape: tuple[int, ...],
               source_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the ids by the stack that reads them."""
-    encoder = {} if source_shape is None else {"encoder": source_shape}
-    return {"decoder": batch_shape, **encoder}
+    return {"decoder": batch_shape} | ({} if source_shape is None else {"encoder": source_shape})
 
 
 def _dtype(params: Mapping[str, Any]) -> DTypeLike:

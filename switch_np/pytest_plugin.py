@@ -6,11 +6,9 @@
         moe_oracle.assert_matches(ref, y=y, grads=grads)
 
 `moe_oracle` is the module `switch_np.oracle`. `moe_case` gives the arguments of `reference` for
-each problem of the vector set, or those that `@pytest.mark.moe_cases("padding", ...)` names.
-pytest imports this file in every project; `switch_np` itself imports nothing until it is used.
+each problem of the vector set, or only for those named by `@pytest.mark.moe_cases("padding", ...)`.
+pytest imports this file in every project, so it must not import NumPy.
 """
-
-from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
@@ -25,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give the fixture each problem in turn; an unknown name is an error."""
+    """Parametrize `moe_case` by the problems; refuse a name that is none of them."""
     if "moe_case" in metafunc.fixturenames:
         from switch_np.oracle.vectors.cases import CASES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from switch_np.commands import environment
+from switch_np.operations import environment
 
 # The last digits of a product depend on how many threads share it, and so would the runs compared.
 for name in environment.THREADS:

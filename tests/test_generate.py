@@ -19,9 +19,12 @@ SWITCH = dict(
     transformers=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2))
 
 
-def problem(switch, **options):
-    config = ModelConfig(**{**TINY, **options}, switch=SWITCH[switch])
-    return (config, *model_problem(3, config, b=3, s=4))
+def problem(switch, encoder=0):
+    """Return a config, parameters, a batch, and what an encoder reads as options of `generate`."""
+    config = ModelConfig(**TINY, num_encoder_layers=encoder, switch=SWITCH[switch])
+    params, batch = model_problem(3, config, b=3, s=4)
+    source = dict(source=batch.source, source_padding=batch.source_padding) if encoder else {}
+    return config, params, batch, source
 
 
 def write(config, params, prompt, **options):
@@ -33,8 +36,7 @@ def write(config, params, prompt, **options):
 @pytest.mark.parametrize("options", [dict(temperature=0), dict(temperature=0.7, top_k=4),
                                      dict(window=5), dict(window=1), dict(stop=2)], ids=str)
 def test_the_cache_changes_nothing(switch, encoder, options):
-    config, params, batch = problem(switch, num_encoder_layers=encoder)
-    source = dict(source=batch.source, source_padding=batch.source_padding) if encoder else {}
+    config, params, batch, source = problem(switch, encoder)
     with_cache = write(config, params, batch.inputs, **source, **options)
     without = write(config, params, batch.inputs, cached=False, **source, **options)
     assert with_cache.tolist() == without.tolist()
@@ -43,13 +45,10 @@ def test_the_cache_changes_nothing(switch, encoder, options):
 
 @pytest.mark.parametrize("encoder", [0, 2])
 def test_each_step_gives_the_logits_of_the_whole(encoder):
-    config, params, batch = problem("paper", num_encoder_layers=encoder)
-    config = generation._without_capacity(config)
-    memory, padding = None, batch.source_padding
-    if encoder:
-        memory = model.encode(params, batch.source, config, padding)
-    whole, _, _ = model.forward(params, batch.inputs, config, source=batch.source,
-                                source_padding=padding)
+    config, params, batch, source = problem("paper", encoder)
+    config, padding = generation._without_capacity(config), batch.source_padding
+    memory = model.encode(params, batch.source, config, padding) if encoder else None
+    whole, _, _ = model.forward(params, batch.inputs, config, **source)
     past = None
     for n in range(batch.inputs.shape[1]):
         logits, past = model.decode(params, batch.inputs[:, n:n + 1], config, memory=memory,
@@ -60,22 +59,20 @@ def test_each_step_gives_the_logits_of_the_whole(encoder):
 @pytest.mark.parametrize("mode", ["bfloat16", "float16", "selective"])
 @pytest.mark.parametrize("encoder", [0, 2])
 def test_rounded_parameters_write_and_draw_without_rounding(mode, encoder, monkeypatch):
-    config, params, batch = problem("paper", num_encoder_layers=encoder)
+    config, params, batch, source = problem("paper", encoder)
     params = selective.stored(tree.apply(np.float32, params), mode)
     kinds, draw = set(), generation._draw
     monkeypatch.setattr(generation, "_draw", lambda logits, *rest: kinds.add(
         (type(logits), logits.dtype)) or draw(logits, *rest))
-    source = dict(source=batch.source, source_padding=batch.source_padding) if encoder else {}
     with_cache = write(config, params, batch.inputs, **source)
-    assert with_cache.tolist() == write(
-        config, params, batch.inputs, cached=False, **source).tolist()
+    without = write(config, params, batch.inputs, cached=False, **source)
+    assert with_cache.tolist() == without.tolist()
     assert kinds == {(np.ndarray, np.dtype(np.float64))}
 
 
 def test_a_row_does_not_depend_on_the_others():
-    config, params, batch = problem("paper", num_encoder_layers=2)
-    together = write(config, params, batch.inputs, source=batch.source, temperature=0,
-                     source_padding=batch.source_padding)
+    config, params, batch, source = problem("paper", 2)
+    together = write(config, params, batch.inputs, temperature=0, **source)
     for row in range(3):
         real = ~batch.source_padding[row]
         alone = write(config, params, batch.inputs[row], source=batch.source[row][real],
@@ -84,7 +81,7 @@ def test_a_row_does_not_depend_on_the_others():
 
 
 def test_it_stops():
-    config, params, batch = problem("paper")
+    config, params, batch, _ = problem("paper")
     greedy = write(config, params, batch.inputs, temperature=0)[:, 4:]
     stop = int(greedy[0, 3])
     stopped = write(config, params, batch.inputs, temperature=0, stop=stop)[:, 4:]
@@ -123,35 +120,31 @@ def test_a_capacity_with_top_2_lets_later_tokens_change_earlier_ones():
     (dict(window=0), "window must be at least 1, got 0"),
     (dict(stop=-1), "stop must be at least 0, got -1")])
 def test_it_says_what_is_wrong(options, message):
-    config, params, batch = problem("paper")
+    config, params, batch, _ = problem("paper")
     with pytest.raises(ValueError, match=message):
         write(config, params, batch.inputs[0], **options)
 
 
-def test_an_encoder_wants_a_source():
-    config, params, batch = problem("paper", num_encoder_layers=2)
-    with pytest.raises(ValueError, match=r"source must be token ids \(B, M\), got None"):
-        write(config, params, batch.inputs)
-    with pytest.raises(ValueError, match="source must have as many rows as ids, 3, got 1"):
-        write(config, params, batch.inputs, source=batch.source[0])
+@pytest.mark.parametrize("source, message", [
+    (None, r"source must be token ids \(B, M\), got None"),
+    (np.array([1]), "source must have as many rows as ids, 3, got 1")])
+def test_an_encoder_wants_a_source(source, message):
+    config, params, batch, _ = problem("paper", 2)
+    with pytest.raises(ValueError, match=message):
+        write(config, params, batch.inputs, source=source)
 
 
 def test_generation_is_seeded_and_sees_its_window_alone():
     config = ModelConfig(**TINY, switch=snp.SwitchConfig(num_experts=3, capacity=1))
     params, _ = model_problem(0, config)
     prompt = np.array([1, 2, 3, 4])
-
-    def write(**options):
-        return generate(params, config, prompt, 12, np.random.default_rng(3), **options)
-
-    assert write().tolist() == write().tolist()
-    greedy = write(temperature=0)
-    assert greedy.tolist() == write(temperature=1.0, top_k=1).tolist()
+    assert write(config, params, prompt).tolist() == write(config, params, prompt).tolist()
+    greedy = write(config, params, prompt, temperature=0)
+    assert greedy.tolist() == write(config, params, prompt, temperature=1.0, top_k=1).tolist()
     free = replace(config, switch=replace(config.switch, capacity=None, capacity_factor=None))
-    for end in range(4, 16):                          # each token is the likeliest of the model
+    for end in range(4, 18):                          # each token is the likeliest of the model
         logits, _, _ = model.forward(params, greedy[None, :end], free)
         assert logits[0, -1].argmax() == greedy[end]
-    other = prompt.copy()
-    other[0] = 5
-    second = generate(params, config, other, 12, np.random.default_rng(3), window=3)
-    assert second[4:].tolist() == write(window=3)[4:].tolist()
+    first, second = (write(config, params, np.array([start, 2, 3, 4]), window=3)
+                     for start in (1, 5))
+    assert second[4:].tolist() == first[4:].tolist()

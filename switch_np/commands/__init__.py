@@ -1,21 +1,15 @@
-"""The command line: `python -m switch_np COMMAND`, one file per command.
+"""The command line, `python -m switch_np COMMAND`: a file per command, and what they share.
 
-train         train a model and leave numbers, pictures and a checkpoint
-sample        let a trained model write
-table         run one of the paper's tables at toy scale
-vectors       write the oracle's test vectors for any language
-verify        judge what a program made of a vector
-presets       what other libraries do differently
-equations     from the paper's equations to the lines of the code, and back
+Each command has `add_arguments(parser)` and `run(args)`, which returns the exit status. In reading
+order:
 
-What they share:
+- `train`: train a model on text. Its options and the configs they make are in `train_options`,
+  what it shows on screen and in pictures in `progress`, its folder `runs/NAME/` in `run_folder`.
+- `sample`: let a trained model write; `generated_text` turns token ids into readable text.
+- `table`: run one of the paper's tables at toy scale.
+- `vectors`, `verify`: write the oracle's test vectors; judge what a program computed for one.
+- `presets`, `equations`: how other libraries differ; where the code computes each equation.
+- `terminal`: the progress line and signals.
 
-environment   the threads and memory settings, set before NumPy is imported
-options       the options of `train`, and the configs they make
-run_folder    the folder `runs/NAME/`: what is in it, and how it is found
-progress      the line that moves, the pictures, the closing words
-writing       what a model writes, for people to read
-terminal      help texts, and the signals that ask to stop
-
-Nothing imports it but `__main__.py` and notebooks.
+`switch_np.__main__` imports a command when it is called; nothing else but notebooks imports these.
 """

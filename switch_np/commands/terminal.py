@@ -1,43 +1,29 @@
-"""The terminal of a command: its help, the line that moves, and the signals that ask to stop."""
+"""What commands share at the terminal: the progress line, and signals that ask to stop."""
 
-from __future__ import annotations
-
-import argparse
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that adds an option's default, once, and only where there is one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = isinstance(action.default, (bool, list, type(None)))
-        said = none or "(default: " in (action.help or "")
-        return action.help if said else super()._get_help_string(action)
+from pathlib import Path
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether SIGINT or SIGTERM has come.
-
-    A signal only sets a flag, so that no step is left half done.
-    """
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: came.append(number))
+    """Yield a function that tells whether SIGINT or SIGTERM has arrived; no step is cut short."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: received.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 class Line:
-    """The progress line: in place on a terminal, a new line every `apart` seconds elsewhere."""
+    """The progress line: updated in place on a terminal, else a new line every `apart` seconds."""
 
     def __init__(self, apart: float) -> None:
         self.moving = sys.stdout.isatty()
@@ -45,11 +31,11 @@ class Line:
         self.begun = self.shown = time.perf_counter()
 
     def due(self) -> bool:
-        """Whether it is time to write again."""
+        """Return whether it is time to write again."""
         return time.perf_counter() - self.shown >= self.apart
 
     def write(self, text: str, stays: bool = False) -> None:
-        """Write over the line, or below it where it `stays`."""
+        """Replace the line on a terminal, where the next one replaces it unless it `stays`."""
         self.shown = time.perf_counter()
         if self.moving:
             width = shutil.get_terminal_size().columns - 1
@@ -57,7 +43,18 @@ class Line:
         else:
             print(text, flush=True)
 
+    def time_left(self, done: int, left: int) -> str:
+        """Return how long the steps left will take at the rate of those done, as "1:05 left"."""
+        seconds = int((time.perf_counter() - self.begun) * left / done)
+        return f"{seconds // 60}:{seconds % 60:02} left"
+
     def close(self) -> None:
-        """End the moving line."""
+        """End the line on a terminal."""
         if self.moving:
             print(flush=True)
+
+
+def contents(folder: Path) -> str:
+    """Return the sentence that tells which files a folder holds."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return f"{folder}/ holds {', '.join(names)}"

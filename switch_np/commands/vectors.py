@@ -1,27 +1,21 @@
 """`python -m switch_np vectors`: write the oracle's test vectors, for any language."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from switch_np.commands import terminal
 from switch_np.oracle import vectors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.formatter_class = terminal.Help
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
-                        help="folder for the cases and the manifest")
-    parser.add_argument("--cases", nargs="+", default=None, metavar="NAME",
-                        help="write these alone; all if left out")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for cases and manifest")
+    add("--cases", nargs="+", metavar="NAME", help="write only these (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files, and say how many."""
     paths = vectors.write(args.out, args.cases)
     size = sum(path.stat().st_size for path in paths) / 2 ** 20
-    print(f"{len(paths) // 2} cases, {size:.1f} MiB, in {args.out}; manifest.json says what each "
-          "hunts")
+    print(f"{len(paths) // 2} cases, {size:.1f} MiB, in {args.out}; manifest.json says which bugs "
+          f"each is for")
     return 0

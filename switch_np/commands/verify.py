@@ -1,6 +1,4 @@
-"""`python -m switch_np verify`: judge what any program wrote for a case of the vectors."""
-
-from __future__ import annotations
+"""`python -m switch_np verify`: judge what a program computed for a case of the vectors."""
 
 import argparse
 import json
@@ -13,14 +11,13 @@ STATUS = {"pass": 0, "fail": 1, "out of range": 3, "undecided": 3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     parser.add_argument("got", type=Path, metavar="GOT",
-                        help="npz or safetensors with y, balance_loss, z_loss, d_x, d_w_router, "
-                             "..., expert, kept, slot, or some of them")
+                        help="npz or safetensors with some or all of y, balance_loss, z_loss, d_x, "
+                             "d_w_router, ..., expert, kept, slot")
     parser.add_argument("case", type=Path, metavar="CASE",
                         help="the case's file, npz or safetensors")
-    parser.add_argument("--precision", choices=list(PRECISIONS), default=None,
-                        help="in which the program computed; that of its arrays if left out")
+    parser.add_argument("--precision", choices=list(PRECISIONS),
+                        help="in which the program computed (default: that of its arrays)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

@@ -1,13 +1,9 @@
 """Whole models of other libraries: their configuration and their arrays, in and out.
 
-In reading order:
-
-hugging_face   transformers' Switch Transformer: its configuration, and parameters or gradients by
-               their names there
+hugging_face        transformers' Switch Transformer: its configuration, parameters and gradients
 pretrained_folder   a checkpoint folder as `save_pretrained` leaves it, read and written
 
-Imported by the command `sample` alone. Folders need the extra `hugging-face`:
-`pip install -e ".[hugging-face]"`. The same loss and gradients in both libraries:
+Imported by the command `sample` alone. The same loss and gradients in both libraries:
 
 ```python
 import numpy as np

@@ -2,13 +2,10 @@
 
 Source: transformers 5.23.0, models/switch_transformers. Its weights are PyTorch's: (out, in) for
 each matrix, one tensor per expert. A stack's position bias is in its first block. An untied model
-has a table per stack, a head, and `shared.weight`, which is never read.
-
-State dicts may hold NumPy arrays or tensors of any library. Names and layout are the same for
-parameters and gradients; the gradient of a tied table is the sum over its uses.
+has a table per stack, a head, and `shared.weight`, which is never read. State dicts may hold NumPy
+arrays or tensors of any library. Names and layout are the same for parameters and gradients; the
+gradient of a tied table is the sum over its uses.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,52 +23,56 @@ ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": 
                "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 # Our field, their field, and the default that holds where a config lacks it.
 FIELDS = (("vocab_size", "vocab_size", 32128), ("d_model", "d_model", 768), ("d_kv", "d_kv", 64),
-          ("d_ff", "d_ff", 2048), ("num_heads", "num_heads", 12),
-          ("num_encoder_layers", "num_layers", 12), ("dropout", "dropout_rate", 0.1),
+          ("d_ff", "d_ff", 2048), ("num_heads", "num_heads", 12), ("dropout", "dropout_rate", 0.1),
+          ("num_encoder_layers", "num_layers", 12), ("norm_epsilon", "layer_norm_epsilon", 1e-6),
           ("num_buckets", "relative_attention_num_buckets", 32),
           ("max_distance", "relative_attention_max_distance", 128),
-          ("norm_epsilon", "layer_norm_epsilon", 1e-6),
           ("balance_coef", "router_aux_loss_coef", 0.001), ("z_coef", "router_z_loss_coef", 0.001))
 SWITCH_FIELDS = (("num_experts", "num_experts", 8), ("capacity", "expert_capacity", 64),
                  ("router_bias", "router_bias", False), ("jitter", "router_jitter_noise", 0.01),
                  ("expert_dropout", "dropout_rate", 0.1))
-TIED = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+TIED = ("shared.weight", "decoder.embed_tokens.weight", "encoder.embed_tokens.weight",
+        "lm_head.weight")      # of one table
 
-# The names of a stack's parameters: LAST is the last layer of a block, {e} the expert.
-IN_STACK = {"position_bias.table": "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            "final_norm.scale": "final_layer_norm.weight"}
-IN_BLOCK = {
+# Their names by our paths: in full, below a stack, below a block. Layer {last} is a block's last.
+NAMES = {
+    "embedding.table": "decoder.embed_tokens.weight",
+    "encoder_embedding.table": "encoder.embed_tokens.weight",
+    "head.w_head": "lm_head.weight",
+    "position_bias.table": "{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+    "final_norm.scale": "{stack}.final_layer_norm.weight"}
+NAMES |= {ours: "{stack}.block.{block}.layer." + theirs for ours, theirs in {
     "attention_norm.scale": "0.layer_norm.weight",
     **{f"attention.w_{name}": f"0.SelfAttention.{name}.weight" for name in "qkvo"},
     "cross_norm.scale": "1.layer_norm.weight",
     **{f"cross_attention.w_{name}": f"1.EncDecAttention.{name}.weight" for name in "qkvo"},
-    "feed_forward_norm.scale": "LAST.layer_norm.weight",
-    "feed_forward.w_in": "LAST.mlp.wi.weight",
-    "feed_forward.w_out": "LAST.mlp.wo.weight",
-    "switch.w_in": "LAST.mlp.experts.expert_{e}.wi.weight",
-    "switch.w_out": "LAST.mlp.experts.expert_{e}.wo.weight",
-    "switch.w_router": "LAST.mlp.router.classifier.weight",
-    "switch.b_router": "LAST.mlp.router.classifier.bias"}
+    "feed_forward_norm.scale": "{last}.layer_norm.weight",
+    "feed_forward.w_in": "{last}.mlp.wi.weight",
+    "feed_forward.w_out": "{last}.mlp.wo.weight",
+    "switch.w_in": "{last}.mlp.experts.expert_{e}.wi.weight",
+    "switch.w_out": "{last}.mlp.experts.expert_{e}.wo.weight",
+    "switch.w_router": "{last}.mlp.router.classifier.weight",
+    "switch.b_router": "{last}.mlp.router.classifier.bias"}.items()}
 
 
 def config(values: Mapping[str, Any]) -> ModelConfig:
     """Return the config of a model whose `config.json` (or `config.to_dict()`) holds `values`.
 
-    >>> found = config({"num_layers": 4, "num_sparse_encoder_layers": 2, "num_experts": 16})
-    >>> found.switch_names
+    >>> config({"num_layers": 4, "num_sparse_encoder_layers": 2}).switch_names
     ('encoder.1', 'encoder.3', 'decoder.1', 'decoder.5', 'decoder.9')
     """
     check.instance("values", values, Mapping)
-    check.choice("dense_act_fn", values.get("dense_act_fn", "relu"), list(ACTIVATIONS))
-    activation = ACTIVATIONS[values.get("dense_act_fn", "relu")]
-    fields = {ours: values.get(theirs, default) for ours, theirs, default in FIELDS}
-    switch = {ours: values.get(theirs, default) for ours, theirs, default in SWITCH_FIELDS}
-    layers = values.get("num_decoder_layers", 12)
-    layers = fields["num_encoder_layers"] if layers is None else layers
+    name = values.get("dense_act_fn", "relu")
+    check.choice("dense_act_fn", name, list(ACTIVATIONS))
+    activation = ACTIVATIONS[name]
+    fields, switch = ({ours: values.get(theirs, default) for ours, theirs, default in table}
+                      for table in (FIELDS, SWITCH_FIELDS))
+    encoder_layers, layers = fields["num_encoder_layers"], values.get("num_decoder_layers", 12)
+    layers = encoder_layers if layers is None else layers
     return ModelConfig(
         **fields, num_layers=layers, activation=activation,
         switch_every=_stride(values, "decoder", layers),
-        encoder_switch_every=_stride(values, "encoder", fields["num_encoder_layers"]),
+        encoder_switch_every=_stride(values, "encoder", encoder_layers),
         switch=SwitchConfig.like("hf_switch", expert_activation=activation, **switch),
         tie_embeddings="all" if values.get("tie_word_embeddings", True) else "none",
         router_losses="transformers")
@@ -84,20 +85,18 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
     True
     """
     _check_config(config)
-    values = {theirs: getattr(config.switch, ours) for ours, theirs, _ in SWITCH_FIELDS}
-    values |= {theirs: getattr(config, ours) for ours, theirs, _ in FIELDS}
-    return values | {
+    names = (name for name, activation in ACTIVATIONS.items() if activation == config.activation)
+    return {
+        **{theirs: getattr(config.switch, ours) for ours, theirs, _ in SWITCH_FIELDS},
+        **{theirs: getattr(config, ours) for ours, theirs, _ in FIELDS},
         "architectures": ["SwitchTransformersForConditionalGeneration"],
         "model_type": "switch_transformers", "is_encoder_decoder": True,
-        "num_decoder_layers": config.num_layers,
+        "num_decoder_layers": config.num_layers, "dense_act_fn": next(names),
         "num_sparse_encoder_layers": config.num_encoder_layers // config.encoder_switch_every,
         "num_sparse_decoder_layers": config.num_layers // config.switch_every,
         "encoder_sparse_step": config.encoder_switch_every,
-        "decoder_sparse_step": config.switch_every,
-        "dense_act_fn": next(theirs for theirs, ours in ACTIVATIONS.items()
-                             if ours == config.activation),
-        "tie_word_embeddings": config.tie_embeddings == "all",
-        "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+        "decoder_sparse_step": config.switch_every, "decoder_start_token_id": 0,
+        "tie_word_embeddings": config.tie_embeddings == "all", "pad_token_id": 0, "eos_token_id": 1}
 
 
 def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
@@ -107,20 +106,18 @@ def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     naming an array that is missing, does not belong to the model, or does not fit it.
     """
     check.instance("state", state, Mapping)
-    tied = config.tie_embeddings == "all"
-    found: dict[str, np.ndarray] = {}
-    used = {"shared.weight"} | (TIED if tied else set())
+    left, found, tied = dict(state), dict[str, np.ndarray](), config.tie_embeddings == "all"
+    tables = [left.pop(name) for name in (TIED if tied else TIED[:1]) if name in left]
+    if tied and tables:
+        left[TIED[0]] = tables[0]
     for ours, names in _names(config):
-        if ours == "embedding.table" and tied:
-            names = [next((n for n in ["shared.weight", *sorted(TIED)] if n in state), names[0])]
-        if missing := [name for name in names if name not in state]:
+        if missing := [name for name in names if name not in left]:
             raise ValueError(f"state must hold {missing[0]!r} for {ours}, got no such name")
-        arrays = [_transposed(ours, to_numpy(state[name], name)) for name in names]
+        arrays = [_transposed(ours, to_numpy(left.pop(name), name)) for name in names]
         found[ours] = np.stack(arrays) if _is_per_expert(ours) else arrays[0]
-        used.update(names)
-    if extra := sorted(set(state) - used):
-        raise ValueError(f"state must hold nothing beyond the config's arrays, got {extra[0]!r}"
-                         f" and {len(extra) - 1} more")
+    if left:
+        raise ValueError(f"state must hold nothing beyond the config's arrays, got {min(left)!r} "
+                         f"and {len(left) - 1} more")
     made = tree.unflatten(found)
     check_params(made, config)
     return made
@@ -132,16 +129,14 @@ def state_dict(values: Mapping[str, Any], config: ModelConfig) -> dict[str, np.n
     An untied `shared.weight` is zeros.
 
     >>> from switch_np import model
-    >>> tiny = config({"vocab_size": 9, "d_model": 4, "d_kv": 2, "d_ff": 3, "num_heads": 2,
-    ...                "num_layers": 2, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1,
-    ...                "num_sparse_decoder_layers": 1, "num_experts": 2})
+    >>> tiny = config({"d_model": 4, "d_kv": 2, "d_ff": 3, "num_heads": 2, "num_layers": 3,
+    ...                "num_decoder_layers": 3, "num_experts": 2})
     >>> state = state_dict(model.init(np.random.default_rng(0), tiny), tiny)
     >>> state["encoder.block.1.layer.1.mlp.experts.expert_1.wi.weight"].shape
     (3, 4)
     """
     _check_config(config)
-    flat = tree.flatten(values)
-    state: dict[str, np.ndarray] = {}
+    flat, state = tree.flatten(values), dict[str, np.ndarray]()
     for ours, names in _names(config):
         arrays = flat[ours] if _is_per_expert(ours) else [flat[ours]]
         state |= {name: np.ascontiguousarray(_transposed(ours, array))
@@ -153,22 +148,15 @@ def state_dict(values: Mapping[str, Any], config: ModelConfig) -> dict[str, np.n
 
 def _names(config: ModelConfig) -> Iterator[tuple[str, list[str]]]:
     """Yield the path of each parameter, and its name there, or its names: one per expert."""
-    tied = config.tie_embeddings == "all"
-    outside = {"embedding.table": "shared.weight" if tied else "decoder.embed_tokens.weight",
-               "encoder_embedding.table": "encoder.embed_tokens.weight",
-               "head.w_head": "lm_head.weight"}
     for path in shapes(config):
         stack, _, rest = path.partition(".")
-        layer, _, leaf = rest.partition(".")
-        if path in outside:
-            yield path, [outside[path]]
-        elif rest in IN_STACK:
-            yield path, [f"{stack}.{IN_STACK[rest]}"]
-        else:
-            last = "2" if stack == "decoder" else "1"
-            name = f"{stack}.block.{layer}.layer.{IN_BLOCK[leaf].replace('LAST', last)}"
-            experts = config.switch.num_experts if _is_per_expert(path) else 1
-            yield path, [name.format(e=e) for e in range(experts)]
+        block, _, leaf = rest.partition(".")
+        name = NAMES[next(key for key in (path, rest, leaf) if key in NAMES)]
+        if path == "embedding.table" and config.tie_embeddings == "all":
+            name = TIED[0]
+        last, experts = 1 + (stack == "decoder"), config.switch.num_experts
+        yield path, [name.format(stack=stack, block=block, last=last, e=e)
+                     for e in range(experts if _is_per_expert(path) else 1)]
 
 
 def _is_per_expert(path: str) -> bool:
@@ -197,7 +185,7 @@ def _check_config(config: ModelConfig) -> None:
             or config.tie_embeddings == "inputs" or config.router_losses != "transformers"
             or 0 in (config.switch_every, config.encoder_switch_every)
             or config.dropout != config.switch.expert_dropout):
-        raise ValueError("config must be one that transformers can compute: an encoder-decoder "
-                         "with Switch layers like 'hf_switch' in both stacks, not gated, "
-                         "tie_embeddings 'all' or 'none', router_losses='transformers', and one "
-                         "rate of dropout for all")
+        raise ValueError(
+            "config must be one that transformers can compute: an encoder-decoder with Switch "
+            "layers like 'hf_switch' in both stacks, not gated, tie_embeddings 'all' or 'none', "
+            "router_losses='transformers', and one rate of dropout for all")

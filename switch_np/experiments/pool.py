@@ -20,10 +20,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from switch_np.commands import environment
 from switch_np.experiments import runner
 from switch_np.experiments.experiment import Arm
 from switch_np.experiments.runner import Outcome
+from switch_np.operations import environment
 
 
 class Job(NamedTuple):

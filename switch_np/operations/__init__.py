@@ -21,7 +21,8 @@ Who computes what, and what is refused:
 
 schedule         which rows are computed together: blocks and threads
 threads          the threads themselves
+environment      how many of them, and the memory they keep: set before NumPy is imported
 check            messages that name the argument, what came and what is wanted
-files            files written beside their name and renamed
+files            files written beside their name and renamed; JSON read
 gradcheck        the complex step, and the check of a backward against it
 """

@@ -1,4 +1,4 @@
-"""Write a file under a temporary name and rename it, so that it is never half written.
+"""Write a file under a temporary name and rename it, so that it is never half written; read JSON.
 
 The contents are on disk before the file is renamed: if the machine stops, the older file is whole;
 if the program fails, no temporary file is left.
@@ -6,11 +6,12 @@ if the program fails, no temporary file is left.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -37,6 +38,19 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds; a ValueError names the file and its folder."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} must be a readable JSON file, got {error} "
+                         f"in {path.parent}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} must hold a JSON object, got {type(values).__name__} in "
+                         f"{path.parent}")
+    return values
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from switch_np.experiments.results import curve
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from switch_np.plots.canvas import Axes
 
 _LOOKS = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
           ("#E69F00", "-"), ("#000000", "--"), ("#56B4E9", "-."), ("#999999", "-"),
           ("#8A6D00", ":"), ("#004D40", "--")]
 
-Looks = Mapping[str, tuple[str, str]]
-
-
-def arm_looks(labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return a colour and dashes per arm, in the order of the arms.
-
-    >>> arm_looks({"dense": "dense"})
-    {'dense': ('#0072B2', '-')}
-    """
-    return {arm: _LOOKS[n % len(_LOOKS)] for n, arm in enumerate(labels)}
+Looks = Mapping[str, tuple[str, str]]       # by arm: colour and dashes
 
 
 def finding(ax: Axes, text: str, width: int = 72) -> Axes:
@@ -43,35 +33,28 @@ def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
     Lower is better: the title says which arm is best, and whether all its seeds are ahead of all
     of the next arm's. NaN, a run that diverged, gets no dot and is counted in the arm's label.
 
-    Parameters
-    ----------
-    ax, xlabel
-        Where to draw, and what is measured.
-    values
-        By arm: a number per seed.
-    paper, paper_label, labels, looks
-        By arm: the paper's number, and what it is; the arm's label; its colour and dashes.
+    By arm, `values` have a number per seed, `paper` the paper's number, which is a `paper_label`,
+    `labels` the arm's label, and `looks` its colour and dashes.
     """
     labels = labels or {arm: arm for arm in values}
-    looks = looks or arm_looks(labels)
+    looks = looks or dict(zip(labels, cycle(_LOOKS)))
     names = []
     for row, (arm, numbers) in enumerate(values.items()):
-        finite = numbers[np.isfinite(numbers)]
+        finite, color = numbers[np.isfinite(numbers)], looks[arm][0]
         diverged = len(numbers) - len(finite)
         names.append(labels[arm] + f" ({diverged} of {len(numbers)} diverged)" * (diverged > 0))
-        color = looks[arm][0]
         ax.plot(finite, np.full(len(finite), row), "o", color=color, alpha=0.6, markersize=7,
                 markeredgewidth=0)
         if len(finite):
             mean = finite.mean()
             ax.plot([mean, mean], [row - 0.32, row + 0.32], color=color, linewidth=3)
             ax.annotate(f"{mean:.3f}", (mean, row - 0.34), ha="center", va="bottom", fontsize=8)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.8))
+    rows = range(len(names))
+    ax.set(xlabel=xlabel, yticks=rows, yticklabels=names, ylim=(len(names) - 0.5, -0.8))
     ax.margins(x=0.12)
     if paper is not None:
         right = ax.secondary_yaxis("right")
-        right.set_yticks(range(len(names)), [paper.get(arm, "") for arm in values], fontsize=9)
+        right.set_yticks(rows, [paper.get(arm, "") for arm in values], fontsize=9)
         right.set_ylabel(paper_label, fontsize=9)
         right.tick_params(length=0)
     ax.grid(axis="x", alpha=0.3)
@@ -95,20 +78,13 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
                   looks: Looks | None = None, **axes: Any) -> Axes:
     """Draw each arm's mean over the seeds, in a band from the least to the greatest.
 
-    Parameters
-    ----------
-    ax, xlabel, ylabel, axes
-        Where to draw, and what; `axes` go to `Axes.set`.
-    curves, column
-        The table of curves: columns arm, seed, step and `column`.
-    labels, looks
-        By arm: its label; its colour and dashes. Arms without a label are left out.
-    x_scale
-        By arm: the length of a step on the x axis, such as its time.
+    `curves` is a table with the columns arm, seed, step and `column`. `labels` and `looks` have
+    each arm's label (arms without one are left out), and its colour and dashes; `x_scale` the
+    length of its step on the x axis, such as the time. `axes` go to `Axes.set`.
     """
-    looks, drawn = looks or arm_looks(labels), set(curves["arm"].tolist())
+    looks = looks or dict(zip(labels, cycle(_LOOKS)))
     for arm, label in labels.items():
-        if arm not in drawn:
+        if arm not in curves["arm"]:
             continue
         steps, values = curve(curves, arm, column)
         x = steps * (1 if x_scale is None else x_scale[arm])
@@ -134,9 +110,8 @@ def series_by_arm(ax: Axes, series: Mapping[str, Mapping[str, float]], xlabel: s
     for (name, values), (color, mark, face) in zip(series.items(), looks):
         ax.plot(list(values.values()), [rows[arm] for arm in values], mark, color=color,
                 markerfacecolor=face, markersize=8, label=name, linestyle="none")
-    ax.set_yticks(range(len(labels)), labels.values())
-    ax.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
-    ax.set_xlim(left=0)
+    ax.set(xlabel=xlabel, xlim=(0, None), yticks=range(len(labels)), yticklabels=labels.values(),
+           ylim=(len(labels) - 0.5, -0.5))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="lower left")
     return ax
@@ -150,12 +125,10 @@ def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: s
     one before it; `ticks` are the labels of the x axis, by x.
     """
     for n, ((name, points), (color, dashes)) in enumerate(zip(series.items(), _LOOKS)):
-        values = list(points.values())
-        means = np.array([np.mean(numbers) for numbers in values])
-        spread = [means - [np.min(numbers) for numbers in values],
-                  [np.max(numbers) for numbers in values] - means]
-        ax.errorbar(np.array(list(points)) * 1.05 ** n, means, yerr=spread, color=color,
-                    linestyle=dashes, marker="os^D"[n % 4], capsize=3, label=name)
+        low, means, high = (np.array([reduce(numbers) for numbers in points.values()])
+                            for reduce in (np.min, np.mean, np.max))
+        ax.errorbar(np.array(list(points)) * 1.05 ** n, means, yerr=[means - low, high - means],
+                    color=color, linestyle=dashes, marker="os^D"[n % 4], capsize=3, label=name)
     _log_axis(ax, xlabel, ylabel, ticks)
     return ax
 

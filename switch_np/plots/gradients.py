@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from switch_np.plots.canvas import expert_colors
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from switch_np.plots.canvas import Axes, expert_colors, write
 
 
 def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
-                 columns: Sequence[str], *, limit: float | None = None,
-                 row_experts: Sequence[int] | None = None,
-                 column_experts: Sequence[int] | None = None,
-                 hatched: Sequence[int] = ()) -> Axes:
+                 columns: Sequence[str], *, limit: float | None = None, hatched: Sequence[int] = (),
+                 row_experts: Sequence[int] = (), column_experts: Sequence[int] = ()) -> Axes:
     """Draw gradients: red above zero, blue below, with a number in each cell but exact zeros.
 
-    Parameters
-    ----------
-    ax, values, title, rows, columns
-        The matrix (rows, columns), what it shows, and a label for each row and column.
-    limit
-        Where the colours end on both sides (default: the largest magnitude). Give maps that are to
-        be compared the same.
-    row_experts, column_experts
-        The expert of each row or column, on whose colour its label stands.
-    hatched
-        Rows to hatch: dropped tokens, empty slots.
+    `rows` and `columns` label the matrix, on the colours of `row_experts` and `column_experts`;
+    `hatched` rows are dropped tokens or empty slots. The colours end at `limit` (default: the
+    largest magnitude), which maps to be compared share.
     """
     from matplotlib.patches import Rectangle
 
     limit = limit or float(np.abs(values).max()) or 1.0
     ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if value != 0:
-            ax.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=8,
-                    color="white" if abs(value) > 0.6 * limit else "black")
     for row in hatched:
         ax.add_patch(Rectangle((-0.5, row - 0.5), values.shape[1], 1, facecolor="none",
                                hatch="////", edgecolor="#aaaaaa", linewidth=0))
-    _label_cells(ax, rows, columns, row_experts, column_experts)
-    ax.set_title(title, fontsize=10)
+    numbers = np.where(values == 0, "", np.char.mod("%+.2f", values))
+    _label(ax, title, rows, columns, numbers, np.abs(values) > 0.6 * limit,
+           row_experts, column_experts)
     return ax
 
 
 def heat_table(ax: Axes, shares: np.ndarray, title: str, rows: Sequence[str],
-               columns: Sequence[str], row_experts: Sequence[int] | None = None) -> Axes:
+               columns: Sequence[str], row_experts: Sequence[int] = ()) -> Axes:
     """Draw each row's shares in per cent, the larger the darker.
 
     `row_experts` puts the labels of the first rows on their experts' colours.
@@ -58,12 +42,8 @@ def heat_table(ax: Axes, shares: np.ndarray, title: str, rows: Sequence[str],
 
     ax.imshow(shares, cmap=matplotlib.colormaps["Blues"].resampled(10), vmin=0, vmax=1,
               aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8,
-                color="white" if share > 0.6 else "black")
-    _label_cells(ax, rows, columns, row_experts)
+    _label(ax, title, rows, columns, np.char.mod("%.0f", 100 * shares), shares > 0.6, row_experts)
     ax.set_xlabel("% of the row", fontsize=8)
-    ax.set_title(title, fontsize=10)
     return ax
 
 
@@ -76,8 +56,8 @@ def right_and_wrong(axes: Sequence[Axes], right: np.ndarray, wrong: np.ndarray, 
     limit = float(np.nanmax(np.abs([right, wrong]))) or 1.0
     error = wrong - right
     error[np.abs(error) < 1e-12 * limit] = 0
-    for ax, values, title in zip(axes, (right, wrong, error), (
-            f"{name}, right", f"{name}, wrong", "the error: wrong − right")):
+    titles = f"{name}, right", f"{name}, wrong", "the error: wrong − right"
+    for ax, values, title in zip(axes, (right, wrong, error), titles):
         gradient_map(ax, values, title, rows, columns, limit=limit, **labels)
     return axes
 
@@ -90,10 +70,10 @@ def escapes(ax: Axes, through: np.ndarray, title: str, bugs: Sequence[str],
     ax.imshow(through, cmap=ListedColormap(["#FFFFFF", "#D55E00"]), vmin=0, vmax=1, aspect="auto")
     row, column = np.nonzero(through)
     ax.plot(column, row, "o", color="black", markersize=2.5)
+    counted = [f"{test}: {count}" for test, count in zip(tests, through.sum(axis=0))]
     ax.set_yticks(range(len(bugs)), bugs, fontsize=7)
-    ax.set_xticks(range(len(tests)), [f"{test}: {count}" for test, count in
-                                      zip(tests, through.sum(axis=0))],
-                  fontsize=8, rotation=55, ha="left", rotation_mode="anchor")
+    ax.set_xticks(range(len(tests)), counted, fontsize=8, rotation=55, ha="left",
+                  rotation_mode="anchor")
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     ax.set_xticks(np.arange(0.5, len(tests)), minor=True)
     ax.set_yticks(np.arange(0.5, len(bugs)), minor=True)
@@ -103,16 +83,20 @@ def escapes(ax: Axes, through: np.ndarray, title: str, bugs: Sequence[str],
     return ax
 
 
-def _label_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str],
-                 row_experts: Sequence[int] | None = None,
-                 column_experts: Sequence[int] | None = None) -> None:
-    """Name the rows at the left, the columns at the top of a matrix, on the experts' colours."""
+def _label(ax: Axes, title: str, rows: Sequence[str], columns: Sequence[str],
+           numbers: np.ndarray, dark: np.ndarray, row_experts: Sequence[int],
+           column_experts: Sequence[int] = ()) -> None:
+    """Name a matrix, its rows and columns, on the experts' colours, and write into its cells."""
+    ax.set_title(title, fontsize=10)
+    for (row, column), number in np.ndenumerate(numbers):
+        if number:
+            color = "white" if dark[row, column] else "black"
+            write(ax, column, row, number, fontsize=8, color=color)
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     ax.set_xticks(range(len(columns)), columns, fontsize=8)
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    for labels, experts in ((ax.get_yticklabels(), row_experts),
-                            (ax.get_xticklabels(), column_experts)):
-        for label, e in zip(labels, () if experts is None else experts):
-            color = expert_colors(e + 1)[e]
-            label.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 1.5})
-            label.set_color("white" if sum(color) < 1 else "black")
+    for label, e in [*zip(ax.get_yticklabels(), row_experts),
+                     *zip(ax.get_xticklabels(), column_experts)]:
+        behind = expert_colors(e + 1)[e]
+        label.set_bbox({"facecolor": behind, "edgecolor": "none", "pad": 1.5})
+        label.set_color("white" if sum(behind) < 1 else "black")

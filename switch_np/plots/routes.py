@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from switch_np.plots.canvas import expert_colors, readable_on
+from switch_np.plots.canvas import Axes, expert_colors, readable_on, write
 from switch_np.switch.plan import Plan
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _PAPER = dict(facecolor="white", edgecolor="none", pad=0.8)
 
@@ -22,28 +19,25 @@ def routing(ax: Axes, expert_TK: np.ndarray, gates_TK: np.ndarray, kept_TK: np.n
 
     A dropped choice is a dashed grey line that ends in a cross; a token with no other is hatched.
     """
-    colors = expert_colors(num_experts)
-    tokens = len(expert_TK)
+    colors, tokens = expert_colors(num_experts), len(expert_TK)
     heights = -(np.arange(num_experts) + 0.5) * tokens / num_experts + 0.5
-    for t, k in np.ndindex(*expert_TK.shape):
-        e, gate, kept = int(expert_TK[t, k]), float(gates_TK[t, k]), bool(kept_TK[t, k])
-        ax.plot([0, 1], [-t, heights[e]], color=colors[e] if kept else "#777777", zorder=1,
-                linewidth=1 + 7 * gate if kept else 1.5, linestyle="-" if kept else (0, (4, 3)),
-                alpha=0.4 + 0.6 * gate if kept else 1)
+    for (t, k), e in np.ndenumerate(expert_TK):
+        gate, kept = float(gates_TK[t, k]), bool(kept_TK[t, k])
+        look: dict[str, Any] = dict(color="#777777", linewidth=1.5, linestyle=(0, (4, 3)))
+        if kept:
+            look = dict(color=colors[e], linewidth=1 + 7 * gate, alpha=0.4 + 0.6 * gate)
+        ax.plot([0, 1], [-t, heights[e]], zorder=1, **look)
         at = 0.1 + 0.09 * k
-        ax.text(at, -t + at * (heights[e] + t), f"{gate:.2f}", ha="center", va="center",
-                fontsize=9, bbox=_PAPER)
+        write(ax, at, -t + at * (heights[e] + t), f"{gate:.2f}", fontsize=9, bbox=_PAPER)
         if not kept:
-            ax.text(0.86, -t + 0.86 * (heights[e] + t), "×", ha="center", va="center",
-                    fontsize=18, color="#333333")
+            write(ax, 0.86, -t + 0.86 * (heights[e] + t), "×", fontsize=18, color="#333333")
     for t in range(tokens):
         hatch = None if kept_TK[t].any() else "//////"
         ax.scatter(0, -t, 520, "white", marker="s", edgecolor="black", hatch=hatch, zorder=2)
-        ax.text(0, -t, f"t{t}", ha="center", va="center", zorder=3, bbox=_PAPER)
-    for e in range(num_experts):
-        ax.scatter(1, heights[e], 1500, [colors[e]], edgecolor="black", zorder=2)
-        ax.text(1, heights[e], f"expert\n{e}", ha="center", va="center", zorder=3, fontsize=9,
-                color=readable_on(colors[e]))
+        write(ax, 0, -t, f"t{t}", zorder=3, bbox=_PAPER)
+    for e, color in enumerate(colors):
+        ax.scatter(1, heights[e], 1500, [color], edgecolor="black", zorder=2)
+        write(ax, 1, heights[e], f"expert\n{e}", zorder=3, fontsize=9, color=readable_on(color))
     ax.set(xlim=(-0.1, 1.15), ylim=(0.6 - tokens, 0.6))
     ax.set_axis_off()
     return ax
@@ -61,28 +55,25 @@ def buffers(ax: Axes, plan: Plan, names: Sequence[str] | None = None) -> Axes:
     groups, experts = plan.load.shape
     room = min(plan.capacity, len(plan.group) // max(groups, 1))
     colors, width = expert_colors(experts), max(room, int(plan.load.max(initial=0)))
-    queues: dict[tuple[int, int], list[tuple[bool, int]]] = {}
-    for k, t in np.ndindex(*plan.expert.T.shape):
-        buffer = (int(plan.group[t]), int(plan.expert[t, k]))
-        queues.setdefault(buffer, []).append((bool(plan.kept[t, k]), t))
     for row, (e, g) in enumerate(np.ndindex(experts, groups)):
-        queue = sorted(queues.get((g, e), []), key=lambda entry: not entry[0])
+        choice, token = np.nonzero((plan.expert == e).T & (plan.group == g))
+        queue = token[np.argsort(~plan.kept[token, choice], kind="stable")]
         for c in range(max(room, len(queue))):
             full, past = c < len(queue), c >= plan.capacity
-            ax.add_patch(Rectangle((c, -row - 0.8), 0.94, 0.8, edgecolor="black",
-                                   facecolor=colors[e] if full else "white",
-                                   hatch="//////" if past else None if full else "...",
-                                   linestyle="--" if past else "-"))
+            ax.add_patch(Rectangle(
+                (c, -row - 0.8), 0.94, 0.8, edgecolor="black",
+                facecolor=colors[e] if full else "white", linestyle="--" if past else "-",
+                hatch="//////" if past else None if full else "..."))
             if full:
-                ax.text(c + 0.47, -row - 0.4, names[queue[c][1]] if names else f"t{queue[c][1]}",
-                        ha="center", va="center", fontsize=9, bbox=_PAPER)
-        name = f"expert {e}" + (f", group {g}" if groups > 1 else "")
-        ax.text(-0.1, -row - 0.4, name, ha="right", va="center")
+                name = names[queue[c]] if names else f"t{queue[c]}"
+                write(ax, c + 0.47, -row - 0.4, name, fontsize=9, bbox=_PAPER)
+        ax.text(-0.1, -row - 0.4, f"expert {e}" + f", group {g}" * (groups > 1), ha="right",
+                va="center")
     if room == plan.capacity:
         ax.axvline(room - 0.03, color="black", linewidth=3)
-    ax.set(xlim=(-0.9, max(width, 3)), ylim=(-experts * groups, 0.15), yticks=[],
-           xlabel="slot" + f" of {plan.capacity}" * (room < plan.capacity))
-    ax.set_xticks(np.arange(room) + 0.47, np.arange(room))
+    ax.set(xticks=np.arange(room) + 0.47, xticklabels=np.arange(room), xlim=(-0.9, max(width, 3)),
+           xlabel="slot" + f" of {plan.capacity}" * (room < plan.capacity), yticks=[],
+           ylim=(-experts * groups, 0.15))
     ax.spines[:].set_visible(False)
     return ax
 
@@ -123,9 +114,9 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
         number = f"{value:{'+' if signed else ''}.{digits}f}"
         if float(number) == 0:
             number = "≈0" if value else "0"
-        ax.text(j, i, number, ha="center", va="center", color=readable_on((red, green, blue)))
-    ax.set(xlabel=columns, ylabel=rows, xticks=range(values.shape[1]),
-           yticks=range(values.shape[0]))
+        write(ax, j, i, number, color=readable_on((red, green, blue)))
+    height, width = values.shape
+    ax.set(xlabel=columns, ylabel=rows, xticks=range(width), yticks=range(height))
     return ax
 
 
@@ -139,19 +130,16 @@ def token_plane(ax: Axes, x_TD: np.ndarray, w_router: np.ndarray, expert_T: np.n
     ends_TD = x_TD if moved_TD is None else moved_TD
     reach = 1.25 * float(np.abs(np.concatenate([x_TD, ends_TD])).max())
     axis = np.linspace(-reach, reach, 300)
-    across, up = np.meshgrid(axis, axis)
-    best = (np.stack([across, up], axis=-1) @ w_router).argmax(axis=-1)
+    best = (np.stack(np.meshgrid(axis, axis), axis=-1) @ w_router).argmax(axis=-1)
     ax.imshow(np.array(colors)[best], alpha=0.3, origin="lower", aspect="auto",
               extent=(-reach, reach, -reach, reach))
     for t, ((x, y), end) in enumerate(zip(x_TD, ends_TD)):
         stays = moved_TD is not None and (x, y) == tuple(end)
-        if moved_TD is not None and not stays:
-            ax.annotate("", end, (x, y),
-                        arrowprops=dict(arrowstyle="->", linewidth=1.5, shrinkA=10))
+        if (x, y) != tuple(end):
+            ax.annotate("", end, (x, y), arrowprops=dict(arrowstyle="->", lw=1.5, shrinkA=10))
         ax.scatter(x, y, s=420, c=[colors[int(expert_T[t])]], edgecolor="black",
                    hatch="//////" if stays else None, zorder=2)
-        ax.text(x, y, f"t{t}", ha="center", va="center", zorder=3, fontsize=9,
-                bbox=_PAPER if stays else None)
+        write(ax, x, y, f"t{t}", zorder=3, fontsize=9, bbox=_PAPER if stays else None)
     ax.set(xlabel="first number of x", ylabel="second number of x")
     return ax
 
@@ -170,9 +158,8 @@ def balance_surface(ax: Axes, points: Mapping[str, tuple[float, float]]) -> Axes
     field = ax.contourf(f, p, loss, levels=levels, cmap="PuOr_r", extend="min",
                         norm=TwoSlopeNorm(1, 0.85, 2))
     ax.contour(f, p, loss, levels=[1.0], colors="black", linewidths=1)
-    ends = np.array([0.0, 1.0])
-    ax.fill_between(ends, 0, ends / 2, color="#BBBBBB", label="out of reach")
-    ax.fill_between(ends, (1 + ends) / 2, 1, color="#BBBBBB")
+    ax.fill_between([0, 1], 0, [0, 0.5], color="#BBBBBB", label="out of reach")
+    ax.fill_between([0, 1], [0.5, 1], 1, color="#BBBBBB")
     for (label, point), mark in zip(points.items(), "oDs^v"):
         ax.plot(*point, mark, color="black", markerfacecolor="white", markersize=9, label=label,
                 clip_on=False)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from switch_np.plots.canvas import expert_colors, readable_on
+from switch_np.plots.canvas import Axes, expert_colors, readable_on, write
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+_LOOKS = [("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"),
+          ("#CC79A7", ":", "D"), ("#000000", "-", "x"), ("#E69F00", "--", "v")]
 
 
 def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
-               levels: Mapping[str, float] | None = None,
-               ylabel: str = "bits per byte") -> Axes:
+               levels: Mapping[str, float] | None = None, ylabel: str = "bits per byte") -> Axes:
     """Draw the training loss over steps, pale, and its running mean, bold.
 
     `levels` are labelled horizontal lines, such as baselines.
@@ -41,15 +40,15 @@ def expert_load(ax: Axes, steps: np.ndarray, share_SE: np.ndarray, name: str) ->
     """
     from matplotlib.colors import TwoSlopeNorm
 
-    fair = share_SE.shape[1] * share_SE
-    mesh = ax.imshow(fair.T, aspect="auto", interpolation="nearest", cmap="RdBu_r",
-                     norm=TwoSlopeNorm(1, 0, 4), origin="lower",
-                     extent=(steps[0] - 0.5, steps[-1] + 0.5, -0.5, share_SE.shape[1] - 0.5))
+    experts = share_SE.shape[1]
+    fair = experts * share_SE
+    mesh = ax.imshow(fair.T, aspect="auto", interpolation="nearest", cmap="RdBu_r", origin="lower",
+                     norm=TwoSlopeNorm(1, 0, 4),
+                     extent=(steps[0] - 0.5, steps[-1] + 0.5, -0.5, experts - 0.5))
     last = fair[-max(len(fair) // 20, 1):].mean(axis=0)
-    ax.set(xlabel="step", ylabel="expert",
+    ax.set(xlabel="step", ylabel="expert", yticks=range(0, experts, max(experts // 8, 1)),
            title=f"{name}: at the end the busiest expert has {last.max():.1f}, "
                  f"the idlest {last.min():.1f} fair shares")
-    ax.set_yticks(range(0, share_SE.shape[1], max(share_SE.shape[1] // 8, 1)))
     ax.figure.colorbar(mesh, ax=ax, label="tokens / fair share", ticks=[0, 0.5, 1, 2, 3, 4])
     return ax
 
@@ -63,22 +62,19 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
     from matplotlib.patches import Patch, Rectangle
 
     colors = expert_colors(num_experts)
+    dropped: dict[str, Any] = dict(facecolor="none", hatch="//////", edgecolor="black")
     # Everything lies within the axes, so `add_artist` and `in_layout` save work on each artist.
     for index, (byte, e, keep) in enumerate(zip(text, expert, kept)):
         row, column = divmod(index, width)
-        ax.add_artist(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0,
-                                in_layout=False))
-        if not keep:
-            ax.add_artist(Rectangle((column, -row - 1), 1, 1, facecolor="none", hatch="//////",
-                                    edgecolor="black", linewidth=0, in_layout=False))
+        for look in [dict(facecolor=colors[e]), *[dropped] * (not keep)]:
+            ax.add_artist(Rectangle((column, -row - 1), 1, 1, linewidth=0, in_layout=False, **look))
         letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
-        ax.text(column + 0.5, -row - 0.5, letter, ha="center", va="center", fontsize=8,
-                family="DejaVu Sans Mono", color=readable_on(colors[e]), in_layout=False)
+        write(ax, column + 0.5, -row - 0.5, letter, fontsize=8, family="DejaVu Sans Mono",
+              color=readable_on(colors[e]), in_layout=False)
     ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
     ax.set_axis_off()
-    patches = [Patch(facecolor=colors[e], label=f"expert {e}")
-               for e in sorted(set(map(int, expert)))]
-    patches.append(Patch(facecolor="none", hatch="//////", edgecolor="black", label="dropped"))
+    patches = [Patch(facecolor=colors[e], label=f"expert {e}") for e in np.unique(expert)]
+    patches.append(Patch(label="dropped", **dropped))
     ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=8,
               ncols=min(len(patches), 9), frameon=False)
     return ax
@@ -86,15 +82,13 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
 
 def curves(ax: Axes, x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str,
            **axes: Any) -> Axes:
-    """Draw up to six labelled curves; `axes` go to `Axes.set`.
+    """Draw up to six labelled curves, which differ in colour, dashes and, if short, in marks.
 
-    They differ in colour and dashes, and in marks if there are few points.
+    `axes` go to `Axes.set`.
     """
     from matplotlib.ticker import NullLocator
 
-    looks = [("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"),
-             ("#CC79A7", ":", "D"), ("#000000", "-", "x"), ("#E69F00", "--", "v")]
-    for (label, values), (color, dashes, mark) in zip(lines.items(), looks):
+    for (label, values), (color, dashes, mark) in zip(lines.items(), _LOOKS):
         ax.plot(x, values, color=color, linestyle=dashes, marker=mark if len(x) < 30 else None,
                 label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, **axes)

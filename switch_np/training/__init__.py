@@ -3,8 +3,7 @@
     corpus             text as bytes, a part of it held out; the byte-bigram baseline
     objective          the task "lm": predict the next byte
     vocabulary         token ids of the other two tasks: the bytes, PAD, END and sentinels
-    span_mask          which tokens a window loses: T5's random spans
-    span_corruption    the task "span": fill in the missing spans
+    span_corruption    the task "span": fill in the spans that T5 drops at random
     pairs              the task "pairs": read a source, write its target
     optimizer          AdamW, the learning-rate schedule, gradient clipping
     adafactor          Adafactor

@@ -8,13 +8,12 @@ algorithms 4 (matrices), 5 (vectors), 6 (the defaults). For a matrix X with grad
     V̂ = R C / mean(R),   U = G / √V̂,   Û = U / max(1, RMS(U) / d)
     X ← X - α Û - α λ X
 
-The paper takes sums over rows and columns; means give the same V̂. A vector keeps V̂ in full. No
-bias correction is needed, since β̂ = 0 at the first step. An array with more than two axes, such as
-the experts' (E, D, F), is a batch of matrices; each RMS is taken over the whole array.
+The paper's sums over rows and columns give the same V̂. A vector keeps V̂ in full. No bias is
+corrected, since β̂ = 0 at the first step. An array with more than two axes, such as the experts'
+(E, D, F), is a batch of matrices; each RMS is taken over the whole array.
 
-These algorithms have neither a first moment nor weight decay. With beta_1, α Û is replaced by
-M ← β₁ M + (1 - β₁) α Û, without bias correction, as in mesh_tensorflow, which trained the Switch
-Transformer. λ is scaled by α, as in transformers.
+The paper has neither a first moment nor weight decay. With beta_1, M ← β₁ M + (1 - β₁) α Û replaces
+α Û, as in mesh_tensorflow, which trained the Switch Transformer; α scales λ, as in transformers.
 
 Who differs. All decay vectors too. transformers: the cap is always 1e-2. torch.optim: √V̂ ≥ ε₁ in
 place of ε₁ in G² (by default 2e-16 in float64); the decay is cap·λ X; always relative and scaled,
@@ -42,18 +41,10 @@ class Adafactor:
 
     Parameters
     ----------
-    decay, epsilon_1, epsilon_2, clip_threshold, weight_decay
-        c, ε₁, ε₂, d and λ above; λ is for arrays of two or more axes.
-    beta_1
-        Decay of the first moment; None: keep none.
+    decay, epsilon_1, epsilon_2, clip_threshold, beta_1, weight_decay
+        c, ε₁, ε₂, d, β₁ and λ above; None: no first moment; λ is for arrays of two or more axes.
     relative_step, scale_parameter
         False: ρ is the learning rate, which otherwise is its cap; False: α = ρ.
-
-    Examples
-    --------
-    >>> Adafactor(clip_threshold=-1.0)
-    Traceback (most recent call last):
-    ValueError: clip_threshold must be finite, at least 1.17549e-38, got -1.0
     """
 
     decay: float = 0.8
@@ -66,10 +57,9 @@ class Adafactor:
     scale_parameter: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("epsilon_1", "clip_threshold"):
-            check.number(name, getattr(self, name), SMALLEST)
-        for name in ("decay", "epsilon_2", "weight_decay"):
-            check.number(name, getattr(self, name), 0)
+        for name, least in dict(decay=0, epsilon_1=SMALLEST, epsilon_2=0, clip_threshold=SMALLEST,
+                                weight_decay=0).items():
+            check.number(name, getattr(self, name), least)
         if self.beta_1 is not None:
             check.number("beta_1", self.beta_1, 0, 1)
         for name in ("relative_step", "scale_parameter"):
@@ -78,9 +68,9 @@ class Adafactor:
 
 
 def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
-    """Return the moments, zeros: for each parameter a dict of arrays.
+    """Return the moments, zeros, by parameter.
 
-    {"row": (..., n), "column": (..., m)} for an array (..., n, m), {"v": (n,)} for a vector; with
+    Of an array (..., n, m) {"row": (..., n), "column": (..., m)}, of a vector {"v": (n,)}; with
     beta_1 also "m", of the parameter's shape.
 
     >>> moments = init({"w_in": np.zeros((8, 16, 64)), "scale": np.zeros(16)}, Adafactor())
@@ -88,19 +78,18 @@ def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
     {'w_in.row': (8, 16), 'w_in.column': (8, 64), 'scale.v': (16,)}
     """
     def zeros(value: np.ndarray) -> dict[str, np.ndarray]:
-        moment = ({"row": np.zeros_like(value[..., 0]), "column": np.zeros_like(value[..., 0, :])}
-                  if value.ndim > 1 else {"v": np.zeros_like(value)})
-        return moment if config.beta_1 is None else {**moment, "m": np.zeros_like(value)}
+        kept = ({"row": value[..., 0], "column": value[..., 0, :]} if value.ndim > 1
+                else {"v": value}) | ({} if config.beta_1 is None else {"m": value})
+        return {name: np.zeros_like(like) for name, like in kept.items()}
 
-    moments: dict[str, Any] = tree.apply(zeros, params)
-    return moments
+    return dict(tree.apply(zeros, params))
 
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
          config: Adafactor, learning_rate: float, count: int) -> None:
     """Take one step, in place, as `optimizer.step` does.
 
-    With relative_step `learning_rate` is the cap of ρ (1e-2 in the paper), otherwise ρ itself.
+    `learning_rate` is ρ or, with relative_step, its cap (1e-2 in the paper).
 
     >>> params, grads = {"w": np.full((2, 2), 4.0)}, {"w": np.array([[0.5, -1.0], [1.0, -2.0]])}
     >>> step(params, grads, init(params, Adafactor()), Adafactor(), learning_rate=1e-2, count=1)
@@ -130,15 +119,12 @@ def _normalize(grad: np.ndarray, moment: Mapping[str, np.ndarray], weight: float
     square = grad * grad + epsilon_1
     if grad.ndim < 2:
         _average(moment["v"], square, weight)
-        change: np.ndarray = grad / np.sqrt(moment["v"])
-        return change
+        return np.asarray(grad / np.sqrt(moment["v"]))
     _average(moment["row"], square.mean(-1), weight)
     _average(moment["column"], square.mean(-2), weight)
     # Roots before the product: where every gradient is 0, R C = ε₁², which is 0 in float32.
     row = np.sqrt(moment["row"]) / np.sqrt(moment["row"].mean(-1, keepdims=True))
-    change = grad / row[..., :, None]
-    change /= np.sqrt(moment["column"])[..., None, :]
-    return change
+    return np.asarray(grad / row[..., :, None] / np.sqrt(moment["column"])[..., None, :])
 
 
 def _average(moment: np.ndarray, value: np.ndarray, weight: float) -> None:

@@ -1,7 +1,7 @@
 """Save and load a training run in one .npz file, without pickle.
 
-It holds every parameter and moment under its path name, and the rest (configs, step, states of the
-generators) as JSON. Interrupted saving leaves the previous file intact.
+It holds arrays under their path names, and all else as JSON. An interrupted `save` leaves the
+previous file intact.
 """
 
 from __future__ import annotations
@@ -32,10 +32,7 @@ def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) 
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the tree of arrays and the dict that `save` wrote.
-
-    Raises ValueError, naming the file, if it is missing, broken, or no checkpoint.
-    """
+    """Return what `save` wrote; ValueError names a file that is missing, broken or another."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}

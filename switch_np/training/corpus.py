@@ -1,7 +1,7 @@
 """The text to train on, as bytes: technical prose that comes with CPython, or the user's files.
 
-The built-in text is `pydoc_data.topics`, the chapters of the language reference behind `help()`.
-Chapters repeat paragraphs; each is taken once, or the held-out text would hold training text.
+The built-in text is `pydoc_data.topics`, the language reference behind `help()`. It repeats some
+paragraphs; each is taken once, or the held-out text would hold training text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Corpus(NamedTuple):
 def load(files: Sequence[str | Path] = (), held_out_share: float = 0.1) -> Corpus:
     """Return the text of the files, or the built-in text if there are none, split in two.
 
-    Raises ValueError, naming the file, if one is missing, unreadable or empty.
+    ValueError names a file that is missing, unreadable or empty.
 
     >>> corpus = load()
     >>> len(corpus.train) > 300_000, bytes(corpus.train[:22]).decode()
@@ -45,10 +45,8 @@ def built_in() -> bytes:
     except ImportError as error:
         raise ValueError("text must be given with --text FILE: this Python has no "
                          "pydoc_data.topics, the built-in text") from error
-    paragraphs = [paragraph for _, chapter in sorted(topics.items())
-                  for paragraph in chapter.split("\n\n")]
-    first = {paragraph.strip(): paragraph for paragraph in reversed(paragraphs)}
-    first.pop("", None)
+    paragraphs = [text for _, chapter in sorted(topics.items()) for text in chapter.split("\n\n")]
+    first = {text.strip(): text for text in reversed(paragraphs) if text.strip()}
     return "\n\n".join(reversed(first.values())).encode()
 
 
@@ -73,14 +71,10 @@ def check_lengths(corpus: Corpus, least: int, wanted: str) -> None:
 
 
 def bigram_bits_per_byte(corpus: Corpus, smoothing: float = 0.05) -> float:
-    """Return the held-out bits per byte of a byte bigram fitted to the training text: a baseline.
+    """Return the held-out bits per byte of a byte bigram of the training text: a baseline.
 
-    P(b | a) = (count(a, b) + smoothing) / (count(a) + 256 smoothing). The default smoothing is
-    close to the best for the built-in text.
-
-    >>> even = np.tile(np.arange(2, dtype=np.uint8), 500)
-    >>> bigram_bits_per_byte(Corpus(even, even)) < 0.1
-    True
+    P(b | a) = (count(a, b) + smoothing) / (count(a) + 256 smoothing); the default is close to the
+    best for the built-in text.
     """
     counts = np.zeros((256, 256))
     np.add.at(counts, (corpus.train[:-1], corpus.train[1:]), 1)

@@ -10,8 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from switch_np.transformer.batch import Batch
 
 
-def next_byte(rng: np.random.Generator, data: np.ndarray, batch_size: int,
-              seq_len: int) -> Batch:
+def next_byte(rng: np.random.Generator, data: np.ndarray, batch_size: int, seq_len: int) -> Batch:
     """Return windows from random positions; the targets are the same windows one byte later.
 
     >>> batch = next_byte(np.random.default_rng(0), np.arange(50, dtype=np.uint8), 2, 3)

@@ -5,10 +5,9 @@ Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), a
     m ← β₁ m + (1 - β₁) g,   v ← β₂ v + (1 - β₂) g²,
     θ ← θ - η (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + ε) - η λ θ
 
-Who differs. The paper has two rates: in θ ← θ - η_t (α m̂ / (√v̂ + ε) + λ θ) the schedule η_t scales
-both terms, the step size α only the first. Here, as in torch.optim.AdamW and optax, η = η_t α
-scales both, so our λ is the paper's divided by α. PyTorch decays every array by default; here
-scales and biases are not decayed.
+Who differs. In the paper's θ ← θ - η_t (α m̂ / (√v̂ + ε) + λ θ) the step size α scales only the first
+term. Here, as in torch.optim.AdamW and optax, η = η_t α scales both: our λ is the paper's divided
+by α. PyTorch decays every array by default; here scales and biases are not decayed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from switch_np.operations import check, threads, tree
 
 @dataclass(frozen=True)
 class AdamW:
-    """The options of AdamW: β₁, β₂, ε and λ; λ is for arrays of two or more axes."""
+    """The options of AdamW: β₁, β₂, ε and λ, which is for arrays of two or more axes."""
 
     beta_1: float = 0.9
     beta_2: float = 0.99
@@ -45,9 +44,7 @@ def init(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
          config: AdamW, learning_rate: float, count: int) -> None:
-    """Take one step, in place: `params` and `moments`, which come from `init`, are written to.
-
-    `learning_rate` is η, and `count` is t, the number of this step, from 1.
+    """Take step t = `count`, from 1, at rate η, in place in `params` and in `moments` from `init`.
 
     >>> params, grads = {"w": np.array([1.0])}, {"w": np.array([0.5])}
     >>> step(params, grads, init(params), AdamW(), learning_rate=0.1, count=1)

@@ -37,7 +37,7 @@ class PairCorpus(NamedTuple):
 def load(files: Sequence[str | Path], held_out_share: float = 0.1) -> PairCorpus:
     """Return the pairs of the files in order, the last ones held out.
 
-    Raises ValueError if there are no files, or, naming file and line, a line is not a pair.
+    ValueError asks for files if there are none, and names the file and line of what is no pair.
     """
     if not files:
         raise ValueError("text must be given for the task 'pairs': files with one pair per line, "
@@ -98,12 +98,7 @@ def held_out(pairs: Sequence[Pair], batch_size: int,
 
 
 def check_lengths(corpus: PairCorpus, seq_len: int, form: Form = encoder_decoder) -> None:
-    """Refuse a corpus with no pair in one of its parts, or with a row of more than seq_len ids.
-
-    >>> check_lengths(PairCorpus((Pair(b"7", b"seven"),), (Pair(b"2+2", b"4"),)), 5)
-    Traceback (most recent call last):
-    ValueError: pairs must need at most seq_len = 5 ids, got 6 for pair 1 of the training part
-    """
+    """Refuse a corpus with no pair in one of its parts, or with a row of more than seq_len ids."""
     for part, pairs in (("training", corpus.train), ("held-out", corpus.held_out)):
         if not pairs:
             raise ValueError(f"pairs must leave at least one for the {part} part, got 0")

@@ -4,12 +4,10 @@ Source: section 2.4 of the paper. The router's input is cast to float32; its sof
 computed in float32, on the token's own machine, and cast back to bfloat16. So what an all-to-all
 carries (tokens, the experts' outputs, and the gradients of both) is bfloat16.
 
-The precision of the parameters decides: `stored` rounds them, but for the router's where the mode
-says so. The layer casts x to the precision of `w_router`, and the gates (in the backward pass, the
-router's d_x) to that of x. With plain arrays neither cast does anything.
-
-The arrays handed in are float32 master weights and stay float32, as in mesh_tensorflow (its
-`slice_dtype` "must be float32 for training"): an update is often too small for bfloat16.
+The precision of the parameters decides: the layer casts x to that of `w_router`, and the gates (in
+the backward pass, the router's d_x) to that of x. The master weights stay float32, as in
+mesh_tensorflow (whose `slice_dtype` "must be float32 for training"): an update is often too small
+for bfloat16.
 """
 
 from __future__ import annotations
@@ -21,21 +19,13 @@ from switch_np.operations import check, rounded, tree
 
 # The precision of the router's parameters comes second; None: leave as they are.
 MODES: dict[str, tuple[str | None, str | None]] = {
-    "float64": (None, None),
-    "float32": (None, None),
-    "bfloat16": ("bfloat16", "bfloat16"),
-    "selective": ("bfloat16", None),
-    "float16": ("float16", "float16"),
-}
+    "float64": (None, None), "float32": (None, None), "bfloat16": ("bfloat16", "bfloat16"),
+    "selective": ("bfloat16", None), "float16": ("float16", "float16")}
 ROUTER = ("w_router", "b_router")
 
 
 def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Return the parameters of a layer or a model as they compute in this mode.
-
-    "float32", "float64": unchanged. "bfloat16", "float16": all rounded, so that all that is
-    computed with them is. "selective": bfloat16 except for the router. `params` is a tree of
-    arrays.
+    """Return a tree of parameters as they compute in this mode; rounded ones round all results.
 
     >>> import numpy as np
     >>> params = {"w_router": np.array([[1.001]]), "w_in": np.array([[[1.001]]])}
@@ -44,8 +34,8 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """
     check.choice("mode", mode, list(MODES))
     most, router = MODES[mode]
-    flat = {}
-    for name, value in tree.flatten(params).items():
+    flat = tree.flatten(params)
+    for name, value in flat.items():
         precision = router if name.split(".")[-1] in ROUTER else most
         flat[name] = value if precision is None else rounded.enter(value, precision)
     return tree.unflatten(flat)
@@ -53,5 +43,4 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
 
 def gradients(grads: Mapping[str, Any]) -> dict[str, Any]:
     """Return gradients as plain arrays, for the optimizer and its float32 moments."""
-    plain: dict[str, Any] = tree.apply(rounded.plain, grads)
-    return plain
+    return dict(tree.apply(rounded.plain, grads))

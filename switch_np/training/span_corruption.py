@@ -1,15 +1,22 @@
 """The task "span", T5's pre-training: the model reads text with spans missing and writes the spans.
 
-Source: Raffel et al. (2020), sections 3.1.4 and 3.3.4; section 2 of the Switch paper trains on it.
+Source: Raffel et al. (2020), sections 3.1.4 and 3.3.4, and their code; section 2 of the Switch
+paper trains on it.
 
     text      Thank you for inviting me to your party last week
     source    Thank you <0> me to your party <1> week END
     targets   <0> for inviting <1> last END
     inputs    PAD <0> for inviting <1> last
 
-Source and targets come from one operation: a sentinel replaces each dropped span, or each kept one.
-That is T5's code; figure 2 of its paper ends the targets with one more sentinel. `fill` inverts it.
-Windows of one length give sources of one length and targets of one length, so nothing is padded.
+A sentinel replaces each dropped span in the source, each kept one in the targets. That is T5's
+code; figure 2 of its paper ends the targets with one more sentinel.
+
+A window of L tokens loses n = round(rate · L) of them, at least one, in k = round(n / mean span)
+spans, at least one and, unlike T5's, at most L - n; halves round to even. The n dropped and the
+L - n kept tokens are each cut at random into k non-empty pieces, which alternate, beginning with
+kept text; all such masks are equally likely. So the last token is always dropped, and a single span
+is the window's tail; T5's code can roll the mask against this, but by default does not. All windows
+of one length give sources of one length, and targets, so nothing is padded.
 """
 
 from __future__ import annotations
@@ -20,22 +27,17 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from switch_np.operations import check
-from switch_np.training import corpus as corpora, span_mask
-from switch_np.training.span_mask import MEAN_SPAN, RATE
+from switch_np.training import corpus as corpora
 from switch_np.training.vocabulary import (
-    END, FIRST_SENTINEL, PAD, VOCAB_SIZE, shift_right, until_end)
+    END, FIRST_SENTINEL, PAD, SENTINELS, VOCAB_SIZE, shift_right, until_end)
 from switch_np.transformer.batch import Batch
+
+RATE, MEAN_SPAN = 0.15, 3.0        # T5's and the Switch paper's
 
 
 def missing_spans(rng: np.random.Generator, data: np.ndarray, batch_size: int, seq_len: int,
                   rate: float = RATE, mean_span: float = MEAN_SPAN) -> Batch:
-    """Return corrupted windows from random positions of the text.
-
-    >>> data = np.frombuffer(b"to be or not to be, that is the question", np.uint8)
-    >>> batch = missing_spans(np.random.default_rng(0), data, 4, 32)
-    >>> batch.source.shape, batch.inputs.shape
-    ((4, 30), (4, 8))
-    """
+    """Return corrupted windows from random positions of the text."""
     windows = sliding_window_view(data, seq_len)
     return corrupt(rng, windows[rng.integers(0, len(windows), batch_size)], rate, mean_span)
 
@@ -50,7 +52,7 @@ def held_out(data: np.ndarray, batch_size: int, seq_len: int, rate: float = RATE
     [2, 1]
     """
     windows = sliding_window_view(data, seq_len)[::seq_len]
-    mask = span_mask.draw(np.random.default_rng(seed), len(windows), seq_len, rate, mean_span)
+    mask = draw_mask(np.random.default_rng(seed), len(windows), seq_len, rate, mean_span)
     for begin in range(0, len(windows), batch_size):
         yield _batch(windows[begin:begin + batch_size], mask[begin:begin + batch_size])
 
@@ -65,8 +67,7 @@ def corrupt(rng: np.random.Generator, windows: np.ndarray, rate: float = RATE,
     ('to be o<0>t to b<1>', '<0>r no<1>e')
     """
     check.integers("windows", windows, ("B", "L"), 0, PAD)
-    rows, length = windows.shape
-    return _batch(windows, span_mask.draw(rng, rows, length, rate, mean_span))
+    return _batch(windows, draw_mask(rng, len(windows), windows.shape[1], rate, mean_span))
 
 
 def fill(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -81,8 +82,6 @@ def fill(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     >>> source = np.array([72, a, 111, b, END])
     >>> decode(fill(source, np.array([PAD, a, 101, 108, 108, b, 33, END])))
     'Hello!'
-    >>> decode(fill(source, np.array([104, a, 101, a, 102])))
-    'Heo<1>'
     """
     for name, ids in (("source", source), ("target", target)):
         check.integers(name, ids, ("S",), 0, VOCAB_SIZE)
@@ -99,8 +98,54 @@ def check_text(corpus: corpora.Corpus, seq_len: int, rate: float = RATE,
                mean_span: float = MEAN_SPAN) -> None:
     """Refuse windows that cannot be corrupted, and a text too short for one in each part."""
     check.integer("seq_len", seq_len, 2)
-    span_mask.spans_of(seq_len, rate, mean_span)
+    spans_of(seq_len, rate, mean_span)
     corpora.check_lengths(corpus, seq_len, "seq_len")
+
+
+def spans_of(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> tuple[int, int]:
+    """Return how many tokens a window of `length` loses, and in how many spans.
+
+    ValueError names what is out of range, or needs more spans than there are sentinels.
+
+    >>> spans_of(512), spans_of(64)
+    ((77, 26), (10, 3))
+    """
+    check.integer("length", length, 2)
+    check.number("rate", rate, 0, 1)
+    check.number("mean_span", mean_span, 1)
+    dropped = min(max(round(length * rate), 1), length - 1)
+    spans = min(max(round(dropped / mean_span), 1), length - dropped)
+    if spans > SENTINELS:
+        raise ValueError(f"length must need at most {SENTINELS} spans, the number of sentinels, "
+                         f"got {length}, which needs {spans} at rate {rate} and mean_span "
+                         f"{mean_span}")
+    return dropped, spans
+
+
+def draw_mask(rng: np.random.Generator, rows: int, length: int, rate: float = RATE,
+              mean_span: float = MEAN_SPAN) -> np.ndarray:
+    """Return (B, L) bool, True where a token is dropped.
+
+    >>> for row in draw_mask(np.random.default_rng(0), 2, 40).astype(int):
+    ...     print(*row, sep="")
+    0000000000000001111000000000000000000011
+    0000000000000000000000000001100000001111
+    """
+    dropped, spans = spans_of(length, rate, mean_span)
+    kept_BP = _pieces(rng, rows, length - dropped, spans)
+    dropped_BP = _pieces(rng, rows, dropped, spans)
+    end_BP = (kept_BP + dropped_BP).cumsum(axis=1)
+    change = np.zeros((rows, length + 1), np.int8)
+    np.put_along_axis(change, end_BP - dropped_BP, 1, axis=1)
+    np.put_along_axis(change, end_BP, -1, axis=1)
+    return change[:, :-1].cumsum(axis=1) > 0
+
+
+def _pieces(rng: np.random.Generator, rows: int, items: int, count: int) -> np.ndarray:
+    """Return the lengths (B, P) of `count` non-empty pieces of `items`, cut at random, by row."""
+    cut_here = np.tile(np.arange(items - 1) < count - 1, (rows, 1))
+    cuts = np.nonzero(rng.permuted(cut_here, axis=1))[1].reshape(rows, count - 1) + 1
+    return np.diff(cuts, axis=1, prepend=0, append=items)
 
 
 def _batch(windows_BL: np.ndarray, mask_BL: np.ndarray) -> Batch:

@@ -1,8 +1,4 @@
-"""The three tasks as the trainer sees them, and the unigram baseline.
-
-"lm" (`objective`) is for decoder-only models, "span" (`span_corruption`) for encoder-decoders,
-"pairs" (`pairs`) for both.
-"""
+"""The three tasks as the trainer sees them, and the unigram baseline."""
 
 from __future__ import annotations
 
@@ -48,11 +44,7 @@ class Task(NamedTuple):
 
 
 def named(name: str) -> Task:
-    """Return the task of this name.
-
-    >>> named("span").vocab_size
-    290
-    """
+    """Return the task of this name."""
     check.choice("task", name, list(TASKS))
     return TASKS[name]
 
@@ -66,20 +58,18 @@ def check_model(name: str, model_config: ModelConfig) -> None:
     """
     task = named(name)
     if task.encoder not in (None, model_config.encoder is not None):
-        wanted = "at least 1" if task.encoder else "0"
-        raise ValueError(f"num_encoder_layers must be {wanted} for the task {name!r}, got "
-                         f"{model_config.num_encoder_layers}")
+        raise ValueError(f"num_encoder_layers must be {'at least 1' if task.encoder else '0'} for "
+                         f"the task {name!r}, got {model_config.num_encoder_layers}")
     if model_config.vocab_size < task.vocab_size:
         raise ValueError(f"vocab_size must be at least {task.vocab_size} for the task {name!r}, "
                          f"got {model_config.vocab_size}")
 
 
 def unigram(train: Iterable[Batch], held_out: Iterable[Batch], smoothing: float = 0.1) -> float:
-    """Return the mean log-probability of the held-out targets, in nats: a baseline at most 0.
+    """Return the mean log-probability, in nats, of the held-out targets without any context.
 
-    It knows no context: P(v) = (count(v) + smoothing) / (count + V smoothing), counted in the
-    training targets. The default smoothing is close to the best for missing spans of the built-in
-    text.
+    P(v) = (count(v) + smoothing) / (count + V smoothing), counted in the training targets; the
+    default is close to the best for missing spans of the built-in text.
 
     >>> even = [Batch(inputs=np.zeros((1, 2), int), targets=np.array([[7, 8]]))] * 1000
     >>> round(unigram(even, even, smoothing=0.0), 4)        # -log 2
@@ -103,18 +93,18 @@ def _target_counts(batches: Iterable[Batch]) -> np.ndarray:
     return counts_V
 
 
+def _unigram(corpus: Any, config: TrainConfig, model_config: ModelConfig) -> tuple[str, float]:
+    train, held_out = (named(config.task).held_out(data, 64, config, model_config)
+                       for data in corpus)
+    return "unigram", unigram(train, held_out)
+
+
 def _spans(config: TrainConfig) -> tuple[int, float, float]:
     return config.seq_len, config.corruption, config.mean_span
 
 
 def _form(model_config: ModelConfig) -> pairs.Form:
     return pairs.encoder_decoder if model_config.encoder else pairs.decoder_only
-
-
-def _unigram(corpus: Any, config: TrainConfig, model_config: ModelConfig) -> tuple[str, float]:
-    train, held_out = (named(config.task).held_out(data, 64, config, model_config)
-                       for data in (corpus.train, corpus.held_out))
-    return "unigram", unigram(train, held_out)
 
 
 TASKS = {

@@ -21,8 +21,7 @@ class TrainConfig:
     Parameters
     ----------
     task
-        "lm": predict the next byte; "span": fill in missing spans; "pairs": write the target of
-        each source.
+        "lm": predict the next byte; "span": fill in missing spans; "pairs": write a target.
     steps, batch_size, seq_len
         Number of steps; windows (or pairs) per step; bytes per window (or at most ids per pair).
     corruption, mean_span
@@ -32,8 +31,7 @@ class TrainConfig:
     max_norm, seed
         The global norm that gradients are clipped to; of initialization, batches and noise.
     dtype
-        "float32" or "float64"; or "bfloat16", "float16", "selective" (see `selective`), whose
-        parameters are float32 between steps.
+        "float32", "float64", or a mode of `selective`, whose parameters are float32 between steps.
     optimizer
         The options of AdamW or of Adafactor, which may cap or scale the learning rate.
     """
@@ -53,9 +51,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check.choice("task", self.task, TASK_NAMES)
-        for name in ("steps", "batch_size", "seq_len", "warmup"):
-            check.integer(name, getattr(self, name), 1)
-        check.integer("seed", self.seed, 0)
+        for name, least in dict(steps=1, batch_size=1, seq_len=1, warmup=1, seed=0).items():
+            check.integer(name, getattr(self, name), least)
         for name in ("learning_rate", "max_norm"):
             check.number(name, getattr(self, name), 0)
         check.number("corruption", self.corruption, 0, 1)

@@ -1,8 +1,7 @@
 """The training loop, one step at a time. It prints and plots nothing; that is up to the caller.
 
-All that a run depends on is in one `Run`: parameters, moments, step, and the states of the two
-generators, one for batches and one for noise. So a run that was stopped, saved and loaded continues
-as if it had never stopped.
+All that a run depends on is in one `Run`, generators included: a run that was stopped, saved and
+loaded continues as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -18,18 +17,14 @@ from typing import Any
 import numpy as np
 
 from switch_np import model
-from switch_np.model import Loss
 from switch_np.operations import check, tree
 from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
-from switch_np.training.adafactor import Adafactor
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
 from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.checks import check_params
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
-
-LossAndGrads = Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]]
 
 
 @dataclass
@@ -79,19 +74,21 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
                _text_id(corpus))
 
 
-def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
+def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[model.Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
     Raises FloatingPointError, with the parameters unchanged, if loss or gradients are not finite.
     """
     begin = time.perf_counter()
-    batch = tasks.named(run.config.task).draw(
-        run.text_rng, corpus.train, run.config, run.model_config)
+    task = tasks.named(run.config.task)
+    batch = task.draw(run.text_rng, corpus.train, run.config, run.model_config)
     return update(run, begin, lambda params: model.loss_and_grads(
         params, batch, run.model_config, rng=run.noise_rng, training=True))
 
 
-def update(run: Run, begin: float, loss_and_grads: LossAndGrads) -> tuple[Loss, float]:
+def update(run: Run, begin: float,
+           loss_and_grads: Callable[[dict[str, Any]], tuple[model.Loss, dict[str, Any]]]
+           ) -> tuple[model.Loss, float]:
     """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
     `begin` is the time at which the step's work began, by `time.perf_counter`.
@@ -108,20 +105,18 @@ def update(run: Run, begin: float, loss_and_grads: LossAndGrads) -> tuple[Loss, 
                                  f"({error})") from error
     run.step += 1
     rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    method = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
+    method = adafactor if isinstance(config.optimizer, adafactor.Adafactor) else optimizer
     method.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
     run.seconds += time.perf_counter() - begin
     return loss, norm
 
 
 def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
-    """Return the loss on all held-out data, with the evaluation capacity factor.
+    """Return the loss on all held-out data, in the task's measure, with the evaluation capacity.
 
-    In bits per byte for "lm"; for the other tasks the paper's negative log perplexity, in nats per
-    token. Noise that conventions draw outside training too is the same every time.
+    Noise that conventions draw outside training too is the same every time.
     """
-    task = tasks.named(run.config.task)
-    nats = tokens = 0.0
+    task, nats, tokens = tasks.named(run.config.task), 0.0, 0
     params, rng = run.stored, np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
         loss = model.loss(params, batch, run.model_config, rng=rng)
@@ -149,8 +144,8 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         check_params(arrays["params"], model_config)
         _check_moments(arrays["moments"], _moments(arrays["params"], config))
         run = Run(model_config, config, arrays["params"], arrays["moments"],
-                  np.random.default_rng(), np.random.default_rng(),
-                  state["text_id"], state["step"], state["seconds"])
+                  np.random.default_rng(), np.random.default_rng(), state["text_id"],
+                  state["step"], state["seconds"])
         run.text_rng.bit_generator.state = state["text_rng"]
         run.noise_rng.bit_generator.state = state["noise_rng"]
     except (KeyError, TypeError, ValueError) as error:
@@ -163,7 +158,7 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
 
 def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
     """Return the optimizer's moments before the first step."""
-    if isinstance(config.optimizer, Adafactor):
+    if isinstance(config.optimizer, adafactor.Adafactor):
         return adafactor.init(params, config.optimizer)
     return optimizer.init(params)
 

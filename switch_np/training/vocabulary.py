@@ -37,7 +37,9 @@ def decode(ids: np.ndarray) -> str:
     'Hi<1>!'
     """
     check.integers("ids", ids, ("S",), IGNORED, VOCAB_SIZE)
-    return b"".join(map(_text, ids.tolist())).decode("utf-8", errors="replace")
+    texts = (bytes([token]) if token < PAD else b"<%d>" % (token - FIRST_SENTINEL)
+             for token in ids.tolist() if token >= 0 and token not in (PAD, END))
+    return b"".join(texts).decode("utf-8", errors="replace")
 
 
 def until_end(ids: np.ndarray) -> np.ndarray:
@@ -56,9 +58,3 @@ def shift_right(targets: np.ndarray) -> np.ndarray:
     [[256, 1, 2]]
     """
     return np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
-
-
-def _text(token: int) -> bytes:
-    if 0 <= token < PAD:
-        return bytes([token])
-    return f"<{token - FIRST_SENTINEL}>".encode() if token >= FIRST_SENTINEL else b""

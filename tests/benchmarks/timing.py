@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.subjects import Subject, make
-from switch_np.commands import environment
+from switch_np.operations import environment
 
 CORES = environment.cores()
 # Threads of the BLAS or of another library, and threads of switch_np's own.

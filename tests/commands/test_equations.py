@@ -1,6 +1,7 @@
 """The table from the paper's equations to the code: true in both directions, and as printed."""
 
 import ast
+import pkgutil
 import re
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pytest
 
 import switch_np
 from switch_np import switch
-from switch_np.__main__ import main
 from switch_np.commands import equations
 
 ROOT = Path(switch_np.__file__).parent
@@ -19,7 +19,7 @@ PLACES = re.compile(r"sections? (\d(?:\.\d)?)(?: and (\d\.\d))?|appendix ([A-Z])
 
 
 def cited(text):
-    """Return the equations that a text speaks of, each paper's with its name."""
+    """Return the equations that a text speaks of, each with the name of its paper."""
     return {f"{'ST-MoE' if before or after else 'the paper'}, equation {n}"
             for before, first, last, after in EQUATIONS.findall(" ".join(text.split()))
             for n in range(int(first), int(last or first) + 1)}
@@ -43,10 +43,6 @@ def said(tree):
     return "\n\n".join(ast.get_docstring(node) or "" for node in (tree, *functions))
 
 
-def below(name, module):
-    return name.startswith(f"{module}.")
-
-
 def wrong_names(rows):
     """Yield what is wrong with the cells of each row."""
     for row in rows:
@@ -56,7 +52,7 @@ def wrong_names(rows):
                     yield f"{row.place}: neither a name nor a reason: {cell}"
                 continue
             try:
-                found = equations.named(cell)
+                found = pkgutil.resolve_name(f"switch_np.{cell}")
             except (ImportError, AttributeError):
                 yield f"{row.place}: there is no {cell}"
                 continue
@@ -74,21 +70,19 @@ def wrong_names(rows):
 def wrong_places(rows):
     """Yield where the table and the docstrings of the paper's room do not agree."""
     for module, tree in sources():
-        mine = [row for row in rows if below(row.computed, module)]
+        mine = [row for row in rows if row.computed.startswith(f"{module}.")]
         if any(isinstance(node, ast.FunctionDef) and node.name == "forward" for node in tree.body):
             if f"{module}.forward" not in [row.computed for row in mine]:
                 yield f"{module}: not in the table"
-        in_rows = set().union(*(cited(row.place) for row in mine))
-        for equation in sorted(cited(said(tree)) ^ in_rows):
-            there = "the table" if equation in in_rows else "the docstring"
+        places = "\n".join(row.place for row in mine)
+        for equation in sorted(cited(said(tree)) ^ cited(places)):
+            there = "the table" if equation in cited(places) else "the docstring"
             yield f"{module}: {equation} is in {there} alone"
-        rows_places = set().union(*(placed(row.place) for row in mine))
-        for place in sorted(placed(ast.get_docstring(tree)) - rows_places):
+        for place in sorted(placed(ast.get_docstring(tree)) - placed(places)):
             yield f"{module}: {place} is in the docstring alone"
 
 
 def faults(text):
-    """Return all that is wrong with a table."""
     rows = equations.rows(text)
     return [*wrong_names(rows), *wrong_places(rows)]
 
@@ -98,12 +92,12 @@ def test_the_table_is_true():
 
 
 def test_the_table_has_all_of_the_paper():
-    rows = equations.rows(TABLE)
-    assert set().union(*(cited(row.place) for row in rows)) == {
+    places = [row.place for row in equations.rows(TABLE)]
+    assert cited("\n".join(places)) == {
         "ST-MoE, equation 5", *(f"the paper, equation {n}" for n in range(1, 7))}
-    assert set().union(*(placed(row.place) for row in rows)) == {
+    assert placed("\n".join(places)) == {
         "2", "2.1", "2.2", "2.3", "2.4", "3.1", "4.1", "4.2", "4.3", "5", *"ABCDEF"}
-    assert len({row.place for row in rows}) == len(rows)
+    assert len(set(places)) == len(places)
 
 
 @pytest.mark.parametrize("right, wrong, fault", [
@@ -130,16 +124,15 @@ def test_a_wrong_table_is_found_out(right, wrong, fault):
 
 @pytest.mark.parametrize("module", sorted(
     {row.computed.rpartition(".")[0] for row in equations.rows(TABLE)
-     if below(row.computed, "switch") and row.computed.endswith("forward")}))
+     if re.fullmatch(r"switch\..*forward", row.computed)}))
 def test_a_module_left_out_is_found_out(module):
     broken = re.sub(rf"^.*{re.escape(module)}\.forward.*\n", "", TABLE, flags=re.MULTILINE)
     assert f"{module}: not in the table" in faults(broken)
 
 
-def shown(capsys, *words):
+def shown(call, *words):
     """Return the printed rows as in the table, with FILE:LINE of each name."""
-    assert main(["equations", *words]) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
+    head, *lines = call("equations", *words)[0].splitlines()
     assert head.split("  ")[0] == "in the paper" and len(lines) % 2 == 0
     for first, second in zip(lines[::2], lines[1::2]):
         place, computed, *where = re.split(r"\s{2,}", first)
@@ -148,9 +141,9 @@ def shown(capsys, *words):
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_each_row_is_printed_with_the_line_that_defines_it(inside, capsys, monkeypatch, tmp_path):
+def test_each_row_is_printed_with_the_line_that_defines_it(inside, call, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT.parent if inside else tmp_path)
-    found = list(shown(capsys))
+    found = list(shown(call))
     assert [row for row, _ in found] == equations.rows(TABLE)
     for row, places in found:
         names = [cell for cell in row[1:] if equations.is_name(cell)]
@@ -163,18 +156,10 @@ def test_each_row_is_printed_with_the_line_that_defines_it(inside, capsys, monke
             assert Path(file).resolve().is_relative_to(ROOT.resolve())
 
 
-def test_words_choose_rows(capsys):
-    by_equation = [row.place for row, _ in shown(capsys, "equation 3")]
-    assert by_equation == ["equation 3: capacity", "equation 3: who is dropped",
-                           "equation 3: slots"]
-    by_file = [row.computed for row, _ in shown(capsys, "combine.py", "equation")]
+def test_words_choose_rows(call):
+    assert [row.place for row, _ in shown(call, "equation 3")] == [
+        "equation 3: capacity", "equation 3: who is dropped", "equation 3: slots"]
+    by_file = [row.computed for row, _ in shown(call, "combine.py", "equation")]
     assert by_file == ["switch.combine.forward"]
-    assert main(["equations", "equation 7"]) == 2
-    assert "WORD must be in a row of the table, got 'equation 7'" in capsys.readouterr().err
-
-
-def test_help_says_what_a_word_does(capsys):
-    with pytest.raises(SystemExit):
-        main(["equations", "--help"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert "usage: python -m switch_np equations" in out and "show what has all of these" in out
+    assert ("WORD must be in a row of the table, got 'equation 7'"
+            in call("equations", "equation 7", status=2)[1])

@@ -29,22 +29,29 @@ def read(path):
     return config, params, batch, arrays
 
 
-def check(path, tolerance=1e-10):
-    config, params, batch, want = read(path)
+def check(path):
+    """Compare ours with a recorded model."""
+    compare(*read(path))
+
+
+def compare(config, params, batch, want, tolerance=1e-10):
+    """Compare all that one model computes with arrays under the record's names; return ours."""
     logits, switched, _ = model.forward(params, batch.inputs, config, padding=batch.padding,
                                         source=batch.source, source_padding=batch.source_padding)
-    close("logits", logits, want["logits"], tolerance)
-    close("encoder output", model.encode(params, batch.source, config, batch.source_padding),
-          want["encoder_last_hidden_state"], tolerance)
-    check_routers(switched, want, config, tolerance)
     loss, grads = model.loss_and_grads(params, batch, config)
-    close("loss", loss.total, want["objective"], tolerance)
-    close("cross-entropy", loss.cross_entropy, want["ce_loss"], tolerance)
+    got = {"logits": logits, "objective": loss.total, "ce_loss": loss.cross_entropy,
+           "encoder_last_hidden_state": model.encode(params, batch.source, config,
+                                                     batch.source_padding)}
+    got |= {f"grad:{name}": array for name, array in hugging_face.state_dict(grads, config).items()}
     for name, mine in (("aux", loss.balance), ("z", loss.z)):
         both = sum(want[f"{stack}_{name}_loss"] for stack in ("encoder", "decoder"))
         close(f"{name} losses", np.asarray(sum(mine)), both, tolerance)
-    check_grads(hugging_face.state_dict(grads, config), want, tolerance)
-    return grads
+    for name, array in got.items():
+        if name != "ce_loss" or name in want:                     # transformers does not return it
+            close(name, array, want[name], tolerance)
+    assert {name for name in want if name.startswith("grad:")} <= set(got)
+    check_routers(switched, want, config, tolerance)
+    return switched
 
 
 def check_routers(switched, want, config, tolerance):
@@ -53,19 +60,11 @@ def check_routers(switched, want, config, tolerance):
         stack, layer = name.split(".")
         key = f"router:{stack}.block.{layer}.layer.{2 if stack == 'decoder' else 1}.mlp.router:"
         if f"{key}logits" in want:
-            close(f"{name} router logits", out.logits.reshape(want[f"{key}logits"].shape),
-                  want[f"{key}logits"], tolerance)
+            logits, chosen = want[f"{key}logits"], want[f"{key}dispatch_onehot"]
+            close(f"{name} router logits", out.logits.reshape(logits.shape), logits, tolerance)
             kept = np.zeros(out.probs.shape, int)
             kept[np.arange(len(kept)), out.plan.expert[:, 0]] = out.plan.kept[:, 0]
-            assert (kept.reshape(want[f"{key}dispatch_onehot"].shape)
-                    == want[f"{key}dispatch_onehot"]).all(), f"{name} kept"
-
-
-def check_grads(grads, want, tolerance):
-    recorded = {name[5:]: array for name, array in want.items() if name.startswith("grad:")}
-    assert recorded and set(recorded) == set(grads)
-    for name, array in recorded.items():
-        close(f"gradient of {name}", grads[name], array, tolerance)
+            assert (kept.reshape(chosen.shape) == chosen).all(), f"{name} kept"
 
 
 def close(name, got, want, tolerance):

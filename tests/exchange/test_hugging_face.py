@@ -1,4 +1,7 @@
-"""Names, layouts and configurations of transformers; what does not fit is refused."""
+"""Recorded models of transformers are matched; names, layouts and configs; what is refused.
+
+`pytest tests -k golden --golden DIR` takes any other folder of records.
+"""
 
 import json
 
@@ -14,9 +17,14 @@ from switch_np.transformer.model_config import ModelConfig
 
 TIED, UNTIED = (COPIES / f"hf_switch_model__{name}.json" for name in (
     "l2_tied", "l2_untied_padding"))
+OURS = {"model_type": "switch_transformers"}
 VALUES = dict(vocab_size=11, d_model=6, d_kv=2, d_ff=5, num_heads=3, num_layers=4,
               num_decoder_layers=3, num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
               num_experts=3, expert_capacity=2)
+
+
+def test_a_golden_model_is_matched(golden_model):
+    check(golden_model)
 
 
 @pytest.mark.parametrize("path", [TIED, UNTIED], ids=["tied", "untied"])
@@ -97,18 +105,18 @@ def test_models_that_transformers_lacks_are_refused():
         hugging_face.config({"dense_act_fn": "tanh"})
 
 
-def test_folders_without_a_model_are_refused(tmp_path):
+@pytest.mark.parametrize("config, index, message", [
+    (None, None, r"config\.json must be a readable JSON file"),
+    ([], None, r"config\.json must hold a JSON object, got list"),
+    ({"model_type": "t5"}, None, "must have model_type 'switch_transformers', got 't5'"),
+    *((OURS, index, r"index\.json must hold a 'weight_map' from names")
+      for index in ({}, {"weight_map": 3}, {"weight_map": {"shared.weight": 3}})),
+    (OURS, {"weight_map": {"shared.weight": "one"}}, "one must be a readable file, got"),
+    (OURS, None, r"model\.safetensors must be a readable file, got")])
+def test_folders_without_a_model_are_refused(tmp_path, config, index, message):
     assert not pretrained_folder.holds_checkpoint(tmp_path)
-    with pytest.raises(ValueError, match=r"config\.json must be a readable JSON file"):
+    for name, values in (("config.json", config), (pretrained_folder.SEVERAL, index)):
+        if values is not None:
+            (tmp_path / name).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=message):
         pretrained_folder.load(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json must hold a JSON object, got list"):
-        pretrained_folder.load(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    with pytest.raises(ValueError, match="must have model_type 'switch_transformers', got 't5'"):
-        pretrained_folder.load(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "switch_transformers"}))
-    for index in ({}, {"weight_map": 3}, {"weight_map": {"shared.weight": 3}}):
-        (tmp_path / pretrained_folder.SEVERAL).write_text(json.dumps(index))
-        with pytest.raises(ValueError, match=r"index\.json must hold a 'weight_map' from names"):
-            pretrained_folder.load(tmp_path)

@@ -6,7 +6,7 @@ whatever the model's precision; `in_float64` gives it float64 there, and changes
 
 import numpy as np
 import pytest
-from exchange.golden_model import close
+from exchange.golden_model import compare
 
 from switch_np import model
 from switch_np.exchange import hugging_face, pretrained_folder
@@ -59,8 +59,8 @@ CASES = {
 }
 
 
-def build(seed, **options):
-    """Return a random model of theirs in float64, and the same as ours."""
+def build(seed, dtype="float64", **options):
+    """Return a random model of theirs, and the same as ours."""
     rng = np.random.default_rng(seed)
     values = dict(
         vocab_size=13, d_model=8, d_kv=int(rng.integers(2, 5)), d_ff=int(rng.integers(5, 9)),
@@ -72,10 +72,11 @@ def build(seed, **options):
     torch.manual_seed(seed)
     config = transformers.SwitchTransformersConfig(**{**values, **options},
                                                    attn_implementation="eager")
-    peer = transformers.SwitchTransformersForConditionalGeneration(config).double().eval()
+    peer = transformers.SwitchTransformersForConditionalGeneration(config)
+    peer = peer.to(getattr(torch, dtype)).eval()
     for module in peer.modules():
         if isinstance(module, theirs.SwitchTransformersTop1Router):
-            module.dtype = torch.float64
+            module.dtype = getattr(torch, dtype)
     with torch.no_grad():
         for parameter in peer.parameters():                   # off their start: no scale is 1
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -111,24 +112,14 @@ def test_outputs_losses_and_every_gradient(name, seed, decoder_mask):
     batch = draw_batch(seed + 10, decoder_mask)
     out = peer(**tensors(batch), output_router_logits=True)
     out.loss.backward()
-
-    logits, switched, _ = model.forward(params, batch.inputs, config, padding=batch.padding,
-                                        source=batch.source, source_padding=batch.source_padding)
-    loss, grads = model.loss_and_grads(params, batch, config)
-    close("logits", logits, out.logits.detach().numpy(), 1e-10)
-    close("encoder output", model.encode(params, batch.source, config, batch.source_padding),
-          out.encoder_last_hidden_state.detach().numpy(), 1e-10)
-    close("loss", loss.total, out.loss.detach().numpy(), 1e-10)
-    for mine, both in ((loss.balance, (out.encoder_aux_loss, out.decoder_aux_loss)),
-                       (loss.z, (out.encoder_z_loss, out.decoder_z_loss))):
-        both = sum(torch.as_tensor(part).detach().numpy() for part in both)
-        close("router losses", np.asarray(sum(mine)), np.asarray(both), 1e-10)
-    mine = hugging_face.state_dict(grads, config)
-    for name_, parameter in peer.named_parameters():
-        want = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
-        close(f"gradient of {name_}", mine.pop(name_), want, 1e-10)
-    assert not mine
-    dropped = sum(out_.plan.dropped_fraction for out_ in switched)
+    want = {"objective": out.loss, **{name: out[name] for name in (
+        "logits", "encoder_last_hidden_state", "encoder_aux_loss", "decoder_aux_loss",
+        "encoder_z_loss", "decoder_z_loss")}}
+    want |= {f"grad:{name}": torch.zeros_like(parameter) if parameter.grad is None
+             else parameter.grad for name, parameter in peer.named_parameters()}
+    want = {name: torch.as_tensor(value).detach().numpy() for name, value in want.items()}
+    switched = compare(config, params, batch, want)
+    dropped = sum(each.plan.dropped_fraction for each in switched)
     assert (dropped == 0) == (config.switch.capacity == 64)
 
 
@@ -187,13 +178,9 @@ def test_fifty_steps_give_the_same_losses(name, options):
                                      dict(expert_capacity=1, num_layers=4)], ids=str)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_saved_folder_generates_the_same_ids(tmp_path, options, dtype):
-    written, dtype = set(), getattr(torch, dtype)
+    written = set()
     for seed in range(4):
-        peer, _, _ = build(seed, **options)
-        peer = peer.to(dtype)
-        for module in peer.modules():
-            if isinstance(module, theirs.SwitchTransformersTop1Router):
-                module.dtype = dtype
+        peer, _, _ = build(seed, dtype, **options)
         peer.save_pretrained(tmp_path)
         found = pretrained_folder.load(tmp_path)
         batch = draw_batch(1)

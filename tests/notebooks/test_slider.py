@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -39,17 +40,15 @@ def lab(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    places = {name: str(tmp_path / name.lower()) for name in (
-        "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    folders = {f"JUPYTER{name}_DIR": str(tmp_path / name.lower()) for name in (
+        "_CONFIG", "_RUNTIME", "LAB_WORKSPACES")}
+    folders["JUPYTERLAB_SETTINGS_DIR"] = str(tmp_path / "settings")
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
              f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
              f"--ServerApp.root_dir={served}", "--expose-app-in-browser"],
-            stdout=log, stderr=log, env={**os.environ, **places, "JUPYTERLAB_SETTINGS_DIR":
-                                         str(tmp_path / "settings"),
-                                         "PYTHONPATH": os.pathsep.join(paths)})
+            stdout=log, stderr=log, env={**os.environ, **folders})
     address = f"http://127.0.0.1:{port}/lab"
     try:
         wait_until(lambda: answers(address), lambda: (tmp_path / "log").read_text()[-2000:])
@@ -78,13 +77,10 @@ def browser(tmp_path):
 def answers(address):
     with contextlib.suppress(OSError):
         return urllib.request.urlopen(address, timeout=5).status == 200
-    return False
 
 
 def wait_until(true, otherwise):
     """Wait until `true()`; fail with what `otherwise()` says."""
-    import time
-
     end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, otherwise()
@@ -99,33 +95,33 @@ def test_moving_the_slider_redraws_the_buffers(lab, browser):
     def picture():                                                  # in one call: it may be redrawn
         return browser.execute_script("return document.querySelector(arguments[0])?.src", PICTURE)
 
-    def readout():
-        return browser.find_element(By.CSS_SELECTOR, ".widget-readout").text
+    def text(selector):
+        return browser.find_element(By.CSS_SELECTOR, selector).text[-1500:]
 
-    def page():
-        return browser.find_element(By.TAG_NAME, "body").text[-1500:]
+    def shows(value):
+        wait_until(lambda: text(".widget-readout") == value, lambda: text(".widget-readout"))
 
     browser.get(f"{lab}/tree/{NAME}")
     wait_until(lambda: browser.execute_script(
         "return window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status")
-        == "idle", page)
+        == "idle", lambda: text("body"))
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    wait_until(picture, page)
-    assert readout() == "1.00"
+    wait_until(picture, lambda: text("body"))
+    assert text(".widget-readout") == "1.00"
     first = picture()
 
     slider = browser.find_element(By.CSS_SELECTOR, ".widget-interact .noUi-target")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
     handle = slider.find_element(By.CSS_SELECTOR, ".noUi-handle")
     ActionChains(browser).drag_and_drop_by_offset(handle, slider.size["width"], 0).perform()
-    wait_until(lambda: readout() == "2.00", readout)                # dragged to the right end
+    shows("2.00")                                                   # dragged to the right end
     wait_until(lambda: picture() not in (None, first), lambda: "the picture stayed")
     last = picture()
 
     handle.send_keys(Keys.ARROW_LEFT)                               # one step back, by keyboard
-    wait_until(lambda: readout() == "1.75", readout)
+    shows("1.75")
     wait_until(lambda: picture() not in (None, first, last), lambda: "the picture stayed")
 
     handle.send_keys(Keys.ARROW_LEFT * 3)                           # and home: the first picture
-    wait_until(lambda: readout() == "1.00", readout)
+    shows("1.00")
     wait_until(lambda: picture() == first, lambda: "another picture than at first")

@@ -17,11 +17,11 @@ def test_an_expert_keeps_its_colour():
 
 
 def test_a_figure_shows_itself_in_a_notebook_as_a_small_picture(monkeypatch):
+    made, axes = plots.figure(size=(3, 2))
     shown = []
     for name, module in {"IPython": SimpleNamespace(), "IPython.display": SimpleNamespace(
             Image=bytes, display=shown.append)}.items():             # need not be installed
         monkeypatch.setitem(sys.modules, name, module)
-    made, axes = plots.figure(size=(3, 2))
     axes[0, 0].set_title("a finding")
     made._ipython_display_()
     png = shown[0]

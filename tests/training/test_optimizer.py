@@ -31,8 +31,8 @@ def test_clip_leaves_small_gradients_alone():
 
 
 def test_schedule_rises_peaks_and_ends_at_zero():
-    rates = [optimizer.learning_rate(n, 100, 10, 3e-3) for n in range(1, 101)]
+    rates, small = (np.array([optimizer.learning_rate(n, 100, 10, peak) for n in range(1, 101)])
+                    for peak in (3e-3, 3e-13))
     assert max(rates) == rates[9] == 3e-3 and rates[-1] == 0
     assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[9:]) < 0).all()
-    small = [optimizer.learning_rate(n, 100, 10, 3e-13) for n in range(1, 101)]
-    np.testing.assert_allclose(np.array(small) * 1e10, rates, rtol=1e-12)
+    np.testing.assert_allclose(small * 1e10, rates, rtol=1e-12)

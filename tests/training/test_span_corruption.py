@@ -1,11 +1,13 @@
 """Spans of text go missing as in T5, come back exactly, and planted mistakes do not pass."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from support import broken
 from test_shapes import trace
 
-from switch_np.training import corpus as corpora, span_corruption, span_mask
+from switch_np.training import span_corruption
 from switch_np.training.corpus import Corpus
 from switch_np.training.vocabulary import END, FIRST_SENTINEL, PAD, SENTINELS, decode
 
@@ -41,11 +43,11 @@ def check_loops(module):
         windows = np.random.default_rng(seed).integers(0, 256, (rows, length), dtype=np.uint8)
         batch = module.corrupt(np.random.default_rng(seed), windows, rate, mean_span)
         assert batch.padding is None and batch.source_padding is None
-        dropped, spans = span_mask.spans_of(length, rate, mean_span)
-        assert batch.source.shape == (rows, length - dropped + spans + 1)
-        assert batch.inputs.shape == batch.targets.shape == (rows, dropped + spans + 1)
+        dropped, count = module.spans_of(length, rate, mean_span)
+        assert batch.source.shape == (rows, length - dropped + count + 1)
+        assert batch.inputs.shape == batch.targets.shape == (rows, dropped + count + 1)
         rng = np.random.default_rng(seed)
-        lengths = [span_mask.pieces(rng, rows, n, spans) for n in (length - dropped, dropped)]
+        lengths = [module._pieces(rng, rows, n, count) for n in (length - dropped, dropped)]
         for row, want in enumerate(map(by_loops, windows, *lengths)):
             found = [ids[row].tolist() for ids in (batch.source, batch.inputs, batch.targets)]
             assert found == list(want)
@@ -95,10 +97,38 @@ def check_reach(module):
     assert seen == set(range(20))
 
 
-CHECKS = [check_loops, check_round_trip, check_malformed, check_held_out, check_reach]
+def check_masks(module):
+    """All masks of 12 tokens with 4 dropped in 2 spans are equally likely, and no other comes."""
+    tokens = np.arange(12)
+    wanted = {}
+    for begin, end, second in combinations(range(1, 12), 3):
+        mask = ((tokens >= begin) & (tokens < end)) | (tokens >= second)
+        if mask.sum() == 4:
+            wanted[mask.tobytes()] = 0
+    assert len(wanted) == 21                 # 3 ways to cut 4 dropped in two, 7 to cut 8 kept
+    masks = module.draw_mask(np.random.default_rng(0), 21_000, 12, 0.33, 2.0)
+    for mask in masks:
+        assert mask.tobytes() in wanted
+        wanted[mask.tobytes()] += 1
+    counts = np.array(list(wanted.values()))
+    assert ((counts - 1000) ** 2 / 1000).sum() < 45.3        # χ² of 20 degrees: passed by 0.1 %
 
 
-@pytest.mark.parametrize("check", CHECKS)
+def check_shares(module):
+    for length, share, spans in ((64, 10 / 64, 3), (200, 0.15, 10), (512, 77 / 512, 26)):
+        masks = module.draw_mask(np.random.default_rng(0), 4000, length)
+        assert (masks.mean(axis=1) == share).all()
+        begins = masks[:, 1:] & ~masks[:, :-1]
+        assert (begins.sum(axis=1) == spans).all() and not masks[:, 0].any() and masks[:, -1].all()
+        middle = masks[:, length // 4:-length // 4].mean(axis=0)
+        assert np.abs(middle - middle.mean()).max() < 4.5 * (0.15 * 0.85 / 4000) ** 0.5
+        assert middle.mean() < share < middle.mean() + 0.04
+    middle = module.draw_mask(np.random.default_rng(1), 4000, 64)[:, 16:48].mean()
+    assert abs(middle - 0.12) < 0.003
+
+
+@pytest.mark.parametrize("check", [check_loops, check_round_trip, check_malformed, check_held_out,
+                                   check_reach, check_masks, check_shares])
 def test_corruption(check):
     check(span_corruption)
 
@@ -120,26 +150,30 @@ def test_corruption(check):
     (check_held_out, "np.random.default_rng(seed)", "np.random.default_rng()"),
     (check_held_out, "len(windows), seq_len, rate, mean_span)", "len(windows), seq_len)"),
     (check_reach, "rng.integers(0, len(windows),", "rng.integers(1, len(windows),"),
-    (check_reach, "rng.integers(0, len(windows),", "rng.integers(0, len(windows) - 1,")])
+    (check_reach, "rng.integers(0, len(windows),", "rng.integers(0, len(windows) - 1,"),
+    (check_masks, "rng.permuted(cut_here, axis=1)", "rng.permutation(cut_here, axis=1)"),
+    (check_masks, "rng.permuted(cut_here, axis=1)", "cut_here"),
+    (check_masks, "reshape(rows, count - 1) + 1", "reshape(rows, count - 1)"),
+    (check_masks, "dropped_BP, 1, axis=1", "dropped_BP - 1, 1, axis=1"),
+    (check_shares, "round(length * rate)", "int(length * rate)"),
+    (check_shares, "round(dropped / mean_span)", "int(dropped / mean_span)"),
+    (check_shares, "change[:, :-1]", "change[:, 1:]")])
 def test_a_mistake_in_the_corruption_is_seen(check, right, wrong):
     with pytest.raises((AssertionError, ValueError, IndexError)):
         check(broken(span_corruption, right, wrong))
 
 
-def test_seeds():
-    first, same, other = (span_corruption.missing_spans(np.random.default_rng(seed), DATA, 4, 64)
-                          for seed in (3, 3, 4))
-    assert (first.source == same.source).all() and (first.source != other.source).any()
-    windows = np.tile(DATA[:64], (50, 1))
-    batch = span_corruption.corrupt(np.random.default_rng(0), windows)
-    assert len(np.unique(batch.targets, axis=0)) > 40         # each row has its own spans
+@pytest.mark.parametrize("length, rate, mean_span, want", [
+    (2, 0.15, 3, (1, 1)), (10, 0.15, 3, (2, 1)), (30, 0.15, 3, (4, 1)), (31, 0.15, 3, (5, 2)),
+    (512, 0.15, 3, (77, 26)), (10, 0.0, 3, (1, 1)), (10, 0.99, 3, (9, 1)), (9, 0.66, 2, (6, 3)),
+    (4, 0.5, 1, (2, 2))])
+def test_sizes_are_those_of_t5(length, rate, mean_span, want):
+    assert span_corruption.spans_of(length, rate, mean_span) == want
 
 
-def test_real_text_comes_back():
-    data = corpora.load().held_out
-    for batch in span_corruption.held_out(data, 64, 128):
-        for row in zip(batch.source, batch.targets):
-            assert bytes(span_corruption.fill(*row).tolist()) in bytes(data)
+def test_one_span_is_the_tail():
+    masks = span_corruption.draw_mask(np.random.default_rng(0), 9, 20)
+    assert (masks == (np.arange(20) >= 17)).all()
 
 
 def test_suffixes_say_the_shape():
@@ -149,18 +183,15 @@ def test_suffixes_say_the_shape():
 
 
 def test_what_does_not_fit_is_refused():
-    long = np.zeros(2000, np.uint8)
-    check = span_corruption.check_text
-    with pytest.raises(ValueError, match=f"length must need at most {SENTINELS} spans.*got 999"):
-        check(Corpus(long, long), 999)
-    with pytest.raises(ValueError, match="seq_len must be at least 2, got 1"):
-        check(Corpus(long, long), 1)
-    rng = np.random.default_rng(0)
-    for options, message in (({"rate": 1.0}, "rate must be .*below 1, got 1.0"),
-                           ({"mean_span": 0.5}, "mean_span must be .*at least 1, got 0.5")):
+    corpus, rng = Corpus(*np.zeros((2, 2000), np.uint8)), np.random.default_rng(0)
+    check, corrupt = span_corruption.check_text, span_corruption.corrupt
+    for function, arguments, message in (
+            (check, (corpus, 999), f"length must need at most {SENTINELS} spans.*got 999"),
+            (check, (corpus, 1), "seq_len must be at least 2, got 1"),
+            (corrupt, (rng, DATA[None, :64], 1.0), "rate must be .*below 1, got 1.0"),
+            (corrupt, (rng, DATA[None, :64], 0.15, 0.5), "mean_span must be .*at least 1, got 0.5"),
+            (corrupt, (rng, np.full((1, 9), PAD)), r"windows must lie in 0 \.\. 255, got 256"),
+            (span_corruption.fill, (np.array([1]), np.array([-100])),
+             r"target must lie in 0 \.\. 289, got -100")):
         with pytest.raises(ValueError, match=message):
-            span_corruption.corrupt(rng, DATA[None, :64], **options)
-    with pytest.raises(ValueError, match=r"windows must lie in 0 \.\. 255, got 256"):
-        span_corruption.corrupt(rng, np.full((1, 9), PAD))
-    with pytest.raises(ValueError, match=r"target must lie in 0 \.\. 289, got -100"):
-        span_corruption.fill(np.array([1]), np.array([-100]))
+            function(*arguments)

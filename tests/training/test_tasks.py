@@ -7,7 +7,7 @@ import pytest
 from training.small_run import CORPUS, MODEL, TRAIN
 
 from switch_np import model
-from switch_np.training import corpus as corpora, pairs, span_corruption, tasks, trainer
+from switch_np.training import pairs, tasks, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.vocabulary import END, VOCAB_SIZE
 from switch_np.transformer.batch import Batch
@@ -81,8 +81,3 @@ def test_the_unigram_is_the_entropy_of_known_probabilities():
                                np.log(2 / (counted + 2 * VOCAB_SIZE)), rtol=1e-12)
     with pytest.raises(ValueError, match="batches must hold at least one target that counts"):
         tasks.unigram(train, [])
-
-
-def test_the_unigram_knows_less_than_the_bytes_and_more_than_nothing():
-    train, held_out = (span_corruption.held_out(data, 256, 64) for data in corpora.load())
-    assert -np.log(VOCAB_SIZE) < tasks.unigram(train, held_out) < -2

@@ -8,7 +8,7 @@ cases         the named problems of the vector set, and the bug that each one hu
 safetensors   safetensors files, read and written
 files         write the cases with answers and tolerances; judge what a program answered
 
-Imported by `switch_np.oracle` and by the commands `vectors` and `verify`.
+Imported by `switch_np.oracle`, the commands `vectors` and `verify`, and `exchange` (safetensors).
 """
 
 from switch_np.oracle.vectors.files import load, pack, read, verify, write

@@ -1,14 +1,14 @@
 """safetensors files, written and read in a few lines: eight bytes, a JSON header, the numbers.
 
 Source: the format's own description. The first eight bytes hold the header's length, little-endian;
-the header names dtype, shape and byte range of each tensor; then come the tensors, row by row. Only
-F64, I64 and U8 are used here: every language has them, and nothing is rounded on the way.
+the header names dtype, shape and byte range of each tensor; then come the tensors, row by row. Of
+the vectors, each is F64, I64 or U8: every language has them, and nothing is rounded on the way.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,20 @@ WRITTEN = ("F64", "I64", "U8")
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
     """Write float64, int64 and uint8 (or bool) arrays, with a dict of strings about them."""
+    path.write_bytes(encode(arrays, about))
+
+
+def encode(arrays: Mapping[str, np.ndarray], about: Mapping[str, str],
+           kinds: Sequence[str] = WRITTEN) -> bytes:
+    """Return the file of arrays, each of one of the kinds, with a dict of strings about them."""
     header: dict[str, object] = {"__metadata__": dict(about)}
     parts, offset = [], 0
     for name, array in arrays.items():
         array = array.view(np.uint8) if array.dtype == bool else array
-        kind = next((key for key in WRITTEN if DTYPES[key] == array.dtype), None)
+        kind = next((key for key in kinds if DTYPES[key] == array.dtype), None)
         if kind is None:
-            raise TypeError(f"{name} must be float64, int64 or uint8, got {array.dtype}")
+            wanted = ", ".join(str(DTYPES[key]) for key in kinds)
+            raise TypeError(f"{name} must be one of {wanted}, got {array.dtype}")
         data = np.ascontiguousarray(array, DTYPES[kind]).tobytes()
         header[name] = {"dtype": kind, "shape": list(array.shape),
                         "data_offsets": [offset, offset + len(data)]}
@@ -36,7 +43,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]
         offset += len(data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
