@@ -1,23 +1,18 @@
-"""Plans as they are called for by themselves: arguments are checked, then `switch.plan` decides.
+"""Plans made outside the layer: arguments are checked, then `switch.plan` decides.
 
-A plan says which expert, which slot, who is dropped. `switch_layer.forward` makes one for itself;
-these calls serve who wants to look at decisions, to replay another library's, or to know how firm
-they are.
+A plan says which expert, which slot, who is dropped. `switch_layer.forward` makes its own; these
+calls are for looking at decisions, replaying another library's, and telling how close they were.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
-from switch_np.conventions.margins import Margins, contested
-from switch_np.conventions.noise import Noise
+from switch_np.conventions.margins import Margins, contested, margins
 from switch_np.conventions.plan_checks import check_buffers, check_groups, check_plan
 from switch_np.conventions.replay import from_choices
-from switch_np.conventions import margins as margins_of
 from switch_np.operations import check
+from switch_np.switch import plan
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
-from switch_np.switch import plan as papers
 
 __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from_choices",
            "margins"]
@@ -25,12 +20,15 @@ __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from
 
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Give every token its experts and slots, by the paper's rules.
+    """Give every token its experts and slots, under the paper's conventions.
+
+    At a tie the lowest index wins. Slots go by order of choice, then by position. The capacity
+    counts all tokens of a group, padding included, as the authors' code does.
 
     Parameters
     ----------
     scores_TE
-        Whatever ranks the experts of a token: the router's probabilities, or logits with noise.
+        What ranks the experts of a token: the router's probabilities, or logits with noise.
     config
         Says k, capacity and layout.
     num_groups
@@ -39,11 +37,6 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
         (T,) bool, True where the token is padding: it takes no slot and is not counted.
     training
         Chooses between the two capacity factors.
-
-    Notes
-    -----
-    At a tie the lowest index wins. Slots are given in the order of choice, then of position. The
-    capacity counts all tokens of a group, padding included, as the authors' code does.
 
     Examples
     --------
@@ -54,23 +47,20 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     """
     check.instance("config", config, SwitchConfig)
     if not config.conventions.papers:
-        raise ValueError("config must have the paper's conventions, got others, by which "
-                         "conventions.serve.decide goes")
+        raise ValueError("config must have the paper's conventions, got others; "
+                         "conventions.serve.decide follows these")
     check.floats("scores_TE", scores_TE, ("T", config.num_experts))
-    _check_cut(len(scores_TE), num_groups, padding_T)
+    _check(len(scores_TE), num_groups, padding_T)
     if config.layout == "buffers":
         check_buffers(config.expert_capacity(len(scores_TE) // max(num_groups, 1), training),
                       config.num_experts, num_groups)
-    return papers.decide(scores_TE, config, num_groups=num_groups, padding_T=padding_T,
-                        training=training)
+    return plan.decide(scores_TE, config, num_groups, padding_T, training)
 
 
 def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capacity: int | None,
          padding_T: np.ndarray | None = None, layout: str = "packed") -> Plan:
     """Give slots to choices already made: the second half of `decide`.
 
-    Examples
-    --------
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
@@ -82,48 +72,14 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     if capacity is not None:
         check.integer("capacity", capacity, 0)
     check.choice("layout", layout, ["packed", "buffers"])
-    _check_cut(len(expert_TK), num_groups, padding_T)
+    _check(len(expert_TK), num_groups, padding_T)
     if layout == "buffers":
         check_buffers(capacity, num_experts, num_groups)
-    return papers.fill(expert_TK, num_experts, num_groups=num_groups, capacity=capacity,
-                      padding_T=padding_T, layout=layout)
+    return plan.fill(expert_TK, num_experts, num_groups, capacity, padding_T, layout)
 
 
-def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None, *,
-            logits_TE: np.ndarray | None = None, padding_T: np.ndarray | None = None,
-            bias_E: np.ndarray | None = None, noise: Noise | None = None,
-            training: bool = False) -> Margins:
-    """Tell how far each token is from another decision, in units of the scores.
-
-    Parameters
-    ----------
-    scores_TE
-        Whatever ranked the experts: probabilities, or logits with noise.
-    plan
-        The decisions.
-    config, logits_TE, padding_T, bias_E, noise, training
-        Under other libraries' conventions: the config, and the rest where it decides too.
-
-    Examples
-    --------
-    >>> scores = np.array([[.7, .3], [.6, .4]])
-    >>> found = margins(scores, decide(scores, SwitchConfig(num_experts=2, capacity_factor=1.0)))
-    >>> found.choice.round(2).tolist(), found.contested.tolist()
-    ([0.4, 0.2], [True, True])
-    """
-    check.instance("plan", plan, Plan)
-    check.floats("scores_TE", scores_TE, (len(plan.expert), plan.load.shape[1]))
-    if config is not None:
-        check.instance("config", config, SwitchConfig)
-        if not config.conventions.papers:
-            return margins_of.margins(scores_TE, plan, config, logits_TE=logits_TE,
-                                      padding_T=padding_T, bias_E=bias_E, noise=noise or Noise(),
-                                      training=training)
-    return margins_of.papers_margins(scores_TE, plan)
-
-
-def _check_cut(num_tokens: int, num_groups: int, padding_T: np.ndarray | None) -> None:
-    """Refuse groups and padding that the tokens do not have."""
+def _check(num_tokens: int, num_groups: int, padding_T: np.ndarray | None) -> None:
+    """Refuse groups and padding that do not fit the tokens."""
     check_groups(num_tokens, num_groups)
     if padding_T is not None:
         check.booleans("padding_T", padding_T, (num_tokens,))

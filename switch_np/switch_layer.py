@@ -1,10 +1,8 @@
-"""The Switch layer as it is called: arguments are checked, noise is drawn, `switch.layer` computes.
+"""The Switch layer's public calls: arguments are checked, noise is drawn, `switch.layer` computes.
 
-The public calls are here; the computation is in `switch_np/switch/`, from `router` to `layer`, and
-other libraries' variants are in `switch_np/conventions/`.
+The computation is in `switch_np/switch/`, from `router` to `layer`; what other libraries do
+differently is in `switch_np/conventions/`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 
@@ -65,19 +63,18 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     Parameters
     ----------
     params
-        As `init` gives them.
+        As `init` returns them.
     x
-        Tokens (T, D) or (B, S, D), float32 or float64; complex for complex-step
-        differentiation.
+        Tokens (T, D) or (B, S, D), float32 or float64; complex for complex-step differentiation.
     config
         What to compute.
     plan
-        Replay these decisions, made for the same padding, instead of making new ones.
+        Decisions to replay, made for the same padding.
     padding
-        Bool (T,) or (B, S), True where the token is padding: y is 0 there, no slot is taken, and no
-        loss counts it. Conventions may treat it otherwise.
+        Bool (T,) or (B, S), True where the token is padding: its y is 0, it takes no slot, and no
+        loss counts it. Other libraries' conventions may treat it otherwise.
     noise
-        Replay this noise, in training or not.
+        Noise to replay, in training or not.
     rng
         Source of the noise in training, if `noise` is not given.
     training
@@ -86,7 +83,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     Raises
     ------
     TypeError, ValueError
-        Where an argument does not fit; the message names it.
+        If an argument does not fit; the message names it.
 
     Examples
     --------

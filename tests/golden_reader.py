@@ -168,15 +168,15 @@ def _with_threshold(case: Case, flat: dict[str, Any]) -> snp.SwitchConfig:
     """Return the config, its threshold read off the recorded choices where it is not recorded."""
     if "second_threshold" in flat:
         return case.config
-    rules, k = case.config.conventions, case.config.top_k
+    conventions, k = case.config.conventions, case.config.top_k
     out, _ = snp.switch_layer.forward(case.params, case.x, case.config, padding=case.padding,
                                       noise=case.noise, training=case.training)
-    held = choices.held_against(out.plan.expert, out.probs, rules)[:, 1:]
-    if rules.second_policy == "random":
+    held = choices.policy_gates(out.plan.expert, out.probs, conventions)
+    if conventions.second_policy == "random":
         held = held / np.maximum(case.noise.policy, 1e-300)
     steps = np.append(0, np.sort(held, axis=None))
-    for threshold in (rules.second_threshold, *((steps[1:] + steps[:-1]) / 2), steps[-1] + 1):
-        config = replace(case.config, conventions=replace(rules, second_threshold=float(threshold)))
+    for threshold in (conventions.second_threshold, *((steps[1:] + steps[:-1]) / 2), steps[-1] + 1):
+        config = replace(case.config, conventions=replace(conventions, second_threshold=float(threshold)))
         found, _ = snp.switch_layer.forward(case.params, case.x, config, padding=case.padding,
                                             noise=case.noise, training=case.training)
         if (found.plan.kept == case.arrays["kept"].reshape(-1, k)).all():
@@ -271,16 +271,16 @@ def _experts(preset: str, activation: str, params: dict[str, np.ndarray]) -> dic
 def _noise(config: snp.SwitchConfig, arrays: dict[str, np.ndarray],
            tokens: int) -> tuple[Noise, bool]:
     """Return the noise that was recorded, and whether choices must be replayed for lack of it."""
-    rules, e, k = config.conventions, config.num_experts, config.num_choices
+    conventions, e, k = config.conventions, config.num_experts, config.num_choices
     noise, replay = Noise(), False
-    if rules.priority == "random":                         # all that is left of the random order
+    if conventions.priority == "random":                         # all that is left of the random order
         kept = arrays["kept"].reshape(tokens, k)
         noise = noise._replace(priority=kept.astype(np.float64))
-    if rules.second_policy == "random":
+    if conventions.second_policy == "random":
         drawn = _drawn(arrays, "unif|rand|policy", tokens, (k, k - 1))
         replay |= drawn is None
         noise = noise._replace(policy=None if drawn is None else drawn[:, -(k - 1):])
-    if rules.second_choice == "sampled":
+    if conventions.second_choice == "sampled":
         noise = noise._replace(second=_drawn(arrays, "gumbel|noise", tokens, (e,)))
         replay |= noise.second is None
     return noise._replace(jitter=_drawn(arrays, "jitter", tokens, arrays["x"].shape[-1:])), replay

@@ -74,7 +74,7 @@ LAYER = [
     (lambda: layer(plan="first"), TypeError, "plan must be a Plan, got 'first'"),
     (lambda: layer(x=X[:5], plan=PLAN), ValueError, "plan must be for 5 tokens, 3 experts"),
     (lambda: layer(plan=replace(PLAN, expert=PLAN.expert + 1)), ValueError, "plan.expert must lie"),
-    (lambda: layer(plan=replace(PLAN, kept=~PLAN.kept)), ValueError, "plan.kept must be True just"),
+    (lambda: layer(plan=replace(PLAN, kept=~PLAN.kept)), ValueError, "plan.kept must be True exa"),
     (lambda: layer(plan=PLAN, config=replace(CONFIG, top_k=2)), ValueError,
      r"1 group\(s\) and 2 choice\(s\) per token, got one for 6, 3, 1 and 1"),
     (lambda: layer(plan=PLAN, padding=np.arange(6) > 3), ValueError,

@@ -211,8 +211,8 @@ def test_a_gradient_of_the_logits_that_does_not_arrive_is_0(kind):
 
 @pytest.mark.parametrize("where, name, spoil, knob", [
     ("renormalise", "divisor", lambda s, slope: (s, 0 * slope), {"renorm": "pre"}),
-    ("input_gate", "backward", lambda d, w: (d, 0 * w), {"gate_at": "both"}),
-    ("input_gate", "backward", lambda d, w: (d, 0 * w), {"dispatch_gradient": "straight_through"}),
+    ("general_mixture", "take", lambda d: 0 * d, {"gate_at": "both"}),
+    ("general_mixture", "take", lambda d: 0 * d, {"dispatch_gradient": "straight_through"}),
     ("dropped_tokens", "backward", lambda d, g: (d, 2 * g), {"dropped": "gated_identity"}),
     ("dropped_tokens", "backward", lambda d, g: (0 * d, g), {"dropped": "identity"}),
     ("normalised_scores", "backward", lambda d: 0.5 * d, {"balance_probs": "chosen"}),

@@ -71,7 +71,7 @@ MODEL_BUGS = [
     (head, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
 ]
 ENCODER_DECODER_BUGS = [
-    (general_network, "d_hidden_TF * linear_TF * activations", "d_hidden_TF * activations"),
+    (general_network, "d_hidden_TF * linear_TF * slope_TF", "d_hidden_TF * slope_TF"),
     (general_network, "backward(d_hidden_TF, keep_TF, rate)", "backward(d_hidden_TF, None, rate)"),
     (general_network, "d_x_TD + d_gated_TD", "d_x_TD"),
     (router_losses, "balance_loss.backward(d_balance, losses.slope)",

@@ -25,8 +25,8 @@ def test_own_decisions_come_back(seed):
     rng = np.random.default_rng(seed)
     for _ in range(30):
         config = random_config(rng, 0.7)
-        rules = config.conventions
-        if rules.balance_counts == "plain_over_k" or rules.second_policy != "all":
+        conventions = config.conventions
+        if conventions.balance_counts == "plain_over_k" or conventions.second_policy != "all":
             continue                                       # these need scores, or leave no trace
         params, x, padding, noise, training = problem(rng, config)
         own = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise,
@@ -104,37 +104,37 @@ GATED = [Conventions(priority="gate"), Conventions(priority="logit_or_zero"),
          Conventions(priority="batch", second_policy="threshold", second_compare="score")]
 
 
-@pytest.mark.parametrize("rules", GATED, ids=range(len(GATED)))
-def test_no_decision_changes_within_the_margins(rules):
+@pytest.mark.parametrize("conventions", GATED, ids=range(len(GATED)))
+def test_no_decision_changes_within_the_margins(conventions):
     """Every score moved by less than half the least margin: the same plan, 800 times."""
     rng = np.random.default_rng(0)
-    config = snp.SwitchConfig(num_experts=6, top_k=2, capacity=3, groups=2, conventions=rules)
-    bias = rng.standard_normal(6) * 0.1 if rules.select_bias else None
+    config = snp.SwitchConfig(num_experts=6, top_k=2, capacity=3, groups=2, conventions=conventions)
+    bias = rng.standard_normal(6) * 0.1 if conventions.select_bias else None
     for _ in range(20):
         probs = rng.random((16, 6))
-        logits = np.log(probs / (1 - probs)) if rules.priority == "logit_or_zero" else probs
+        logits = np.log(probs / (1 - probs)) if conventions.priority == "logit_or_zero" else probs
         plan = serve.decide(probs, logits, config, num_groups=2, bias_E=bias)
         firm = plans.margins(probs, plan, config, logits_TE=logits, bias_E=bias)
         least = min(firm.choice.min(), firm.cut.min())
         assert least > 0
-        scale = 0.25 if rules.second_policy == "threshold" else 0.999    # gates move otherwise
+        scale = 0.25 if conventions.second_policy == "threshold" else 0.999    # gates move otherwise
         for _ in range(40):
             move = rng.uniform(-1, 1, probs.shape) * 0.5 * scale * least
             again = serve.decide(probs + move, logits + move, config, num_groups=2, bias_E=bias)
-            if rules.chooser == "tokens":
+            if conventions.chooser == "tokens":
                 assert (again.expert == plan.expert).all()
             assert (spread(again.kept, again.expert, 6)
                     == spread(plan.kept, plan.expert, 6)).all()
 
 
-@pytest.mark.parametrize("rules", [Conventions(priority="gate"), Conventions(chooser="experts"),
+@pytest.mark.parametrize("conventions", [Conventions(priority="gate"), Conventions(chooser="experts"),
                                    Conventions(priority="batch"),
                                    Conventions(priority="logit_or_zero")],
-                         ids=lambda rules: f"{rules.chooser}-{rules.priority}")
-def test_the_cut_is_just_where_the_margin_says(rules):
+                         ids=lambda conventions: f"{conventions.chooser}-{conventions.priority}")
+def test_the_cut_is_just_where_the_margin_says(conventions):
     """One expert, one choice: a token that moves by a little more than its margin changes sides."""
     rng = np.random.default_rng(0)
-    config = snp.SwitchConfig(num_experts=1, capacity=4, conventions=rules)
+    config = snp.SwitchConfig(num_experts=1, capacity=4, conventions=conventions)
     score = rng.standard_normal((9, 1))
     plan = serve.decide(score, score, config)
     cut = plans.margins(score, plan, config, logits_TE=score).cut

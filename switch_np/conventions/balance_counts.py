@@ -1,13 +1,11 @@
-"""What the load-balancing loss counts, by the rules of other libraries.
+"""What the load-balancing loss counts under other libraries' conventions.
 
-Source: the libraries named in `table`. All balance losses are the mean over groups of
-E · Σ_e f_e P_e, and differ in the choices behind f, in the tokens behind P, and in what divides.
+Source: the libraries named in `table`. Each loss is a mean over groups of E · Σ_e f_e P_e; they
+differ in the choices that f counts, the tokens that P averages, and the divisors.
 
-f is counted into the plan, `balance_count` over `balance_tokens`; who counts in P is a weight per
-token, so the paper's loss computes them all: P_e = Σ_t weight_t p_t,e / tokens.
+The plan holds f as `balance_count` over `balance_tokens`. P gets a weight per token, and then the
+paper's loss computes them all: P_e = Σ_t weight_t p_t,e / tokens.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
@@ -15,49 +13,41 @@ from switch_np.conventions.table import Conventions
 
 
 def counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray, group_T: np.ndarray,
-           shape: tuple[int, int], padding_T: np.ndarray | None, rules: Conventions,
+           shape: tuple[int, int], padding_T: np.ndarray | None, conventions: Conventions,
            training: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return what f counts (G, E), and the tokens that divide (G,).
+    """Return the choices that f counts (G, E), and the tokens to divide them by (G,).
 
-    Parameters
-    ----------
-    expert_TK, kept_TK, plain_TK
-        The choices, which were kept, and the K best scores without bias, groups and noise.
-    group_T, shape
-        The group of every token, and (G, E).
-    padding_T, rules, training
-        As in the layer.
+    `plain_TK` are the experts with the K best scores, without bias, groups and noise; `shape` is
+    (G, E).
 
-    Examples
-    --------
     >>> chosen, kept = np.array([[0], [1], [1]]), np.array([[True], [True], [False]])
-    >>> rules = Conventions(balance_drops="post_as_0")
-    >>> counts(chosen, kept, chosen, np.zeros(3, int), (1, 2), None, rules, True)[0].tolist()
+    >>> theirs = Conventions(balance_drops="post_as_0")
+    >>> counts(chosen, kept, chosen, np.zeros(3, int), (1, 2), None, theirs, True)[0].tolist()
     [[2, 1]]
     """
     g, e = shape
     real_T = np.ones(len(group_T), bool) if padding_T is None else ~padding_T
-    valid = rules.balance_padding == "mask_valid"
+    valid = conventions.balance_padding == "mask_valid"
     tokens_G = np.bincount(group_T[real_T] if valid else group_T, minlength=g)
-    if rules.balance_counts == "none" or (rules.balance_when == "training" and not training):
+    if conventions.balance_counts == "none" or (
+            conventions.balance_when == "training" and not training):
         return np.zeros(shape, int), tokens_G
-    counted = plain_TK if rules.balance_counts == "plain_over_k" else expert_TK
-    seen = np.ones(kept_TK.shape, bool)
-    if rules.balance_drops == "post":
-        seen = kept_TK
-    elif rules.balance_drops == "post_as_0":
-        counted = np.where(kept_TK, counted, 0)
-    if rules.balance_padding not in ("include", "mask_p", "real_fraction"):
-        seen = seen & real_T[:, None]
-    if rules.balance_counts == "first":
-        counted, seen = counted[:, :1], seen[:, :1]
-    mine = (group_T[:, None] * e + counted)[seen]
-    return np.bincount(mine, minlength=g * e).reshape(g, e), tokens_G
+    chosen_TK = plain_TK if conventions.balance_counts == "plain_over_k" else expert_TK
+    counted_TK = np.ones(kept_TK.shape, bool)
+    if conventions.balance_drops == "post":
+        counted_TK = kept_TK
+    elif conventions.balance_drops == "post_as_0":
+        chosen_TK = np.where(kept_TK, chosen_TK, 0)
+    if conventions.balance_padding not in ("include", "mask_p", "real_fraction"):
+        counted_TK = counted_TK & real_T[:, None]
+    k = 1 if conventions.balance_counts == "first" else expert_TK.shape[1]
+    bins = (group_T[:, None] * e + chosen_TK)[:, :k][counted_TK[:, :k]]
+    return np.bincount(bins, minlength=g * e).reshape(g, e), tokens_G
 
 
 def weights(group_T: np.ndarray, num_groups: int, k: int, padding_T: np.ndarray | None,
-            rules: Conventions) -> np.ndarray:
-    """Return each token's weight (T,) in P; a division of f by K stands here too.
+            conventions: Conventions) -> np.ndarray:
+    """Return each token's weight (T,) in P, which also divides by K where f counts over K.
 
     >>> padding = np.array([False, True])
     >>> for where in "mask_full", "include", "real_fraction":
@@ -68,12 +58,12 @@ def weights(group_T: np.ndarray, num_groups: int, k: int, padding_T: np.ndarray 
     """
     weights_T = np.ones(len(group_T))
     if padding_T is not None:
-        if rules.balance_padding in ("mask_valid", "mask_full", "mask_p"):
+        if conventions.balance_padding in ("mask_valid", "mask_full", "mask_p"):
             weights_T[padding_T] = 0
-        elif rules.balance_padding == "real_fraction":
+        elif conventions.balance_padding == "real_fraction":
             tokens_G = np.bincount(group_T, minlength=num_groups)
             real_G = np.bincount(group_T[~padding_T], minlength=num_groups)
             weights_T = (real_G / np.maximum(tokens_G, 1))[group_T]
-    if rules.balance_counts in ("all_over_k", "plain_over_k"):
+    if conventions.balance_counts in ("all_over_k", "plain_over_k"):
         weights_T = weights_T / k
     return weights_T

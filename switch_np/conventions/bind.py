@@ -1,10 +1,8 @@
-"""The parts of a layer under its config's conventions: the paper's, or others in their place.
+"""The modules of a layer under its config's conventions: the paper's, or those that replace them.
 
-`switch.layer` composes the parts and knows no other library. A part that stands in is a module of
-this folder whose `forward` is handed, here, the rules and what else it goes by.
+`switch.layer` composes modules and knows no other library. A replacement is a module of this folder
+whose `forward` is given here, in advance, the conventions and whatever else it needs.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.conventions import (
-    balance_of_others, mixture_of_others, renormalise, scores, serve, z_of_others)
+    general_balance_loss, general_mixture, general_z_loss, renormalise, scores, serve)
 from switch_np.conventions.noise import Noise
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
@@ -22,7 +20,7 @@ from switch_np.switch.router import Routing
 
 
 class Part(NamedTuple):
-    """A part with some of its arguments given."""
+    """A module with some of its arguments given."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -30,43 +28,42 @@ class Part(NamedTuple):
 
 def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
           padding_T: np.ndarray | None, training: bool) -> Parts:
-    """Return the parts of which `switch.layer` is to compose this layer.
+    """Return the modules of which `switch.layer` is to compose this layer.
 
     >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
     True
     """
-    rules = config.conventions
-    if rules.papers:
+    conventions = config.conventions
+    if conventions.papers:
         return Parts()
-    jitter_TD = noise.jitter if rules.jitter_reach == "experts" else None
-    plan_of = partial(choose, noise=noise, bias_E=params.get("select_bias"))
+    jitter_TD = noise.jitter if conventions.jitter_reach == "experts" else None
+
+    def choose(routing: Routing, config: SwitchConfig, _: np.ndarray | None, num_groups: int,
+               padding_T: np.ndarray | None, training: bool) -> Plan:
+        return serve.decide(routing.probs_TE, routing.logits_TE, config, num_groups=num_groups,
+                            padding_T=padding_T, noise=noise, bias_E=params.get("select_bias"),
+                            training=training)
+
     bound = Parts(
-        Part(partial(scores.forward, kind=rules.scores, noise_TE=noise.logits), scores.backward),
-        plan_of,
-        Part(partial(renormalise.forward, rules=rules), renormalise.backward),
-        Part(partial(mixture_of_others.forward, rules=rules, padding_T=padding_T,
-                     jitter_TD=jitter_TD), mixture_of_others.backward),
-        Part(partial(balance_of_others.forward, rules=rules), balance_of_others.backward),
-        Part(partial(z_of_others.forward, rules=rules, num_experts=config.num_experts,
-                     training=training), z_of_others.backward))
-    if rules.padding_routing == "first_experts" and padding_T is not None:
+        Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits), scores.backward),
+        choose,
+        Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
+        Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
+                     jitter_TD=jitter_TD), general_mixture.backward),
+        Part(partial(general_balance_loss.forward, conventions=conventions),
+             general_balance_loss.backward),
+        Part(partial(general_z_loss.forward, conventions=conventions, num_experts=config.num_experts,
+                     training=training), general_z_loss.backward))
+    if conventions.padding_routing == "first_experts" and padding_T is not None:
         real_T1 = ~padding_T[:, None]
         bound = bound._replace(
-            choose=lambda routing, *others: plan_of(
-                routing._replace(probs_TE=routing.probs_TE * real_T1), *others),
+            choose=lambda routing, *rest: choose(
+                routing._replace(probs_TE=routing.probs_TE * real_T1), *rest),
             gates=_masked(bound.gates, real_T1), balance_loss=_masked(bound.balance_loss, real_T1))
     return bound
 
 
-def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,
-           padding_T: np.ndarray | None, training: bool, *, noise: Noise,
-           bias_E: np.ndarray | None) -> Plan:
-    """Return the plan by the config's conventions; `noise` has the Gumbel noise too."""
-    return serve.decide(routing.probs_TE, routing.logits_TE, config, num_groups=num_groups,
-                        padding_T=padding_T, noise=noise, bias_E=bias_E, training=training)
-
-
 def _masked(part: Part, real_T1: np.ndarray) -> Part:
-    """Return a part to which the probabilities of padding are 0, forwards and backwards."""
-    return Part(lambda probs_TE, *others: part.forward(probs_TE * real_T1, *others),
+    """Return a module for which the probabilities of padding are 0, forwards and backwards."""
+    return Part(lambda probs_TE, *rest: part.forward(probs_TE * real_T1, *rest),
                 lambda d_value, cache: part.backward(d_value, cache) * real_T1)

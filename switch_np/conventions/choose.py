@@ -1,13 +1,11 @@
-"""Which experts a token asks for, by the rules of other libraries.
+"""Which experts a token asks for, under other libraries' conventions.
 
-Source: DeepSeek-V3 (a bias that only selects; groups of experts), transformers (the choice after a
-cast), DeepSpeed and fairseq (the second choice sampled), Mesh TensorFlow, lucidrains and fairseq
-(whether a second choice is asked for at all).
+Source: DeepSeek-V3 (a bias for the selection alone; groups of experts), transformers (scores
+rounded before the choice), DeepSpeed and fairseq (a sampled second choice), Mesh TensorFlow,
+lucidrains and fairseq (a policy on whether a second choice is asked for).
 
 All of it is discrete: scores go in, indices and bools come out, and nothing has a gradient.
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 
@@ -20,27 +18,26 @@ from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest
 
 
-def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, rules: Conventions, noise: Noise,
+def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions, noise: Noise,
            bias_E: np.ndarray | None) -> np.ndarray:
-    """Return the scores (T, E) by which experts are chosen; -inf where they may not be.
+    """Return the scores (T, E) that rank the experts; -inf for experts that may not be chosen.
 
-    >>> rules = Conventions(select_groups=2)
     >>> probs = np.array([[0.5, 0.1, 0.4, 0.3]])
-    >>> ranked(probs, probs, rules, Noise(), None).tolist()
+    >>> ranked(probs, probs, Conventions(select_groups=2), Noise(), None).tolist()
     [[-inf, -inf, 0.4, 0.3]]
     """
     score_TE = probs_TE.real if noise.gumbel is None else (logits_TE + noise.gumbel).real
-    if rules.select_precision != "same":
-        score_TE = round_to(score_TE, rules.select_precision)
+    if conventions.select_precision != "same":
+        score_TE = round_to(score_TE, conventions.select_precision)
     if bias_E is not None:
         score_TE = score_TE + bias_E.real
-    if rules.select_groups == 1:
+    if conventions.select_groups == 1:
         return score_TE
-    together = group_scores(score_TE, rules.select_groups)
-    open_ = np.zeros(together.shape, bool)
-    np.put_along_axis(open_, largest(together, rules.select_groups_kept), True, axis=1)
-    open_TE = np.repeat(open_, score_TE.shape[1] // rules.select_groups, axis=1)
-    return np.where(open_TE, score_TE, -np.inf)
+    sums = group_scores(score_TE, conventions.select_groups)
+    eligible = np.zeros(sums.shape, bool)
+    np.put_along_axis(eligible, largest(sums, conventions.select_groups_kept), True, axis=1)
+    eligible_TE = np.repeat(eligible, score_TE.shape[1] // conventions.select_groups, axis=1)
+    return np.where(eligible_TE, score_TE, -np.inf)
 
 
 def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
@@ -50,13 +47,15 @@ def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
     [[0.6, 0.7]]
     """
     t, e = score_TE.shape
-    return np.sort(score_TE.reshape(t, groups, e // groups), axis=2)[:, :, -2:].sum(axis=2)
+    in_groups = np.sort(score_TE.reshape(t, groups, e // groups), axis=2)
+    sums: np.ndarray = in_groups[:, :, -2:].sum(axis=2)
+    return sums
 
 
-def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, rules: Conventions,
+def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, conventions: Conventions,
            noise: Noise) -> np.ndarray:
     """Return the K experts of each token (T, K), best first, the lowest index at a tie."""
-    if rules.second_choice == "largest" or k == 1:
+    if conventions.second_choice == "largest" or k == 1:
         return largest(score_TE, k)
     first_T1 = largest(score_TE, 1)
     later_TE = (logits_TE + noise.second).real
@@ -64,34 +63,36 @@ def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, rules: Conventio
     return np.concatenate([first_T1, largest(later_TE, k - 1)], axis=1)
 
 
-def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions,
+def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, conventions: Conventions,
            noise: Noise) -> np.ndarray:
     """Return which choices (T, K) are asked for; the first always is.
 
-    >>> rules = Conventions(second_policy="threshold", second_compare="score")
-    >>> wanted(np.array([[0, 1]] * 2), np.array([[.7, .3], [.9, .1]]), rules, Noise()).tolist()
+    >>> limit = Conventions(second_policy="threshold", second_compare="score")
+    >>> wanted(np.array([[0, 1]] * 2), np.array([[.7, .3], [.9, .1]]), limit, Noise()).tolist()
     [[True, True], [True, False]]
     """
     wanted_TK = np.ones(expert_TK.shape, bool)
-    if rules.second_policy == "none":
+    policy, threshold = conventions.second_policy, conventions.second_threshold
+    if policy == "none":
         wanted_TK[:, 1:] = False
-    elif rules.second_policy != "all":
-        gate_TK = held_against(expert_TK, probs_TE, rules)
-        if rules.second_policy == "threshold":
-            wanted_TK[:, 1:] = gate_TK[:, 1:] > rules.second_threshold
-        else:
-            wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / max(rules.second_threshold, 1e-9)
+    elif policy == "threshold":
+        wanted_TK[:, 1:] = policy_gates(expert_TK, probs_TE, conventions) > threshold
+    elif policy == "random":
+        assert noise.policy is not None                        # `check_noise` saw to it
+        chance = policy_gates(expert_TK, probs_TE, conventions) / max(threshold, 1e-9)
+        wanted_TK[:, 1:] = noise.policy < chance
     return wanted_TK
 
 
-def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray, rules: Conventions) -> np.ndarray:
-    """Return what the policy holds against its threshold (T, K): scores, or gates before drops.
+def policy_gates(expert_TK: np.ndarray, probs_TE: np.ndarray,
+                 conventions: Conventions) -> np.ndarray:
+    """Return what the policy compares with its threshold (T, K - 1): scores, or gates before drops.
 
-    >>> held_against(np.array([[0, 1]]), np.array([[.6, .2]]), Conventions()).round(2).tolist()
-    [[0.75, 0.25]]
+    >>> policy_gates(np.array([[0, 1]]), np.array([[.6, .2]]), Conventions()).round(2).tolist()
+    [[0.25]]
     """
-    gate_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
-    if rules.second_compare == "score":
-        return gate_TK
-    before = replace(rules, renorm="pre", renorm_single=True)
-    return gate_TK / renormalise.divisor(gate_TK, np.ones(gate_TK.shape, bool), before)[0]
+    gates_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+    if conventions.second_compare == "gate":
+        before = replace(conventions, renorm="pre", renorm_single=True)
+        gates_TK = gates_TK / renormalise.divisor(gates_TK, np.ones_like(gates_TK, bool), before)[0]
+    return gates_TK[:, 1:]

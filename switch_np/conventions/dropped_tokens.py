@@ -1,4 +1,4 @@
-"""What a token gets of which no choice was kept: itself, as it is or times its gates.
+"""What a token gets if none of its choices was kept: itself, unchanged or times its gates.
 
 Source: transformers 4 (p · x, until the module gave zeros) and labml's Switch layer.
 
@@ -6,8 +6,6 @@ Forward:   y[t] = x[t] · w[t] for the dropped tokens t, 0 for others;  w = 1 (i
            Σ_k g[t, k] (gated identity). The mixture adds it to the experts' output.
 Backward:  d_x[t] = w[t] d_y[t],   d_g[t, k] = ⟨d_y[t], x[t]⟩ if gated; 0 for tokens not dropped.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -43,5 +41,5 @@ def backward(d_y_TD: np.ndarray, cache: DroppedCache) -> tuple[np.ndarray, np.nd
 
 
 def _weight(cache: DroppedCache) -> np.ndarray:
-    dropped_T1 = cache.dropped_T[:, None]    # of bools: whole numbers would make float64 of float32
+    dropped_T1 = cache.dropped_T[:, None]         # bools: integers would turn float32 into float64
     return cache.gates_TK.sum(axis=1, keepdims=True) * dropped_T1 if cache.gated else dropped_T1

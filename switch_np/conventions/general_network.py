@@ -1,8 +1,8 @@
-"""The network of other libraries: optional biases, gate, learned scale, and other activations.
+"""The general feed-forward network: optional biases, gate, learned scale, other activations.
 
 Source: Shazeer, "GLU variants improve transformer" (2020), T5 1.1 (GELU's tanh form, gated);
 Mixtral and DeepSeek-V3 (SwiGLU), ST-MoE in PyTorch (GEGLU, scaled), labml and fairseq (biases),
-MegaBlocks and nanoMoE (GELU). An expert's, the shared expert's, and the dense block's.
+MegaBlocks and nanoMoE (GELU). Serves experts, the shared expert and dense blocks.
 
 Forward:   a = x W_in + b_in,   u = x W_gate + b_gate,   m = act(a), or act(u) ⊙ a with a gate,
            h = m ⊙ scale ⊙ keep / (1 - rate),   y = h W_out + b_out
@@ -10,8 +10,6 @@ Backward:  d_h = d_y W_outᵀ ⊙ keep / (1 - rate),   d_scale = Σ d_h ⊙ m,  
            d_a = d_m ⊙ act'(a), or d_m ⊙ act(u) and d_u = d_m ⊙ a ⊙ act'(u);
            of each z = x W + b:  d_W = xᵀ d_z,   d_b = Σ d_z,   d_x = d_z Wᵀ.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -46,20 +44,10 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, keep_TF: np.ndar
             ) -> tuple[np.ndarray, NetworkCache]:
     """Return y (T, D), fresh or in `out`.
 
-    Parameters
-    ----------
-    params
-        `w_in` (D, F) and `w_out` (F, D); `w_gate` (D, F) for a gate; `b_in`, `b_gate` (F,) and
-        `b_out` (D,) for biases; `hidden_scale` (F,).
-    x_TD
-        Tokens.
-    keep_TF, rate
-        Mask and rate of dropout on the hidden units.
-    kind
-        The activation: "relu", "gelu", "gelu_tanh" or "silu".
+    `params`: `w_in` (D, F) and `w_out` (F, D); `w_gate` (D, F) for a gate; `b_in`, `b_gate` (F,)
+    and `b_out` (D,) for biases; `hidden_scale` (F,). `keep_TF` and `rate` are the mask and rate of
+    dropout on the hidden units; `kind`, the activation, is relu, gelu, gelu_tanh or silu.
 
-    Examples
-    --------
     >>> params = {name: np.ones((1, 1)) for name in ("w_gate", "w_in", "w_out")}
     >>> forward(params, np.array([[2.0], [-3.0]]))[0].tolist()
     [[4.0], [0.0]]
@@ -82,31 +70,31 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, keep_TF: np.ndar
 def backward(d_y_TD: np.ndarray, cache: NetworkCache,
              into: Mapping[str, np.ndarray] = NO_ARRAYS
              ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (T, D) and the gradients, also written `into` these arrays, if there are any."""
+    """Return d_x (T, D) and the gradients; those named in `into` are written there too."""
     params, kind, x_TD, linear_TF, gate_TF, active_TF, hidden_TF, keep_TF, rate = cache
     d_hidden_TF, grads = _affine_backward(d_y_TD, hidden_TF, params, "out")
     d_hidden_TF = dropout.backward(d_hidden_TF, keep_TF, rate)
     if "hidden_scale" in params:
         grads["hidden_scale"] = (d_hidden_TF * active_TF).sum(axis=0)
         d_hidden_TF = d_hidden_TF * params["hidden_scale"]
+    slope_TF = activations.slope(kind, linear_TF if gate_TF is None else gate_TF)
     if gate_TF is None:
-        d_linear_TF = d_hidden_TF * activations.slope(kind, linear_TF)
-        d_x_TD, more = _affine_backward(d_linear_TF, x_TD, params, "in")
+        d_x_TD, more = _affine_backward(d_hidden_TF * slope_TF, x_TD, params, "in")
     else:
         d_linear_TF = d_hidden_TF * activations.forward(kind, gate_TF)
-        d_gate_TF = d_hidden_TF * linear_TF * activations.slope(kind, gate_TF)
+        d_gate_TF = d_hidden_TF * linear_TF * slope_TF
         d_x_TD, more = _affine_backward(d_linear_TF, x_TD, params, "in")
-        d_gated_TD, gate = _affine_backward(d_gate_TF, x_TD, params, "gate")
-        d_x_TD, more = d_x_TD + d_gated_TD, more | gate
+        d_gated_TD, gate_grads = _affine_backward(d_gate_TF, x_TD, params, "gate")
+        d_x_TD, more = d_x_TD + d_gated_TD, more | gate_grads
     grads |= more
-    for name, place in into.items():
-        place[...] = d_x_TD if name == "x" else grads[name]
+    for name, array in into.items():
+        array[...] = d_x_TD if name == "x" else grads[name]
     return d_x_TD, grads
 
 
 def _affine(x: np.ndarray, params: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Return x W, plus b where there is one."""
-    product = x @ params[f"w_{name}"]
+    product: np.ndarray = x @ params[f"w_{name}"]
     return product + params[f"b_{name}"] if f"b_{name}" in params else product
 
 

@@ -1,11 +1,9 @@
-"""Knobs: the fields of a config, each with its default, its values and their words in one place.
+"""Knobs: the fields of a config, each with default, allowed values and description in one place.
 
-`knob` makes a dataclass field. From what it was told come the docstring and the answer to unknown
-keywords (`explained`), the check of values (`validate`), and what a value means in words
+`knob` makes a dataclass field. From its arguments come the config's docstring and its answer to
+unknown keywords (`explained`), the check of values (`validate`), and the description of a value
 (`describe`, `differences`).
 """
-
-from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -13,7 +11,7 @@ from dataclasses import Field, field, fields, is_dataclass
 from functools import wraps
 from math import inf
 from textwrap import fill
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from switch_np.operations import check
 
@@ -25,15 +23,15 @@ WIDTH = 96         # of a docstring's text: `help` indents it by four
 
 
 class Knob(NamedTuple):
-    """What was said of a field.
+    """What is known of a field.
 
     Attributes
     ----------
     topic
-        What is decided, the beginning of a sentence that a value's words end.
-    words
-        The literal values allowed, each with its words; and int or float, where numbers are
-        allowed, with a text that has a place for the number.
+        What is decided: the start of a sentence that a value's description completes.
+    values
+        Description of each literal value allowed; and of int or float, where numbers are allowed,
+        as a text with a placeholder for the number.
     least, below
         Bounds of the numbers.
     needs
@@ -43,7 +41,7 @@ class Knob(NamedTuple):
     """
 
     topic: str
-    words: Mapping[Any, str]
+    values: Mapping[Any, str]
     least: float | None
     below: float | None
     needs: str | Mapping[Any, str]
@@ -52,16 +50,16 @@ class Knob(NamedTuple):
     @property
     def literals(self) -> list[Any]:
         """The values that are written out: strings, None, True and False, 0.0."""
-        return [value for value in self.words if not isinstance(value, type)]
+        return [value for value in self.values if not isinstance(value, type)]
 
     @property
     def kind(self) -> type | None:
         """The kind of numbers allowed, int or float."""
-        return next((value for value in self.words if isinstance(value, type)), None)
+        return next((value for value in self.values if isinstance(value, type)), None)
 
     @property
     def bounds(self) -> str:
-        """The bounds of the numbers, in words."""
+        """The bounds of the numbers, as a text."""
         low = [f"at least {self.least:g}"] if self.least is not None else []
         high = [f"below {self.below:g}"] if self.below not in (None, LARGEST) else []
         return " and ".join(low + high)
@@ -71,7 +69,7 @@ class Knob(NamedTuple):
         strings = [literal for literal in self.literals if isinstance(literal, str)]
         if value is None and None in self.literals:
             return
-        if self.words is YES_NO:
+        if self.values is YES_NO:
             check.flag(name, value)
         elif strings and (self.kind is None or isinstance(value, str)):
             check.choice(name, value, strings)
@@ -81,21 +79,21 @@ class Knob(NamedTuple):
             check.number(name, value, -inf if self.least is None else self.least,
                          inf if self.below is None else self.below)
 
-    def say(self, value: Any) -> str:
-        """Return what an allowed value means."""
-        return self.words[value if value in self.words else self.kind].format(value)
+    def describe(self, value: Any) -> str:
+        """Return the description of an allowed value."""
+        return self.values[value if value in self.values else self.kind].format(value)
 
 
-def knob(default: Any, topic: str, words: str | Mapping[Any, str], *, least: float | None = None,
+def knob(default: Any, topic: str, values: str | Mapping[Any, str], *, least: float | None = None,
          below: float | None = None, needs: str | Mapping[Any, str] = "", about: str = "") -> Any:
-    """Return a dataclass field; `Knob` says what the arguments are.
+    """Return a dataclass field; see `Knob` for the arguments.
 
-    `words` may be a text with a place for the value, where any number of the default's kind will
-    do. What is returned is typed Any, so that the field's own annotation holds.
+    A text for `values` allows any value of the default's type. The return type is Any so that the
+    field's own annotation holds.
     """
-    said = {type(default): words} if isinstance(words, str) else words
+    described = {type(default): values} if isinstance(values, str) else values
     return field(default=default,
-                 metadata={"knob": Knob(topic, said, least, below, needs, about)})
+                 metadata={"knob": Knob(topic, described, least, below, needs, about)})
 
 
 def of(config: Any) -> dict[str, Knob]:
@@ -106,13 +104,13 @@ def of(config: Any) -> dict[str, Knob]:
 def choices(config: Any) -> dict[str, tuple[str, ...]]:
     """Return the options of the knobs that take one of several strings."""
     return {name: tuple(k.literals) for name, k in of(config).items()
-            if all(isinstance(value, str) for value in k.words)}
+            if all(isinstance(value, str) for value in k.values)}
 
 
 def validate(config: Any) -> None:
     """Check every field of a config, and store its numbers as Python's own.
 
-    What it nests may come as a dict, as `dataclasses.asdict` leaves it.
+    A nested config may come as a dict, as `dataclasses.asdict` leaves it.
     """
     for name, cls in _nested(config).items():
         value = getattr(config, name)
@@ -126,23 +124,23 @@ def validate(config: Any) -> None:
 
 
 def build(cls: type[Config], settings: Mapping[str, Any]) -> Config:
-    """Return a config from its own fields and those of what it nests, all in one dict."""
+    """Return a config from its own fields and those of its nested configs, all in one dict."""
     nested = _nested(cls)
-    known = [name for part in (cls, *nested.values()) for name in of(part)]
+    known = [name for each in (cls, *nested.values()) for name in of(each)]
     for name in settings:
         if name not in known:
-            owners = " and ".join(part.__name__ for part in (cls, *nested.values()))
+            owners = " and ".join(each.__name__ for each in (cls, *nested.values()))
             raise ValueError(f"like() takes fields of {owners}, got {name!r}"
                              + check.nearest(name, known))
 
-    def mine(part: type) -> dict[str, Any]:
-        return {name: value for name, value in settings.items() if name in of(part)}
+    def own(each: type) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name in of(each)}
 
-    return cls(**mine(cls), **{name: part(**mine(part)) for name, part in nested.items()})
+    return cls(**own(cls), **{name: inner(**own(inner)) for name, inner in nested.items()})
 
 
 def describe(config: Any, name: str, value: Any) -> str:
-    """Return what a value of a field means; `config` may be the class, too.
+    """Return the description of a field's value; `config` may be the class, too.
 
     >>> from switch_np.conventions.table import Conventions
     >>> describe(Conventions, "capacity_rounding", "ceil"), describe(Conventions, "gate_scale", 2.5)
@@ -151,7 +149,7 @@ def describe(config: Any, name: str, value: Any) -> str:
     check.choice("name", name, list(of(config)))
     k = of(config)[name]
     k.check(name, value)
-    return k.say(value)
+    return k.describe(value)
 
 
 def differences(mine: Any, other: Any, called: str = "the other") -> list[str]:
@@ -166,21 +164,19 @@ def differences(mine: Any, other: Any, called: str = "the other") -> list[str]:
     for name, k in of(mine).items():
         a, b = getattr(mine, name), getattr(other, name)
         if a != b:
-            found.append(f"{k.topic}: {k.say(a)}; {called}: {k.say(b)}.")
+            found.append(f"{k.topic}: {k.describe(a)}; {called}: {k.describe(b)}.")
     for name in _nested(mine):
         found += differences(getattr(mine, name), getattr(other, name), called)
     return found
 
 
 def explained(cls: type[Config]) -> type[Config]:
-    """Decorate a dataclass of knobs: its docstring lists them, and it answers unknown keywords.
-
-    The list goes before the docstring's examples.
-    """
+    """Decorate a dataclass of knobs: its docstring lists them, and it answers unknown keywords."""
+    members = fields(cast(Any, cls))
     before, mark, after = inspect.cleandoc(cls.__doc__ or "").partition("Examples\n")
-    told = "\n".join(line for f in fields(cls) for line in _parameter(f))    # type: ignore[arg-type]
-    cls.__doc__ = f"{before}Parameters\n----------\n{told}\n\n{mark}{after}"
-    made, names = cls.__init__, {f.name for f in fields(cls)}                # type: ignore[arg-type]
+    parameters = "\n".join(line for f in members for line in _parameter(f))
+    cls.__doc__ = f"{before}Parameters\n----------\n{parameters}\n\n{mark}{after}"
+    made, names = cls.__init__, {f.name for f in members}
 
     @wraps(made)
     def __init__(self: Config, *args: Any, **given: Any) -> None:
@@ -189,7 +185,7 @@ def explained(cls: type[Config]) -> type[Config]:
                 raise TypeError(_unknown(cls, name, value))
         made(self, *args, **given)
 
-    cls.__init__ = __init__                                                  # type: ignore[assignment]
+    setattr(cls, "__init__", __init__)    # noqa: B010 (mypy refuses to assign to a method)
     return cls
 
 
@@ -199,18 +195,18 @@ def _nested(config: Any) -> dict[str, Any]:
 
 
 def _unknown(cls: type, name: str, value: Any) -> str:
-    """Say whose a keyword is that `cls` does not take, or what it is nearest to."""
-    for place, inner in _nested(cls).items():
+    """Return a message: which class takes this keyword, or which one it resembles."""
+    for owner, inner in _nested(cls).items():
         if name in of(inner):
             given = f"{name}={value!r:.60}"
-            return (f"{name} is a field of {inner.__name__}: write {cls.__name__}({place}="
+            return (f"{name} is a field of {inner.__name__}: write {cls.__name__}({owner}="
                     f"snp.{inner.__name__}({given})) or {cls.__name__}.like('paper', {given})")
-    known = [f.name for part in (cls, *_nested(cls).values()) for f in fields(part)]
+    known = [f.name for each in (cls, *_nested(cls).values()) for f in fields(each)]
     return f"{cls.__name__} has no field {name!r}" + check.nearest(name, known)
 
 
 def _parameter(f: Field[Any]) -> Iterator[str]:
-    """Yield the lines of a docstring that tell one field."""
+    """Yield a field's lines in the docstring."""
     k = f.metadata.get("knob")
     if k is None:
         yield f"{f.name} : {f.type}"
@@ -218,7 +214,7 @@ def _parameter(f: Field[Any]) -> Iterator[str]:
         return
     yield f"{f.name} : {f.type}, default {f.default!r}"
     needs = f"Needed by {k.needs}." if k.needs and isinstance(k.needs, str) else ""
-    if k.words is YES_NO or set(k.words) == {k.kind}:
+    if k.values is YES_NO or set(k.values) == {k.kind}:
         bounds = k.bounds.capitalize() + "." if k.bounds else ""
         yield _wrapped(f"{k.topic}. {k.about} {bounds} {needs}")
         return
@@ -229,16 +225,16 @@ def _parameter(f: Field[Any]) -> Iterator[str]:
 
 
 def _values(k: Knob) -> Iterator[str]:
-    """Yield a line for each value, with its words and who needs it."""
-    for value, words in k.words.items():
+    """Yield a line for each value, with its description and who needs it."""
+    for value, description in k.values.items():
         name = repr(value)
         if isinstance(value, type):
             letter = "n" if value is int else "x"
             name = f"a number {letter}" + (f", {k.bounds}" if k.bounds else "")
-            words = "" if words == "{}" else words.format(letter)
+            description = "" if description == "{}" else description.format(letter)
         who = k.needs.get(value) if isinstance(k.needs, Mapping) else None
-        yield _wrapped(f"- {name}" + (f": {words}" if words else "") + (f" ({who})" if who else ""),
-                       "  ")
+        yield _wrapped(f"- {name}" + (f": {description}" if description else "")
+                       + (f" ({who})" if who else ""), "  ")
 
 
 def _wrapped(text: str, hang: str = "") -> str:

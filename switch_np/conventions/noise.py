@@ -1,16 +1,14 @@
 """Every random number of one training step of the layer, drawn before anything is computed.
 
-Drawn first and handed in as a value, the noise can be kept, compared and replayed; the layer itself
-is then a plain function. Expert dropout is keyed by choice (token, k), not by slot, so that it
-stays with its token whatever the buffers do.
+Drawn first and passed in as a value, the noise can be kept, compared and replayed, and the layer is
+a plain function. Expert dropout is keyed by choice (token, k), not by slot, so that it stays with
+its token whatever the buffers do.
 
 Source: appendix C of the paper (jitter, input dropout, sampling) and its section 2.4 (expert
-dropout). Of others: Tutel, ST-MoE in PyTorch and nanoMoE (noise on the logits), DeepSpeed and
+dropout). Other libraries: Tutel, ST-MoE in PyTorch and nanoMoE (noise on the logits), DeepSpeed and
 fairseq (a sampled second choice), Mesh TensorFlow and lucidrains (a second choice asked for at
 random), DeepSpeed and labml (a random order of service).
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -40,9 +38,9 @@ class Noise(NamedTuple):
     expert_dropout
         (T, K, F) bool, True where the hidden activation of a choice is kept.
     logits, second, policy, priority
-        Of other libraries alone (see `Conventions`): (T, E) added to the logits; (T, E) Gumbel
-        noise for the later choices; (T, K - 1) uniform numbers that decide whether these are asked
-        for; (T, K) numbers of which the largest are served first.
+        For other libraries (see `Conventions`): (T, E) added to the logits; (T, E) Gumbel noise for
+        the later choices; (T, K - 1) uniform numbers that decide whether these are asked for;
+        (T, K) numbers of which the largest are served first.
     """
 
     jitter: np.ndarray | None = None
@@ -59,37 +57,25 @@ def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, 
                d_ff: int, dtype: DTypeLike = np.float64) -> Noise:
     """Draw the noise that `config` asks for, in one fixed order.
 
-    Examples
-    --------
     >>> config = SwitchConfig(num_experts=2, jitter=0.01)
     >>> noise = draw_noise(np.random.default_rng(0), config, num_tokens=3, d_model=4, d_ff=8)
     >>> noise.jitter.shape, noise.gumbel
     ((3, 4), None)
-    >>> config = SwitchConfig.like("mesh_tf_top2", num_experts=4)
-    >>> draw_noise(np.random.default_rng(0), config, 3, 4, 8).policy.shape
-    (3, 1)
     """
     t, e, k, j = num_tokens, config.num_experts, config.num_choices, config.jitter
     jitter = rng.uniform(1 - j, 1 + j, (t, d_model)).astype(dtype) if j else None
     input_dropout = dropout.draw(rng, (t, d_model), config.router_dropout)
     gumbel = rng.gumbel(size=(t, e)).astype(dtype) if config.sample else None
     expert_dropout = dropout.draw(rng, (t, k, d_ff), config.expert_dropout)
-    noise = Noise(jitter, input_dropout, gumbel, expert_dropout)
-    return noise if config.conventions.papers else _draw_others(rng, noise, config, t, dtype)
-
-
-def _draw_others(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t: int,
-                 dtype: DTypeLike) -> Noise:
-    """Add what only other libraries draw."""
-    rules, e, k = config.conventions, config.num_experts, config.num_choices
-    if rules.logit_noise != "none":
-        drawn_TE = (rng.gumbel if rules.logit_noise == "gumbel" else rng.normal)(size=(t, e))
-        noise = noise._replace(logits=(drawn_TE * rules.logit_noise_scale).astype(dtype))
-    if rules.second_choice == "sampled":
+    noise, conventions = Noise(jitter, input_dropout, gumbel, expert_dropout), config.conventions
+    if conventions.logit_noise != "none":
+        drawn_TE = (rng.gumbel if conventions.logit_noise == "gumbel" else rng.normal)(size=(t, e))
+        noise = noise._replace(logits=(drawn_TE * conventions.logit_noise_scale).astype(dtype))
+    if conventions.second_choice == "sampled":
         noise = noise._replace(second=rng.gumbel(size=(t, e)).astype(dtype))
-    if rules.second_policy == "random":
+    if conventions.second_policy == "random":
         noise = noise._replace(policy=rng.random((t, k - 1)).astype(dtype))
-    if rules.priority == "random":
+    if conventions.priority == "random":
         noise = noise._replace(priority=rng.random((t, k)).astype(dtype))
     return noise
 
@@ -97,76 +83,77 @@ def _draw_others(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t
 def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
               params: Mapping[str, np.ndarray], rng: np.random.Generator | None,
               plan: Plan | None, training: bool) -> Noise:
-    """Return the noise handed in, once it fits, or what is drawn, or none."""
+    """Return the caller's noise, once it is checked; without one, what is drawn, or none."""
+    replayed, (t, d), d_ff = plan is not None, x_TD.shape, params["w_in"].shape[2]
     if noise is not None:
-        check_noise(noise, config, x_TD, params["w_in"].shape[2], replayed=plan is not None)
+        check_noise(noise, config, x_TD, d_ff, replayed)
         return noise
     if not training:
-        config = outside_training(config, replayed=plan is not None)
+        config = outside_training(config, replayed)
     if not config.noisy:
         return Noise()
     if rng is None:
         raise ValueError("rng must be a Generator (or noise= be given) " + (
             "when training=True and the config has noise, got None; jitter=0.0 switches the jitter "
             "off" if training and config.conventions.papers else
-            "since these conventions draw random numbers here, got None"))
+            "because these conventions draw random numbers here, got None"))
     check.instance("rng", rng, np.random.Generator)
-    return draw_noise(rng, config, *x_TD.shape, params["w_in"].shape[2], x_TD.real.dtype)
+    return draw_noise(rng, config, t, d, d_ff, x_TD.real.dtype)
 
 
 @cache
 def outside_training(config: SwitchConfig, replayed: bool = False) -> SwitchConfig:
-    """Return the config whose noise in training is that of this one outside it.
+    """Return a config that draws in training what this one draws outside it.
 
-    What is left is noise_when="always", and the random numbers that choices hang on, unless these
-    are replayed.
+    That leaves noise_when="always", and the random numbers behind choices, unless a plan replays
+    these.
 
     >>> outside_training(SwitchConfig(jitter=0.1)).jitter
     0.0
     """
-    rules = config.conventions
+    conventions = config.conventions
     quiet: dict[str, Any] = {"sample": False, "expert_dropout": 0.0}
-    if rules.noise_when == "training":
+    if conventions.noise_when == "training":
         quiet |= {"jitter": 0.0, "router_dropout": 0.0}
-        rules = replace(rules, logit_noise="none")
+        conventions = replace(conventions, logit_noise="none")
     if replayed:
-        rules = replace(rules, second_choice="largest", second_policy="all", priority="choice")
-    return replace(config, conventions=rules, **quiet)
+        conventions = replace(conventions, second_choice="largest", second_policy="all",
+                              priority="choice")
+    return replace(config, conventions=conventions, **quiet)
 
 
 def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
-                replayed: bool = False) -> None:
-    """Refuse noise of another shape than the layer's and, unless a plan is replayed, its absence.
-    """
+                replayed: bool) -> None:
+    """Refuse noise that does not fit the layer or, unless a plan is replayed, is missing."""
     check.instance("noise", noise, Noise)
-    (t, d), e, k, rules = x_TD.shape, config.num_experts, config.num_choices, config.conventions
+    (t, d), e, k = x_TD.shape, config.num_experts, config.num_choices
+    conventions = config.conventions
     shapes = {"jitter": (t, d), "gumbel": (t, e), "logits": (t, e), "second": (t, e),
               "policy": (t, k - 1), "priority": (t, k)}
-    for name, shape in (("input_dropout", (t, d)), ("expert_dropout", (t, k, d_ff))):
-        if getattr(noise, name) is not None:
-            check.booleans(f"noise.{name}", getattr(noise, name), shape)
-    for name, knob, asked in (
-            ("logits", "logit_noise", rules.logit_noise != "none"),
-            ("second", "second_choice", rules.second_choice == "sampled"),
-            ("policy", "second_policy", rules.second_policy == "random"),
-            ("priority", "priority", rules.priority == "random")):
-        there, why = getattr(noise, name) is not None, f"{knob}={getattr(rules, knob)!r}"
-        if there and not asked:
-            why = "the paper's conventions" if rules.papers else why
+    for name, knob, off in (("logits", "logit_noise", conventions.logit_noise == "none"),
+                            ("second", "second_choice", conventions.second_choice != "sampled"),
+                            ("policy", "second_policy", conventions.second_policy != "random"),
+                            ("priority", "priority", conventions.priority != "random")):
+        given, why = getattr(noise, name) is not None, f"{knob}={getattr(conventions, knob)!r}"
+        if given and off:
+            why = "the paper's conventions" if conventions.papers else why
             raise ValueError(f"noise.{name} must be None with {why}, got an array")
-        if asked and not there and name != "logits" and not replayed:
+        if not (given or off or replayed or name == "logits"):
             raise ValueError(f"noise.{name} must be given, an array {shapes[name]}, with {why}, "
                              "got None")
-    for name, shape in shapes.items():
-        if getattr(noise, name) is not None:
-            check.floats(f"noise.{name}", getattr(noise, name), shape, like=x_TD, finite=True)
+    masks: dict[str, tuple[int, ...]] = {"input_dropout": (t, d), "expert_dropout": (t, k, d_ff)}
+    for name, value in noise._asdict().items():
+        if value is not None and name in masks:
+            check.booleans(f"noise.{name}", value, masks[name])
+        elif value is not None:
+            check.floats(f"noise.{name}", value, shapes[name], like=x_TD, finite=True)
 
 
 def router_scale(noise: Noise, router_dropout: float, dtype: DTypeLike) -> np.ndarray | None:
     """Return the (T, D) factors of the router's input, jitter and dropout in one; None for 1."""
     if noise.input_dropout is None:
         return noise.jitter
-    ones_TD = noise.jitter
-    if ones_TD is None:
-        ones_TD = np.ones(noise.input_dropout.shape, dtype)
-    return dropout.forward(ones_TD, noise.input_dropout, router_dropout)
+    factors_TD = noise.jitter
+    if factors_TD is None:
+        factors_TD = np.ones(noise.input_dropout.shape, dtype)
+    return dropout.forward(factors_TD, noise.input_dropout, router_dropout)

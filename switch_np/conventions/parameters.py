@@ -1,7 +1,5 @@
 """The parameters of a layer: their names and shapes under every convention."""
 
-from __future__ import annotations
-
 from switch_np.switch.config import SwitchConfig
 
 
@@ -13,27 +11,25 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
     >>> shapes(6, 8, SwitchConfig.like("hf_deepseek_v3", num_experts=16))["shared_w_in"]
     (6, 8)
     """
-    e, d, f = config.num_experts, d_model, d_ff
-    found = {"w_router": (d, e)} | ({"b_router": (e,)} if config.router_bias else {})
+    e, d, f, conventions = config.num_experts, d_model, d_ff, config.conventions
+    found: dict[str, tuple[int, ...]] = {"w_router": (d, e)}
+    if config.router_bias:
+        found["b_router"] = (e,)
     found |= {"w_in": (e, d, f), "w_out": (e, f, d)}
-    return found if config.conventions.papers else found | _others(d, f, config)
-
-
-def _others(d: int, f: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
-    """Return those that only other libraries have."""
-    rules, e = config.conventions, config.num_experts
-    wide = rules.shared_experts * f
-    asked = {
-        "w_noise": (rules.logit_noise == "learned", (d, e)),
-        "select_bias": (rules.select_bias, (e,)),
-        "w_gate": (rules.expert_gated, (e, d, f)),
-        "b_in": (rules.expert_biases, (e, f)),
-        "b_gate": (rules.expert_biases and rules.expert_gated, (e, f)),
-        "b_out": (rules.expert_biases, (e, d)),
-        "hidden_scale": (rules.expert_hidden_scale, (e, f)),
+    if conventions.papers:
+        return found
+    wide = conventions.shared_experts * f
+    optional: dict[str, tuple[bool, tuple[int, ...]]] = {
+        "w_noise": (conventions.logit_noise == "learned", (d, e)),
+        "select_bias": (conventions.select_bias, (e,)),
+        "w_gate": (conventions.expert_gated, (e, d, f)),
+        "b_in": (conventions.expert_biases, (e, f)),
+        "b_gate": (conventions.expert_biases and conventions.expert_gated, (e, f)),
+        "b_out": (conventions.expert_biases, (e, d)),
+        "hidden_scale": (conventions.expert_hidden_scale, (e, f)),
         "shared_w_in": (wide > 0, (d, wide)),
-        "shared_w_gate": (wide > 0 and rules.expert_gated, (d, wide)),
+        "shared_w_gate": (wide > 0 and conventions.expert_gated, (d, wide)),
         "shared_w_out": (wide > 0, (wide, d)),
-        "shared_b_out": (rules.shared_bias, (d,)),
+        "shared_b_out": (conventions.shared_bias, (d,)),
     }
-    return {name: shape for name, (there, shape) in asked.items() if there}
+    return found | {name: shape for name, (there, shape) in optional.items() if there}

@@ -1,6 +1,4 @@
-"""Whether a plan contradicts itself, or was made for something else than is asked."""
-
-from __future__ import annotations
+"""Checks that a plan is consistent, and was made for the arguments at hand."""
 
 import numpy as np
 
@@ -13,7 +11,7 @@ MOST_ROWS = 2 ** 40    # of all buffers: more than any memory, and far from over
 
 def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: int,
                padding_T: np.ndarray | None = None) -> None:
-    """Refuse a plan that contradicts itself, or that was made for something else than is asked."""
+    """Refuse a plan that contradicts itself, or was made for other arguments."""
     check.instance("plan", plan, Plan)
     check.integers("plan.load", plan.load, ("G", "E"), 0, np.inf)
     g, e = plan.load.shape
@@ -27,23 +25,23 @@ def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: in
     twice = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
     if twice.any():
         token = int(twice.argmax())
-        raise ValueError(f"plan.expert must name an expert once per token, got "
+        raise ValueError("plan.expert must name an expert once per token, got "
                          f"{plan.expert[token].tolist()} for token {token}")
     owner_N = plan.expert[plan.token, plan.choice]
     if ((plan.row < plan.start[owner_N]) | (plan.row >= plan.start[owner_N + 1])).any():
         raise ValueError("plan.row must lie among the rows of the chosen expert, got one outside")
     if (np.diff(plan.row) <= 0).any():
-        raise ValueError("plan.row must rise, one row for each kept choice, got one twice or late")
+        raise ValueError("plan.row must increase, got a row twice or out of order")
     kept_TK = np.zeros((t, k), bool)
     kept_TK[plan.token, plan.choice] = True
     if (kept_TK != plan.kept).any():
-        raise ValueError("plan.kept must be True just for the choices listed in plan.token and "
+        raise ValueError("plan.kept must be True exactly for the choices listed in plan.token and "
                          "plan.choice, got another pattern")
     _check_padding(plan, config, padding_T)
 
 
 def _check_arrays(plan: Plan) -> None:
-    """Refuse arrays of another kind, shape or range."""
+    """Refuse arrays of the wrong kind, shape or range."""
     (t, k), (g, e), n = plan.expert.shape, plan.load.shape, np.size(plan.token)
     check.integer("plan.capacity", plan.capacity, 0)
     check.choice("plan.layout", plan.layout, ["packed", "buffers"])
@@ -63,13 +61,13 @@ def _check_arrays(plan: Plan) -> None:
 
 def _check_padding(plan: Plan, config: SwitchConfig, padding_T: np.ndarray | None) -> None:
     """Refuse a plan that was made for other padding."""
-    rules = config.conventions
+    conventions = config.conventions
     real_T = np.ones(len(plan.group), bool) if padding_T is None else ~padding_T
-    lost_T = ~real_T & plan.kept.any(axis=1)
-    if rules.padding_routing == "left_out" and lost_T.any():
-        raise ValueError(f"plan must keep no choice of padding, which is not routed here, got one "
-                         f"that keeps token {lost_T.argmax()}")
-    counted_T = real_T if rules.balance_padding == "mask_valid" else np.ones_like(real_T)
+    kept_T = ~real_T & plan.kept.any(axis=1)
+    if conventions.padding_routing == "left_out" and kept_T.any():
+        raise ValueError("plan must keep no choice of padding, which is not routed here, got one "
+                         f"that keeps token {kept_T.argmax()}")
+    counted_T = real_T if conventions.balance_padding == "mask_valid" else np.ones_like(real_T)
     tokens = np.bincount(plan.group[counted_T], minlength=len(plan.load))
     if (plan.balance_tokens != tokens).any():
         raise ValueError(f"plan must be for the same padding: plan.balance_tokens must be {tokens},"
@@ -77,7 +75,7 @@ def _check_padding(plan: Plan, config: SwitchConfig, padding_T: np.ndarray | Non
 
 
 def check_groups(num_tokens: int, num_groups: int) -> None:
-    """Refuse groups that the tokens do not have."""
+    """Refuse a number of groups that does not divide the tokens."""
     check.integer("num_groups", num_groups, min(num_tokens, 1))
     if num_tokens % max(num_groups, 1):
         raise ValueError(f"num_groups must divide the number of tokens, {num_tokens}, got "
@@ -85,7 +83,7 @@ def check_groups(num_tokens: int, num_groups: int) -> None:
 
 
 def check_buffers(capacity: int | None, num_experts: int, num_groups: int) -> None:
-    """Refuse buffers that no memory holds."""
+    """Refuse buffers too large for any memory."""
     if capacity is not None and num_experts * num_groups * capacity >= MOST_ROWS:
         raise ValueError(f"capacity must be less than {MOST_ROWS // (num_experts * num_groups)} "
                          f"with layout='buffers', where every slot is a row, got {capacity}; "

@@ -1,18 +1,15 @@
-"""Gates of other libraries: renormalised, scaled, or with a value of 1.
+"""Gates of other libraries: renormalised, scaled, or of value 1.
 
 Source: GShard's top-2 gates (divided by their sum), DeepSeek-V3 (times 2.5), MegaBlocks (p-norm),
 labml (value 1).
 
-Forward:   g_k = c p_k / s,  s = (Σ_j w_j p_j^q)^(1/q), plus ε or no less than ε; w = 0 (none, where
-           s = 1), 1 (pre), kept (post). Unit gates: g / ḡ with ḡ the same number held fixed.
-Backward:  ∂s/∂p_k = w_k p_k^(q-1) s^(1-q), 0 where ε holds s up, hence
-           d_p_k = c (d_g_k - ∂s/∂p_k Σ_j d_g_j q_j) / s with q = p / s;  unit gates: the same on
-           d_g / ḡ.
-With one choice that is divided by itself, or a single one kept, q = 1 and g is constant: the two
-terms cancel to the last bit, and the main loss does not reach the router.
+Forward:   g_k = c q_k,  q = p / s,  s = (Σ_j w_j p_j^n)^(1/n), plus ε or at least ε; w = 0 (none,
+           with s = 1), 1 (pre) or kept (post). Unit gates: g / ḡ, with ḡ = g held fixed.
+Backward:  ∂s/∂p_k = w_k p_k^(n-1) s^(1-n), 0 where ε holds s up, hence
+           d_p_k = c (d_g_k - ∂s/∂p_k Σ_j d_g_j q_j) / s;  for unit gates d_g / ḡ in place of d_g.
+With a single choice divided by itself, or a single one kept, g is constant: the two terms cancel to
+the last bit, and the main loss does not reach the router.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -24,18 +21,18 @@ from switch_np.switch.plan import Plan
 
 
 class RenormalisedCache(NamedTuple):
-    """Saved for backward: the gates' own cache, q, s and its slope, ḡ; ḡ is None if not held."""
+    """Saved for backward: the gates' own cache, q, s, ∂s/∂p, and ḡ (None if not held)."""
 
     chosen: gates.GatesCache
-    shares_TK: np.ndarray
+    quotient_TK: np.ndarray
     sum_T1: np.ndarray
     slope_TK: np.ndarray
     held_TK: np.ndarray | None
-    rules: Conventions
+    conventions: Conventions
 
 
 def forward(probs_TE: np.ndarray, plan: Plan,
-            rules: Conventions) -> tuple[np.ndarray, RenormalisedCache]:
+            conventions: Conventions) -> tuple[np.ndarray, RenormalisedCache]:
     """Return the gates (T, K).
 
     >>> from switch_np.switch.plan import fill
@@ -44,44 +41,44 @@ def forward(probs_TE: np.ndarray, plan: Plan,
     [[0.8, 0.2]]
     """
     chosen_TK, chosen = gates.forward(probs_TE, plan)
-    sum_T1, slope_TK = divisor(chosen_TK, plan.kept, rules)
-    shares_TK = chosen_TK / sum_T1
-    gates_TK = shares_TK * rules.gate_scale
+    sum_T1, slope_TK = divisor(chosen_TK, plan.kept, conventions)
+    quotient_TK = chosen_TK / sum_T1
+    gates_TK = quotient_TK * conventions.gate_scale
     held_TK = None
-    if rules.gate_gradient == "unit":
+    if conventions.gate_gradient == "unit":
         held_TK = np.where(gates_TK == 0, 1, gates_TK.real)
         gates_TK = gates_TK / held_TK
-    return gates_TK, RenormalisedCache(chosen, shares_TK, sum_T1, slope_TK, held_TK, rules)
+    return gates_TK, RenormalisedCache(chosen, quotient_TK, sum_T1, slope_TK, held_TK, conventions)
 
 
 def backward(d_gates_TK: np.ndarray, cache: RenormalisedCache) -> np.ndarray:
     """Return d_probs (T, E)."""
-    chosen, shares_TK, sum_T1, slope_TK, held_TK, rules = cache
+    chosen, quotient_TK, sum_T1, slope_TK, held_TK, conventions = cache
     if held_TK is not None:
         d_gates_TK = d_gates_TK / held_TK
-    along_T1 = (d_gates_TK * shares_TK).sum(axis=1, keepdims=True)
-    d_chosen_TK = rules.gate_scale * (d_gates_TK - slope_TK * along_T1) / sum_T1
+    along_T1 = (d_gates_TK * quotient_TK).sum(axis=1, keepdims=True)
+    d_chosen_TK = conventions.gate_scale * (d_gates_TK - slope_TK * along_T1) / sum_T1
     return gates.backward(d_chosen_TK, chosen)
 
 
 def divisor(chosen_TK: np.ndarray, kept_TK: np.ndarray,
-            rules: Conventions) -> tuple[np.ndarray, np.ndarray]:
-    """Return s (T, 1) and ∂s/∂p (T, K) for the chosen scores, and which were kept.
+            conventions: Conventions) -> tuple[np.ndarray, np.ndarray]:
+    """Return s (T, 1) and ∂s/∂p (T, K) for the chosen scores.
 
     >>> divisor(np.array([[0.3, 0.2]]), np.array([[True, False]]), Conventions(renorm="post"))
     (array([[0.3]]), array([[1., 0.]]))
     """
-    single = chosen_TK.shape[1] == 1 and not rules.renorm_single
-    if rules.renorm == "none" or single:
+    single = chosen_TK.shape[1] == 1 and not conventions.renorm_single
+    if conventions.renorm == "none" or single:
         return np.ones_like(chosen_TK[:, :1]), np.zeros_like(chosen_TK)
-    counts_TK = kept_TK if rules.renorm == "post" else np.ones_like(kept_TK)
-    q = rules.renorm_power
-    sum_T1 = (counts_TK * chosen_TK ** q).sum(axis=1, keepdims=True) ** (1 / q)
-    slope_TK = counts_TK * (chosen_TK / np.where(sum_T1 == 0, 1, sum_T1)) ** (q - 1)
-    eps = rules.renorm_eps
+    counts_TK = kept_TK if conventions.renorm == "post" else np.ones_like(kept_TK)
+    n = conventions.renorm_power
+    sum_T1 = (counts_TK * chosen_TK ** n).sum(axis=1, keepdims=True) ** (1 / n)
+    slope_TK = counts_TK * (chosen_TK / np.where(sum_T1 == 0, 1, sum_T1)) ** (n - 1)
+    eps = conventions.renorm_eps
     if eps == "finfo":
         eps = float(np.finfo(chosen_TK.real.dtype).eps)
-    if rules.renorm_eps_mode == "add":
+    if conventions.renorm_eps_mode == "add":
         sum_T1 = sum_T1 + eps
     else:
         low_T1 = sum_T1.real < eps

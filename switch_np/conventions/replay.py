@@ -1,11 +1,9 @@
-"""A plan of decisions that were taken elsewhere: by another library, another run, or by hand.
+"""A plan made from decisions taken elsewhere: by another library, another run, or by hand.
 
-Nothing after the plan is chosen anew, so whoever hands in the choices gets outputs and gradients
-for just these choices: gates are gathered from the probabilities, f is counted from the plan. Only
-what was left out is decided here; all that was handed in is checked.
+Nothing after the plan is decided anew, so outputs and gradients are those of the given choices:
+gates are gathered from the probabilities, f is counted from the plan. Only what is left out is
+decided here; everything given is checked.
 """
-
-from __future__ import annotations
 
 import sys
 
@@ -24,29 +22,29 @@ ANYTHING = (-np.inf, np.inf)
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
                  slot: np.ndarray | None = None, num_groups: int = 1,
                  padding: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Make the plan of decisions taken elsewhere, so that another library's routing is replayed.
+    """Make the plan of decisions taken elsewhere, to replay another library's routing.
 
     Parameters
     ----------
     expert
-        (T, K) whole numbers: the experts of each token, distinct, first choice first. They need not
-        be the K that score best. What stands at padding counts only if the balance loss counts
-        padding; where it could not be a choice it is taken to be the first K.
+        (T, K) integers: the experts of each token, distinct, first choice first, whether or not
+        they score best. Entries at padding matter only if the balance loss counts padding; invalid
+        ones there are replaced by the first K experts.
     config
         Says E, K, the capacity and what the balance loss counts.
     kept
         (T, K) bool: which choices got a slot. None: those with a slot of 0 or more or, without
-        slots, those that the capacity lets in, first choices before second ones.
+        slots, those within the capacity, first choices before second ones.
     slot
-        (T, K) the place in the buffer of (group, expert); what stands where a choice is not kept
-        does not count. None: kept choices are numbered, first choices before second ones.
+        (T, K) the position in the buffer of (group, expert); entries of dropped choices do not
+        matter. None: kept choices are numbered, first choices before second ones.
     num_groups, padding, training
         As in `decide`.
 
     Raises
     ------
     TypeError, ValueError
-        Where the decisions contradict each other or the config; the message names the argument.
+        If the decisions contradict each other or the config; the message names the argument.
 
     Examples
     --------
@@ -62,11 +60,11 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     t = len(expert)
     check.integer("num_groups", g, 1)
     check_groups(t, g)
-    real_T = np.ones(t, bool)
     if padding is not None:
         check.booleans("padding", padding, (t,))
-        real_T = ~padding
-    routed_T1 = (real_T | (config.conventions.padding_routing != "left_out"))[:, None]
+    routed_T1 = np.ones((t, 1), bool)
+    if padding is not None and config.conventions.padding_routing == "left_out":
+        routed_T1 = ~padding[:, None]
     expert_TK = _experts(expert, routed_T1, e)
 
     group_T = np.arange(t) // max(t // g, 1)
@@ -78,16 +76,16 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
         length = places(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
     if capacity is None:
         capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
-    count_GE, tokens_G = balance_counts.counts(expert_TK, slot_TK >= 0, expert_TK, group_T, (g, e),
-                                               padding, config.conventions, training)
+    counts = balance_counts.counts(expert_TK, slot_TK >= 0, expert_TK, group_T, (g, e), padding,
+                                   config.conventions, training)
     plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity,
-                            config.layout, count_GE, tokens_G)
+                            config.layout, *counts)
     check_plan(plan, config, t, g, padding)
     return plan
 
 
 def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.ndarray:
-    """Return the choices (T, K), those of padding replaced where they could be none."""
+    """Return the choices (T, K), invalid ones of padding replaced."""
     k = expert.shape[1]
     outside_TK = (expert < 0) | (expert >= num_experts)
     twice_TK = np.diff(np.sort(expert, axis=1), axis=1, append=num_experts + k) == 0
@@ -99,21 +97,19 @@ def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.
 
 def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
            capacity: int | None) -> np.ndarray:
-    """Return the slots (T, K), -1 where a choice is not kept, once they fit each other."""
-    shape = queue_TK.shape
+    """Return the slots (T, K), -1 where a choice is not kept, if kept, slots and capacity agree."""
     routed_TK = queue_TK < num_queues
     limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
     kept_TK = routed_TK
     if kept is not None:
-        check.booleans("kept", kept, shape)
+        check.booleans("kept", kept, queue_TK.shape)
         if (kept & ~routed_TK).any():
             raise ValueError("kept must be False for padding, got True")
         kept_TK = kept
     if slot is not None:
-        check.integers("slot", slot, shape, *ANYTHING)
-        slot = slot.astype(np.int64)
-        kept_TK = kept_TK if kept is not None else routed_TK & (slot >= 0)
-        slot_TK = slot
+        check.integers("slot", slot, queue_TK.shape, *ANYTHING)
+        slot_TK = slot.astype(np.int64)
+        kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK >= 0)
     else:
         slot_TK = places(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
         kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK < limit)

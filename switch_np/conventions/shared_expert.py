@@ -3,11 +3,9 @@
 Source: DeepSeek-V3 (one expert, as wide as the shared ones together, without a gate); MegaBlocks
 (one output bias for all tokens).
 
-Forward:   y = (FFN_shared(x) + b_shared) for the tokens served, 0 for others
+Forward:   y = FFN_shared(x) + b_shared for the tokens served, 0 for others
 Backward:  the network's own on all tokens; d_b_shared = Σ d_y over the tokens served.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -22,7 +20,7 @@ NAMES = ("w_in", "w_gate", "w_out")
 
 
 class SharedCache(NamedTuple):
-    """Saved for backward: the network's cache, None without one; is there a bias; who is served."""
+    """Saved for backward: the network's cache or None, whether there is a bias, who is served."""
 
     network: NetworkCache | None
     biased: bool
@@ -30,20 +28,20 @@ class SharedCache(NamedTuple):
 
 
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, served_T: np.ndarray,
-            rules: Conventions) -> tuple[np.ndarray, SharedCache]:
+            conventions: Conventions) -> tuple[np.ndarray, SharedCache]:
     """Return what is added to y (T, D).
 
-    >>> rules = Conventions(shared_bias=True)
-    >>> forward({"shared_b_out": np.array([3.0])}, np.ones((1, 1)), np.array([True]), rules)[0]
-    array([[3.]])
+    >>> bias = {"shared_b_out": np.array([3.0])}
+    >>> forward(bias, np.ones((1, 1)), np.array([True]), Conventions(shared_bias=True))[0].tolist()
+    [[3.0]]
     """
     y_TD, cache = np.zeros_like(x_TD), None
-    if rules.shared_experts:
-        mine = {name: params[f"shared_{name}"] for name in NAMES if f"shared_{name}" in params}
-        y_TD, cache = general_network.forward(mine, x_TD, kind=rules.expert_activation)
-    if rules.shared_bias:
+    if conventions.shared_experts:
+        weights = {name: params[f"shared_{name}"] for name in NAMES if f"shared_{name}" in params}
+        y_TD, cache = general_network.forward(weights, x_TD, kind=conventions.expert_activation)
+    if conventions.shared_bias:
         y_TD = y_TD + params["shared_b_out"]
-    return y_TD * served_T[:, None], SharedCache(cache, rules.shared_bias, served_T)
+    return y_TD * served_T[:, None], SharedCache(cache, conventions.shared_bias, served_T)
 
 
 def backward(d_y_TD: np.ndarray, cache: SharedCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -105,7 +105,7 @@ class SwitchConfig:
         """
         factor = self.capacity_factor
         k = self.top_k if self.capacity_per_choice else 1
-        if not training and self.eval_capacity_factor != "same":
+        if not training and not isinstance(self.eval_capacity_factor, str):    # it is not "same"
             factor = self.eval_capacity_factor
         if not self.conventions.papers:
             return self.conventions.count_slots(self.num_experts, group_size, k, factor,

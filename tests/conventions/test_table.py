@@ -46,8 +46,8 @@ def test_the_docstring_tells_the_field_and_each_of_its_values(cls, name, knob):
     told = parameters.split(begin)[1].split("\n    ")
     text = " ".join(" ".join(line for line in told).split("\n" + name)[0].split())
     assert knob.topic in text and " ".join(knob.about.split()) in text
-    for value, words in knob.words.items():
-        if knob.words is not knobs.YES_NO and not isinstance(value, type):
+    for value, words in knob.values.items():
+        if knob.values is not knobs.YES_NO and not isinstance(value, type):
             who = knob.needs.get(value) if isinstance(knob.needs, dict) else None
             assert f"- {value!r}: {words}" + (f" ({who})" if who else "") in text
     if knob.needs and isinstance(knob.needs, str):

@@ -31,11 +31,11 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
     >>> out.expert.tolist(), out.kept.tolist(), out.y.round(2).tolist()
     ([[0, 1]], [[True, False]], [[3.52, 3.52]])
     """
-    rules = config.conventions
+    conventions = config.conventions
     tokens, experts = len(x_TD), config.num_experts
-    k = experts if rules.chooser == "experts" else config.top_k
+    k = experts if conventions.chooser == "experts" else config.top_k
     padding = [padding_T is not None and bool(padding_T[t]) for t in range(tokens)]
-    routed = [not padding[t] or rules.padding_routing != "left_out" for t in range(tokens)]
+    routed = [not padding[t] or conventions.padding_routing != "left_out" for t in range(tokens)]
 
     seen, logits, probs, log_z = [], [], [], []
     for t in range(tokens):
@@ -44,13 +44,13 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
         mine = _logits(params, for_router, config, noise, t)
         logits.append(mine)
         log_z.append(_log_sum(mine))
-        probs.append([_score(logit, log_z[t], rules) for logit in mine])
+        probs.append([_score(logit, log_z[t], conventions) for logit in mine])
     raw = [list(p) for p in probs]
-    if rules.padding_routing == "first_experts":
+    if conventions.padding_routing == "first_experts":
         probs = [[0.0] * experts if padding[t] else probs[t] for t in range(tokens)]
 
-    expert = [_choose(probs[t], logits[t], params, k, rules, noise, t) for t in range(tokens)]
-    asked = [[routed[t] and (c == 0 or _asked([probs[t][e] for e in expert[t]], c, rules, noise, t))
+    expert = [_choose(probs[t], logits[t], params, k, conventions, noise, t) for t in range(tokens)]
+    asked = [[routed[t] and (c == 0 or _asked([probs[t][e] for e in expert[t]], c, conventions, noise, t))
               for c in range(k)] for t in range(tokens)]
     group_size = tokens // num_groups if num_groups else 0
     groups = [range(g * group_size, (g + 1) * group_size) for g in range(num_groups)]
@@ -58,7 +58,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
     load = np.zeros((num_groups, experts), int)
     queues: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for g, members in enumerate(groups):
-        for t, c in _service(members, k, probs, logits, expert, rules, noise):
+        for t, c in _service(members, k, probs, logits, expert, conventions, noise):
             if asked[t][c]:
                 queues.setdefault((g, expert[t][c]), []).append((t, c))
                 load[g, expert[t][c]] += 1
@@ -68,42 +68,42 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
     slot = np.full((tokens, k), -1)
     for queue in queues.values():
         served = queue[:capacity]
-        if rules.priority == "logit_or_zero" and limited:
+        if conventions.priority == "logit_or_zero" and limited:
             served = _before_zeros(queue, capacity, group_size, logits, expert)
-        if rules.slots == "position":
+        if conventions.slots == "position":
             served = sorted(served)
         for place, (t, c) in enumerate(served):
             slot[t, c] = place
     kept = slot >= 0
-    if rules.chooser == "experts":
+    if conventions.chooser == "experts":
         for (g, e), queue in queues.items():
             load[g, e] = sum(kept[t, c] for t, c in queue)
 
-    gates = np.array([_gates([probs[t][e] for e in expert[t]], kept[t], rules)
+    gates = np.array([_gates([probs[t][e] for e in expert[t]], kept[t], conventions)
                       for t in range(tokens)]).reshape(tokens, k)
     y = np.zeros(x_TD.shape)
     for t in range(tokens):
         for c in range(k):
             if kept[t, c]:
-                into = gates[t, c] if rules.gate_at in ("input", "both") else 1.0
-                out = gates[t, c] if rules.gate_at in ("output", "both") else 1.0
+                into = gates[t, c] if conventions.gate_at in ("input", "both") else 1.0
+                out = gates[t, c] if conventions.gate_at in ("output", "both") else 1.0
                 y[t] += out * _expert(params, into * seen[t], config, noise, t, c, expert[t][c])
         if routed[t] and not kept[t].any():
-            if rules.dropped == "identity":
+            if conventions.dropped == "identity":
                 y[t] += seen[t]
-            elif rules.dropped == "gated_identity":
+            elif conventions.dropped == "gated_identity":
                 y[t] += sum(gates[t]) * seen[t]
-        if routed[t] and rules.shared_experts:
+        if routed[t] and conventions.shared_experts:
             mine = {name[7:]: params[name][None] for name in params
                     if name.startswith("shared_w")}
-            y[t] += _network(mine, seen[t], rules, 0, None)
-        if routed[t] and rules.shared_bias:
+            y[t] += _network(mine, seen[t], conventions, 0, None)
+        if routed[t] and conventions.shared_bias:
             y[t] += params["shared_b_out"]
 
-    balance = _balance(probs, expert, kept, groups, padding, rules, training)
-    if rules.second_balance:
+    balance = _balance(probs, expert, kept, groups, padding, conventions, training)
+    if conventions.second_balance:
         balance += _second_balance(probs, expert, groups, padding)
-    return LoopsOutput(y, balance, _z(log_z, padding, experts, rules, training),
+    return LoopsOutput(y, balance, _z(log_z, padding, experts, conventions, training),
                        np.array(raw).reshape(tokens, experts),
                        np.array(logits).reshape(tokens, experts), gates,
                        np.array(expert, int).reshape(tokens, k), slot, kept, load, capacity)
@@ -143,34 +143,34 @@ def _log_sum(logits: list[float]) -> float:
     return highest + math.log(sum(math.exp(logit - highest) for logit in logits))
 
 
-def _score(logit: float, log_z: float, rules: Conventions) -> float:
-    if rules.scores == "softmax":
+def _score(logit: float, log_z: float, conventions: Conventions) -> float:
+    if conventions.scores == "softmax":
         return math.exp(logit - log_z)
-    if rules.scores == "sigmoid":
+    if conventions.scores == "sigmoid":
         return 1 / (1 + math.exp(-logit))
     return math.sqrt(math.log1p(math.exp(logit)))
 
 
 def _choose(probs: list[float], logits: list[float], params: Mapping[str, np.ndarray], k: int,
-            rules: Conventions, noise: Noise, t: int) -> list[int]:
+            conventions: Conventions, noise: Noise, t: int) -> list[int]:
     """Return one token's experts, best first."""
     experts = range(len(probs))
     scores = list(probs)
     if noise.gumbel is not None:
         scores = [logits[e] + float(noise.gumbel[t, e]) for e in experts]
-    if rules.select_precision != "same":
-        scores = [_round(score, 11 if rules.select_precision == "float16" else 8)
+    if conventions.select_precision != "same":
+        scores = [_round(score, 11 if conventions.select_precision == "float16" else 8)
                   for score in scores]
-    if rules.select_bias:
+    if conventions.select_bias:
         scores = [scores[e] + float(params["select_bias"][e]) for e in experts]
-    size = len(probs) // rules.select_groups
+    size = len(probs) // conventions.select_groups
     strength = []
-    for g in range(rules.select_groups):
+    for g in range(conventions.select_groups):
         strength.append(sum(sorted(scores[g * size:(g + 1) * size])[-2:]))
-    best = sorted(range(rules.select_groups), key=lambda g: (-strength[g], g))
-    open_ = [e for e in experts if e // size in best[:rules.select_groups_kept]]
+    best = sorted(range(conventions.select_groups), key=lambda g: (-strength[g], g))
+    open_ = [e for e in experts if e // size in best[:conventions.select_groups_kept]]
     ranked = sorted(open_, key=lambda e: (-scores[e], e))
-    if rules.second_choice == "sampled" and k > 1:
+    if conventions.second_choice == "sampled" and k > 1:
         others = [e for e in experts if e != ranked[0]]
         noisy = sorted(others, key=lambda e: (-(logits[e] + noise.second[t, e]), e))
         return [ranked[0], *noisy[:k - 1]]
@@ -185,67 +185,67 @@ def _round(value: float, digits: int) -> float:
     return math.ldexp(round(math.ldexp(fraction, digits)), exponent - digits)
 
 
-def _asked(chosen: list[float], c: int, rules: Conventions, noise: Noise, t: int) -> bool:
+def _asked(chosen: list[float], c: int, conventions: Conventions, noise: Noise, t: int) -> bool:
     """Tell whether a later choice is asked for."""
     held = chosen[c]
-    if rules.second_compare == "gate":
-        held = chosen[c] / _divided_by(chosen, [True] * len(chosen), rules)
-    if rules.second_policy == "threshold":
-        return held > rules.second_threshold
-    if rules.second_policy == "random":
-        return bool(noise.policy[t, c - 1] < held / max(rules.second_threshold, 1e-9))
-    return rules.second_policy == "all"
+    if conventions.second_compare == "gate":
+        held = chosen[c] / _divided_by(chosen, [True] * len(chosen), conventions)
+    if conventions.second_policy == "threshold":
+        return held > conventions.second_threshold
+    if conventions.second_policy == "random":
+        return bool(noise.policy[t, c - 1] < held / max(conventions.second_threshold, 1e-9))
+    return conventions.second_policy == "all"
 
 
 def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
-    rules, e = config.conventions, config.num_experts
+    conventions, e = config.conventions, config.num_experts
     factor = config.capacity_factor
     if not training and config.eval_capacity_factor != "same":
         factor = config.eval_capacity_factor
     k = config.top_k if config.capacity_per_choice else 1
     if config.capacity is not None:
         slots = config.capacity
-    elif not training and rules.eval_capacity_fraction is not None:
-        slots = max(math.ceil(rules.eval_capacity_fraction * n), config.min_capacity)
+    elif not training and conventions.eval_capacity_fraction is not None:
+        slots = max(math.ceil(conventions.eval_capacity_fraction * n), config.min_capacity)
     elif factor is None:
         return None
     else:
         share = k * n * factor / e
-        if rules.capacity_whole_share:
+        if conventions.capacity_whole_share:
             share = factor * ((n + e - 1) // e)
         slots = {"floor": math.floor, "ceil": math.ceil, "half_even": round}[
-            rules.capacity_rounding](share)
-        if rules.capacity_whole_share:
+            conventions.capacity_rounding](share)
+        if conventions.capacity_whole_share:
             slots *= k
-        if rules.capacity_at_most_group and slots > n:
+        if conventions.capacity_at_most_group and slots > n:
             slots = n
         if slots < config.min_capacity:
             slots = config.min_capacity
-        while slots % rules.capacity_multiple_of:
+        while slots % conventions.capacity_multiple_of:
             slots += 1
-    return max(slots - rules.capacity_unused, 0)
+    return max(slots - conventions.capacity_unused, 0)
 
 
 def _service(members: range, k: int, probs: list[list[float]], logits: list[list[float]],
-             expert: list[list[int]], rules: Conventions, noise: Noise) -> list[tuple[int, int]]:
+             expert: list[list[int]], conventions: Conventions, noise: Noise) -> list[tuple[int, int]]:
     """Return a group's choices in the order in which they are served."""
-    if rules.chooser == "experts" or rules.priority == "gate":
+    if conventions.chooser == "experts" or conventions.priority == "gate":
         return sorted(((t, c) for t in members for c in range(k)),
                       key=lambda tc: (-probs[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
-    if rules.priority == "weight":
+    if conventions.priority == "weight":
         weight = {t: _gates([probs[t][e] for e in expert[t]], np.ones(k, bool),
-                            replace(rules, gate_gradient="normal")) for t in members}
+                            replace(conventions, gate_gradient="normal")) for t in members}
         return sorted(((t, c) for t in members for c in range(k)),
                       key=lambda tc: (-weight[tc[0]][tc[1]], tc[0]))
-    if rules.priority == "logit_or_zero":
+    if conventions.priority == "logit_or_zero":
         return sorted(((t, c) for t in members for c in range(k)),
                       key=lambda tc: (-logits[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
-    if rules.priority == "random":
+    if conventions.priority == "random":
         return sorted(((t, c) for t in members for c in range(k)),
                       key=lambda tc: (-noise.priority[tc], tc[0]))
-    if rules.priority == "token":
+    if conventions.priority == "token":
         return [(t, c) for t in members for c in range(k)]
-    if rules.priority == "batch":
+    if conventions.priority == "batch":
         members = sorted(members, key=lambda t: (-probs[t][expert[t][0]], t))
     return [(t, c) for c in range(k) for t in members]
 
@@ -259,22 +259,22 @@ def _before_zeros(queue: list[tuple[int, int]], capacity: int, group_size: int,
     return [choice for choice in (strong + rivals + weak)[:capacity] if choice is not None]
 
 
-def _divided_by(chosen: list[float], counts: list[bool], rules: Conventions) -> float:
+def _divided_by(chosen: list[float], counts: list[bool], conventions: Conventions) -> float:
     """Return s, by which the gates are divided."""
-    q = rules.renorm_power
+    q = conventions.renorm_power
     total = sum(p ** q for p, counted in zip(chosen, counts) if counted) ** (1 / q)
-    eps = float(np.finfo(float).eps) if rules.renorm_eps == "finfo" else rules.renorm_eps
-    total = total + eps if rules.renorm_eps_mode == "add" else max(total, eps)
+    eps = float(np.finfo(float).eps) if conventions.renorm_eps == "finfo" else conventions.renorm_eps
+    total = total + eps if conventions.renorm_eps_mode == "add" else max(total, eps)
     return total if total else 1.0
 
 
-def _gates(chosen: list[float], kept: np.ndarray, rules: Conventions) -> list[float]:
+def _gates(chosen: list[float], kept: np.ndarray, conventions: Conventions) -> list[float]:
     """Return one token's gates."""
     s = 1.0
-    if rules.renorm != "none" and (len(chosen) > 1 or rules.renorm_single):
-        s = _divided_by(chosen, [rules.renorm == "pre" or bool(one) for one in kept], rules)
-    gates = [rules.gate_scale * p / s for p in chosen]
-    if rules.gate_gradient == "unit":
+    if conventions.renorm != "none" and (len(chosen) > 1 or conventions.renorm_single):
+        s = _divided_by(chosen, [conventions.renorm == "pre" or bool(one) for one in kept], conventions)
+    gates = [conventions.gate_scale * p / s for p in chosen]
+    if conventions.gate_gradient == "unit":
         gates = [1.0 if gate else 0.0 for gate in gates]
     return gates
 
@@ -298,20 +298,20 @@ def _expert(params: Mapping[str, np.ndarray], x_D: np.ndarray, config: SwitchCon
     return _network(params, x_D, config.conventions, e, keep)
 
 
-def _network(params: Mapping[str, np.ndarray], x_D: np.ndarray, rules: Conventions, e: int,
+def _network(params: Mapping[str, np.ndarray], x_D: np.ndarray, conventions: Conventions, e: int,
              keep: np.ndarray | None) -> np.ndarray:
     hidden = []
     for f in range(params["w_in"].shape[2]):
         unit = float(np.dot(x_D, params["w_in"][e][:, f]))
         if "b_in" in params:
             unit += float(params["b_in"][e, f])
-        if rules.expert_gated:
+        if conventions.expert_gated:
             gate = float(np.dot(x_D, params["w_gate"][e][:, f]))
             if "b_gate" in params:
                 gate += float(params["b_gate"][e, f])
-            unit *= _activate(gate, rules.expert_activation)
+            unit *= _activate(gate, conventions.expert_activation)
         else:
-            unit = _activate(unit, rules.expert_activation)
+            unit = _activate(unit, conventions.expert_activation)
         if "hidden_scale" in params:
             unit *= float(params["hidden_scale"][e, f])
         hidden.append(unit if keep is None else unit * keep[f])
@@ -323,10 +323,10 @@ def _network(params: Mapping[str, np.ndarray], x_D: np.ndarray, rules: Conventio
 
 
 def _balance(probs: list[list[float]], expert: list[list[int]], kept: np.ndarray,
-             groups: list[range], padding: list[bool], rules: Conventions,
+             groups: list[range], padding: list[bool], conventions: Conventions,
              training: bool) -> float:
     """Return the mean over groups of E Σ f P."""
-    if rules.balance_counts == "none" or (rules.balance_when == "training" and not training):
+    if conventions.balance_counts == "none" or (conventions.balance_when == "training" and not training):
         return 0.0
     losses = []
     for members in groups:
@@ -340,33 +340,33 @@ def _balance(probs: list[list[float]], expert: list[list[int]], kept: np.ndarray
             "mask_p": (everyone, real, len(everyone), 1.0),
             "real_fraction": (everyone, everyone, len(everyone),
                               len(real) / max(len(everyone), 1)),
-        }[rules.balance_padding]
+        }[conventions.balance_padding]
         if not n:
             continue
         experts, k = len(probs[0]), len(expert[0])
         f = [0.0] * experts
         for t in in_f:
             mine = expert[t]
-            if rules.balance_counts == "plain_over_k":
+            if conventions.balance_counts == "plain_over_k":
                 mine = sorted(range(experts), key=lambda e, t=t: (-probs[t][e], e))[:k]
-            for c in range(1 if rules.balance_counts == "first" else k):
-                if rules.balance_drops == "pre" or kept[t, c]:
+            for c in range(1 if conventions.balance_counts == "first" else k):
+                if conventions.balance_drops == "pre" or kept[t, c]:
                     f[mine[c]] += 1 / n
-                elif rules.balance_drops == "post_as_0":
+                elif conventions.balance_drops == "post_as_0":
                     f[0] += 1 / n
-        p = [sum(_counted(probs[t], expert[t], rules)[e] for t in in_p) / n
+        p = [sum(_counted(probs[t], expert[t], conventions)[e] for t in in_p) / n
              for e in range(experts)]
-        if rules.balance_counts in ("all_over_k", "plain_over_k"):
+        if conventions.balance_counts in ("all_over_k", "plain_over_k"):
             factor /= k
         losses.append(factor * experts * sum(f[e] * p[e] for e in range(experts)))
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def _counted(probs: list[float], expert: list[int], rules: Conventions) -> list[float]:
+def _counted(probs: list[float], expert: list[int], conventions: Conventions) -> list[float]:
     """Return one token's share in P."""
-    if rules.balance_probs == "full":
+    if conventions.balance_probs == "full":
         return probs
-    part = [e in expert or rules.balance_probs == "normalised" for e in range(len(probs))]
+    part = [e in expert or conventions.balance_probs == "normalised" for e in range(len(probs))]
     total = sum(p for p, counts in zip(probs, part) if counts)
     return [p / total if counts and total else 0.0 for p, counts in zip(probs, part)]
 
@@ -390,13 +390,13 @@ def _second_balance(probs: list[list[float]], expert: list[list[int]], groups: l
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def _z(log_z: list[float], padding: list[bool], experts: int, rules: Conventions,
+def _z(log_z: list[float], padding: list[bool], experts: int, conventions: Conventions,
        training: bool) -> float:
     """Return the mean square of log Z."""
-    if rules.z_when == "never" or (rules.z_when == "training" and not training):
+    if conventions.z_when == "never" or (conventions.z_when == "training" and not training):
         return 0.0
-    if rules.z_padding == "zero_logits":
+    if conventions.z_padding == "zero_logits":
         log_z = [math.log(experts) if pad else value for value, pad in zip(log_z, padding)]
     squares = [value ** 2 for value, pad in zip(log_z, padding)
-               if not pad or rules.z_padding != "valid"]
+               if not pad or conventions.z_padding != "valid"]
     return sum(squares) / len(squares) if squares else 0.0
