@@ -45,15 +45,16 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
                             training=training)
 
     bound = Parts(
-        Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits), scores.backward),
+        Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
+             scores.backward),
         choose,
         Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
         Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
                      jitter_TD=jitter_TD), general_mixture.backward),
         Part(partial(general_balance_loss.forward, conventions=conventions),
              general_balance_loss.backward),
-        Part(partial(general_z_loss.forward, conventions=conventions, num_experts=config.num_experts,
-                     training=training), general_z_loss.backward))
+        Part(partial(general_z_loss.forward, conventions=conventions, training=training,
+                     num_experts=config.num_experts), general_z_loss.backward))
     if conventions.padding_routing == "first_experts" and padding_T is not None:
         real_T1 = ~padding_T[:, None]
         bound = bound._replace(

@@ -1,13 +1,11 @@
-"""Other libraries by name: where each is found, what it does differently, how its weights lie.
+"""Other libraries by name: source, what each does differently, how its weights are laid out.
 
-`SwitchConfig.like(name, ...)` makes the config; `presets()` lists them with source, version and
-what they leave out. Sizes and factors are each library's defaults and are there to be overridden.
-A bug of a library is a knob like any other, so that its numbers come out.
+`SwitchConfig.like(name, ...)` makes the config; `presets()` lists them. Sizes and factors are each
+library's defaults, to be overridden. Even a library's bug is an option, so that its numbers come
+out.
 
-Coefficients of the losses, and how the losses of several layers are put together, are the caller's.
+The coefficients of the losses, and how those of several layers are combined, are the caller's.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,19 +18,10 @@ from switch_np.operations import check
 class Preset:
     """One library's conventions.
 
-    Attributes
-    ----------
-    source
-        Repository or package, its version or commit, and the file.
-    recorded
-        True: recorded outputs and gradients of the library are matched in the tests; False: taken
-        from reading its source alone.
-    settings
-        The fields of `SwitchConfig` and `Conventions` that differ from the paper.
-    weights
-        How the library lays its weights out against ours.
-    leaves_out
-        What the library does besides, and the preset does not.
+    `source`: repository or package, version or commit, and file. `recorded`: whether tests match
+    recorded outputs and gradients of the library; otherwise its source was read. `settings`: the
+    fields of `SwitchConfig` and `Conventions` that differ from the paper. `weights`: the library's
+    layout of its weights in terms of ours. `leaves_out`: what else the library does.
     """
 
     source: str
@@ -52,7 +41,7 @@ def presets() -> dict[str, Preset]:
 
 
 def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a preset that differ from the paper, some of them replaced.
+    """Return the fields of a preset that differ from the paper, with overrides.
 
     >>> settings("mesh_tf", {"min_capacity": 1})["min_capacity"]
     1
@@ -82,7 +71,16 @@ def _grouped(num_experts: int) -> dict[str, int]:
             "top_k": min(8, num_experts // groups * kept)}
 
 
+# What several libraries share.
 NO_PADDING = {"padding_routing": "routed", "balance_padding": "include", "z_padding": "include"}
+MESH = {"eval_capacity_factor": 2.0, "min_capacity": 4}
+FLAX = {**MESH, "jitter": 0.0, "capacity_rounding": "half_even", "balance_counts": "all",
+        "z_padding": "zero_logits"}
+TOP_2 = {"top_k": 2, "groups": "rows", **MESH, "jitter": 0.0, "capacity_at_most_group": True,
+         "second_policy": "random", "renorm": "pre", "renorm_eps": 1e-9, **NO_PADDING}
+DEEPSPEED = {"capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
+             "capacity_rounding": "ceil", "z_when": "never"}
+CLAMPED = {"renorm_eps": "finfo", "renorm_eps_mode": "clamp"}
 LINEAR = ("every weight transposed: nn.Linear keeps (out, in) for one expert; w_in[e] = "
           "{}.weight.T, w_out[e] = {}.weight.T, w_router = {}.weight.T")
 
@@ -90,59 +88,56 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(
         source="Fedus, Zoph, Shazeer, JMLR 23 (2022), arXiv 2101.03961v3",
         recorded=False, settings={},
-        weights="none given; here w_router (D, E), w_in (E, D, F), w_out (E, F, D)"),
+        weights="none given; ours: w_router (D, E), w_in (E, D, F), w_out (E, F, D)"),
     "mesh_tf": Preset(
         source="tensorflow/mesh da90793, transformer/moe.py, gating 'switch'",
         recorded=True,
-        settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "capacity_at_most_group": True,
-                  "balance_padding": "real_fraction", "z_when": "training"},
-        weights="as here: wi (E, D, F), wo (E, F, D), router (D, E)",
-        leaves_out=("groups: give their number, blocks of at most 1,024 tokens there",
-                    "the z-loss is added before the balance loss's coefficient, so its own is the "
-                    "product of both; both are divided by the number of microbatches")),
+        settings={**MESH, "capacity_at_most_group": True, "balance_padding": "real_fraction",
+                  "z_when": "training"},
+        weights="as ours: wi (E, D, F), wo (E, F, D), router (D, E)",
+        leaves_out=("groups: give their number; there, blocks of at most 1,024 tokens",
+                    "the z-loss is added before the balance loss's coefficient applies, so its "
+                    "coefficient is the product of both; both losses are divided by the number of "
+                    "microbatches")),
     "mesh_tf_top2": Preset(
         source="tensorflow/mesh da90793, transformer/moe.py, gating 'top_2'",
         recorded=True,
-        settings={"top_k": 2, "eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_at_most_group": True, "renorm": "pre", "renorm_eps": 1e-9,
-                  "second_policy": "random", "balance_padding": "mask_full", "z_when": "never"},
-        weights="as mesh_tf",
-        leaves_out=("groups, as mesh_tf", "two-level gating (importance between 0 and 1)")),
+        settings={"top_k": 2, **MESH, "jitter": 0.0, "capacity_at_most_group": True,
+                  "renorm": "pre", "renorm_eps": 1e-9, "second_policy": "random",
+                  "balance_padding": "mask_full", "z_when": "never"},
+        weights="as in mesh_tf",
+        leaves_out=("groups, as in mesh_tf", "two-level gating (importance between 0 and 1)")),
     "flaxformer": Preset(
         source="google/flaxformer 399ea3a, architectures/moe/routing.py, masked routers",
         recorded=True,
-        settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_rounding": "half_even", "balance_counts": "all",
-                  "balance_padding": "mask_full", "z_padding": "zero_logits"},
-        weights="as here; gated experts: w_gate = wi_0 (activated), w_in = wi_1",
-        leaves_out=("groups: give their number; at least E there, and tokens are filled up with "
-                    "zeros until they divide", "padding: pass the mask; there every row of zeros "
-                    "is padding if ignore_padding_tokens, which is off by default",
+        settings={**FLAX, "balance_padding": "mask_full"},
+        weights="as ours; gated experts: w_gate = wi_0 (activated), w_in = wi_1",
+        leaves_out=("groups: give their number; there, at least E, with zeros appended until they "
+                    "divide the tokens",
+                    "padding: pass the mask; there, every row of zeros is padding if "
+                    "ignore_padding_tokens is on, which it is not by default",
                     "t5x averages the losses over layers")),
     "flaxformer_scatter": Preset(
         source="google/flaxformer 399ea3a, architectures/moe/routing.py, scatter router",
         recorded=True,
-        settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_rounding": "half_even", "balance_counts": "all",
-                  "balance_padding": "mask_p", "z_padding": "zero_logits",
-                  "padding_routing": "first_experts"},
-        weights="as flaxformer",
-        leaves_out=("as flaxformer",)),
+        settings={**FLAX, "balance_padding": "mask_p", "padding_routing": "first_experts"},
+        weights="as in flaxformer",
+        leaves_out=("as in flaxformer",)),
     "hf_switch": Preset(
         source="transformers 5.23.0, models/switch_transformers",
         recorded=True,
         settings={"capacity": 64, "groups": "rows", "jitter_reach": "experts", **NO_PADDING},
         weights=LINEAR.format("expert_e.wi", "expert_e.wo", "router.classifier"),
-        leaves_out=("the losses of all layers of a stack are made from f and P pooled, and are 0 "
-                    "where every layer is sparse",
+        leaves_out=("the losses are computed from f and P pooled over the layers of a stack, and "
+                    "are 0 if every layer is sparse",
                     "with bfloat16 inputs: select_precision='bfloat16', jitter_reach='router'")),
     "hf_switch_v4": Preset(
         source="transformers 4.30.2 (4.57.1 with dropped='zero'), models/switch_transformers",
         recorded=True,
         settings={"capacity": 64, "groups": "rows", "jitter_reach": "experts",
                   "dropped": "gated_identity", "balance_drops": "post_as_0", **NO_PADDING},
-        weights="as hf_switch",
-        leaves_out=("pooling over layers, as hf_switch",)),
+        weights="as in hf_switch",
+        leaves_out=("pooling over layers, as in hf_switch",)),
     "hf_mixtral": Preset(
         source="transformers 5.23.0, models/mixtral",
         recorded=True,
@@ -152,8 +147,8 @@ PRESETS: dict[str, Preset] = {
                   "expert_gated": True},
         weights="gate_up_proj (E, 2F, D): w_gate[e] = its first F rows transposed, w_in[e] = the "
                 "rest; w_out[e] = down_proj[e].T; w_router = gate.weight.T",
-        leaves_out=("f and P are pooled over all layers", "the mask counts in the loss alone: pass "
-                    "it as padding")),
+        leaves_out=("f and P are pooled over all layers",
+                    "the mask affects the loss only: pass it as padding")),
     "hf_deepseek_v3": Preset(
         source="transformers 5.23.0, models/deepseek_v3",
         recorded=True,
@@ -163,48 +158,42 @@ PRESETS: dict[str, Preset] = {
                   "renorm_single": True, "gate_scale": 2.5, "balance_counts": "none",
                   "z_when": "never", "expert_activation": "silu", "expert_gated": True,
                   "shared_experts": 1, **NO_PADDING},
-        weights="as hf_mixtral; shared_w_gate, shared_w_in, shared_w_out = gate_proj, up_proj, "
+        weights="as in hf_mixtral; shared_w_gate, shared_w_in, shared_w_out = gate_proj, up_proj, "
                 "down_proj of shared_experts, transposed; select_bias = e_score_correction_bias",
         leaves_out=("nothing updates the bias, there as here",
-                    "with fewer than 256 experts groups and choices shrink to what fits")),
+                    "with fewer than 256 experts, groups and choices are reduced to what fits")),
     "deepspeed_top1": Preset(
         source="microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top1gating",
         recorded=True,
-        settings={"capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_rounding": "ceil", "priority": "random", "slots": "position",
-                  "balance_padding": "mask_f", "z_when": "never"},
+        settings={**DEEPSPEED, "priority": "random", "slots": "position",
+                  "balance_padding": "mask_f"},
         weights="experts are the user's modules; " + LINEAR.format("in", "out", "wg"),
-        leaves_out=("without random token selection torch.topk decides who is dropped, in no order "
-                    "that is specified: hand its order in as noise.priority",
+        leaves_out=("without random token selection torch.topk decides who is dropped, in an "
+                    "unspecified order: pass its order as noise.priority",
                     "noisy_gate_policy: jitter=0.01, or sample=True for 'RSample'",
                     "padding is its used_token")),
     "deepspeed_top2": Preset(
         source="microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top2gating",
         recorded=True,
-        settings={"top_k": 2, "capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_per_choice": True, "capacity_rounding": "ceil",
-                  "second_choice": "sampled", "renorm": "post", "renorm_eps": "finfo",
-                  "renorm_eps_mode": "clamp", "z_when": "never", **NO_PADDING},
-        weights="as deepspeed_top1"),
+        settings={"top_k": 2, **DEEPSPEED, "capacity_per_choice": True, "second_choice": "sampled",
+                  "renorm": "post", **CLAMPED, **NO_PADDING},
+        weights="as in deepspeed_top1"),
     "deepspeed_topk": Preset(
         source="microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, topkgating (k > 2)",
         recorded=True,
-        settings={"top_k": 3, "capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_per_choice": True, "capacity_rounding": "ceil",
-                  "priority": "logit_or_zero", "slots": "position", "renorm": "post",
-                  "renorm_eps": "finfo", "renorm_eps_mode": "clamp",
-                  "balance_counts": "all_over_k", "z_when": "never", **NO_PADDING},
-        weights="as deepspeed_top1",
+        settings={"top_k": 3, **DEEPSPEED, "capacity_per_choice": True,
+                  "priority": "logit_or_zero", "slots": "position", "renorm": "post", **CLAMPED,
+                  "balance_counts": "all_over_k", **NO_PADDING},
+        weights="as in deepspeed_top1",
         leaves_out=("since pull request 7986: priority='gate'; drop_policy 'position': "
                     "priority='token'",)),
     "tutel": Preset(
         source="microsoft/tutel 82af7aa, impls/fast_dispatch.py, impls/losses.py",
         recorded=True,
         settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True, "jitter": 0.0,
-                  "capacity_whole_share": True, "renorm": "pre", "renorm_eps": "finfo",
-                  "renorm_eps_mode": "clamp", "z_when": "never", "expert_biases": True,
-                  **NO_PADDING},
-        weights="w_in[e] = batched_fc1_w[e].T, w_out[e] = batched_fc2_w[e] (as here), b_in and "
+                  "capacity_whole_share": True, "renorm": "pre", **CLAMPED, "z_when": "never",
+                  "expert_biases": True, **NO_PADDING},
+        weights="w_in[e] = batched_fc1_w[e].T, w_out[e] = batched_fc2_w[e] (as ours), b_in and "
                 "b_out = batched_fc1_bias, batched_fc2_bias; w_router = wg.weight.T",
         leaves_out=("gate_noise: logit_noise='normal', logit_noise_scale=gate_noise / E",
                     "batch_prioritized_routing: priority='batch'; is_postscore=False: "
@@ -212,27 +201,21 @@ PRESETS: dict[str, Preset] = {
     "st_moe": Preset(
         source="lucidrains/st-moe-pytorch d94e65d",
         recorded=True,
-        settings={"top_k": 2, "groups": "rows", "eval_capacity_factor": 2.0, "min_capacity": 4,
-                  "jitter": 0.0, "capacity_at_most_group": True, "second_policy": "random",
-                  "renorm": "pre", "renorm_eps": 1e-9, "renorm_eps_mode": "clamp",
-                  "renorm_single": True, "dispatch_gradient": "straight_through",
-                  "balance_drops": "post", "balance_when": "training", "z_when": "training",
-                  "expert_activation": "gelu", "expert_gated": True, "expert_biases": True,
-                  "expert_hidden_scale": True, **NO_PADDING},
+        settings={**TOP_2, "renorm_eps_mode": "clamp", "renorm_single": True,
+                  "dispatch_gradient": "straight_through", "balance_drops": "post",
+                  "balance_when": "training", "z_when": "training", "expert_activation": "gelu",
+                  "expert_gated": True, "expert_biases": True, "expert_hidden_scale": True},
         weights="experts.e.net: 0 is Linear (2F, D), its first F rows w_in, the rest w_gate, "
                 "transposed, its bias likewise; 1.mult_bias = hidden_scale; 2 is Linear (D, F) = "
                 "w_out transposed; w_router = gate.to_gates.weight.T",
-        leaves_out=("noise_gates: logit_noise='gumbel', but the z-loss there squares the clean "
-                    "logits", "differentiable_topk", "pre- and post-norms of its block")),
+        leaves_out=("noise_gates: logit_noise='gumbel', but there the z-loss uses the clean logits",
+                    "differentiable_topk", "pre- and post-norms of its block")),
     "lucidrains": Preset(
         source="lucidrains/mixture-of-experts 0fb459f, MoE",
         recorded=True,
-        settings={"top_k": 2, "groups": "rows", "eval_capacity_factor": 2.0, "min_capacity": 4,
-                  "jitter": 0.0, "capacity_at_most_group": True, "second_policy": "random",
-                  "renorm": "pre", "renorm_eps": 1e-9, "z_when": "never", **NO_PADDING},
-        weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
-        leaves_out=("second_policy='threshold' raises there",
-                    "the two-level version")),
+        settings={**TOP_2, "z_when": "never"},
+        weights="as ours: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
+        leaves_out=("second_policy='threshold' raises there", "the two-level version")),
     "labml": Preset(
         source="labmlai e6b3c8a, labml_nn/transformers/switch",
         recorded=True,
@@ -249,8 +232,8 @@ PRESETS: dict[str, Preset] = {
         settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True, "jitter": 0.0,
                   "capacity_whole_share": True, "eval_capacity_fraction": 0.25,
                   "second_choice": "sampled", "second_compare": "score", "second_threshold": 0.5,
-                  "renorm": "post", "renorm_eps": "finfo", "renorm_eps_mode": "clamp",
-                  "balance_padding": "mask_f", "z_when": "never", "expert_biases": True},
+                  "renorm": "post", **CLAMPED, "balance_padding": "mask_f", "z_when": "never",
+                  "expert_biases": True},
         weights=LINEAR.format("experts.e.fc1", "experts.e.fc2", "gate.wg"),
         leaves_out=("top-1: top_k=1, renorm='none', second_choice='largest'",
                     "dropout after the expert", "losses are averaged over layers")),
@@ -283,12 +266,11 @@ PRESETS: dict[str, Preset] = {
     "nanomoe": Preset(
         source="wolfecameron/nanoMoE 661fbcf, model.py, manager.py",
         recorded=False,
-        settings={"top_k": 2, "eval_capacity_factor": 2.0, "capacity_per_choice": True,
-                  "min_capacity": 4, "jitter": 0.0, "logit_noise": "learned",
-                  "noise_when": "always", "capacity_multiple_of": 2, "renorm": "pre",
-                  "renorm_single": True, "balance_counts": "all", "balance_probs": "chosen",
-                  "expert_activation": "gelu", **NO_PADDING},
-        weights="c_fc (E, D, F) and c_proj (E, F, D) as here; w_router = w_g.weight.T, w_noise = "
+        settings={"top_k": 2, **MESH, "capacity_per_choice": True, "jitter": 0.0,
+                  "logit_noise": "learned", "noise_when": "always", "capacity_multiple_of": 2,
+                  "renorm": "pre", "renorm_single": True, "balance_counts": "all",
+                  "balance_probs": "chosen", "expert_activation": "gelu", **NO_PADDING},
+        weights="c_fc (E, D, F) and c_proj (E, F, D) as ours; w_router = w_g.weight.T, w_noise = "
                 "w_noise.weight.T",
         leaves_out=("softmax follows the choice there, which is renorm='pre' here",)),
 }

@@ -1,4 +1,4 @@
-"""What a Switch layer computes: one frozen value, whose defaults are the paper's."""
+"""What a Switch layer computes: one frozen value whose defaults are the paper's."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from switch_np.conventions import knobs, presets
 from switch_np.conventions.knobs import LARGEST, RATE, YES_NO, knob
 from switch_np.conventions.table import Conventions
 
-FACTOR = {None: "no limit, no token is dropped", float: "{}"}
+FACTOR = {None: "none, so no token is dropped", float: "{}"}
 
 
 @knobs.explained
 @dataclass(frozen=True)
 class SwitchConfig:
-    """The layer's options, validated when it is made.
+    """The layer's options, checked when the config is made.
 
     Examples
     --------
@@ -32,28 +32,28 @@ class SwitchConfig:
     eval_capacity_factor: float | str | None = knob(
         "same", "Capacity factor in evaluation", {"same": "as in training", **FACTOR}, least=0,
         below=LARGEST, about="The authors evaluate with 2.0.")
-    min_capacity: int = knob(0, "Least capacity that a factor gives", "{} slots", least=0,
-        about="The authors' code has 4.")
+    min_capacity: int = knob(0, "Minimum capacity", "{} slots", least=0,
+        about="Applies to what a factor gives; 4 in the authors' code.")
     capacity: int | None = knob(None, "Absolute capacity", {
-        None: "none, the factor counts", int: "{}"}, least=0,
+        None: "none, the factor applies", int: "{}"}, least=0,
         about="Slots per expert and group, in place of both factors.")
     capacity_per_choice: bool = knob(False, "The capacity factor is multiplied by K", YES_NO,
         about="The authors' code does not: there, K = 2 with factor 1 drops half or more.")
     groups: int | str = knob("all", "Tokens that share buffers", {
-        "all": "all of a call", "rows": "those of one sequence", int: "one of {} groups"}, least=1,
+        "all": "all of a call", "rows": "those of a sequence", int: "one of {} groups"}, least=1,
         about="Sequences are those of a (B, S, D) input; groups are equal and consecutive.")
     router_bias: bool = knob(False, "The router has a bias", YES_NO, about="It is `b_router` (E,).")
     jitter: float = knob(0.01, "Jitter of the router's input", {
         0.0: "none", float: "U(1 - {0}, 1 + {0})"}, least=0, below=1,
         about="In training the input is multiplied by it (appendix C).")
     router_dropout: float = knob(0.0, "Dropout on the router's input", RATE, least=0, below=1,
-        about="In training (appendix C's \"input dropout\").")
+        about="In training (\"input dropout\" in appendix C).")
     sample: bool = knob(False, "Experts are drawn from the softmax in training", YES_NO,
         about="Otherwise the largest is taken (appendix C).")
     expert_dropout: float = knob(0.0, "Dropout inside the experts", RATE, least=0, below=1,
         about="In training, on the hidden activation (section 2.4).")
     layout: str = knob("packed", "Rows of the experts", {
-        "packed": "the kept ones alone", "buffers": "buffers of fixed size, filled with zeros"},
+        "packed": "kept choices only", "buffers": "buffers of fixed size, empty slots zero"},
         about="Both give the same numbers; the paper has buffers.")
     conventions: Conventions = field(default_factory=Conventions, metadata={"about": """What other
         libraries do differently; the default is the paper. `like` fills it by name."""})
@@ -75,7 +75,7 @@ class SwitchConfig:
         return knobs.build(cls, presets.settings(name, overrides))
 
     def differences(self, other: SwitchConfig) -> list[str]:
-        """Say in words what this config does differently from another, a sentence per field.
+        """Return a sentence for each field in which this config differs from another.
 
         >>> SwitchConfig(jitter=0.0).differences(SwitchConfig())
         ["Jitter of the router's input: none; the other: U(1 - 0.01, 1 + 0.01)."]
