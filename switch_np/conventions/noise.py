@@ -68,6 +68,8 @@ def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, 
     gumbel = rng.gumbel(size=(t, e)).astype(dtype) if config.sample else None
     expert_dropout = dropout.draw(rng, (t, k, d_ff), config.expert_dropout)
     noise, conventions = Noise(jitter, input_dropout, gumbel, expert_dropout), config.conventions
+    if conventions.papers:
+        return noise
     if conventions.logit_noise != "none":
         drawn_TE = (rng.gumbel if conventions.logit_noise == "gumbel" else rng.normal)(size=(t, e))
         noise = noise._replace(logits=(drawn_TE * conventions.logit_noise_scale).astype(dtype))
