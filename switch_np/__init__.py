@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from switch_np.conventions.noise import Noise
     from switch_np.conventions.presets import presets
     from switch_np.conventions.table import Conventions
-    from switch_np.oracle import gradcheck
+    from switch_np.operations import gradcheck
     from switch_np.switch.config import SwitchConfig
     from switch_np.transformer.batch import Batch
-    from switch_np.transformer.config import ModelConfig
+    from switch_np.transformer.model_config import ModelConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Batch", "Conventions", "ModelConfig", "Noise", "SwitchConfig", "experiments",
            "gradcheck", "model", "oracle", "plans", "plots", "presets", "switch_layer"]
 
 _HOMES = {
     "Batch": "transformer.batch:Batch", "Conventions": "conventions.table:Conventions",
-    "ModelConfig": "transformer.config:ModelConfig", "Noise": "conventions.noise:Noise",
+    "ModelConfig": "transformer.model_config:ModelConfig", "Noise": "conventions.noise:Noise",
     "SwitchConfig": "switch.config:SwitchConfig", "experiments": "experiments:",
-    "gradcheck": "oracle.gradcheck:", "model": "model:", "oracle": "oracle:",
+    "gradcheck": "operations.gradcheck:", "model": "model:", "oracle": "oracle:",
     "plans": "plans:", "plots": "plots:", "presets": "conventions.presets:presets",
     "switch_layer": "switch_layer:"}
 

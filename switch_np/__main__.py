@@ -18,7 +18,6 @@ COMMANDS = {
     "verify": "judge what a program computed for a test vector",
     "presets": "list the presets, or say how some of them differ from the paper",
     "equations": "lead from the paper's equations and sections to the lines that compute them",
-    "bench": "measure speed and memory against the bare matrix products and other libraries",
 }
 
 
@@ -40,7 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     try:
         threads.count()                           # refuses a wrong number before any work begins
-        return importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+        status: int = importlib.import_module(f"switch_np.commands.{args.command}").run(args)
+        return status
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         print(f"{parser.prog} {args.command}: error: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """The model as it is called: arguments are checked, noise is drawn, `transformer.model` computes.
 
-Here stands what is public; what the model computes stands in `switch_np/transformer/`.
+The public calls are here; what they compute is in `switch_np/transformer/`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from numpy.typing import DTypeLike
 from switch_np.operations import check
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import head, model, noise as noises, parameters
+from switch_np.transformer import head, model, model_noise, model_parameters
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.checks import (
-    check_batch, check_ids, check_memory, check_params, check_plans, check_source)
-from switch_np.transformer.config import ModelConfig
+    check_batch, check_for_encoder, check_ids, check_memory, check_params, check_plans,
+    check_source)
 from switch_np.transformer.model import Loss, ModelCache
-from switch_np.transformer.noise import ModelNoise
+from switch_np.transformer.model_config import ModelConfig
+from switch_np.transformer.model_noise import ModelNoise
 from switch_np.transformer.stack import StackCache
 
 __all__ = ["Batch", "Loss", "backward", "decode", "draw_noise", "encode", "forward", "init", "loss",
@@ -31,12 +32,10 @@ def init(rng: np.random.Generator, config: ModelConfig,
          dtype: DTypeLike = np.float64) -> dict[str, Any]:
     """Draw the parameters, a nested dict such as params["decoder"]["1"]["switch"]["w_in"].
 
-    Weights are truncated normal with standard deviation √(init_scale / fan-in); the queries' fan-in
-    counts the width of a head too, since T5 does not divide the scores by its root. The embedding
-    counts as fan-in 1, norms start at 1.
+    Weights are truncated normal with standard deviation √(init_scale / fan-in). The queries' fan-in
+    includes the width of a head, since T5 does not divide the scores by its root; the embedding's
+    is 1. Norms start at 1.
 
-    Examples
-    --------
     >>> params = init(np.random.default_rng(0), ModelConfig(num_layers=2, num_encoder_layers=2))
     >>> list(params), list(params["encoder"]["1"])
     (['embedding', 'encoder', 'decoder'], ['attention_norm', 'attention', 'feed_forward_norm', \
@@ -44,7 +43,7 @@ def init(rng: np.random.Generator, config: ModelConfig,
     """
     check.instance("rng", rng, np.random.Generator)
     check.instance("config", config, ModelConfig)
-    return parameters.draw(rng, config, dtype)
+    return model_parameters.draw(rng, config, dtype)
 
 
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
@@ -54,12 +53,10 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple
 
     Parameters
     ----------
-    rng, config
-        Where the noise comes from, and the model's options.
     batch_shape, source_shape
         (B, S) of the decoder's ids, and (B, M) of the encoder's; None without an encoder.
     dtype
-        Of the router's noise: that of the parameters.
+        Of the router's noise: the parameters' dtype.
 
     Examples
     --------
@@ -70,10 +67,8 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple
     """
     check.instance("rng", rng, np.random.Generator)
     check.instance("config", config, ModelConfig)
-    if (source_shape is None) == (config.encoder is not None):
-        wanted = "(B, M)" if config.encoder else "None for a decoder-only model"
-        raise ValueError(f"source_shape must be {wanted}, got {source_shape}")
-    return noises.draw(rng, config, _by_stack(batch_shape, source_shape), dtype)
+    check_for_encoder("source_shape", source_shape, "(B, M)", config)
+    return model_noise.draw(rng, config, _by_stack(batch_shape, source_shape), dtype)
 
 
 def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
@@ -85,19 +80,17 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
 
     Parameters
     ----------
-    params, config
-        The model.
     ids, padding
         (B, S) integers for the decoder; (B, S) bool, True where an id is padding.
     source, source_padding
         (B, M) integers for the encoder, and where they are padding; None without an encoder.
     plans
-        Replay these decisions, one plan per Switch layer, the encoder's first.
+        Decisions to replay, one plan per Switch layer, the encoder's first.
     noise, rng
-        Noise to replay, or where it comes from: in training, and outside it where the Switch
-        layers' conventions draw random numbers there too.
+        Noise to replay, or the generator to draw it from: needed in training, and outside it where
+        the Switch layers' conventions draw random numbers there too.
     training
-        Switches dropout and router noise on, and chooses the capacity factor.
+        Switches dropout and router noise on, and selects the capacity factor.
 
     Examples
     --------
@@ -108,18 +101,17 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     >>> logits.shape, len(switched)
     ((1, 2, 256), 2)
     """
-    noise = _checked(params, ids, config, padding, source, source_padding, plans, noise, rng,
-                     training)
-    return model.forward(params, ids, config, noise, padding_BS=padding, source_BM=source,
-                         source_padding_BM=source_padding, plans=plans or (), training=training)
+    batch = Batch(ids, ids, padding, source, source_padding)           # its targets are not read
+    noise = _checked(params, batch, config, plans, noise, rng, training)
+    return model.forward(params, batch, config, noise, plans or (), training)
 
 
 def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
            source_padding: np.ndarray | None = None, *,
            rng: np.random.Generator | None = None) -> np.ndarray:
-    """Return the encoder's output (B, M, D), as outside training: the memory of `decode`.
+    """Return the encoder's output (B, M, D) outside training: the memory of `decode`.
 
-    `rng` is needed where the Switch layers' conventions draw random numbers there too.
+    `rng` is needed where the Switch layers' conventions draw random numbers outside training.
 
     >>> config = ModelConfig(num_layers=2, num_encoder_layers=2)
     >>> params = init(np.random.default_rng(0), config)
@@ -128,7 +120,7 @@ def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
     """
     check_params(params, config)
     check_source(source, source_padding, len(source), config)
-    noise = noises.noise_for(None, config, {"encoder": source.shape}, _dtype(params), rng)
+    noise = model_noise.noise_for(None, config, {"encoder": source.shape}, _dtype(params), rng)
     return model.run_stack(params, "encoder", source, config, padding_BS=source_padding,
                            noise=noise.encoder)[0]
 
@@ -137,10 +129,10 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
            memory: np.ndarray | None = None, memory_padding: np.ndarray | None = None,
            past: StackCache | None = None,
            rng: np.random.Generator | None = None) -> tuple[np.ndarray, StackCache]:
-    """Return the logits (B, S, V) after the ids (B, S), and what the next call takes as `past`.
+    """Return the logits (B, S, V) after the ids (B, S), and the `past` of the next call.
 
-    With `past` the ids follow those that it stands for. As outside training (`rng` as in `encode`),
-    and with the config's own capacity; `generate` says why it should have none.
+    With `past`, the ids follow those of the calls before. Nothing is trained (`rng` as in
+    `encode`). The capacity is the config's own; `generate` says why it should have none.
 
     >>> config = ModelConfig(num_layers=2)
     >>> params = init(np.random.default_rng(0), config)
@@ -153,7 +145,7 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     if past is None:                  # the call that made one checked the rest
         check_params(params, config)
         check_memory(memory, memory_padding, len(ids), config, params["embedding"]["table"])
-    noise = noises.noise_for(None, config, {"decoder": ids.shape}, _dtype(params), rng)
+    noise = model_noise.noise_for(None, config, {"decoder": ids.shape}, _dtype(params), rng)
     y_BSD, _, run = model.run_stack(
         params, "decoder", ids, config, memory=memory, memory_padding=memory_padding,
         noise=noise.decoder, past=past)
@@ -164,14 +156,8 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
              d_z_loss: float = 0.0) -> dict[str, Any]:
     """Return the gradients, with the structure of the parameters.
 
-    Parameters
-    ----------
-    d_logits
-        (B, S, V).
-    cache
-        From `forward`.
-    d_balance_loss, d_z_loss
-        What arrives at each of the router's losses: its coefficient.
+    Takes d_logits (B, S, V), the cache of `forward`, and what arrives at each of the router's
+    losses: their coefficients.
     """
     check.instance("cache", cache, ModelCache)
     shape = (*cache.runs["decoder"].ids_BS.shape, len(cache.params["embedding"]["table"]))
@@ -183,12 +169,10 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
                    plans: Sequence[Plan] | None = None, noise: ModelNoise | None = None,
                    rng: np.random.Generator | None = None,
                    training: bool = False) -> tuple[Loss, dict[str, Any]]:
-    """Return the loss with its parts and plans, and the gradient of its total.
+    """Return the loss with its terms and plans, and the gradient of its total.
 
     The arguments after `config` are those of `forward`.
 
-    Examples
-    --------
     >>> config = ModelConfig(num_layers=2)
     >>> params = init(np.random.default_rng(0), config)
     >>> batch = Batch(inputs=np.array([[72, 105]]), targets=np.array([[105, 33]]))
@@ -196,7 +180,8 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     >>> grads["decoder"]["1"]["switch"]["w_in"].shape
     (16, 32, 64)
     """
-    noise = _checked_batch(params, batch, config, plans, noise, rng, training)
+    check_batch(batch, config)
+    noise = _checked(params, batch, config, plans, noise, rng, training)
     found, cache = model.loss(params, batch, config, noise, plans or (), training)
     return found, model.loss_backward(cache, config)
 
@@ -205,40 +190,32 @@ def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,
          plans: Sequence[Plan] | None = None, noise: ModelNoise | None = None,
          rng: np.random.Generator | None = None, training: bool = False) -> Loss:
     """Return the loss alone; the arguments are those of `loss_and_grads`."""
-    noise = _checked_batch(params, batch, config, plans, noise, rng, training)
+    check_batch(batch, config)
+    noise = _checked(params, batch, config, plans, noise, rng, training)
     return model.loss(params, batch, config, noise, plans or (), training)[0]
 
 
-def _checked_batch(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
-                   plans: Sequence[Plan] | None, *noise: Any) -> ModelNoise:
-    """Return the noise of a step, once the batch and all else fits."""
-    check_batch(batch, config)
-    return _checked(params, batch.inputs, config, batch.padding, batch.source,
-                    batch.source_padding, plans, *noise)
-
-
-def _checked(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig,
-             padding: np.ndarray | None, source: np.ndarray | None,
-             source_padding: np.ndarray | None, plans: Sequence[Plan] | None,
-             noise: ModelNoise | None, rng: np.random.Generator | None,
-             training: bool) -> ModelNoise:
-    """Return the noise of a call, once all arguments fit."""
+def _checked(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
+             plans: Sequence[Plan] | None, noise: ModelNoise | None,
+             rng: np.random.Generator | None, training: bool) -> ModelNoise:
+    """Return the noise of a call after checking all arguments but the targets."""
     check.instance("config", config, ModelConfig)
-    check_ids("ids", ids, padding, config)
+    check_ids("ids", batch.inputs, batch.padding, config)
     check_plans(plans, config)
     check_params(params, config)
-    check_source(source, source_padding, len(ids), config)
-    shapes = _by_stack(ids.shape, None if source is None else source.shape)
-    return noises.noise_for(noise, config, shapes, _dtype(params), rng, plans is not None,
-                            training)
+    check_source(batch.source, batch.source_padding, len(batch.inputs), config)
+    shapes = _by_stack(batch.inputs.shape, None if batch.source is None else batch.source.shape)
+    return model_noise.noise_for(noise, config, shapes, _dtype(params), rng, plans is not None,
+                                 training)
 
 
 def _by_stack(batch_shape: tuple[int, ...],
               source_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the ids by the name of the stack that reads them."""
+    """Return the shapes of the ids by the stack that reads them."""
     encoder = {} if source_shape is None else {"encoder": source_shape}
     return {"decoder": batch_shape, **encoder}
 
 
-def _dtype(params: Mapping[str, Any]) -> np.dtype:
-    return params["embedding"]["table"].real.dtype
+def _dtype(params: Mapping[str, Any]) -> DTypeLike:
+    table: np.ndarray = params["embedding"]["table"]
+    return table.real.dtype

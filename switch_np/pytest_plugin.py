@@ -10,19 +10,24 @@ each problem of the vector set, or those that `@pytest.mark.moe_cases("padding",
 pytest imports this file in every project; `switch_np` itself imports nothing until it is used.
 """
 
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 
-def pytest_configure(config):
-    """Make the marker known."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
     config.addinivalue_line(
         "markers", "moe_cases(*names): the problems that the fixture moe_case goes through")
 
 
-def pytest_generate_tests(metafunc):
-    """Give the fixture one problem after the other; a name that is none is an error."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the fixture each problem in turn; an unknown name is an error."""
     if "moe_case" in metafunc.fixturenames:
-        from switch_np.oracle.cases import CASES
+        from switch_np.oracle.vectors.cases import CASES
 
         marker = metafunc.definition.get_closest_marker("moe_cases")
         names = list(marker.args if marker else CASES)
@@ -34,7 +39,7 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def moe_oracle():
+def moe_oracle() -> ModuleType:
     """Return the module `switch_np.oracle`."""
     from switch_np import oracle
 
@@ -42,8 +47,8 @@ def moe_oracle():
 
 
 @pytest.fixture
-def moe_case(request):
+def moe_case(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the arguments of `oracle.reference` for one problem."""
-    from switch_np.oracle.cases import CASES
+    from switch_np.oracle.vectors.cases import CASES
 
     return CASES[request.param].make()

@@ -11,8 +11,8 @@ from switch_np.commands import environment
 # The last digits of a product depend on how many threads share it, and so would the runs compared.
 for name in environment.THREADS:
     os.environ.setdefault(name, "1")
-# The collector walks all that the suite has loaded: a tenth of the time, if it does so as usual.
-gc.set_threshold(100_000, 50, 50)
+# The collector would walk all that the suite has loaded, a tenth of the time, and free little.
+gc.disable()
 
 HERE = Path(__file__).parent
 
@@ -38,3 +38,10 @@ def pytest_generate_tests(metafunc):
     for name, paths in (("golden", layers), ("golden_model", models)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, paths, ids=[path.stem for path in paths])
+
+
+@pytest.fixture
+def rng():
+    import numpy as np                   # not before the environment is settled
+
+    return np.random.default_rng(0)

@@ -20,7 +20,7 @@ import numpy as np
 
 import switch_np as snp
 from switch_np.operations import tree
-from switch_np.oracle.decisions import as_plan
+from switch_np.oracle.truth.decisions import as_plan
 
 PLAN = ("expert", "slot", "kept", "token", "choice", "row", "start", "group", "load", "capacity",
         "balance_count", "balance_tokens")

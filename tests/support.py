@@ -9,8 +9,8 @@ import switch_np as snp
 from switch_np import model
 from switch_np.conventions.noise import draw_noise
 from switch_np.operations import tree
-from switch_np.oracle import gradcheck
-from switch_np.transformer.config import ModelConfig
+from switch_np.operations import gradcheck
+from switch_np.transformer.model_config import ModelConfig
 
 
 def lively(rng, tree_of_arrays, spread=0.3):

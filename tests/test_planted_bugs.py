@@ -16,9 +16,9 @@ from switch_np.switch import (
     balance_loss, combine, dispatch, experts, feed_forward, gates, layer, mixture, plan, router,
     z_loss)
 from switch_np.transformer import (
-    attention, block, cross_attention, cross_entropy, embedding, head, model, norm, position_bias,
-    router_losses, self_attention, stack)
-from switch_np.transformer.config import ModelConfig
+    attention, block, cross_entropy, embedding, head, model, norm, position_bias, router_losses,
+    stack)
+from switch_np.transformer.model_config import ModelConfig
 
 LAYER_BUGS = [
     (softmax, "d_x -= probs * _sum(d_x)", "pass"),
@@ -48,7 +48,7 @@ LAYER_BUGS = [
     (layer, "backward(d_z, cache.z)", "backward(0.0, cache.z)"),
 ]
 FEW_ROWS_BUGS = [
-    (products, "return (w @ x.T).T.copy()", "return 2 * (w @ x.T).T"),
+    (products, "turned: np.ndarray = (w @ x.T).T", "return 2 * (w @ x.T).T"),
     (products, "out[...] = (w @ x.T).T", "out[...] = 2 * (w @ x.T).T"),
 ]
 MODEL_BUGS = [
@@ -64,9 +64,9 @@ MODEL_BUGS = [
     (cross_entropy, "(d_loss / counted)", "(d_loss / len(targets_T))"),
     (cross_entropy, "d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1",
      "pass"),
-    (self_attention, "d_queries_BSD + d_memory_BSD", "d_queries_BSD"),
+    (block, "d_queries_BSD + d_keys_BSD", "d_queries_BSD"),
     (block, "return d_x_BSD + d_branch_BSD", "return d_branch_BSD"),
-    (stack, "d_bias_HSM = d_bias_HSM + d_mine_HSM", "d_bias_HSM = d_mine_HSM"),
+    (stack, "batch_slices.add(d_bias)", "d_bias[-1]"),
     (head, "d_logits_TV.T @ y_TD, size", "0 * d_logits_TV.T @ y_TD, size"),
     (head, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
 ]
@@ -78,10 +78,10 @@ ENCODER_DECODER_BUGS = [
      "balance_loss.backward(d_balance / losses.num_layers, losses.slope)"),
     (router_losses, "d_z / losses.num_layers", "d_z"),
     (block, "cache.noise.cross_out", "None"),
-    (cross_attention, "norm.backward(d_queries_BSD", "norm.backward(0 * d_queries_BSD"),
+    (block, "norm.backward(d_queries_BSD, ", "norm.backward(0 * d_queries_BSD, "),
     (block, "d_out_BSD, cache.switch, d_balance_loss, d_z_loss, d_probs=d_probs",
      "d_out_BSD, cache.switch, d_balance_loss, d_z_loss"),
-    (stack, "d_memory = d_memory + d_more", "d_memory = d_more"),
+    (stack, "batch_slices.add(d_memory)", "d_memory[-1]"),
     (model, "            d_table_VD += d_more_VD", "            pass"),
     (model, "    d_table_VD += d_more_VD\n    if", "    if"),
     (head, "d_logits_TV @ params[\"head\"][\"w_head\"].T",

@@ -1,14 +1,14 @@
-"""The README says what is so: its commands, its code, its list of files."""
+"""What the README says is so: its commands, its code, its links. Code that left it runs as well."""
 
-import ast
 import json
 import re
 from pathlib import Path
 
-import golden_reader
+from conventions import golden_reader
 import pytest
 
 import switch_np as snp
+from switch_np import exchange
 from switch_np.__main__ import main
 
 ROOT = Path(__file__).parent.parent
@@ -23,16 +23,32 @@ def test_two_commands_of_one_line_each_share_their_setup():
                             setup + ".venv/bin/python -m pytest"]
 
 
+def test_it_is_short():
+    assert README.count("\n") <= 250 and len(README.encode()) <= 20_000
+
+
+def elsewhere():
+    """Yield the examples of other libraries in the exchange's map and in notebook 07."""
+    yield from re.findall(r"```(python)\n(.*?)```", exchange.__doc__, re.DOTALL)
+    yield "python", (ROOT / "notebooks" / "recorded" / "jax_live.py").read_text(encoding="utf-8")
+
+
 def examples():
     """Yield each block of Python, with what it says that it prints: in comments, or in a block."""
-    for place, (kind, code) in enumerate(BLOCKS):
+    blocks = [*BLOCKS, *elsewhere()]
+    for at, (kind, code) in enumerate(blocks):
         if kind == "python":
             said = re.findall(r"print\(.*\)\s+# (.*)", code)
-            after = BLOCKS[place + 1] if place + 1 < len(BLOCKS) else ("", "")
+            after = blocks[at + 1] if at + 1 < len(blocks) else ("", "")
             library = re.search(r"^import (torch|jax)$", code, re.MULTILINE)
             yield pytest.param(
                 code, after[1].strip().split("\n") if after[0] == "text" else said, library,
                 marks=pytest.mark.crosscheck if library else (), id=library[1] if library else None)
+
+
+def test_there_is_an_example_of_each_library():
+    assert sum(code.count("import torch\n") for _, code in elsewhere()) == 1
+    assert sum(code.count("import jax\n") for _, code in elsewhere()) == 1
 
 
 @pytest.mark.parametrize("code, said, library", list(examples()))
@@ -52,7 +68,7 @@ def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
     assert main(["presets"]) == 0
     head, line, *rows = capsys.readouterr().out.splitlines()
     assert head.count("|") == line.count("|") == 6 and len(rows) == len(snp.presets())
-    assert f"of {len(rows) - 1} other routers" in README
+    assert f"the paper and {len(rows) - 1} other routers" in README
     for row, (name, preset) in zip(rows, snp.presets().items()):
         differs = ", ".join(f"{knob}={value!r}" for knob, value in preset.settings.items())
         proof = "recorded numbers" if name in recorded else (
@@ -61,23 +77,19 @@ def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
                        f"| {preset.weights} | {proof} |")
 
 
-def test_every_file_of_the_package_is_listed_once():
-    listed = re.findall(r"^\| `(switch_np/[\w/]+\.py)` \| (.*) \|$", README, re.MULTILINE)
-    there = {}
-    for path in (ROOT / "switch_np").rglob("*.py"):
-        if path.name != "__init__.py":
-            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-            there[str(path.relative_to(ROOT))] = " ".join(
-                docstring.split("\n\n")[0].split()).rstrip(".")
-    assert len(listed) == len(there)
-    assert dict(listed) == there
-
-
-def test_links_and_pictures_are_there():
-    for target in re.findall(r"\]\(([^)#]+)\)|<img src=\"([^\"]+)\"", README):
+@pytest.mark.parametrize("folder", [".", "switch_np/experiments", "tests/benchmarks"])
+def test_links_and_pictures_are_there(folder):
+    text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)|<img src=\"([^\"]+)\"", text):
         link = target[0] or target[1]
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            assert (ROOT / folder / link).exists(), link
+
+
+def test_its_folders_are_those_of_the_package():
+    listed = re.findall(r"`(switch_np/\w+)/`", README)
+    there = {f"switch_np/{path.parent.name}" for path in (ROOT / "switch_np").glob("*/__init__.py")}
+    assert set(listed) == there
 
 
 def test_requirements_are_the_four():

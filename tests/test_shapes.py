@@ -12,7 +12,7 @@ import switch_np as snp
 from switch_np import generate, model
 from switch_np.plans import margins
 from switch_np.transformer import position_bias
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 ROOT = str(Path(snp.__file__).parent)
 SUFFIX = re.compile(r"_([A-Z1]+)$")

@@ -18,9 +18,9 @@ from switch_np.training import selective
 from switch_np.training import tasks
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
-from switch_np.training.trainer import TrainConfig
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.vocabulary import VOCAB_SIZE
-from switch_np.transformer.config import TIES, ModelConfig
+from switch_np.transformer.model_config import TIES, ModelConfig
 
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 RATES = {"adamw": 1e-2, "adafactor": 0.2}      # Adafactor's is relative to the parameters' own size
@@ -201,8 +201,8 @@ def _check_stacks(model: ModelConfig) -> None:
 
 
 def _switch(switch: SwitchConfig, options: dict[str, Any]) -> SwitchConfig:
-    rules = {f"expert_{name}": options[name] for name in ("activation", "gated") if name in options}
-    return replace(switch, conventions=replace(switch.conventions, **rules),
+    given = {f"expert_{name}": options[name] for name in ("activation", "gated") if name in options}
+    return replace(switch, conventions=replace(switch.conventions, **given),
                    **{name: options[name] for name in SWITCH & set(options)})
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from switch_np import model
 from switch_np.commands import terminal
-from switch_np.commands.folder import Metrics, layer_names, loads
+from switch_np.commands.run_folder import Metrics, layer_names, loads
 from switch_np.model import Loss
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
-from switch_np.transformer import parameters
+from switch_np.transformer import model_parameters as parameters
 
 PASSAGE = 480    # tokens of held-out text in routing.png
 
@@ -81,9 +81,10 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
     name, level = baseline
     figure, axes = plots.figure(size=(8, 4.5))
     plots.loss_curve(axes[0, 0], steps, metrics.column(measure.column),
-                     {f"{name}, held-out": level, "this model, held-out": held_out}, measure.words)
-    axes[0, 0].set_title(f"{held_out:.2f} {measure.words.split(' (')[0]} on held-out text after "
-                         f"{run.step} steps ({name} {level:.2f})")
+                     {f"{name}, held-out": level, "this model, held-out": held_out},
+                     measure.description)
+    axes[0, 0].set_title(f"{held_out:.2f} {measure.description.split(' (')[0]} on held-out text "
+                         f"after {run.step} steps ({name} {level:.2f})")
     figure.savefig(folder / "loss.png", dpi=120)
     if not layers or not len(steps):
         return
@@ -111,12 +112,13 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
         source_padding=batch.source_padding, rng=np.random.default_rng(run.config.seed))
     figure, axes = plots.figure(rows=len(switched), size=(9, 2.2 * len(switched)))
     for ax, path, name, out in zip(axes[:, 0], config.switch_names, layer_names(config), switched):
-        ids, padding = ((batch.source, batch.source_padding) if path.startswith("encoder")
-                        else (batch.inputs, batch.padding))
+        ids, padding = batch.inputs, batch.padding
+        if path.startswith("encoder") and batch.source is not None:
+            ids, padding = batch.source, batch.source_padding
         real = np.ones(ids.size, bool) if padding is None else ~padding.ravel()
         text = np.where(ids.ravel() < 256, ids.ravel(), 0)[real].astype(np.uint8).tobytes()
-        plots.text_by_expert(ax, text, out.plan.expert[real, 0], out.plan.kept[real].any(axis=1),
-                             config.switch.num_experts)
+        kept = np.asarray(out.plan.kept[real].any(axis=1))
+        plots.text_by_expert(ax, text, out.plan.expert[real, 0], kept, config.switch.num_experts)
         what = ("byte of held-out text" if run.config.task == "lm"
                 else "held-out token (a sentinel: ·)")
         ax.set_title(f"Switch layer {name}: which expert each {what} goes to first "
@@ -131,7 +133,7 @@ def say_end(run: Run, folder: Path, held_out: float, baseline: tuple[str, float]
         print(f"stopped after step {run.step} and saved; go on with: "
               f"python -m switch_np train --resume --name {folder.name}")
     measure, (name, level) = tasks.named(run.config.task).measure, baseline
-    found = f"{measure.words} {held_out:.3f}, a {name} {level:.3f}"
+    found = f"{measure.description} {held_out:.3f}, a {name} {level:.3f}"
     if measure is tasks.BITS:
         found = (f"{held_out:.3f} bits per byte, a {name} {level:.3f}; negative log perplexity "
                  f"{-held_out * np.log(2):.3f} nats per byte")

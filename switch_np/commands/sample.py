@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.commands import folder as folders, terminal, writing
-from switch_np.exchange import folder as checkpoints
+from switch_np.commands import run_folder as folders, terminal, writing
+from switch_np.exchange import pretrained_folder as checkpoints
 from switch_np.generate import generate
 from switch_np.training import trainer
 from switch_np.training.vocabulary import encode
@@ -70,13 +70,18 @@ def _from_transformers(args: argparse.Namespace, options: dict[str, Any]) -> str
         found = checkpoints.load(args.run)
     except ImportError as error:
         raise ValueError(f"{args.run} cannot be read: {error}") from error
+    show: Callable[[list[int]], str] = _as_numbers
     if args.ids is not None:
-        source, show = np.array(args.ids), lambda ids: " ".join(map(str, ids))
+        source = np.array(args.ids)
     else:
         source, show = _text(args, found.config.vocab_size)
     ids = generate(found.params, found.config, np.array([found.start]), source=source,
                    stop=found.stop, **options)
     return show(ids[1:].tolist())
+
+
+def _as_numbers(ids: list[int]) -> str:
+    return " ".join(map(str, ids))
 
 
 def _text(args: argparse.Namespace,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from switch_np import experiments
 from switch_np.commands import terminal
-from switch_np.commands.folder import RUNS
+from switch_np.commands.run_folder import RUNS
 from switch_np.experiments import pool, results
 from switch_np.experiments.experiment import Experiment
 from switch_np.experiments.pool import Job
@@ -93,11 +94,11 @@ class Folder:
         self.rows.append(outcome.row)
         self.curves += outcome.curve
 
-        def place(row: dict[str, Any]) -> tuple[int, int, int]:
+        def rank(row: Mapping[str, Any]) -> tuple[int, int, int]:
             return self.order.index(row["arm"]), row["seed"], row.get("step", 0)
 
-        results.write_csv(self.path / f"{self.name}_curves.csv", sorted(self.curves, key=place))
-        results.write_csv(self.path / f"{self.name}.csv", sorted(self.rows, key=place))
+        results.write_csv(self.path / f"{self.name}_curves.csv", sorted(self.curves, key=rank))
+        results.write_csv(self.path / f"{self.name}.csv", sorted(self.rows, key=rank))
 
     def _hold_options(self, options: dict[str, Any]) -> None:
         """Write the arms' options, or refuse to mix results of others with these."""

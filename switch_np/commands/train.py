@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from switch_np.commands import folder as folders, options, progress, terminal, writing
-from switch_np.commands.folder import Metrics
+from switch_np.commands import run_folder as folders, options, progress, terminal, writing
+from switch_np.commands.run_folder import Metrics
 from switch_np.commands.options import add_arguments
 from switch_np.operations import files
 from switch_np.training import tasks, trainer
@@ -45,11 +45,12 @@ def _started(args: argparse.Namespace) -> tuple[Run, Any, Path]:
     folder, base = folders.new(args.name), None
     if args.start_from is not None:
         base = trainer.load(folders.existing(args.start_from) / "checkpoint.npz")
-    configs = options.configs(options.given(args.words), base and base.model_config)
+    known = None if base is None else base.model_config
+    configs = options.configs(options.given(args.words), known)
     if base is not None:
         _check_base(args, base)
     corpus = tasks.named(args.task).load(args.text)
-    state = trainer.start(*configs, corpus, params=base and base.params)
+    state = trainer.start(*configs, corpus, params=None if base is None else base.params)
     folders.write_config(folder, state, args.text)
     return state, corpus, folder
 

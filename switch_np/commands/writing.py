@@ -11,7 +11,7 @@ from switch_np.generate import generate
 from switch_np.training import span_corruption
 from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import END, FIRST_SENTINEL, PAD, SENTINELS, decode, encode
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 BLANK = "___"
 START = np.array([PAD])
@@ -70,6 +70,7 @@ def example(run: Run, held_out: Any) -> str:
     windows = held_out[:3 * run.config.seq_len].reshape(-1, run.config.seq_len)
     batch = span_corruption.corrupt(rng, windows, run.config.corruption, run.config.mean_span)
     texts = []
+    assert batch.source is not None
     for source, target in zip(batch.source, batch.targets):
         written = _written(*model, source, rng, 2 * len(target), {"temperature": 0})
         texts.append(f"before: {_marked(source, np.array([], int))}\n"

@@ -71,11 +71,9 @@ def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_
     probs_TE = cache.probs_TE
     for name, value, shape in (("d_y", d_y, cache.shape), ("d_probs", d_probs, probs_TE.shape),
                                ("d_logits", d_logits, probs_TE.shape)):
-        if value is None and name != "d_y":
-            continue
-        check.floats(name, value, shape, like=probs_TE)
-        kind = np.asarray(value).dtype
-        if kind.kind == "c" and cache.dtype.kind != "c":
-            raise TypeError(f"{name} must be real, as x and params were, got {kind}")
+        if value is not None or name == "d_y":
+            check.floats(name, value, shape, like=probs_TE)
+        if value is not None and np.iscomplexobj(value) and cache.dtype.kind != "c":
+            raise TypeError(f"{name} must be real, as x and params were, got {value.dtype}")
     check.number("d_balance_loss", d_balance_loss)
     check.number("d_z_loss", d_z_loss)

@@ -33,9 +33,9 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
     True
     """
-    conventions = config.conventions
-    if conventions.papers:
+    if config.conventions.papers:
         return Parts()
+    conventions = config.conventions
     jitter_TD = noise.jitter if conventions.jitter_reach == "experts" else None
 
     def choose(routing: Routing, config: SwitchConfig, _: np.ndarray | None, num_groups: int,

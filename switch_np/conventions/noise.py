@@ -86,12 +86,11 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
               params: Mapping[str, np.ndarray], rng: np.random.Generator | None,
               plan: Plan | None, training: bool) -> Noise:
     """Return the caller's noise, once it is checked; without one, what is drawn, or none."""
-    replayed, (t, d), d_ff = plan is not None, x_TD.shape, params["w_in"].shape[2]
     if noise is not None:
-        check_noise(noise, config, x_TD, d_ff, replayed)
+        check_noise(noise, config, x_TD, params["w_in"].shape[2], replayed=plan is not None)
         return noise
     if not training:
-        config = outside_training(config, replayed)
+        config = outside_training(config, replayed=plan is not None)
     if not config.noisy:
         return Noise()
     if rng is None:
@@ -100,7 +99,8 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
             "off" if training and config.conventions.papers else
             "because these conventions draw random numbers here, got None"))
     check.instance("rng", rng, np.random.Generator)
-    return draw_noise(rng, config, t, d, d_ff, x_TD.real.dtype)
+    return draw_noise(rng, config, len(x_TD), x_TD.shape[1], params["w_in"].shape[2],
+                      x_TD.real.dtype)
 
 
 @cache

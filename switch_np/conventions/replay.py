@@ -12,7 +12,7 @@ import numpy as np
 from switch_np.conventions import balance_counts, serve
 from switch_np.conventions.plan_checks import check_groups, check_plan
 from switch_np.operations import check
-from switch_np.operations.queues import places
+from switch_np.operations.queues import queue_positions
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -71,9 +71,9 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
     capacity = config.expert_capacity(t // g, training)
     slot_TK = _slots(queue_TK, e * g, kept, slot, capacity)
-    length = places(queue_TK, e * g)[1]
+    length = queue_positions(queue_TK, e * g)[1]
     if config.conventions.chooser == "experts":
-        length = places(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
+        length = queue_positions(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
     if capacity is None:
         capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
     counts = balance_counts.counts(expert_TK, slot_TK >= 0, expert_TK, group_T, (g, e), padding,
@@ -111,7 +111,7 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
         slot_TK = slot.astype(np.int64)
         kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK >= 0)
     else:
-        slot_TK = places(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
+        slot_TK = queue_positions(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
         kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK < limit)
     wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)
     if wrong_T.any():

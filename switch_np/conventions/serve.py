@@ -16,7 +16,7 @@ import numpy as np
 from switch_np.conventions import balance_counts, choose, renormalise
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
-from switch_np.operations.queues import largest, places, stable_order
+from switch_np.operations.queues import largest, queue_positions, stable_order
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan, lay_out
 
@@ -58,7 +58,7 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     key_TK = keys(expert_TK, probs_TE, logits_TE, config, noise)
     order = _order(key_TK, conventions, t, k)
     position = np.empty(t * k, int)
-    position[order], length = places(queue_TK.T.ravel()[order], e * g)
+    position[order], length = queue_positions(queue_TK.T.ravel()[order], e * g)
     position_TK = position.reshape(k, t).T
     rivals_TK = np.zeros((t, k), int)
     if capacity is None:
@@ -68,9 +68,9 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     kept_TK = wanted_TK & (position_TK + rivals_TK < capacity)
     kept_queue_TK = np.where(kept_TK, queue_TK, e * g)
     if conventions.chooser == "experts":
-        length = places(kept_queue_TK, e * g)[1]
+        length = queue_positions(kept_queue_TK, e * g)[1]
     if conventions.slots == "position":
-        position_TK = places(kept_queue_TK, e * g)[0]
+        position_TK = queue_positions(kept_queue_TK, e * g)[0]
     slot_TK = np.where(kept_TK, position_TK, -1)
     plain = conventions.balance_counts == "plain_over_k"
     plain_TK = largest(probs_TE.real, k) if plain else expert_TK

@@ -1,7 +1,24 @@
-"""The paper's tables at toy scale: `python -m switch_np table NAME`, one file per table.
+"""The paper's claims at toy scale: `python -m switch_np table NAME`.
 
-A new experiment is one file, `NAME.py`: its docstring says what the paper claims and what is run
-here, and its `EXPERIMENT` holds the arms. Its name is added to `NAMES`.
+An experiment is one file: its docstring says what the paper claims and what is run here, and its
+`EXPERIMENT` holds the arms, each trained once per seed. To add one, write the file and add its name
+to `NAMES`. In reading order:
+
+The experiments
+    `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
+    `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `exploration`: noise in the
+    router (called "noise" by the command and in the results); `distillation`: Switch into dense.
+What an experiment is made of
+    `experiment`: arms and experiments; `runner`: one run, which can be stopped and resumed;
+    `pool`: many runs in several processes; `results`: CSV files, and tables as dicts of arrays.
+What several experiments share
+    `toy`: models and text; `flops`: operations of a training step; `speed`: timing in turns;
+    `formatting`: numbers as text.
+What one experiment needs
+    `soft_cross_entropy` (distillation), `activation_sizes` (table3), `character_names` (table4).
+
+README.md beside this file tells what the experiments show. `commands` and notebooks import these
+modules, and `plots` imports `results`; nothing else does.
 """
 
 from __future__ import annotations
@@ -15,33 +32,36 @@ from switch_np.experiments.runner import Outcome
 from switch_np.operations import check
 
 NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
+_FILES = {"noise": "exploration"}          # where the file is not named as the experiment
 
 
 def load(name: str) -> Experiment:
-    """Return an experiment; its file is imported when it is asked for.
+    """Return an experiment, importing its file.
 
     >>> load("noise").arms[0].name
     'argmax'
     """
     check.choice("name", name, NAMES)
-    return import_module(f"{__name__}.{name}").EXPERIMENT
+    found: Experiment = import_module(f"{__name__}.{_FILES.get(name, name)}").EXPERIMENT
+    return found
 
 
 def read(name: str) -> Results:
-    """Return the full results that are kept in the repository, as dicts of arrays."""
+    """Return the full results kept in the repository, as dicts of arrays."""
     check.choice("name", name, NAMES)
     return results.read(name)
 
 
 def run_live(name: str, arm: str, steps: int, seed: int = 0) -> Outcome:
-    """Train one arm of an experiment for a few steps, here and now; nothing is written.
+    """Train one arm of an experiment for a few steps in this process, and write nothing.
 
-    The schedule of the learning rate is that of a run of `steps` steps.
+    The learning rate follows the schedule of a run of `steps` steps.
     """
-    shortened = load(name).shortened(steps)
-    arms = {each.name: each for each in shortened.arms}
+    arms = {each.name: each for each in load(name).shortened(steps).arms}
     check.choice("arm", arm, list(arms))
     if arms[arm].needs:
-        raise ValueError(f"arm must need no other arm's run, got {arm!r}, which needs "
+        raise ValueError(f"arm must not need another arm's run, got {arm!r}, which needs "
                          f"{arms[arm].needs!r}")
-    return runner.complete(arms[arm], seed)
+    outcome = runner.complete(arms[arm], seed)
+    assert outcome is not None             # nothing could stop it
+    return outcome

@@ -11,8 +11,9 @@ from switch_np.experiments.results import Results
 from switch_np.model import Loss
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, trainer
-from switch_np.training.trainer import Run, TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.training.train_config import TrainConfig
+from switch_np.training.trainer import Run
+from switch_np.transformer.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ def advance(run: Run, corpus: Any, source: Run | None) -> tuple[Loss, float]:
     return trainer.advance(run, corpus)
 
 
-def held_out(run: Run, corpus: Any, source: Run | None) -> dict[str, float]:
+def held_out(run: Run, corpus: Any) -> dict[str, float]:
     """Return the bits per byte on the whole held-out text."""
     return {"bits_per_byte": trainer.evaluate(run, corpus.held_out)}
 
@@ -32,28 +33,27 @@ def held_out(run: Run, corpus: Any, source: Run | None) -> dict[str, float]:
 class Arm:
     """One way to train, run once per seed.
 
-    The functions must be a module's own (not a lambda), since they go to other processes.
+    The functions are sent to other processes, so they must be a module's own, not lambdas.
 
     Parameters
     ----------
     name, label
-        A folder's name and the CSV's word; what pictures and tables call it (default: the name).
+        For folders and CSV files; for pictures and tables (default: the name).
     model, train
         The options. `train.seed` is replaced by each seed.
     needs
-        The name of an arm whose finished run of the same seed is handed to `begin`, `advance` and
-        `evaluate` as `source`; they get None where there is none.
+        The name of an arm whose finished run of the same seed is `source` below.
     begin
-        begin(run, source): change a run before its first step, in place.
+        begin(run, source): change a run in place before its first step.
     advance
-        advance(run, corpus, source): take a step, in place; return the loss and a norm.
+        advance(run, corpus, source): take a step in place; return the loss and the gradients' norm.
+        `source` is None where nothing is needed.
     evaluate
-        evaluate(run, corpus, source): numbers by name, measured at each point of the curve.
+        evaluate(run, corpus): numbers by name, measured at each point of the curve.
     conclude
-        conclude(run, corpus, source): more numbers by name, of the finished run alone; they stand
-        in its row.
+        conclude(run, corpus): more numbers by name for the row of the finished run.
     corpus
-        Returns the text (or whatever `advance` and `evaluate` take).
+        Returns the text, or whatever `advance` and `evaluate` take.
 
     Examples
     --------
@@ -66,20 +66,22 @@ class Arm:
     train: TrainConfig = field(default_factory=TrainConfig)
     label: str = ""
     needs: str = ""
-    begin: Callable[[Run, Run | None], None] | None = None
+    begin: Callable[[Run, Run], None] | None = None
     advance: Callable[[Run, Any, Run | None], tuple[Loss, float]] = advance
-    evaluate: Callable[[Run, Any, Run | None], Mapping[str, float]] = held_out
-    conclude: Callable[[Run, Any, Run | None], Mapping[str, float]] | None = None
+    evaluate: Callable[[Run, Any], Mapping[str, float]] = held_out
+    conclude: Callable[[Run, Any], Mapping[str, float]] | None = None
     corpus: Callable[[], Any] = corpora.load
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
             raise ValueError(f"name must be a letter and then letters, digits, '.', '-' or '_', "
                              f"got {self.name!r}")
+        if self.begin is not None and not self.needs:
+            raise ValueError(f"needs must name an arm if begin is given, got '' for {self.name!r}")
         object.__setattr__(self, "label", self.label or self.name)
 
     def options(self) -> dict[str, Any]:
-        """Return plain values by which two arms are told apart, ready for JSON."""
+        """Return the options that tell two arms apart, ready for JSON."""
         train = asdict(self.train)
         train.pop("seed")
         return {"model": self.model.to_dict(), "training": train, "needs": self.needs}
@@ -87,23 +89,22 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Arms, seeds, and functions from their numbers to a table and a picture.
+    """Arms, seeds, and functions that turn their numbers into a table and a picture.
 
     Parameters
     ----------
     name
-        Of the file, and of the results.
+        For the command line and the result files.
     arms
-        In the order in which they are shown; one comes after the arm that it needs.
-    summary
-        summary(results): the rows of a table, a dict of words each.
-    draw
-        draw(results): the picture. Both work on whatever arms and seeds the results hold.
+        In the order in which they are shown, each after the arm that it needs.
+    summary, draw
+        summary(results): the rows of a table, strings by column; draw(results): the picture. Both
+        take results with any of the arms and seeds.
     seeds
         Those of a full run.
     speed
-        speed(rounds, runs): rows of timings, measured apart from quality once all is done; `runs`
-        are the finished runs of one seed, by arm.
+        speed(rounds, runs): rows of timings, taken after all training; `runs` are the finished runs
+        of one seed, by arm.
     """
 
     name: str
@@ -117,7 +118,7 @@ class Experiment:
         seen: set[str] = set()
         for arm in self.arms:
             if arm.name in seen:
-                raise ValueError(f"arms must have names that differ, got {arm.name!r} twice")
+                raise ValueError(f"arms must have different names, got {arm.name!r} twice")
             if arm.needs and arm.needs not in seen:
                 raise ValueError(f"needs must name an arm that comes before {arm.name!r}, got "
                                  f"{arm.needs!r}")
@@ -125,13 +126,13 @@ class Experiment:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What pictures call each arm, by its name."""
+        """Each arm's label, by its name."""
         return {arm.name: arm.label for arm in self.arms}
 
     def shortened(self, steps: int | None) -> Experiment:
         """Return the experiment with its longest arm cut to `steps`, the others in proportion.
 
-        The rise of the learning rate takes at most a tenth of the steps.
+        The warm-up takes at most a tenth of the steps.
         """
         if steps is None:
             return self
@@ -142,5 +143,4 @@ class Experiment:
             count = max(round(train.steps * steps / longest), 1)
             return replace(train, steps=count, warmup=min(train.warmup, max(count // 10, 1)))
 
-        return replace(self, arms=tuple(
-            replace(arm, train=cut(arm.train)) for arm in self.arms))
+        return replace(self, arms=tuple(replace(arm, train=cut(arm.train)) for arm in self.arms))

@@ -1,23 +1,21 @@
-"""The floating-point operations of a training step, by which models of equal cost are found.
+"""The floating-point operations of a training step, to find models of equal cost.
 
-Only products of matrices are counted, two operations per multiply-add; all else (norms, softmax,
+Only matrix products are counted, two operations per multiply-add; everything else (norms, softmax,
 routing, copies, the optimizer) grows with the width, not with its square. The backward of a product
-is two products of the same size, so a step is three times its forward.
+is two products of the same size, so a step costs three times its forward.
 """
 
 from __future__ import annotations
 
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 def step(config: ModelConfig, batch_size: int, seq_len: int) -> int:
     """Return the operations of one training step.
 
-    A Switch layer is counted with its buffers full: num_experts * capacity rows. The packed layout
+    A Switch layer is counted with full buffers: num_experts * capacity rows. The packed layout
     computes fewer where buffers are not full.
 
-    Examples
-    --------
     >>> from dataclasses import replace
     >>> switch = ModelConfig()
     >>> dense = replace(switch, switch_every=0)
@@ -44,7 +42,7 @@ def forward(config: ModelConfig, batch_size: int, seq_len: int, training: bool =
 def expert_rows(config: ModelConfig, tokens: int, training: bool) -> int:
     """Return the rows of all experts' buffers in one Switch layer, for one group of tokens.
 
-    Without a limit they are as many as there are choices.
+    Without a capacity there is a row per choice.
 
     >>> expert_rows(ModelConfig(), 2048, training=True)
     2560

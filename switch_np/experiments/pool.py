@@ -1,9 +1,9 @@
-"""Many runs over several processes, each with one BLAS thread; all can be stopped together.
+"""Many runs in several processes, each with one BLAS thread, which stop together.
 
-A run's numbers depend on its arm and seed alone, where this process too has one BLAS thread (the
-command line sees to that); so the number of processes changes nothing but the time. Each run has a
-process of its own and a pipe to it: progress comes back through it, the word to stop goes down, and
-when this process dies, its end closes and the run saves and ends too.
+A run's numbers depend on its arm and seed alone, provided that this process too has one BLAS thread
+(the command line sees to that): the number of processes changes nothing but the time. Each run has
+its own process and a pipe to it. Its progress comes back through the pipe, the request to stop goes
+out; and if this process dies, the pipe breaks, and the run saves and ends too.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from switch_np.commands import environment
 from switch_np.experiments import runner
@@ -34,64 +35,69 @@ class Job(NamedTuple):
     source: Path | None
 
 
+class Worker(NamedTuple):
+    """A job at work in a process of its own."""
+
+    job: Job
+    process: BaseProcess
+    pipe: Connection
+
+
 def run_all(jobs: Sequence[Job], processes: int, stop: Callable[[], bool],
             on_step: Callable[[Job, int], None],
             on_done: Callable[[Job, Outcome], None]) -> bool:
-    """Complete every job, one that needs another after it; return False if `stop` ended it.
+    """Complete every job; return False if `stop` ended it.
 
-    With one process the runs are done here, one after the other.
+    A job stands after the one it needs. With one process the runs take place in this one, in order.
     """
-    waiting, finished = list(jobs), set()
-    to_come = {job.folder for job in jobs}
-    running: dict[Connection, tuple[Job, Any]] = {}
-
-    def ready() -> Job | None:
-        blocked = to_come - finished
-        return next((job for job in waiting if job.source not in blocked), None)
+    if processes == 1:
+        return _run_here(jobs, stop, on_step, on_done)
+    waiting, workers = list(jobs), list[Worker]()
+    unfinished = {job.folder for job in jobs}
 
     def done(job: Job, outcome: Outcome) -> None:
-        finished.add(job.folder)
+        unfinished.remove(job.folder)
         on_done(job, outcome)
 
     try:
-        while (waiting or running) and not stop():
-            while processes > 1 and len(running) < processes and (job := ready()):
+        while unfinished and not stop():
+            ready = [job for job in waiting if job.source not in unfinished]
+            for job in ready[:processes - len(workers)]:
                 waiting.remove(job)
-                running.update([_start(job)])
-            if processes == 1 and (job := ready()):
-                outcome = runner.complete(*job, stop=stop,
-                                          report=lambda step, job=job: on_step(job, step))
-                if outcome is not None:
-                    waiting.remove(job)
-                    done(job, outcome)
-            for pipe in wait(list(running), timeout=0.2):
-                kind, value = _receive(pipe, running)
-                if kind == "step":
-                    on_step(running[pipe][0], value)
-                else:
-                    done(_end(running, pipe), value)
+                workers.append(_start(job))
+            _listen(workers, on_step, done)
     finally:
-        _stop(running, done)
-    return not waiting and to_come <= finished
+        for worker in workers:
+            with suppress(BrokenPipeError):       # it has just finished
+                worker.pipe.send("stop")
+        while workers:
+            _listen(workers, on_step, done)
+    return not unfinished
 
 
-def _start(job: Job) -> tuple[Connection, tuple[Job, Any]]:
-    """Start a process that does one job."""
+def _run_here(jobs: Sequence[Job], stop: Callable[[], bool], on_step: Callable[[Job, int], None],
+              on_done: Callable[[Job, Outcome], None]) -> bool:
+    for job in jobs:
+        outcome = runner.complete(*job, stop=stop, report=partial(on_step, job))
+        if outcome is None:
+            return False
+        on_done(job, outcome)
+    return True
+
+
+def _start(job: Job) -> Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(job, there), daemon=True)
     with _one_thread_and_no_interrupt():
         process.start()
     there.close()
-    return here, (job, process)
+    return Worker(job, process, here)
 
 
 @contextmanager
-def _one_thread_and_no_interrupt() -> Any:
-    """Let a new process inherit one BLAS thread, and deafness to the terminal's Ctrl-C.
-
-    Whoever starts the processes hears it, and tells them.
-    """
+def _one_thread_and_no_interrupt() -> Iterator[None]:
+    """Let a new process inherit one BLAS thread, and ignore Ctrl-C: its parent tells it to stop."""
     added = environment.missing(own_threads=1)
     os.environ.update(added)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -104,59 +110,39 @@ def _one_thread_and_no_interrupt() -> Any:
 
 
 def _work(job: Job, pipe: Connection) -> None:
-    """Do one job in a process of its own."""
+    """Do one job in a process of its own; send steps, then an outcome, None or an exception."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    told = 0.0
 
-    def report(step: int) -> None:
-        nonlocal told
-        if time.perf_counter() > told + 0.1:
-            told = time.perf_counter()
-            pipe.send(("step", step))
+    def send(message: int | Outcome | Exception | None) -> None:
+        with suppress(BrokenPipeError):           # the parent is gone, and `pipe.poll` says stop
+            pipe.send(message)
 
     try:
-        outcome = runner.complete(*job, stop=pipe.poll, report=report)
-        pipe.send(("stopped", None) if outcome is None else ("done", outcome))
-    except BrokenPipeError:                   # who asked is gone
-        pass
+        send(runner.complete(*job, stop=pipe.poll, report=send))
     except (ValueError, TypeError, OSError) as error:
-        pipe.send(("failed", ValueError(f"arm {job.arm.name}, seed {job.seed}: {error}")))
+        send(ValueError(f"arm {job.arm.name}, seed {job.seed}: {error}"))
     except Exception:
-        pipe.send(("failed", RuntimeError(f"arm {job.arm.name}, seed {job.seed}: "
-                                          f"{traceback.format_exc()}")))
+        send(RuntimeError(f"arm {job.arm.name}, seed {job.seed}: {traceback.format_exc()}"))
 
 
-def _receive(pipe: Connection, running: dict[Connection, tuple[Job, Any]]) -> tuple[str, Any]:
-    """Return a message of a run; raise if the run failed."""
-    try:
-        kind, value = pipe.recv()
-    except (EOFError, ConnectionResetError):
-        job = running[pipe][0]
-        kind, value = "failed", RuntimeError(f"arm {job.arm.name}, seed {job.seed}: its process "
-                                             f"ended without a word")
-    if kind == "failed":
-        _end(running, pipe)
-        raise value
-    return kind, value
-
-
-def _end(running: dict[Connection, tuple[Job, Any]], pipe: Connection) -> Job:
-    job, process = running.pop(pipe)
-    pipe.close()
-    process.join()
-    return job
-
-
-def _stop(running: dict[Connection, tuple[Job, Any]],
-          done: Callable[[Job, Outcome], None]) -> None:
-    """Tell all runs to save and stop, and wait for them; one may finish meanwhile."""
-    for pipe in running:
-        with suppress(BrokenPipeError):       # it is done, and its last word is in the pipe
-            pipe.send("stop")
-    for pipe in list(running):
-        kind = "step"
-        while kind == "step":
-            kind, value = _receive(pipe, running)
-        job = _end(running, pipe)
-        if kind == "done":
-            done(job, value)
+def _listen(workers: list[Worker], on_step: Callable[[Job, int], None],
+            done: Callable[[Job, Outcome], None]) -> None:
+    """Pass on a message of each worker that has one; raise what went wrong in it."""
+    ready = wait([worker.pipe for worker in workers], timeout=0.2)
+    for worker in [worker for worker in workers if worker.pipe in ready]:
+        job, process, pipe = worker
+        try:
+            message = pipe.recv()
+        except (EOFError, ConnectionResetError):
+            message = RuntimeError(f"arm {job.arm.name}, seed {job.seed}: its process ended "
+                                   f"without a result")
+        if isinstance(message, int):
+            on_step(job, message)
+            continue
+        workers.remove(worker)
+        pipe.close()
+        process.join()
+        if isinstance(message, Exception):
+            raise message
+        if message is not None:
+            done(job, message)

@@ -1,14 +1,13 @@
 """The numbers of an experiment as CSV files, and back as plain dicts of arrays.
 
-NAME.csv has a row per run, NAME_curves.csv one per run and point of its curve, NAME_speed.csv the
-timings. All but the timings come out the same whenever and with however many processes they are
-made; so there are no seconds in them.
+NAME.csv has a row per run, NAME_curves.csv a row per run and point of its curve, NAME_speed.csv the
+timings. All but the timings are the same on every run and with any number of processes, so they
+hold no seconds.
 
-Columns of NAME.csv: arm, seed, steps (asked for), done (fewer where loss or gradients were no
-longer finite), params; then those of the last point of the curve, and what the arm measures of a
-finished run alone. Columns of NAME_curves.csv: arm,
-seed, step; train_bits and dropped, the means since the point before; then what the arm measures,
-`bits_per_byte` on held-out text if nothing else.
+Columns of NAME.csv: arm, seed, steps (asked for), done (fewer if the run diverged), params; then
+those of the curve's last point, and what the arm measures of a finished run alone. Columns of
+NAME_curves.csv: arm, seed, step; train_bits and dropped, means since the previous point; then what
+the arm measures, `bits_per_byte` on held-out text by default.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ import numpy as np
 
 from switch_np.operations import files
 
-Table = dict[str, np.ndarray]          # one array per column, all of one length
+Table = Mapping[str, np.ndarray]       # an array per column, all of one length
 
 KEPT = Path(__file__).parent / "results"
 
 
 class Results(NamedTuple):
-    """All that is known of an experiment: a table of runs, of curves and of timings.
+    """All that is known of an experiment: tables of runs, of curves and of timings.
 
     >>> Results({"arm": np.array(["dense"]), "seed": np.zeros(1)}, {}, {})
     <Results: rows 1 of arm, seed; curves none; speed none>
@@ -40,29 +39,29 @@ class Results(NamedTuple):
     speed: Table
 
     def __repr__(self) -> str:
-        said = (f"{name} {len(next(iter(columns.values())))} of {', '.join(columns)}" if columns
-                else f"{name} none" for name, columns in self._asdict().items())
-        return f"<Results: {'; '.join(said)}>"
+        tables = (f"{name} {len(next(iter(columns.values())))} of {', '.join(columns)}" if columns
+                  else f"{name} none" for name, columns in self._asdict().items())
+        return f"<Results: {'; '.join(tables)}>"
 
 
 def read(name: str, folder: Path = KEPT) -> Results:
-    """Return the results in a folder; without one, those kept in the repository.
+    """Return the results in a folder (default: those kept in the repository).
 
-    There are no timings where none were taken.
+    The table of timings is empty where none were taken.
     """
-    rows, curves, speed = (folder / f"{name}{part}.csv" for part in ("", "_curves", "_speed"))
+    rows, curves, speed = (folder / f"{name}{kind}.csv" for kind in ("", "_curves", "_speed"))
     if not rows.exists():
         raise ValueError(f"results must be there, got none at {rows}: they come with the "
-                         f"repository, not with the installed package, or are made by "
-                         f"`python -m switch_np table {name}`")
+                         f"repository, not with the installed package; "
+                         f"`python -m switch_np table {name}` makes them")
     if not curves.exists():
-        raise ValueError(f"results must be whole, got {rows} without {curves.name}: once the first "
-                         f"is away too, `python -m switch_np table {name}` makes both anew")
+        raise ValueError(f"results must be complete, got {rows} without {curves.name}: delete the "
+                         f"first, and `python -m switch_np table {name}` makes both again")
     return Results(read_csv(rows), read_csv(curves), read_csv(speed))
 
 
 def read_csv(path: Path) -> Table:
-    """Return the columns of a file: arrays of floats, or of words; none without the file."""
+    """Return the columns of a file: arrays of floats or strings; {} if there is no file."""
     if not path.exists():
         return {}
     with open(path, newline="", encoding="utf-8") as file:
@@ -70,20 +69,19 @@ def read_csv(path: Path) -> Table:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return rows as columns: floats where every entry is a number or empty (NaN), else words.
+    """Return rows as columns: floats if every entry is a number or empty (NaN), else strings.
 
     >>> table([{"arm": "dense", "bits": "2.5"}, {"arm": "moe", "bits": ""}])["bits"].tolist()
     [2.5, nan]
     """
-    columns = dict.fromkeys(name for row in rows for name in row)
-    found: Table = {}
-    for name in columns:
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
         entries = [row.get(name, "") for row in rows]
         try:
-            found[name] = np.array([np.nan if entry == "" else float(entry) for entry in entries])
+            columns[name] = np.array([np.nan if entry == "" else float(entry) for entry in entries])
         except ValueError:
-            found[name] = np.array(entries)
-    return found
+            columns[name] = np.array(entries)
+    return columns
 
 
 def records(columns: Table) -> list[dict[str, Any]]:
@@ -92,17 +90,17 @@ def records(columns: Table) -> list[dict[str, Any]]:
     >>> records({"arm": np.array(["dense"]), "bits": np.array([2.5])})
     [{'arm': 'dense', 'bits': 2.5}]
     """
-    return [dict(zip(columns, values)) for values in zip(*(
-        column.tolist() for column in columns.values()))]
+    return [dict(zip(columns, values))
+            for values in zip(*(column.tolist() for column in columns.values()))]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows to a file, numbers in six digits; it is never half there."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    """Write rows to a file, numbers with six digits; the file is never half written."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_entry(row.get(name, "")) for name in columns] for row in rows)
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)),
+                            lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _entry(value) for name, value in row.items()} for row in rows)
     files.write_text(path, text.getvalue())
 
 
@@ -128,7 +126,7 @@ def select(columns: Table, **wanted: Any) -> Table:
 
 
 def by_arm(columns: Table, name: str) -> dict[str, np.ndarray]:
-    """Return a column's values of each arm, one per seed, in the order of the rows.
+    """Return a column's values by arm, one per seed, in the order of the rows.
 
     >>> runs = {"arm": np.array(["a", "b", "b"]), "bits": np.array([3.0, 1.0, 2.0])}
     >>> by_arm(runs, "bits")
@@ -141,7 +139,7 @@ def by_arm(columns: Table, name: str) -> dict[str, np.ndarray]:
 def curve(curves: Table, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps (points,) and a column (seeds, points) of one arm's curves.
 
-    After a run's last point, where it diverged, stands NaN.
+    Points that a diverged run did not reach are NaN.
 
     >>> curves = {"arm": np.array(["a"] * 3), "seed": np.array([0.0, 0.0, 1.0]),
     ...           "step": np.array([5.0, 10.0, 5.0]), "bits": np.array([3.0, 2.0, 4.0])}
@@ -159,7 +157,7 @@ def curve(curves: Table, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 def steps_to(steps: np.ndarray, values: np.ndarray, threshold: float) -> float:
     """Return the step at which a falling curve first is at most `threshold`; NaN if never.
 
-    Between two points it is taken as straight.
+    Between two points the curve is taken as straight.
 
     >>> steps_to(np.array([10, 20, 30]), np.array([4.0, 3.0, 2.0]), 2.5)
     25.0
@@ -170,5 +168,5 @@ def steps_to(steps: np.ndarray, values: np.ndarray, threshold: float) -> float:
     n = int(below[0])
     if n == 0:
         return float(steps[0])
-    share = (values[n - 1] - threshold) / (values[n - 1] - values[n])
-    return float(steps[n - 1] + share * (steps[n] - steps[n - 1]))
+    fraction = (values[n - 1] - threshold) / (values[n - 1] - values[n])
+    return float(steps[n - 1] + fraction * (steps[n] - steps[n - 1]))

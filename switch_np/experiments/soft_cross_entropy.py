@@ -1,4 +1,4 @@
-"""Cross-entropy against probabilities in place of one right token, in nats: what a teacher teaches.
+"""Cross-entropy against probabilities in place of one right token, in nats: for distillation.
 
 Source: section 4.2 of the paper: 0.75 of the loss for the right token and 0.25 for the teacher's
 probabilities. Both are one loss, whose target q is 0.75 at the right token plus 0.25 times the
@@ -41,18 +41,18 @@ def forward(logits_TV: np.ndarray,
 def backward(d_loss: float, cache: SoftCrossEntropyCache) -> np.ndarray:
     """Return d_logits (T, V)."""
     probs_TV, target_TV = cache
-    d_logits_TV = probs_TV * target_TV.sum(axis=1, keepdims=True)
+    d_logits_TV: np.ndarray = probs_TV * target_TV.sum(axis=1, keepdims=True)
     d_logits_TV -= target_TV
     d_logits_TV *= d_loss / len(probs_TV)
     return d_logits_TV
 
 
-def mixed_targets(targets_T: np.ndarray, teacher_TV: np.ndarray, share: float) -> np.ndarray:
-    """Return q (T, V): `share` of the teacher's probabilities, the rest at the right token.
+def mixed_targets(targets_T: np.ndarray, teacher_TV: np.ndarray, weight: float) -> np.ndarray:
+    """Return q (T, V): `weight` on the teacher's probabilities, the rest on the right token.
 
     >>> mixed_targets(np.array([1]), np.array([[0.5, 0.5]]), 0.25).tolist()
     [[0.125, 0.875]]
     """
-    q_TV = teacher_TV * share
-    q_TV[np.arange(len(targets_T)), targets_T] += 1 - share
+    q_TV = teacher_TV * weight
+    q_TV[np.arange(len(targets_T)), targets_T] += 1 - weight
     return q_TV

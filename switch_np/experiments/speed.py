@@ -1,32 +1,35 @@
-"""Which model's step is faster, and how much: measured in turns, in one process.
+"""Which model's step is faster, and by how much: measured in turns, in one process.
 
-A machine is never quiet, and its clock rises and falls. So the models take turns, a step each, for
-many rounds, each round beginning with another one, and each round gives a ratio to one of them; the
-median of the rounds is what is claimed. It is CPU time of this process, which other people's work
-stretches least. Seconds are kept for the reader's sense of scale, and are not to be compared with
-those of another run.
+A machine is never quiet, and its clock speed varies. So the models take turns, one step each, for
+many rounds, each round starting with another model. Every round gives each model's ratio to the
+base model; the claims rest on the median. What is measured is the CPU time of this process, which
+other processes disturb least. Seconds are kept for a sense of scale: do not compare them between
+runs.
 """
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from switch_np.experiments import flops
+from switch_np.experiments import flops, toy
+from switch_np.experiments.results import Table
 from switch_np.operations import check
 from switch_np.training import trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 class Timing(NamedTuple):
-    """How long a step takes: median seconds, and its ratio to the base model's step.
-
-    `ratio` is the median over the rounds, `low` and `high` their quartiles.
-    """
+    """A step's median seconds; median and quartiles of its ratio to the base model's step."""
 
     seconds: float
     ratio: float
@@ -35,10 +38,8 @@ class Timing(NamedTuple):
 
 
 def compare(steps: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> dict[str, Timing]:
-    """Time each function `rounds` times, in turns, after a round that is not timed.
+    """Time each function `rounds` times, in turns, after one round that is not timed.
 
-    Examples
-    --------
     >>> steps = {"once": lambda: sum(range(10**5)), "thrice": lambda: sum(range(3 * 10**5))}
     >>> found = compare(steps, base="once", rounds=9)
     >>> found["once"].ratio, 2 < found["thrice"].ratio < 4
@@ -65,15 +66,44 @@ def compare(steps: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> d
 
 def of_training(runs: Mapping[str, Run], corpus: Corpus, base: str,
                 rounds: int) -> list[dict[str, Any]]:
-    """Time training steps of several runs; return a row per run, with its operations per step.
+    """Time training steps of several runs, which advance by as many; return a row per run.
 
-    The runs go on by as many steps. Columns: arm, milliseconds; ratio, low and high, as in
-    `Timing`; flops_ratio, the operations of a step with full buffers, to the base's.
+    Columns: arm, milliseconds; ratio, low and high, as in `Timing`; flops_ratio, the operations of
+    a step with full buffers as a multiple of the base's.
     """
-    found = compare({name: lambda run=run: trainer.advance(run, corpus)
-                     for name, run in runs.items()}, base, rounds)
+    found = compare({name: partial(trainer.advance, run, corpus) for name, run in runs.items()},
+                    base, rounds)
     work = {name: flops.step(run.model_config, run.config.batch_size, run.config.seq_len)
             for name, run in runs.items()}
     return [{"arm": name, "milliseconds": 1000 * timing.seconds, "ratio": timing.ratio,
              "low": timing.low, "high": timing.high, "flops_ratio": work[name] / work[base]}
             for name, timing in found.items()]
+
+
+def of_layouts(runs: Mapping[str, Run], corpus: Corpus, base: str,
+               rounds: int) -> list[dict[str, Any]]:
+    """Time copies of the runs in both layouts, the dense `base` in one; each row has a layout."""
+    copies = {}
+    for arm in runs:
+        for layout in ("both",) if arm == base else ("buffers", "packed"):
+            run = copies[f"{arm} {layout}"] = copy.deepcopy(runs[arm])
+            if layout != "both":
+                run.model_config = toy.switch(run.model_config, layout=layout)
+    rows = of_training(copies, corpus, f"{base} both", rounds)
+    return [{"layout": layout, **row, "arm": arm} for row in rows
+            for arm, layout in [row["arm"].split()]]
+
+
+def ratios(timings: Table, layout: str) -> dict[str, float]:
+    """Return each arm's time per step in one layout, as a multiple of dense's; {} if untimed."""
+    if not timings:
+        return {}
+    return {arm: float(ratio) for arm, where, ratio in zip(
+        timings["arm"].tolist(), timings["layout"], timings["ratio"]) if where in ("both", layout)}
+
+
+def not_measured(axes: Iterable[Axes]) -> None:
+    """Say so in place of pictures of speed."""
+    for ax in axes:
+        ax.text(0.5, 0.5, "speed was not measured", ha="center")
+        ax.set_axis_off()

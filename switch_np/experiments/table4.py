@@ -5,36 +5,32 @@ Switch-Base (0.1: 84.7 / 19.1 / 83.7 / 73.0; 0.3: 83.9 / 19.6 / 83.4 / 70.7); dr
 inside the experts alone does (85.2 / 19.6 / 83.7 / 73.0).
 
 Here: the toy, dense and with 16 experts, is pre-trained on the built-in text without dropout, then
-fine-tuned on 384 pairs, the name of a character and its category (`character_names`), which it
-reads 33 times over. The paper's five settings, and three that show what there is to regularize:
-none at all, for both models, and expert dropout alone. Dropout 0.1 everywhere means that it is
-inside the experts as well. Quality is the negative log perplexity of held-out answers, and the
-share of them that is right in full; both after the last step, and at each run's best point.
+fine-tuned on 384 pairs, the name of a character and its category (`character_names`), each read 33
+times. The arms are the paper's five settings, and three that show what there is to regularize: no
+dropout, for both models, and expert dropout alone. Dropout 0.1 everywhere includes the experts.
+Quality is the negative log perplexity of held-out answers, and the fraction of them that is right
+in full, both after the last step and at each run's best point.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from switch_np import model
-from switch_np.experiments import character_names, toy
+from switch_np import model, plots
+from switch_np.experiments import character_names, formatting, toy
 from switch_np.experiments.experiment import Arm, Experiment
+from switch_np.experiments.formatting import mean_and_spread
 from switch_np.experiments.results import Results, Table, by_arm, curve, select
-from switch_np.experiments.words import mean_and_spread
 from switch_np.operations import softmax, tree
 from switch_np.training import tasks
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.pairs import Pair, PairCorpus
-from switch_np.training.trainer import Run, TrainConfig
+from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PRETRAINING = TrainConfig(steps=600)
 FINE_TUNING = TrainConfig(task="pairs", steps=400, seq_len=48, warmup=20)
@@ -53,23 +49,23 @@ COLORS = {"dense-0": "#999999", "dense-0.1": "#000000", "switch-0": "#D55E00",
           "switch-0.3": "#CC79A7", "switch-0.1-experts-0.4": "#E69F00"}
 
 
-def take_over(run: Run, source: Run | None) -> None:
-    """Begin with the parameters of the pre-trained run."""
+def take_over(run: Run, source: Run) -> None:
+    """Start from a copy of the pre-trained run's parameters."""
     run.params = tree.apply(np.copy, source.params)
 
 
-def measure(run: Run, corpus: PairCorpus, source: Run | None) -> dict[str, float]:
-    """Return the quality on what is held out, and on every other one of the training pairs."""
+def measure(run: Run, corpus: PairCorpus) -> dict[str, float]:
+    """Return the quality on the held-out pairs, and on every other training pair."""
     quality, right = score(run, corpus.held_out)
     return {"neg_log_perplexity": quality, "right": right,
             "train_neg_log_perplexity": score(run, corpus.train[::2])[0]}
 
 
 def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
-    """Return the negative log perplexity, and the share of answers that is right in full.
+    """Return the negative log perplexity, and the fraction of answers that is right in full.
 
-    An answer is right where each of its ids is the likeliest, which is what decoding without chance
-    would write. No noise; the evaluation capacity factor holds.
+    An answer is right if greedy decoding would write it. There is no noise, and the evaluation
+    capacity factor holds.
     """
     nats = tokens = right = 0.0
     for batch in tasks.named("pairs").held_out(pairs, 64, run.config, run.model_config):
@@ -86,9 +82,10 @@ def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
     return float(-nats / tokens), float(right / len(pairs))
 
 
-def at_best(curves: Table, arm: str, column: str = "neg_log_perplexity") -> np.ndarray:
-    """Return each seed's best value on the curve: what stopping in time would give."""
-    return np.nanmax(curve(curves, arm, column)[1], axis=1)
+def at_best(curves: Table, arm: str) -> np.ndarray:
+    """Return each seed's best held-out quality on its curve: what early stopping would give."""
+    _, values = curve(curves, arm, "neg_log_perplexity")
+    return np.asarray(np.nanmax(values, axis=1))
 
 
 def best_step(curves: Table, arm: str) -> float:
@@ -97,11 +94,15 @@ def best_step(curves: Table, arm: str) -> float:
     return float(steps[np.nanmean(values, axis=0).argmax()])
 
 
+def last_step(found: Results) -> float:
+    """Return the steps of fine-tuning."""
+    return float(select(found.rows, arm="switch-0")["steps"][0])
+
+
 def lead(found: Results, first: str, second: str) -> tuple[float, int]:
     """Return by how many nats an arm is ahead of another at the end, and with how many seeds.
 
-    Seeds are compared pair by pair: both start from the same pre-trained model, or from models
-    pre-trained with the same seed.
+    Two runs of one seed start from the same pre-trained model, or from two of the same seed.
     """
     quality = by_arm(found.rows, "neg_log_perplexity")
     ahead = quality[first] - quality[second]
@@ -110,99 +111,88 @@ def lead(found: Results, first: str, second: str) -> tuple[float, int]:
 
 def overfit(found: Results, arm: str) -> float:
     """Return how many nats the held-out loss lies above the training loss at the end."""
-    train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
-        "train_neg_log_perplexity", "neg_log_perplexity"))
+    train, held_out = (by_arm(found.rows, f"{kind}neg_log_perplexity")[arm].mean()
+                       for kind in ("train_", ""))
     return float(train - held_out)
 
 
-def in_words(found: Results) -> list[str]:
-    """Return what came of the paper's claims, sentences made from the numbers."""
+def findings(found: Results) -> list[str]:
+    """Return what came of the paper's claims, as sentences made from the numbers."""
     turn = {arm: best_step(found.curves, arm) for arm in ("switch-0", "dense-0")}
-    lost = {arm: float((at_best(found.curves, arm)
-                        - by_arm(found.rows, "neg_log_perplexity")[arm]).mean()) for arm in turn}
-    best = (at_best(found.curves, "switch-0-experts-0.4")
+    ends = by_arm(found.rows, "neg_log_perplexity")
+    lost = {arm: (at_best(found.curves, arm) - ends[arm]).mean() for arm in turn}
+    gain = (at_best(found.curves, "switch-0-experts-0.4")
             - at_best(found.curves, "switch-0")).mean()
+
+    def against(first: str, second: str, other: str) -> str:
+        nats, seeds = lead(found, first, second)
+        return f"{formatting.lead(nats, 'nats', other)} ({seeds} of {len(ends[first])} seeds ahead)"
+
     return [
         f"0.4 inside the experts and 0.1 elsewhere is "
-        f"{_ahead(found, 'switch-0.1-experts-0.4', 'switch-0.1', '0.1 everywhere')}; the paper: "
+        f"{against('switch-0.1-experts-0.4', 'switch-0.1', '0.1 everywhere')}; the paper: "
         f"0.5 points ahead on GLUE, level on SuperGLUE.",
-        f"0.2 everywhere is {_ahead(found, 'switch-0.2', 'switch-0.1', '0.1')}, 0.3 is "
-        f"{_ahead(found, 'switch-0.3', 'switch-0.1', '0.1')}; the paper: 0.3 and 0.8 points behind "
+        f"0.2 everywhere is {against('switch-0.2', 'switch-0.1', '0.1')}, 0.3 is "
+        f"{against('switch-0.3', 'switch-0.1', '0.1')}; the paper: 0.3 and 0.8 points behind "
         f"on GLUE.",
         f"Without dropout the held-out loss is best at step {turn['switch-0']:.0f} of "
         f"{last_step(found):.0f} (dense: {turn['dense-0']:.0f}); since its best point a run has "
         f"lost {lost['switch-0']:.2f} nats (dense: {lost['dense-0']:.2f}).",
-        f"Expert dropout alone ends {_ahead(found, 'switch-0-experts-0.4', 'switch-0', 'none')}; "
-        f"at the best points it is {abs(best):.3f} nats {'ahead' if best > 0 else 'behind'}.",
-        f"At 0.1 everywhere Switch is {_ahead(found, 'switch-0.1', 'dense-0.1', 'dense')}; the "
+        f"Expert dropout alone ends {against('switch-0-experts-0.4', 'switch-0', 'none')}; "
+        f"at the best points it is {formatting.lead(gain, 'nats')}.",
+        f"At 0.1 everywhere Switch is {against('switch-0.1', 'dense-0.1', 'dense')}; the "
         f"paper: 1.8 points ahead on GLUE."]
 
 
-def last_step(found: Results) -> float:
-    """Return the steps of fine-tuning."""
-    return float(select(found.rows, arm="switch-0")["steps"][0])
-
-
-def _ahead(found: Results, first: str, second: str, than: str) -> str:
-    nats, seeds = lead(found, first, second)
-    return (f"{abs(nats):.3f} nats {'ahead of' if nats > 0 else 'behind'} {than} ({seeds} of "
-            f"{len(by_arm(found.rows, 'seed')[first])} seeds ahead)")
-
-
 def summary(found: Results) -> list[dict[str, str]]:
-    """Return the quality of each arm, beside the paper's; of pre-training the bits per byte."""
+    """Return each arm's quality, beside the paper's; bits per byte for pre-training."""
     ends, trains, right, bits = (by_arm(found.rows, name) for name in (
         "neg_log_perplexity", "train_neg_log_perplexity", "right", "bits_per_byte"))
-    rows = []
-    for arm in ends:
-        tuned = arm in SETTINGS
-        rows.append({
-            "": EXPERIMENT.labels[arm],
-            "bits\nper byte": "" if tuned else mean_and_spread(bits[arm], 3),
-            "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned else "",
-            "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned else "",
-            "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned else "",
-            "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned else "",
-            "right %": mean_and_spread(100 * right[arm], 1) if tuned else "",
-            "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": _paper(arm)})
-    return rows
+    tuned = {arm: arm in SETTINGS for arm in ends}
+    return [{
+        "": EXPERIMENT.labels[arm],
+        "bits\nper byte": "" if tuned[arm] else mean_and_spread(bits[arm], 3),
+        "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned[arm] else "",
+        "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned[arm] else "",
+        "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned[arm] else "",
+        "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned[arm] else "",
+        "right %": mean_and_spread(100 * right[arm], 1) if tuned[arm] else "",
+        "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": " / ".join(map(str, PAPER.get(arm, ())))}
+        for arm in ends]
 
 
-def _paper(arm: str) -> str:
-    return " / ".join(map(str, PAPER.get(arm, ())))
-
-
-def draw(found: Results) -> Figure:
+def draw(found: Results) -> plots.Figure:
     """Draw quality by seed, the curves, and the held-out against the training loss."""
-    from switch_np import plots
-
-    made, axes = plots.figure(2, 2, size=(13.5, 9.5))
+    figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
-    draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0"))
-    axes[0, 1].set_title(_overfits(found), fontsize=10)
-    draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
+    gain, seeds = lead(found, "switch-0-experts-0.4", "switch-0")
+    last, turn = last_step(found), best_step(found.curves, "switch-0")
+    turns = f"is best at step {turn:.0f}, then worse" if turn < last else "does not turn"
+    count = len(by_arm(found.rows, "seed")["switch-0"])
+    draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0")).set_title(
+        f"no dropout: held-out quality {turns};\nexpert dropout alone: {gain:+.3f} nats at the "
+        f"end, {seeds} of {count} seeds ahead", fontsize=10)
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
-    axes[1, 1].set_title(f"at the end the held-out loss is above the training loss by\n{none:.2f} "
-                         f"nats without dropout, {little:.2f} with 0.1, {much:.2f} with 0.3",
-                         fontsize=10)
+    arms = ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3")
+    draw_overfitting(axes[1, 1], found, arms).set_title(
+        f"at the end the held-out loss is above the training loss by\n{none:.2f} nats without "
+        f"dropout, {little:.2f} with 0.1, {much:.2f} with 0.3", fontsize=10)
     draw_gap(axes[1, 0], found)
-    return made
+    return figure
 
 
-def draw_seeds(ax: Axes, found: Results) -> Axes:
+def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw a dot per seed: the held-out loss after the last step."""
-    from switch_np import plots
-
     quality = by_arm(found.rows, "neg_log_perplexity")
-    plots.seeds_by_arm(ax, {arm: -quality[arm] for arm in SETTINGS if arm in quality},
-                       "held-out nats per token after the last step (lower is better)",
-                       {arm: f"{numbers[0]} / {numbers[3]}" for arm, numbers in PAPER.items()},
-                       "the paper: GLUE / SuperGLUE (higher is better)", labels=EXPERIMENT.labels,
-                       looks={arm: (color, "-") for arm, color in COLORS.items()})
-    return ax
+    return plots.seeds_by_arm(
+        ax, {arm: -quality[arm] for arm in SETTINGS if arm in quality},
+        "held-out nats per token after the last step (lower is better)",
+        {arm: f"{numbers[0]} / {numbers[3]}" for arm, numbers in PAPER.items()},
+        "the paper: GLUE / SuperGLUE (higher is better)", labels=EXPERIMENT.labels,
+        looks={arm: (color, "-") for arm, color in COLORS.items()})
 
 
-def draw_overfitting(ax: Axes, found: Results, arms: tuple[str, ...]) -> Axes:
+def draw_overfitting(ax: plots.Axes, found: Results, arms: tuple[str, ...]) -> plots.Axes:
     """Draw held-out and training loss against steps, a colour per arm."""
     for arm in arms:
         for column, dashes in (("neg_log_perplexity", "-"), ("train_neg_log_perplexity", ":")):
@@ -218,7 +208,7 @@ def draw_overfitting(ax: Axes, found: Results, arms: tuple[str, ...]) -> Axes:
     return ax
 
 
-def draw_gap(ax: Axes, found: Results) -> Axes:
+def draw_gap(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw the held-out against the training loss at the end: above the diagonal is overfitting."""
     train, held_out = (by_arm(found.rows, name) for name in (
         "train_neg_log_perplexity", "neg_log_perplexity"))
@@ -235,34 +225,24 @@ def draw_gap(ax: Axes, found: Results) -> Axes:
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="lower right")
     gain, seeds = lead(found, "switch-0.1-experts-0.4", "switch-0.1")
-    count = len(train["switch-0.1"])
-    ax.set_title(f"0.4 inside the experts, 0.1 elsewhere: {gain:+.3f} nats\n"
-                 f"against 0.1 everywhere ({seeds} of {count} seeds ahead)", fontsize=10)
+    ax.set_title(f"0.4 inside the experts, 0.1 elsewhere: {gain:+.3f} nats\nagainst 0.1 everywhere "
+                 f"({seeds} of {len(train['switch-0.1'])} seeds ahead)", fontsize=10)
     return ax
 
 
-def _overfits(found: Results) -> str:
-    """Say where held-out quality turns without dropout, and what expert dropout does to it."""
-    gain, seeds = lead(found, "switch-0-experts-0.4", "switch-0")
-    last, turn = last_step(found), best_step(found.curves, "switch-0")
-    turns = f"is best at step {turn:.0f}, then worse" if turn < last else "does not turn"
-    return (f"no dropout: held-out quality {turns};\nexpert dropout alone: {gain:+.3f} nats at the "
-            f"end, {seeds} of {len(by_arm(found.rows, 'right')['switch-0'])} seeds ahead")
+BASE = replace(ModelConfig(), vocab_size=VOCAB_SIZE)
+KINDS = {True: ("dense", toy.dense(BASE)), False: ("Switch", BASE)}
 
 
-def _arms() -> tuple[Arm, ...]:
-    base = replace(ModelConfig(), vocab_size=VOCAB_SIZE)
-    models = {True: toy.dense(base), False: base}
-    names = {True: "pretrained-dense", False: "pretrained-switch"}
-    made = [Arm(names[dense], models[dense], PRETRAINING, f"pre-training, {kind}", corpus=toy.text)
-            for dense, kind in ((True, "dense"), (False, "Switch"))]
-    for name, (dense, rate, expert_rate) in SETTINGS.items():
-        words = f"{'dense' if dense else 'Switch'}, dropout {rate:g}"
-        words += f", experts {expert_rate:g}" if expert_rate != rate else ""
-        config = replace(toy.switch(models[dense], expert_dropout=expert_rate), dropout=rate)
-        made.append(Arm(name, config, FINE_TUNING, words, needs=names[dense], begin=take_over,
-                        evaluate=measure, corpus=character_names.load))
-    return tuple(made)
+def _fine_tuned(name: str, dense: bool, rate: float, expert_rate: float) -> Arm:
+    kind, config = KINDS[dense]
+    label = f"{kind}, dropout {rate:g}" + f", experts {expert_rate:g}" * (expert_rate != rate)
+    return Arm(name, replace(toy.switch(config, expert_dropout=expert_rate), dropout=rate),
+               FINE_TUNING, label, needs=f"pretrained-{kind.lower()}", begin=take_over,
+               evaluate=measure, corpus=character_names.load)
 
 
-EXPERIMENT = Experiment("table4", _arms(), summary, draw)
+EXPERIMENT = Experiment("table4", (
+    *(Arm(f"pretrained-{kind.lower()}", config, PRETRAINING, f"pre-training, {kind}",
+          corpus=toy.text) for kind, config in KINDS.values()),
+    *(_fine_tuned(name, *setting) for name, setting in SETTINGS.items())), summary, draw)

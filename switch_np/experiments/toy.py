@@ -1,6 +1,4 @@
-"""The models and the text of the experiments: the default toy, its dense counterpart, and others of
-their cost.
-"""
+"""The experiments' models and text: the default toy, its dense counterpart, and wider models."""
 
 from __future__ import annotations
 
@@ -10,11 +8,11 @@ from typing import Any
 from switch_np.experiments import flops
 from switch_np.training import corpus as corpora
 from switch_np.training.corpus import Corpus
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 def switch(model: ModelConfig | None = None, **options: Any) -> ModelConfig:
-    """Return a model, the toy if none is given, with other options of its Switch layers.
+    """Return a model (default: the toy) with other options of its Switch layers.
 
     >>> switch(top_k=2, capacity_factor=1.0).switch.top_k
     2
@@ -29,19 +27,19 @@ def dense(model: ModelConfig | None = None) -> ModelConfig:
 
 
 def widened(model: ModelConfig, like: ModelConfig, batch_size: int, seq_len: int) -> ModelConfig:
-    """Return `model` with d_model and d_kv grown until a step costs as many operations as `like`.
+    """Return `model` with d_model and d_kv grown until a step costs about as much as with `like`.
 
-    The nearest that there is, with heads of an even width that fill d_model.
+    Its heads fill d_model, and their width is even.
 
-    >>> made = widened(switch(capacity_factor=1.0), switch(capacity_factor=2.0), 32, 64)
-    >>> made.d_model, made.d_kv, made.d_ff
+    >>> wide = widened(switch(capacity_factor=1.0), switch(capacity_factor=2.0), 32, 64)
+    >>> wide.d_model, wide.d_kv, wide.d_ff
     (36, 18, 64)
     """
     goal = flops.step(like, batch_size, seq_len)
     heads = model.num_heads
-    made = [replace(model, d_model=heads * width, d_kv=width)
-            for width in range(model.d_model // heads, 2 * model.d_model // heads + 1, 2)]
-    return min(made, key=lambda one: abs(flops.step(one, batch_size, seq_len) - goal))
+    candidates = [replace(model, d_model=heads * width, d_kv=width)
+                  for width in range(model.d_model // heads, 2 * model.d_model // heads + 1, 2)]
+    return min(candidates, key=lambda each: abs(flops.step(each, batch_size, seq_len) - goal))
 
 
 def text() -> Corpus:

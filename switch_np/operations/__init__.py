@@ -1,1 +1,27 @@
-"""Leaves that the layer and the model share: each a forward and a backward on one screen."""
+"""What the layer and the model share; it imports nothing of `switch_np` but itself.
+
+Formulas, each with its backward on the same screen:
+
+softmax          softmax over the last axis, and the logarithm of its normalizer
+relu             the rectifier
+activations      SiLU, GELU and the rest, each with its slope
+dropout          inverted dropout with a given mask
+products         a matrix product with a transposed weight
+
+Numbers and rows:
+
+initialization   truncated normal numbers with standard deviation √(scale / fan-in)
+precision        rounding to bfloat16 and float16 in arrays that stay float32 or float64
+rounded          arrays that round after every operation
+rows             rows of an array by number, some of them missing
+queues           the k largest scores, and first-come-first-served queues
+tree             nested dicts of arrays, and their path names
+
+Who computes what, and what is refused:
+
+schedule         which rows are computed together: blocks and threads
+threads          the threads themselves
+check            messages that name the argument, what came and what is wanted
+files            files written beside their name and renamed
+gradcheck        the complex step, and the check of a backward against it
+"""

@@ -1,4 +1,4 @@
-"""Sorting for the plan: the k largest scores of a row, and first-come-first-served queues."""
+"""Sorting for the plan: the k largest scores of a row, and first come, first served queues."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def largest(scores: np.ndarray, k: int) -> np.ndarray:
     [[1, 2]]
     """
     if k == 1:
-        return scores.argmax(axis=1)[:, None]
+        return np.asarray(scores.argmax(axis=1))[:, None]
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
 def stable_order(numbers: np.ndarray, highest: int) -> np.ndarray:
     """Return the stable order that sorts integers from 0 to `highest`.
 
-    NumPy radix-sorts integers of at most 16 bits, several times faster than wider ones.
+    NumPy sorts integers of up to 16 bits by radix, several times faster than wider ones.
 
     >>> stable_order(np.array([3, 0, 3]), 3).tolist()
     [1, 0, 2]
@@ -29,12 +29,12 @@ def stable_order(numbers: np.ndarray, highest: int) -> np.ndarray:
 
 def sort_into_queues(queue: np.ndarray, num_queues: int
                      ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the members, queue after queue, their places in their queues, and the lengths.
+    """Return the members, queue by queue, their positions in their queues, and the queues' lengths.
 
     `queue` names the queue that each joins, in order of arrival; `num_queues` stands for none.
 
-    >>> members, place, length = sort_into_queues(np.array([1, 0, 1, 1, 2]), 2)
-    >>> members.tolist(), place.tolist(), length.tolist()
+    >>> members, position, length = sort_into_queues(np.array([1, 0, 1, 1, 2]), 2)
+    >>> members.tolist(), position.tolist(), length.tolist()
     ([1, 0, 2, 3], [0, 0, 1, 2], [1, 3])
     """
     length = np.bincount(queue.ravel(), minlength=num_queues + 1)[:num_queues]
@@ -43,14 +43,14 @@ def sort_into_queues(queue: np.ndarray, num_queues: int
     return members, np.arange(len(members)) - first, length
 
 
-def places(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return everyone's place in the queue, shaped like `queue`, -1 for none, and the lengths.
+def queue_positions(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return everyone's position in the queue, shaped like `queue`, -1 for none, and the lengths.
 
-    >>> place, length = places(np.array([1, 0, 1, 1, 2]), 2)
-    >>> place.tolist(), length.tolist()
+    >>> position, length = queue_positions(np.array([1, 0, 1, 1, 2]), 2)
+    >>> position.tolist(), length.tolist()
     ([0, 0, 1, 2, -1], [1, 3])
     """
     members, in_order, length = sort_into_queues(queue, num_queues)
-    place = np.full(queue.shape, -1)
-    place.put(members, in_order)
-    return place, length
+    position = np.full(queue.shape, -1)
+    position.put(members, in_order)
+    return position, length

@@ -1,13 +1,26 @@
-"""What proves a gradient right: the truth in float64, verdicts on kernels, and proofs of itself."""
+"""The gradient oracle: is a kernel right, and if not, why?
 
-from switch_np.oracle import gradcheck, museum, vectors
-from switch_np.oracle.adapters import to_numpy
-from switch_np.oracle.certify import Certificate, certify
-from switch_np.oracle.problems import draw
-from switch_np.oracle.report import NoVerdict, Report, assert_matches, compare
-from switch_np.oracle.routing import RoutingReport, compare_routing
-from switch_np.oracle.score import Score, score
-from switch_np.oracle.truth import Reference, reference
+Its rooms in reading order, each with a map of its own:
+
+truth     what a correct layer gives, and how far a correct kernel may be from it
+judge     a kernel's choices and tensors against the truth: `compare`, `assert_matches`
+explain   what explains wrong numbers; the museum of known bugs
+vectors   problems drawn at random, and files of problems and answers for any language
+prove     proofs of the reference itself, and of tests that use it
+
+Imported by `pytest_plugin.py` and the commands; it needs the layer, not the model.
+"""
+
+from switch_np.operations import gradcheck
+from switch_np.oracle import vectors
+from switch_np.oracle.explain import museum
+from switch_np.oracle.judge.choices import RoutingReport, compare_routing
+from switch_np.oracle.judge.compare import NoVerdict, Report, assert_matches, compare
+from switch_np.oracle.prove.certify import Certificate, certify
+from switch_np.oracle.prove.score import Score, score
+from switch_np.oracle.truth.adapters import to_numpy
+from switch_np.oracle.truth.reference import Reference, reference
+from switch_np.oracle.vectors.draw import draw
 
 __all__ = ["Certificate", "NoVerdict", "Reference", "Report", "RoutingReport", "Score",
            "assert_matches", "certify", "compare", "compare_routing", "draw", "gradcheck", "museum",

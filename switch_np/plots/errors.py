@@ -1,4 +1,4 @@
-"""Pictures of how large errors and margins are, one dot per number, against limits."""
+"""Pictures of the sizes of errors and margins, one dot per number, against limits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
 def strips(ax: Axes, rows: Mapping[str, np.ndarray], xlabel: str, limits: Mapping[str, float],
            lowest: float, *, alarm: bool = True) -> Axes:
-    """Draw one strip of dots per row on a logarithmic axis, and a vertical line per limit.
-
-    What lies beyond the first limit is a red cross. Numbers below `lowest`, zeros
-    among them, stand at the left end.
+    """Draw a strip of dots per row on a logarithmic axis, and a vertical line per limit.
 
     Parameters
     ----------
@@ -25,11 +22,10 @@ def strips(ax: Axes, rows: Mapping[str, np.ndarray], xlabel: str, limits: Mappin
     rows
         Non-negative numbers of any shape, by the row's label.
     limits
-        Positive numbers, by what they are called.
+        Positive numbers by name. What exceeds the first is drawn as a red cross, unless `alarm` is
+        False: then large numbers are no fault.
     lowest
-        Where the axis begins, positive.
-    alarm
-        False: dots on both sides of a limit look alike, for numbers that may be large.
+        Where the axis begins, positive; smaller numbers, such as zeros, are drawn there.
     """
     rng, first = np.random.default_rng(0), next(iter(limits.values()))
     for row, numbers in enumerate(rows.values()):

@@ -1,4 +1,4 @@
-"""Pictures of experiments: what each arm gave with each seed, and the curves that led there."""
+"""Pictures of experiments: each arm's result with each seed, and the curves that led there."""
 
 from __future__ import annotations
 
@@ -38,34 +38,32 @@ def finding(ax: Axes, text: str, width: int = 72) -> Axes:
 def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
                  paper: Mapping[str, str] | None = None, paper_label: str = "the paper", *,
                  labels: Mapping[str, str] | None = None, looks: Looks | None = None) -> Axes:
-    """Draw one row per arm: a dot per seed, a bar at their mean, the paper's word at the right.
+    """Draw a row per arm: a dot per seed, a bar at their mean, the paper's number on the right.
 
     Lower is better: the title says which arm is best, and whether all its seeds are ahead of all
-    of the next arm's. NaN, a run that diverged, is left out of the dots and named at the arm.
+    of the next arm's. NaN, a run that diverged, gets no dot and is counted in the arm's label.
 
     Parameters
     ----------
     ax, xlabel
-        Where to draw, and what.
+        Where to draw, and what is measured.
     values
         By arm: a number per seed.
-    paper, paper_label
-        By arm: what the paper has in its place; what that is.
-    labels, looks
-        By arm: what it is called, colour and dashes.
+    paper, paper_label, labels, looks
+        By arm: the paper's number, and what it is; the arm's label; its colour and dashes.
     """
     labels = labels or {arm: arm for arm in values}
     looks = looks or arm_looks(labels)
     names = []
     for row, (arm, numbers) in enumerate(values.items()):
-        there = numbers[np.isfinite(numbers)]
-        lost = len(numbers) - len(there)
-        names.append(labels[arm] + (f" ({lost} of {len(numbers)} diverged)" if lost else ""))
+        finite = numbers[np.isfinite(numbers)]
+        diverged = len(numbers) - len(finite)
+        names.append(labels[arm] + f" ({diverged} of {len(numbers)} diverged)" * (diverged > 0))
         color = looks[arm][0]
-        ax.plot(there, np.full(len(there), row), "o", color=color, alpha=0.6, markersize=7,
+        ax.plot(finite, np.full(len(finite), row), "o", color=color, alpha=0.6, markersize=7,
                 markeredgewidth=0)
-        if len(there):
-            mean = there.mean()
+        if len(finite):
+            mean = finite.mean()
             ax.plot([mean, mean], [row - 0.32, row + 0.32], color=color, linewidth=3)
             ax.annotate(f"{mean:.3f}", (mean, row - 0.34), ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(names)), names)
@@ -92,25 +90,25 @@ def _best(values: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> str:
 
 
 def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[str, str],
-                  column: str, ylabel: str, *, xlabel: str = "step",
-                  x_scale: Mapping[str, float] | None = None, looks: Looks | None = None,
-                  **axes: Any) -> Axes:
+                  column: str = "bits_per_byte", ylabel: str = "held-out bits per byte", *,
+                  xlabel: str = "step", x_scale: Mapping[str, float] | None = None,
+                  looks: Looks | None = None, **axes: Any) -> Axes:
     """Draw each arm's mean over the seeds, in a band from the least to the greatest.
 
     Parameters
     ----------
-    ax, ylabel, xlabel, axes
+    ax, xlabel, ylabel, axes
         Where to draw, and what; `axes` go to `Axes.set`.
-    curves
+    curves, column
         The table of curves: columns arm, seed, step and `column`.
     labels, looks
-        By arm: what it is called, colour and dashes. Arms without a label are left out.
+        By arm: its label; its colour and dashes. Arms without a label are left out.
     x_scale
-        By arm: what one step counts on the x axis, such as its time.
+        By arm: the length of a step on the x axis, such as its time.
     """
-    looks, there = looks or arm_looks(labels), set(curves["arm"].tolist())
+    looks, drawn = looks or arm_looks(labels), set(curves["arm"].tolist())
     for arm, label in labels.items():
-        if arm not in there:
+        if arm not in drawn:
             continue
         steps, values = curve(curves, arm, column)
         x = steps * (1 if x_scale is None else x_scale[arm])
@@ -126,9 +124,9 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
 
 def series_by_arm(ax: Axes, series: Mapping[str, Mapping[str, float]], xlabel: str,
                   labels: Mapping[str, str]) -> Axes:
-    """Draw one row per arm, with a mark of each series: what was measured one way and another.
+    """Draw a row per arm, with a mark for each series: one quantity, measured in several ways.
 
-    `series` has a number per arm, by what the series is called; the first is filled.
+    `series` has a number per arm, by the series' name; the first is filled.
     """
     rows = {arm: row for row, arm in enumerate(labels)}
     looks = [("#0072B2", "s", "#0072B2"), ("#0072B2", "o", "white"), ("#D55E00", "x", "#D55E00"),
@@ -148,14 +146,8 @@ def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: s
            ylabel: str, ticks: Mapping[float, str]) -> Axes:
     """Draw means over a logarithmic x axis, joined, with a bar from the least seed to the greatest.
 
-    Parameters
-    ----------
-    ax, xlabel, ylabel
-        Where to draw, and what.
-    series
-        By name, and by x: a number per seed. A later series stands a little to the right.
-    ticks
-        By x: what stands at the axis.
+    `series` has a number per seed, by name and by x, and each is drawn a little to the right of the
+    one before it; `ticks` are the labels of the x axis, by x.
     """
     for n, ((name, points), (color, dashes)) in enumerate(zip(series.items(), _LOOKS)):
         values = list(points.values())
@@ -168,7 +160,7 @@ def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: s
     return ax
 
 
-def trends(ax: Axes, series: Mapping[str, Mapping[float, float]], xlabel: str, ylabel: str,
+def trends(ax: Axes, series: Mapping[str, Mapping[Any, float]], xlabel: str, ylabel: str,
            ticks: Mapping[float, str]) -> Axes:
     """Draw one line per series over a logarithmic x axis; y begins at 0."""
     for (name, points), (color, dashes), mark in zip(series.items(), _LOOKS, "os^D"):

@@ -1,4 +1,4 @@
-"""Pictures of a run: losses, loads, text coloured by expert, several curves."""
+"""Pictures of a training run: loss, load, text coloured by expert; and curves of any kind."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
                levels: Mapping[str, float] | None = None,
                ylabel: str = "bits per byte") -> Axes:
-    """Draw the training loss over steps, each step pale, a running mean bold.
+    """Draw the training loss over steps, pale, and its running mean, bold.
 
-    `levels` are horizontal lines with a label, such as a baseline.
+    `levels` are labelled horizontal lines, such as baselines.
     """
     width = max(len(bits) // 50, 10)
     ax.plot(steps, bits, color="#0072B2", alpha=0.25, linewidth=0.8)
@@ -35,9 +35,9 @@ def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
 
 
 def expert_load(ax: Axes, steps: np.ndarray, share_SE: np.ndarray, name: str) -> Axes:
-    """Draw each expert's share of the tokens over steps, as multiples of the fair share 1/E.
+    """Draw each expert's share of the tokens over steps, as a multiple of the fair share 1/E.
 
-    White is the fair share, red above, blue below; the scale ends at four times the fair share.
+    White is the fair share, red is above, blue below; the scale ends at four times the fair share.
     """
     from matplotlib.colors import TwoSlopeNorm
 
@@ -54,20 +54,18 @@ def expert_load(ax: Axes, steps: np.ndarray, share_SE: np.ndarray, name: str) ->
     return ax
 
 
-def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[bool],
-                   num_experts: int, width: int = 80) -> Axes:
+def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
+                   kept: Sequence[bool] | np.ndarray, num_experts: int, width: int = 80) -> Axes:
     """Draw a text, each byte on the colour of its expert; dropped bytes are hatched.
-
-    The legend names the experts that occur.
 
     Line breaks are drawn as ⏎, other bytes outside printable ASCII as a dot.
     """
     from matplotlib.patches import Patch, Rectangle
 
     colors = expert_colors(num_experts)
-    # All lies within the axes: so neither the limits nor the layout need be asked of each artist.
-    for place, (byte, e, keep) in enumerate(zip(text, expert, kept)):
-        row, column = divmod(place, width)
+    # Everything lies within the axes, so `add_artist` and `in_layout` save work on each artist.
+    for index, (byte, e, keep) in enumerate(zip(text, expert, kept)):
+        row, column = divmod(index, width)
         ax.add_artist(Rectangle((column, -row - 1), 1, 1, facecolor=colors[e], linewidth=0,
                                 in_layout=False))
         if not keep:
@@ -88,9 +86,9 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int], kept: Sequence[
 
 def curves(ax: Axes, x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str,
            **axes: Any) -> Axes:
-    """Draw labelled curves with colours, marks and dashes that differ; `axes` go to `Axes.set`.
+    """Draw up to six labelled curves; `axes` go to `Axes.set`.
 
-    Up to six; marks only where there are few points.
+    They differ in colour and dashes, and in marks if there are few points.
     """
     from matplotlib.ticker import NullLocator
 

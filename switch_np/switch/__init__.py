@@ -68,7 +68,7 @@ appendix B: next best       not here                                    none
 appendix C: noise, drawn    conventions.noise.draw_noise                none: data
 appendix C: on the input    switch.router.forward                       switch.router.backward
 appendix C: sampling        switch.layer.choose                         none: discrete
-appendix C: compared        experiments.noise.summary                   none: data
+appendix C: compared        experiments.exploration.summary             none: data
 appendix D: few experts     experiments.figure4.summary                 none: data
 appendix E: downstream      not here                                    none
 appendix F: balance loss    switch.balance_loss.forward                 switch.balance_loss.backward

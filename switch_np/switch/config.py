@@ -103,10 +103,9 @@ class SwitchConfig:
         ...  for name in ("paper", "mesh_tf_top2", "deepspeed_top2", "tutel")]
         [3, 4, 7, 6]
         """
-        factor = self.capacity_factor
         k = self.top_k if self.capacity_per_choice else 1
-        if not training and not isinstance(self.eval_capacity_factor, str):    # it is not "same"
-            factor = self.eval_capacity_factor
+        outside = self.eval_capacity_factor
+        factor = self.capacity_factor if training or isinstance(outside, str) else outside
         if not self.conventions.papers:
             return self.conventions.count_slots(self.num_experts, group_size, k, factor,
                                                 self.min_capacity, self.capacity, training)

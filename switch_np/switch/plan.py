@@ -101,11 +101,11 @@ def fill(expert_TK: np.ndarray, num_experts: int, num_groups: int = 1, capacity:
     queue_KT = expert_TK.T * g + group_T                       # in order of service
     if padding_T is not None:
         queue_KT[:, padding_T] = e * g                         # padding joins no queue
-    kt, place, length = sort_into_queues(queue_KT, e * g)      # choices as k · T + token
+    kt, position, length = sort_into_queues(queue_KT, e * g)      # choices as k · T + token
     capacity = int(length.max(initial=0)) if capacity is None else capacity
-    fits = place < capacity
+    fits = position < capacity
     first_EG = np.bincount(queue_KT[0], minlength=e * g + 1)[:-1].reshape(e, g)  # without padding
-    return lay_out(expert_TK, kt[fits], place[fits], group_T, length.reshape(e, g).T, capacity,
+    return lay_out(expert_TK, kt[fits], position[fits], group_T, length.reshape(e, g).T, capacity,
                    layout, first_EG.T, first_EG.sum(axis=0))
 
 

@@ -1,7 +1,8 @@
 """Multi-head attention, from S queries to M keys and values.
 
-Source: T5 (Raffel et al., JMLR 21, 2020): no biases, scores not divided by √A, relative positions
-added to them. Self-attention hands in its input twice; cross-attention the encoder's output.
+Source: T5 (Raffel et al., JMLR 21, 2020): no biases in the projections, relative positions added to
+the scores, which are not divided by √A. In self-attention the memory is the input itself, in
+cross-attention the encoder's output.
 
 Forward:   q = x W_q,  k = m W_k,  v = m W_v,  per head  P = softmax(q kᵀ + bias),  P' = dropout(P),
            y = (P' v over all heads) W_o
@@ -21,16 +22,15 @@ import numpy as np
 
 from switch_np.operations import dropout, softmax
 from switch_np.operations.rounded import Float16
+from switch_np.transformer import batch_slices
 
 MASKED = -1e30    # finite, so that a row in which all is masked stays a number
 FLOAT16_LOWEST = -65504.0      # in float16 MASKED is -inf, and this the least that is finite
+KeysAndValues = tuple[np.ndarray, np.ndarray]
 
 
 class AttentionCache(NamedTuple):
-    """Saved for backward: inputs, heads and probabilities; the scores are not needed again.
-
-    `step` keeps no `memory_BMD`: nothing goes back through it.
-    """
+    """Saved for backward: inputs, heads and probabilities; the scores are not needed again."""
 
     params: Mapping[str, np.ndarray]
     x_BSD: np.ndarray
@@ -56,56 +56,34 @@ def causal_mask(queries: int, keys: int, seen: int = 0) -> np.ndarray:
     return np.where(ahead, MASKED, 0.0)
 
 
-def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.ndarray,
-            bias_HSM: np.ndarray, padding_BM: np.ndarray | None = None,
-            keep_BHSM: np.ndarray | None = None,
-            rate: float = 0.0) -> tuple[np.ndarray, AttentionCache]:
-    """Return y (B, S, D).
+def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndarray | None,
+            bias: np.ndarray, padding_BM: np.ndarray | None = None,
+            keep_BHSM: np.ndarray | None = None, rate: float = 0.0,
+            past: KeysAndValues | None = None) -> tuple[np.ndarray, AttentionCache]:
+    """Return y (B, S, D): queries of x look at keys and values of the memory.
 
     Parameters
     ----------
     params
         `w_q`, `w_k`, `w_v` (D, H*A) and `w_o` (H*A, D).
-    x_BSD, memory_BMD
-        Where the queries come from, and the keys and values.
-    bias_HSM
-        Added to the scores: relative positions, and MASKED where a query may not look.
+    x_BSD, memory
+        Where the queries come from, and the keys and values, (B, M, D): x itself in self-attention.
+        With `past`, the memory holds the new tokens only, or is None.
+    bias
+        (H, S, M) or (H, 1, 1), added to the scores; MASKED where a query may not look.
     padding_BM
         Bool, True where a key is padding and must not be looked at.
     keep_BHSM, rate
         Mask and rate of dropout on the probabilities.
+    past
+        In generation, which has no backward: keys and values (B, H, M, A) of the tokens before
+        these. Those of the memory, if there is one, come after them.
     """
-    heads = len(bias_HSM)
-    k_BHMA = _split(memory_BMD, params["w_k"], heads)
-    v_BHMA = _split(memory_BMD, params["w_v"], heads)
-    return _attend(params, x_BSD, memory_BMD, k_BHMA, v_BHMA, bias_HSM, padding_BM, keep_BHSM, rate)
-
-
-def step(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, past: tuple[np.ndarray, np.ndarray],
-         bias_HSM: np.ndarray, padding_BM: np.ndarray | None = None, *,
-         grow: bool) -> tuple[np.ndarray, AttentionCache]:
-    """Return y (B, S, D) of tokens that look at the keys and values in `past`; forward only.
-
-    With `grow` (self-attention) those of x come after them, and the cache returned holds the past
-    of the next step; without (cross-attention) they stay as they are.
-    """
-    k_BHMA, v_BHMA = past
-    if grow:
-        k_BHMA, v_BHMA = (
-            np.concatenate([old, _split(x_BSD, params[name], len(bias_HSM))], axis=2)
-            for old, name in ((k_BHMA, "w_k"), (v_BHMA, "w_v")))
-    return _attend(params, x_BSD, None, k_BHMA, v_BHMA, bias_HSM, padding_BM, None, 0.0)
-
-
-def _attend(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.ndarray | None,
-            k_BHMA: np.ndarray, v_BHMA: np.ndarray, bias_HSM: np.ndarray,
-            padding_BM: np.ndarray | None, keep_BHSM: np.ndarray | None,
-            rate: float) -> tuple[np.ndarray, AttentionCache]:
-    """Look at keys and values with the queries of x."""
-    q_BHSA = _split(x_BSD, params["w_q"], len(bias_HSM))
-    scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias_HSM
+    q_BHSA = _split(x_BSD, params["w_q"], len(bias))
+    k_BHMA, v_BHMA = _keys_and_values(params, memory, len(bias), past)
+    scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
     if padding_BM is not None:
-        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias_HSM.real.dtype)[:, None, None]
+        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
         # Masked twice is masked once: where all is masked, all is equal, as in transformers.
         lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
         np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
@@ -113,8 +91,8 @@ def _attend(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory_BMD: np.
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
-    cache = AttentionCache(params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM,
-                           context_BSHA, keep_BHSM, rate)
+    cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
+                           probs_BHSM, context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
 
@@ -122,26 +100,39 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
              ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients."""
     params, q_BHSA, k_BHMA, v_BHMA = cache.params, cache.q_BHSA, cache.k_BHMA, cache.v_BHMA
+    probs_BHSM, memory_BMD = cache.probs_BHSM, cache.memory_BMD
+    assert memory_BMD is not None, "a step of generation has no backward"
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
     d_w_o = _flat(cache.context_BSHA).T @ d_y_TD
     d_context_BHSA = (d_y_TD @ params["w_o"].T).reshape(cache.context_BSHA.shape).swapaxes(1, 2)
     d_scores_BHSM = dropout.backward(
         d_context_BHSA @ v_BHMA.swapaxes(2, 3), cache.keep_BHSM, cache.rate)
-    d_scores_BHSM -= np.einsum("bhsm,bhsm->bhs", d_scores_BHSM, cache.probs_BHSM)[..., None]
-    d_scores_BHSM *= cache.probs_BHSM
-    dropped_BHSM = dropout.forward(cache.probs_BHSM, cache.keep_BHSM, cache.rate)
+    d_scores_BHSM -= np.einsum("bhsm,bhsm->bhs", d_scores_BHSM, probs_BHSM)[..., None]
+    d_scores_BHSM *= probs_BHSM
+    dropped_BHSM = dropout.forward(probs_BHSM, cache.keep_BHSM, cache.rate)
     d_v_BHMA = dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA
     d_x_BSD, d_w_q = _merge(d_scores_BHSM @ k_BHMA, cache.x_BSD, params["w_q"])
-    d_k_BMD, d_w_k = _merge(d_scores_BHSM.swapaxes(2, 3) @ q_BHSA, cache.memory_BMD, params["w_k"])
-    d_v_BMD, d_w_v = _merge(d_v_BHMA, cache.memory_BMD, params["w_v"])
+    d_k_BMD, d_w_k = _merge(d_scores_BHSM.swapaxes(2, 3) @ q_BHSA, memory_BMD, params["w_k"])
+    d_v_BMD, d_w_v = _merge(d_v_BHMA, memory_BMD, params["w_v"])
     grads = {"w_q": d_w_q, "w_k": d_w_k, "w_v": d_w_v, "w_o": d_w_o}
     return d_x_BSD, d_k_BMD + d_v_BMD, d_scores_BHSM.sum(axis=0), grads
+
+
+def _keys_and_values(params: Mapping[str, np.ndarray], memory: np.ndarray | None, heads: int,
+                     past: KeysAndValues | None) -> KeysAndValues:
+    """Return the keys and values of the past, then those of the memory."""
+    found = [] if past is None else [past]
+    if memory is not None:
+        found.append((_split(memory, params["w_k"], heads),
+                      _split(memory, params["w_v"], heads)))
+    keys, values = zip(*found)
+    return batch_slices.join(keys, axis=2), batch_slices.join(values, axis=2)
 
 
 def _split(x_BSD: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
     """Return x W as heads (B, H, S, A), a view of (B, S, H*A)."""
     b, s, d = x_BSD.shape
-    product = x_BSD.reshape(b * s, d) @ weight
+    product: np.ndarray = x_BSD.reshape(b * s, d) @ weight
     return product.reshape(b, s, heads, -1).swapaxes(1, 2)
 
 
@@ -149,7 +140,7 @@ def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,
            weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return d_x and d_W for heads = split(x W)."""
     d_product = _flat(d_heads_BHSA.swapaxes(1, 2))
-    d_weight = x_BSD.reshape(-1, x_BSD.shape[-1]).T @ d_product
+    d_weight = x_BSD.reshape(-1, len(weight)).T @ d_product
     return (d_product @ weight.T).reshape(x_BSD.shape), d_weight
 
 

@@ -10,17 +10,16 @@ from switch_np.transformer.cross_entropy import IGNORED
 
 
 class Batch(NamedTuple):
-    """Token ids, what shall follow each, and which of them are padding.
+    """Token ids, the ids that follow them, and what is padding.
 
     Attributes
     ----------
-    inputs
-        (B, S) integers, 0 to vocab_size - 1: what the decoder reads.
-    targets
-        (B, S) integers, the id that follows; `cross_entropy.IGNORED` (-100) does not count.
+    inputs, targets
+        (B, S) integers, 0 to vocab_size - 1: what the decoder reads, and what follows each. A
+        target of `cross_entropy.IGNORED` (-100) does not count.
     padding
-        (B, S) bool, True where the input is padding: nobody looks at it, it takes no expert's slot
-        and its target does not count. None: no padding.
+        (B, S) bool, True where the input is padding: nothing attends to it, it takes no expert's
+        slot, and its target does not count. None: no padding.
     source, source_padding
         (B, M) integers that the encoder reads, and (B, M) bool, True where they are padding; None
         for a decoder-only model.
@@ -34,7 +33,7 @@ class Batch(NamedTuple):
 
 
 def targets_that_count(batch: Batch) -> np.ndarray:
-    """Return the targets (T,), those of padding ignored.
+    """Return the targets (T,), with those of padding set to IGNORED.
 
     >>> targets_that_count(Batch(np.array([[5, 6]]), np.array([[6, 7]]), np.array([[False, True]])))
     array([   6, -100])

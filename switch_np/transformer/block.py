@@ -1,12 +1,14 @@
 """One block: attention and a feed-forward network, each inside a residual connection.
 
-Source: T5 (Raffel et al., JMLR 21, 2020), pre-norm; the Switch layer in place of the dense network
-from figure 2 of the Switch paper. A decoder that has an encoder looks at its output in between.
+Source: T5 (Raffel et al., JMLR 21, 2020), pre-norm; figure 2 of the Switch paper for the Switch
+layer in place of the dense network. A decoder with an encoder looks at its output, the memory.
 
-Forward:   x = x + dropout(self-attention(x)),  x = x + dropout(cross-attention(x, memory)),
-           x = x + dropout(feed-forward(norm(x))); the attentions norm their x, too.
-Backward:  the same lines, last one first; at each `+` the gradient goes both ways, and the two
-           that come back are added. The residual is what carries a dropped token on.
+Forward:   n = norm(x),  x = x + dropout(attention(n, n));
+           x = x + dropout(attention(norm(x), memory));   x = x + dropout(feed-forward(norm(x)))
+Backward:  the same lines, last one first. At each `+` the gradient goes both ways, and the two that
+           come back are added. n is handed in twice: d_n = d_queries + d_memory. There are no
+           positions between the stacks, so the bias of the second attention is 0 and has no
+           gradient. The residual connection is what carries a dropped token on.
 
 Sequences meet in the Switch layer alone. All before it, or all of a block without one, computes one
 slice of the batch at a time; `schedule` says which.
@@ -23,14 +25,18 @@ from switch_np import switch_layer
 from switch_np.operations import dropout, schedule
 from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import batch_slices, cross_attention, dense, norm, self_attention
-from switch_np.transformer.attention import AttentionCache
-from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.cross_attention import CrossAttentionCache
-from switch_np.transformer.dense import DenseCache
-from switch_np.transformer.noise import BlockNoise, of_slice
+from switch_np.transformer import attention, batch_slices, dense, norm
+from switch_np.transformer.attention import AttentionCache, KeysAndValues
+from switch_np.transformer.model_config import ModelConfig
+from switch_np.transformer.model_noise import BlockNoise, of_slice
 from switch_np.transformer.norm import NormCache
-from switch_np.transformer.self_attention import SelfAttentionCache
+
+
+class AttentionBranch(NamedTuple):
+    """Saved for backward: the caches of norm and attention."""
+
+    norm: NormCache
+    attention: AttentionCache
 
 
 class SliceCache(NamedTuple):
@@ -39,10 +45,10 @@ class SliceCache(NamedTuple):
     `cross_attention` is None without an encoder, `dense` in a Switch block.
     """
 
-    self_attention: SelfAttentionCache
-    cross_attention: CrossAttentionCache | None
+    self_attention: AttentionBranch
+    cross_attention: AttentionBranch | None
     norm: NormCache
-    dense: DenseCache | None
+    dense: dense.DenseCache | None
     noise: BlockNoise
 
 
@@ -62,32 +68,19 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
             past: BlockCache | None = None) -> tuple[np.ndarray, LayerOutput | None, BlockCache]:
     """Return the new residual stream (B, S, D), and what the Switch layer gave (None if dense).
 
-    Parameters
-    ----------
-    params
-        The block's own: with `cross_attention` it looks at the memory, with `switch` it routes.
-    x_BSD, bias_HSM
-        The residual stream; relative positions and the causal mask.
-    config
-        Widths and rates.
-    padding_BS
-        Bool, True where a token is padding.
-    memory, memory_padding
-        The encoder's output (B, M, D), and where it is padding (B, M).
-    noise, plan, training
-        Dropout masks and router noise; decisions to replay; switches the capacity factor.
-    past
-        The cache of the tokens before these, whose keys and values then are looked at; the cache
-        returned serves the next tokens, and no backward.
+    With `cross_attention` among its parameters a block attends to the memory (B, M, D), with
+    `switch` it routes. `bias_HSM` holds relative positions and the causal mask; padding is bool,
+    True where a token is padding; noise and plan are replayed; `training` selects the capacity
+    factor. In generation `past` is the cache of the tokens before; such a cache has no backward.
     """
-    kept = (None, None) if past is None else _keys_and_values(past)
+    own, crossed = (None, None) if past is None else _keys_and_values(past)
 
     def run(mine: slice) -> tuple[np.ndarray, np.ndarray, SliceCache]:
-        own, crossed = (pair and (pair[0][mine], pair[1][mine]) for pair in kept)
         return _forward_slice(
             params, x_BSD[mine], bias_HSM, config, batch_slices.take(padding_BS, mine),
             batch_slices.take(memory, mine), batch_slices.take(memory_padding, mine),
-            of_slice(noise, mine, x_BSD.shape[1]), own, crossed)
+            of_slice(noise, mine, x_BSD.shape[1]), own and (own[0][mine], own[1][mine]),
+            crossed and (crossed[0][mine], crossed[1][mine]))
 
     x, normed, caches = zip(*schedule.sequences(run, x_BSD.shape))
     x_BSD, switched, switch_cache = batch_slices.join(x), None, None
@@ -122,27 +115,33 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 
-def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
+def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias: np.ndarray,
                    config: ModelConfig, padding_BS: np.ndarray | None, memory: np.ndarray | None,
                    memory_padding: np.ndarray | None, noise: BlockNoise,
-                   past: tuple[np.ndarray, np.ndarray] | None,
-                   cross_past: tuple[np.ndarray, np.ndarray] | None
+                   past: KeysAndValues | None, cross_past: KeysAndValues | None
                    ) -> tuple[np.ndarray, np.ndarray, SliceCache]:
     """Take a slice through the block; stop before a Switch layer, whose input comes second."""
-    rate, crossed, dense_cache = config.dropout, None, None
-    out_BSD, attended = self_attention.forward(params, x_BSD, bias_HSM, config, padding_BS,
-                                               noise.attention_probs, past)
+    rate, epsilon = config.dropout, config.norm_epsilon
+    cross_branch, dense_cache = None, None
+    normed_BSD, normed = norm.forward(params["attention_norm"], x_BSD, epsilon)
+    out_BSD, attended = attention.forward(params["attention"], normed_BSD, normed_BSD, bias,
+                                          padding_BS, noise.attention_probs, rate, past)
+    branch = AttentionBranch(normed, attended)
     x_BSD = x_BSD + dropout.forward(out_BSD, noise.attention_out, rate)
     if "cross_attention" in params:
-        out_BSD, crossed = cross_attention.forward(params, x_BSD, memory, config, memory_padding,
-                                                   noise.cross_probs, cross_past)
+        normed_BSD, normed = norm.forward(params["cross_norm"], x_BSD, epsilon)
+        no_bias_H11 = np.zeros((config.num_heads, 1, 1), x_BSD.real.dtype)
+        out_BSD, attended = attention.forward(
+            params["cross_attention"], normed_BSD, memory if cross_past is None else None,
+            no_bias_H11, memory_padding, noise.cross_probs, rate, cross_past)
+        cross_branch = AttentionBranch(normed, attended)
         x_BSD = x_BSD + dropout.forward(out_BSD, noise.cross_out, rate)
-    normed_BSD, normed = norm.forward(params["feed_forward_norm"], x_BSD, config.norm_epsilon)
+    normed_BSD, normed = norm.forward(params["feed_forward_norm"], x_BSD, epsilon)
     if "feed_forward" in params:
         out_BSD, dense_cache = dense.forward(params["feed_forward"], normed_BSD, config,
                                              noise.hidden)
         x_BSD = x_BSD + dropout.forward(out_BSD, noise.feed_forward_out, rate)
-    return x_BSD, normed_BSD, SliceCache(attended, crossed, normed, dense_cache, noise)
+    return x_BSD, normed_BSD, SliceCache(branch, cross_branch, normed, dense_cache, noise)
 
 
 def _backward_slice(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache: SliceCache,
@@ -154,24 +153,30 @@ def _backward_slice(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache:
     if cache.dense is not None:
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.feed_forward_out, rate)
         d_normed_BSD, grads["feed_forward"] = dense.backward(d_out_BSD, cache.dense)
+    assert d_normed_BSD is not None, "a block has a dense network or a Switch layer"
     d_branch_BSD, grads["feed_forward_norm"] = norm.backward(d_normed_BSD, cache.norm)
     d_x_BSD = d_x_BSD + d_branch_BSD
     if cache.cross_attention is not None:
+        crossed = cache.cross_attention
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, rate)
-        d_branch_BSD, d_memory, more = cross_attention.backward(d_out_BSD, cache.cross_attention)
-        d_x_BSD, grads = d_x_BSD + d_branch_BSD, grads | more
+        d_queries_BSD, d_memory, _, grads["cross_attention"] = attention.backward(
+            d_out_BSD, crossed.attention)
+        d_branch_BSD, grads["cross_norm"] = norm.backward(d_queries_BSD, crossed.norm)
+        d_x_BSD = d_x_BSD + d_branch_BSD
+    attended = cache.self_attention
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, rate)
-    d_branch_BSD, d_bias_HSM, more = self_attention.backward(d_out_BSD, cache.self_attention)
-    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads | more, d_memory
+    d_queries_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
+        d_out_BSD, attended.attention)
+    d_branch_BSD, grads["attention_norm"] = norm.backward(d_queries_BSD + d_keys_BSD, attended.norm)
+    return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
 
 
-def _keys_and_values(past: BlockCache) -> tuple[Any, Any]:
-    """Return those that a step looks at, of the whole batch: of self- and of cross-attention."""
-    def joined(caches: list[AttentionCache]) -> tuple[np.ndarray, np.ndarray]:
+def _keys_and_values(past: BlockCache) -> tuple[KeysAndValues, KeysAndValues | None]:
+    """Return those of the whole batch: of self-attention, and of cross-attention (or None)."""
+    def joined(caches: list[AttentionCache]) -> KeysAndValues:
         return (batch_slices.join([cache.k_BHMA for cache in caches]),
                 batch_slices.join([cache.v_BHMA for cache in caches]))
 
-    own = [kept.self_attention.attention for kept in past.slices]
-    crossed = [kept.cross_attention.attention for kept in past.slices
-               if kept.cross_attention is not None]
+    own = [saved.self_attention.attention for saved in past.slices]
+    crossed = [saved.cross_attention.attention for saved in past.slices if saved.cross_attention]
     return joined(own), joined(crossed) if crossed else None

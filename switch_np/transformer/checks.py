@@ -1,4 +1,4 @@
-"""What the model is handed, checked; messages name the argument, what came, and what is wanted."""
+"""Checks of what the model is handed: messages name the argument, what came, and what is wanted."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 from switch_np.operations import check, tree
 from switch_np.switch.plan import Plan
 from switch_np.transformer.batch import Batch, targets_that_count
-from switch_np.transformer.config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
-from switch_np.transformer.parameters import shapes
+from switch_np.transformer.model_config import ModelConfig
+from switch_np.transformer.model_parameters import shapes
 
 
 def check_batch(batch: Batch, config: ModelConfig) -> None:
     """Refuse inputs, targets or padding that do not fit, and a batch in which no target counts."""
     check.instance("batch", batch, Batch)
     check.integers("batch.inputs", batch.inputs, ("B", "S"), 0, config.vocab_size)
-    check.integers("batch.targets", batch.targets, batch.inputs.shape,
-                   IGNORED, config.vocab_size)
+    check.integers("batch.targets", batch.targets, batch.inputs.shape, IGNORED, config.vocab_size)
     bad = (batch.targets < 0) & (batch.targets != IGNORED)
     if bad.any():
         raise ValueError(f"batch.targets must lie in 0 .. {config.vocab_size - 1} or be "
@@ -43,35 +42,37 @@ def check_ids(name: str, ids: np.ndarray, padding: np.ndarray | None, config: Mo
 
 def check_source(source: np.ndarray | None, padding: np.ndarray | None, rows: int,
                  config: ModelConfig) -> None:
-    """Refuse a source where there is no encoder to read it, and none where there is one."""
-    if (source is None) == (config.encoder is not None):
-        wanted = "token ids (B, M)" if config.encoder else "None for a decoder-only model"
-        raise ValueError(f"source must be {wanted}, got {'None' if source is None else 'an array'}")
+    """Refuse a source without an encoder, an encoder without a source, and what does not fit."""
+    check_for_encoder("source", source, "token ids (B, M)", config, padding)
     if source is not None:
         check_ids("source", source, padding, config)
         if len(source) != rows:
             raise ValueError(f"source must have as many rows as ids, {rows}, got {len(source)}")
-    elif padding is not None:
-        raise ValueError("source_padding must be None without a source, got an array")
 
 
 def check_memory(memory: np.ndarray | None, padding: np.ndarray | None, rows: int,
                  config: ModelConfig, like: np.ndarray) -> None:
-    """Refuse a memory that the decoder has no place for, or that does not fit; or its absence."""
-    if (memory is None) == (config.encoder is not None):
-        wanted = ("what `encode` returns (B, M, D)" if config.encoder
-                  else "None for a decoder-only model")
-        raise ValueError(f"memory must be {wanted}, got {'None' if memory is None else 'an array'}")
+    """Refuse a memory without an encoder, an encoder without a memory, and what does not fit."""
+    check_for_encoder("memory", memory, "what `encode` returns (B, M, D)", config, padding)
     if memory is not None:
         check.floats("memory", memory, (rows, "M", config.d_model), like=like)
         if padding is not None:
             check.booleans("memory_padding", padding, memory.shape[:2])
-    elif padding is not None:
-        raise ValueError("memory_padding must be None without a memory, got an array")
+
+
+def check_for_encoder(name: str, value: Any, wanted: str, config: ModelConfig,
+                      padding: np.ndarray | None = None) -> None:
+    """Refuse a value where there is no encoder, none where there is one, and padding without it."""
+    if (value is None) == (config.encoder is not None):
+        wanted = wanted if config.encoder else "None for a decoder-only model"
+        came = "an array" if isinstance(value, np.ndarray) else value
+        raise ValueError(f"{name} must be {wanted}, got {came}")
+    if value is None and padding is not None:
+        raise ValueError(f"{name}_padding must be None without a {name}, got an array")
 
 
 def check_plans(plans: Sequence[Plan] | None, config: ModelConfig) -> None:
-    """Refuse plans to replay that are not one for each Switch layer."""
+    """Refuse plans to replay unless there is one for each Switch layer."""
     if plans is not None and len(plans) != len(config.switch_names):
         raise ValueError(f"plans must be {len(config.switch_names)}, one per Switch layer, "
                          f"got {len(plans)}")

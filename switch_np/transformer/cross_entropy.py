@@ -1,8 +1,8 @@
 """Cross-entropy of the next token, in nats, averaged over the targets that count.
 
 Forward:   L = mean over counted t of (log Σ_v exp logits[t, v] - logits[t, target[t]])
-Backward:  d_logits[t, v] = d_L (p[t, v] - δ(v = target[t])) / n for a counted t, 0 for others,
-           n the number counted. Without any the loss is 0.
+Backward:  d_logits[t, v] = d_L (p[t, v] - δ(v = target[t])) / n for the n tokens that count, 0 for
+           others. If none counts, the loss is 0.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 from switch_np.operations import schedule, softmax
 
-IGNORED = -100    # a target that does not count, by the custom of PyTorch and its users
+IGNORED = -100    # a target that does not count, as in PyTorch
 
 
 class CrossEntropyCache(NamedTuple):
-    """Saved for backward: probabilities and targets."""
+    """Saved for backward: probabilities, targets, and the number of targets that count."""
 
     probs_TV: np.ndarray
     targets_T: np.ndarray
@@ -26,7 +26,7 @@ class CrossEntropyCache(NamedTuple):
 
 def forward(logits_TV: np.ndarray,
             targets_T: np.ndarray) -> tuple[np.ndarray, CrossEntropyCache]:
-    """Return the loss, a scalar; a target of IGNORED is passed over.
+    """Return the loss, a scalar; targets of IGNORED do not count.
 
     >>> loss, cache = forward(np.zeros((2, 4)), np.array([3, IGNORED]))
     >>> bool(loss == np.log(4))

@@ -1,44 +1,43 @@
-"""The dense feed-forward network of a block without experts, in the form that the config names.
+"""The dense feed-forward network of a block without experts, as the config asks for it.
 
-Source: T5 1.0 for the rectifier; T5 1.1 and others for gates and other activations. The formulas
-are `switch.feed_forward`'s and `conventions.general_network`'s.
+Source: T5 1.0 for ReLU; T5 1.1 and others for gates and other activations. The formulas are
+`switch.feed_forward`'s and `conventions.general_network`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np.conventions import general_network
+from switch_np.conventions.general_network import NetworkCache
 from switch_np.switch import feed_forward
-from switch_np.transformer.config import ModelConfig
+from switch_np.switch.feed_forward import FeedForwardCache
+from switch_np.transformer.model_config import ModelConfig
 
-
-class DenseCache(NamedTuple):
-    """Saved for backward: the module that computed, and its cache."""
-
-    network: Any
-    inner: Any
+DenseCache = FeedForwardCache | NetworkCache
 
 
 def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, config: ModelConfig,
             keep_TF: np.ndarray | None = None) -> tuple[np.ndarray, DenseCache]:
-    """Return y (B, S, D); `keep_TF` is the mask of dropout on the hidden units."""
+    """Return y (B, S, D); `keep_TF` is the dropout mask of the hidden units."""
     x_TD = x_BSD.reshape(-1, x_BSD.shape[-1])
-    network: Any = feed_forward
+    cache: DenseCache
     if config.gated or config.activation != "relu":
-        network = general_network
-        y_TD, inner = network.forward(params, x_TD, keep_TF, config.dropout, config.activation)
+        y_TD, cache = general_network.forward(params, x_TD, keep_TF, config.dropout,
+                                              config.activation)
     else:
-        y_TD, inner = network.forward(params, x_TD, keep_TF, config.dropout)
-    return y_TD.reshape(x_BSD.shape), DenseCache(network, inner)
+        y_TD, cache = feed_forward.forward(params, x_TD, keep_TF, config.dropout)
+    return y_TD.reshape(x_BSD.shape), cache
 
 
 def backward(d_y_BSD: np.ndarray,
              cache: DenseCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D) and the gradients of the weights."""
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
-    d_x_TD, grads = cache.network.backward(d_y_TD, cache.inner)
+    if isinstance(cache, FeedForwardCache):
+        d_x_TD, grads = feed_forward.backward(d_y_TD, cache)
+    else:
+        d_x_TD, grads = general_network.backward(d_y_TD, cache)
     return d_x_TD.reshape(d_y_BSD.shape), grads

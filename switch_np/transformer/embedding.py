@@ -1,8 +1,8 @@
 """The embedding: one vector per token id.
 
 Forward:   x[b, s] = table[ids[b, s]]
-Backward:  d_table[v] = Σ d_x[b, s] over the places where ids[b, s] = v: sort the places by id, then
-           add up each run. Rows of ids that do not occur are zero.
+Backward:  d_table[v] = Σ d_x[b, s] over the tokens with ids[b, s] = v: sort the tokens by id, then
+           sum each run. Rows of ids that do not occur are zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ def forward(table_VD: np.ndarray, ids_BS: np.ndarray) -> np.ndarray:
     >>> forward(np.array([[1.0], [2.0]]), np.array([[1, 1, 0]]))[0, :, 0].tolist()
     [2.0, 2.0, 1.0]
     """
-    return table_VD[ids_BS]
+    x_BSD: np.ndarray = table_VD[ids_BS]
+    return x_BSD
 
 
 def backward(d_x_BSD: np.ndarray, ids_BS: np.ndarray, vocab_size: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The output head: from the last stream to a logit for every token id.
 
-Source: T5 (Raffel et al., JMLR 21, 2020). T5 1.0 takes the embedding's table once more, and divides
-the stream by √D for it; T5 1.1 has a matrix of its own.
+Source: T5 (Raffel et al., JMLR 21, 2020). T5 1.0 uses the embedding's table, and divides the stream
+by √D first; T5 1.1 has a matrix of its own.
 
 Forward:   logits = (y / √D) tableᵀ,  or y W_head
 Backward:  d_y = d_logits table / √D,   d_table = d_logitsᵀ (y / √D);

@@ -5,10 +5,10 @@ decoder alone.
 
 Forward:   memory = encoder(table[source]);  y = decoder(table[ids], memory);  logits = head(y);
            loss = cross-entropy + α Σ balance losses + c Σ z-losses
-Backward:  the head gives d_y, the decoder d_memory, which the encoder takes. A tied table gets up
-           to three gradients, as head and as embedding of either stack, and their sum is its own.
+Backward:  the head gives d_y, the decoder d_memory, which the encoder takes. The gradient of a tied
+           table is the sum of up to three: the head's, and each stack's embedding's.
 
-Arguments are taken as they are; `switch_np.model` checks them and calls this.
+`switch_np.model` checks the arguments and calls this.
 """
 
 from __future__ import annotations
@@ -23,16 +23,12 @@ from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import cross_entropy, embedding, head, router_losses, stack
 from switch_np.transformer.batch import Batch, targets_that_count
-from switch_np.transformer.config import ModelConfig
-from switch_np.transformer.cross_entropy import CrossEntropyCache
-from switch_np.transformer.head import HeadCache
-from switch_np.transformer.noise import ModelNoise
-from switch_np.transformer.router_losses import RouterLosses
-from switch_np.transformer.stack import StackCache
+from switch_np.transformer.model_config import ModelConfig
+from switch_np.transformer.model_noise import ModelNoise
 
 
 class Loss(NamedTuple):
-    """The objective and its parts, scalars in nats per token.
+    """The objective and its terms, scalars in nats per token.
 
     Attributes
     ----------
@@ -41,8 +37,8 @@ class Loss(NamedTuple):
     cross_entropy
         Mean over the targets that count.
     balance, z
-        Load-balancing losses and z-losses without their coefficients: one per Switch layer, or per
-        stack where they are pooled.
+        Load-balancing losses and z-losses without their coefficients, in the order of
+        `router_losses.names`.
     plans
         The plan of each Switch layer, in the order of `config.switch_names`.
     """
@@ -55,11 +51,11 @@ class Loss(NamedTuple):
 
 
 class StackRun(NamedTuple):
-    """Saved for backward, of one stack: its ids, its cache, and its router losses."""
+    """Saved for backward, of one stack: ids, cache and router losses."""
 
     ids_BS: np.ndarray
-    stack: StackCache
-    losses: RouterLosses
+    stack: stack.StackCache
+    losses: router_losses.RouterLosses
 
 
 class ModelCache(NamedTuple):
@@ -67,32 +63,30 @@ class ModelCache(NamedTuple):
 
     params: Mapping[str, Any]
     runs: dict[str, StackRun]
-    head: HeadCache
+    head: head.HeadCache
 
 
 class LossCache(NamedTuple):
     """Saved for backward: the caches of model and cross-entropy."""
 
     model: ModelCache
-    cross_entropy: CrossEntropyCache
+    cross_entropy: cross_entropy.CrossEntropyCache
 
 
-def forward(params: Mapping[str, Any], ids_BS: np.ndarray, config: ModelConfig,
-            noise: ModelNoise = ModelNoise(), *, padding_BS: np.ndarray | None = None,
-            source_BM: np.ndarray | None = None, source_padding_BM: np.ndarray | None = None,
-            plans: Iterable[Plan] = (), training: bool = False
+def forward(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
+            noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (), training: bool = False
             ) -> tuple[np.ndarray, list[LayerOutput], ModelCache]:
     """Return the logits (B, S, V), and each Switch layer's output, the encoder's first."""
     memory_BMD, remaining = None, iter(plans)
     runs: dict[str, StackRun] = {}
     switched: list[LayerOutput] = []
-    if source_BM is not None:
+    if batch.source is not None:
         memory_BMD, switched, runs["encoder"] = run_stack(
-            params, "encoder", source_BM, config, padding_BS=source_padding_BM,
+            params, "encoder", batch.source, config, padding_BS=batch.source_padding,
             noise=noise.encoder, plans=remaining, training=training)
     y_BSD, more, runs["decoder"] = run_stack(
-        params, "decoder", ids_BS, config, padding_BS=padding_BS, memory=memory_BMD,
-        memory_padding=source_padding_BM, noise=noise.decoder, plans=remaining,
+        params, "decoder", batch.inputs, config, padding_BS=batch.padding, memory=memory_BMD,
+        memory_padding=batch.source_padding, noise=noise.decoder, plans=remaining,
         training=training)
     logits_BSV, head_cache = head.forward(params, y_BSD)
     return logits_BSV, switched + more, ModelCache(params, runs, head_cache)
@@ -120,10 +114,8 @@ def backward(d_logits_BSV: np.ndarray, cache: ModelCache, d_balance: float = 0.0
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
          noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (),
          training: bool = False) -> tuple[Loss, LossCache]:
-    """Return the objective and its parts."""
-    logits_BSV, switched, cache = forward(
-        params, batch.inputs, config, noise, padding_BS=batch.padding, source_BM=batch.source,
-        source_padding_BM=batch.source_padding, plans=plans, training=training)
+    """Return the objective and its terms."""
+    logits_BSV, switched, cache = forward(params, batch, config, noise, plans, training)
     targets_T = targets_that_count(batch)
     logits_TV = rounded.plain(logits_BSV).reshape(len(targets_T), -1)     # float32 in halves too
     nats, cross_entropy_cache = cross_entropy.forward(logits_TV, targets_T)
@@ -158,7 +150,7 @@ def run_stack(params: Mapping[str, Any], name: str, ids_BS: np.ndarray, config: 
 
 def run_stack_backward(d_y_BSD: np.ndarray, run: StackRun, d_balance: float, d_z: float,
                        vocab_size: int) -> tuple[np.ndarray, dict[str, Any], Any]:
-    """Return d_table (V, D), the gradients of the stack, and d_memory (B, M, D) or 0."""
+    """Return d_table (V, D), the gradients of the stack, and d_memory (B, M, D) or None."""
     arriving = router_losses.backward(d_balance, d_z, run.losses)
     d_x_BSD, grads, d_memory = stack.backward(d_y_BSD, run.stack, *arriving)
     return embedding.backward(d_x_BSD, run.ids_BS, vocab_size), grads, d_memory

@@ -1,4 +1,4 @@
-"""T5's layer norm: divide by the root mean square, multiply by a learned scale; no mean, no bias.
+"""T5's layer norm: divide by the root mean square, multiply by a learned scale; no mean or bias.
 
 Source: Raffel et al., JMLR 21 (2020), section 2.1; Zhang and Sennrich, "Root mean square layer
 normalization" (2019).
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+
 
 class NormCache(NamedTuple):
     """Saved for backward: the normalized input and the factor that made it."""

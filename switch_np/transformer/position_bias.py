@@ -1,13 +1,13 @@
 """T5's relative positions: a learned bias per head and per bucket of distance, added to the scores.
 
 Source: Raffel et al., JMLR 21 (2020), section 2.1. Half of the buckets hold one distance each, the
-other half widen logarithmically up to `max_distance`; all that is farther shares the last. One
-table serves all layers of a stack. With `bidirectional` half of the buckets look ahead.
+other half widen logarithmically up to `max_distance`, and the last takes all beyond. One table
+serves all layers of a stack. With `bidirectional` half of the buckets look ahead.
 
 Forward:   bias[h, s, m] = table[bucket(m - s), h]
-Backward:  d_table[b, h] = Σ d_bias[h, s, m] over the pairs whose distance lies in b: first along
-           the diagonals of equal m - s, then over the few distances of a bucket. Buckets are
-           integers and have no gradient.
+Backward:  d_table[b, h] = Σ d_bias[h, s, m] over the pairs in bucket b: first along the diagonals
+           of equal m - s, then over the distances of each bucket. Buckets are integers and have no
+           gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 
 class BiasCache(NamedTuple):
-    """Saved for backward: the bucket of each distance m - s, from -(S - 1) up; their number."""
+    """Saved for backward: the bucket of each distance m - s, in ascending order; their number."""
 
     buckets: np.ndarray
     num_buckets: int
@@ -28,18 +28,16 @@ class BiasCache(NamedTuple):
 
 def bucket(distance: np.ndarray, num_buckets: int, max_distance: int,
            bidirectional: bool = False) -> np.ndarray:
-    """Return the bucket of each distance m - s: how far ahead the attended position lies.
+    """Return the bucket of each distance m - s, from the query to the position attended to.
 
     >>> bucket(np.array([0, -1, -2, -3, -5, -9, -99, 4]), 4, 8).tolist()
     [0, 1, 2, 2, 3, 3, 3, 0]
     """
-    first = 0
     if bidirectional:
         num_buckets //= 2
-        first = np.where(distance > 0, num_buckets, 0)
-        back = abs(distance)
+        first, back = np.where(distance > 0, num_buckets, 0), abs(distance)
     else:
-        back = np.maximum(-distance, 0)
+        first, back = np.zeros_like(distance), np.maximum(-distance, 0)
     exact = num_buckets // 2
     # float32, as in T5: the floor of the logarithm falls elsewhere in float64 at a few distances.
     ratio = np.log(np.maximum(back, 1).astype(np.float32) / exact) / math.log(max_distance / exact)
@@ -67,8 +65,8 @@ def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_dista
 def backward(d_bias_HSM: np.ndarray, cache: BiasCache) -> dict[str, np.ndarray]:
     """Return the gradient of `table`; there is no other input."""
     h, s, m = d_bias_HSM.shape
-    # Rows of length S + M, read back as rows of S + M - 1, shift each row by one more place: with
-    # the queries reversed, entries of one distance then stand in one column.
+    # Reading rows of length S + M as rows of S + M - 1 shifts each row one column further: with the
+    # queries reversed, each distance then has a column of its own.
     sheared = np.zeros_like(d_bias_HSM, shape=(h, s, s + m))
     sheared[:, :, :m] = d_bias_HSM[:, ::-1]
     sheared = sheared.reshape(h, -1)[:, :s * (s + m - 1)].reshape(h, s, s + m - 1)

@@ -2,20 +2,22 @@
 
 Source: section 2.2 of the paper: every Switch layer adds its own. Pooled: transformers 5.23.0,
 whose `load_balancing_loss_func` and `router_z_loss_func` see the router logits of all Switch layers
-laid end to end along the sequence.
+concatenated along the sequence.
 
-Forward:   sum: what the layers gave.  pooled: balance = mean over groups of E · Σ_e f_e P_e with f
-           and P over the tokens of all L layers: with the counts and the tokens of all layers in
-           each layer's slope, what the layers then give adds up;  z = mean of the layers' z-losses.
+Forward:   sum: each layer's own.  pooled: balance = mean over groups of E · Σ_e f_e P_e with f and
+           P over the tokens of all L layers. With the counts and tokens of all layers in its slope,
+           each layer's loss is its term of that sum;  z = mean of the layers' z-losses.
 Backward:  sum: d_L goes to every layer.  pooled: f has no gradient; the probabilities of all layers
-           get one and the same slope, that of `balance_loss` with the pooled counts; each layer's
-           z-loss gets d_z / L.
+           get the same slope, that of `balance_loss` with the pooled counts; each layer's z-loss
+           gets d_z / L.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +25,14 @@ import numpy as np
 from switch_np.switch import balance_loss
 from switch_np.switch.balance_loss import BalanceCache
 from switch_np.switch.layer import LayerOutput
-from switch_np.transformer.config import ModelConfig, StackConfig
+from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
 class RouterLosses(NamedTuple):
-    """What a stack adds, without coefficients.
+    """The losses of a stack, without coefficients.
 
-    Saved for backward: whether the losses are pooled, over how many layers, and the slope of the
-    pooled balance loss (None where there is none).
+    Saved for backward: whether they are pooled, over how many layers, and the slope of the pooled
+    balance loss (None without one).
     """
 
     balance: tuple[np.ndarray, ...]
@@ -41,7 +43,7 @@ class RouterLosses(NamedTuple):
 
 
 def names(config: ModelConfig) -> tuple[str, ...]:
-    """Return the names of what adds losses: the Switch layers, or the stacks that pool theirs.
+    """Return the names of the losses: of the Switch layers, or of the stacks that pool theirs.
 
     >>> names(ModelConfig()), names(ModelConfig(router_losses="pooled"))
     (('decoder.1', 'decoder.3'), ('decoder',))
@@ -53,16 +55,7 @@ def names(config: ModelConfig) -> tuple[str, ...]:
 
 def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackConfig,
             padding_T: np.ndarray | None = None) -> RouterLosses:
-    """Return the losses of one stack.
-
-    Parameters
-    ----------
-    switched
-        What its Switch layers gave.
-    config, kind
-        The model's options, and the stack's.
-    padding_T
-        Bool (T,), True where a token is padding.
+    """Return the losses of one stack from what its Switch layers gave; `padding_T` is bool.
 
     Examples
     --------
@@ -81,13 +74,12 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
         return RouterLosses((), (), True, len(switched), None)
     if config.switch.conventions.balance_padding == "include":
         padding_T = None
-    count_GE = sum(out.plan.balance_count for out in switched)
-    tokens_G = sum(out.plan.balance_tokens for out in switched)
-    parts, caches = zip(*(balance_loss.forward(
-        out.probs, replace(out.plan, balance_count=count_GE, balance_tokens=tokens_G), padding_T)
-        for out in switched))
-    # NumPy 1.26 lifts a float32 scalar that meets a number, be it the 0 that sum begins with.
-    balance, z = (sum(more, first) for first, *more in (parts, [out.z_loss for out in switched]))
+    counts = {name: np.sum([getattr(out.plan, name) for out in switched], axis=0)
+              for name in ("balance_count", "balance_tokens")}
+    losses, caches = zip(*(balance_loss.forward(out.probs, replace(out.plan, **counts), padding_T)
+                           for out in switched))
+    # Not `sum`, which begins with 0: NumPy 1.26 lifts a float32 scalar that meets a number.
+    balance, z = reduce(add, losses), reduce(add, [out.z_loss for out in switched])
     z = (z * (1 / len(switched))).astype(z.dtype)
     return RouterLosses((balance,), (z,), True, len(switched), caches[0])
 

@@ -1,12 +1,12 @@
-"""A stack of blocks, between the embedding and the last norm; one position bias serves them all.
+"""A stack of blocks with the last norm; one position bias serves all blocks.
 
 Source: T5 (Raffel et al., JMLR 21, 2020). Encoder and decoder are both such a stack: the decoder's
-is causal, and looks at the encoder's output, its memory.
+is causal, and attends to the encoder's output, its memory.
 
 Forward:   bias = position bias (+ causal mask);  x = dropout(x);  x = block(x, bias, memory) for
            each;  y = dropout(norm(x))
-Backward:  the same, last line first. Every block adds to the gradient of the one bias, and to that
-           of the one memory.
+Backward:  the same, last line first. The gradients that the blocks give the one bias, and the one
+           memory, are summed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 from switch_np.operations import dropout
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import attention, block, norm, position_bias
-from switch_np.transformer.config import ModelConfig, StackConfig
-from switch_np.transformer.noise import BlockNoise, StackNoise
+from switch_np.transformer import attention, batch_slices, block, norm, position_bias
+from switch_np.transformer.model_config import ModelConfig, StackConfig
+from switch_np.transformer.model_noise import BlockNoise, StackNoise
 
 
 class StackCache(NamedTuple):
-    """Saved for backward: the caches of the parts."""
+    """Saved for backward: the caches of position bias, blocks and norm; noise, and its rate."""
 
     bias: position_bias.BiasCache
     blocks: list[block.BlockCache]
@@ -35,8 +35,9 @@ class StackCache(NamedTuple):
 
     @property
     def seen(self) -> int:
-        """How many tokens the keys and values stand for."""
-        return self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape[2]
+        """How many tokens there are keys and values of."""
+        _, _, seen, _ = self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape
+        return int(seen)
 
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
@@ -47,18 +48,8 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
             ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
     """Return the normed stream (B, S, D) and what each Switch layer gave.
 
-    Parameters
-    ----------
-    params, x_BSD
-        The stack's parameters, and the embedded tokens.
-    config, kind
-        The model's options, and this stack's.
-    padding_BS, memory, memory_padding
-        As in `block.forward`.
-    noise, plans, training
-        Noise; decisions to replay, one for each Switch layer, or none; as in `block.forward`.
-    past
-        The cache of the tokens before these, for generation: no backward goes through it.
+    `params`, `kind` and `past` are the stack's; `plans` holds decisions to replay, one per Switch
+    layer, or nothing. The rest is as in `block.forward`.
     """
     s, seen = x_BSD.shape[1], 0 if past is None else past.seen
     bias_HSM, bias_cache = position_bias.forward(
@@ -76,7 +67,7 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
             plan=next(remaining, None) if kind.is_switch(layer) else None,
             past=past and past.blocks[layer])
         caches.append(cache)
-        switched += [out] if out is not None else []
+        switched += [] if out is None else [out]
     y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD, config.norm_epsilon)
     y_BSD = dropout.forward(y_BSD, noise.last, config.dropout)
     return y_BSD, switched, StackCache(bias_cache, caches, norm_cache, noise, config.dropout)
@@ -84,20 +75,20 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
 
 def backward(d_y_BSD: np.ndarray, cache: StackCache, d_balance_loss: float = 0.0,
              d_z_loss: float = 0.0, d_probs: np.ndarray | None = None
-             ) -> tuple[np.ndarray, dict[str, Any], np.ndarray | int]:
-    """Return d_x (B, S, D), the gradients of the parameters, and d_memory (B, M, D) or 0.
+             ) -> tuple[np.ndarray, dict[str, Any], np.ndarray | None]:
+    """Return d_x (B, S, D), the gradients of the parameters, and d_memory (B, M, D) or None.
 
     `d_probs` (T, E) is what reaches the probabilities of every Switch layer from pooled losses.
     """
     grads: dict[str, Any] = {}
     d_y_BSD = dropout.backward(d_y_BSD, cache.noise.last, cache.rate)
     d_x_BSD, grads["final_norm"] = norm.backward(d_y_BSD, cache.norm)
-    d_bias_HSM = d_memory = 0
+    d_bias, d_memory = [], []
     for layer in reversed(range(len(cache.blocks))):
-        d_x_BSD, d_mine_HSM, grads[str(layer)], d_more = block.backward(
+        d_x_BSD, d_bias_HSM, grads[str(layer)], d_of_block = block.backward(
             d_x_BSD, cache.blocks[layer], d_balance_loss, d_z_loss, d_probs)
-        d_bias_HSM = d_bias_HSM + d_mine_HSM
-        if d_more is not None:
-            d_memory = d_memory + d_more
-    grads["position_bias"] = position_bias.backward(d_bias_HSM, cache.bias)
-    return dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads, d_memory
+        d_bias.append(d_bias_HSM)
+        d_memory += [] if d_of_block is None else [d_of_block]
+    grads["position_bias"] = position_bias.backward(batch_slices.add(d_bias), cache.bias)
+    return (dropout.backward(d_x_BSD, cache.noise.first, cache.rate), grads,
+            batch_slices.add(d_memory) if d_memory else None)

@@ -1,115 +1,102 @@
-"""Layer and training step by operation, and what each operation could cost at least.
+"""Our training step, operation by operation, each against its own bare products."""
 
-The limit of an operation of products is its products (`floor`); that of one that moves numbers is
-the time in which `np.copyto` reads and writes as many bytes, on arrays of that size, so that what
-lies in a cache for the one does so for the other. Where neither says much, there is none.
-"""
-
-from __future__ import annotations
-
-import functools
+import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 
-from benchmarks import cases, floor, operations, ours, products
-from benchmarks.clock import Clock
-from benchmarks.subject import Subject
-from switch_np import model as models
-from switch_np.operations import tree
+from benchmarks import bare_products, ours, timing
+from benchmarks.problems import StepSize
+from switch_np.operations import threads
+
+TRANSFORMER = ("embedding", "position_bias", "norm", "attention", "dense", "head", "cross_entropy")
+SWITCH = ("layer", "router", "gates", "dispatch", "experts", "combine", "balance_loss", "z_loss")
+# Functions of switch_np; the time of one that another calls is counted as its own.
+OPERATIONS = [
+    "conventions.arguments:checked", "conventions.noise:noise_for", "switch.layer:decide",
+    *(f"transformer.{name}:{phase}" for name in TRANSFORMER for phase in ("forward", "backward")),
+    *(f"switch.{name}:{phase}" for name in SWITCH for phase in ("forward", "backward")),
+    "training.optimizer:clip", "training.optimizer:step",
+]
+REST = "the rest"
 
 
-def layer(**sizes: Any) -> Subject:
-    """Return our layer, timed by operation."""
-    return _by_operation(ours.layer(**sizes), "LAYER")
+class Clock:
+    """Gives each moment to the innermost timed function that runs, or to the rest."""
+
+    def __init__(self) -> None:
+        self.seconds = {REST: 0.0}
+        self.operation, self.since = REST, time.perf_counter()
+
+    def measure(self, work: Callable[[], Any]) -> list[float]:
+        """Return the seconds of one call by operation, in the order of `seconds`."""
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        self.since = time.perf_counter()
+        work()
+        self.enter(REST)
+        return list(self.seconds.values())
+
+    def enter(self, operation: str) -> None:
+        """Give the time until now to the operation that ran, and what comes to this one."""
+        now = time.perf_counter()
+        self.seconds[self.operation] += now - self.since
+        self.operation, self.since = operation, now
+
+    def timed(self, function: Callable[..., Any], operation: str) -> Callable[..., Any]:
+        """Return the function, its time counted as this operation's."""
+        self.seconds[operation] = 0.0
+
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            caller = self.operation
+            self.enter(operation)
+            try:
+                return function(*args, **options)
+            finally:
+                self.enter(caller)
+
+        return call
 
 
-def step(**sizes: Any) -> Subject:
-    """Return our training step, timed by operation."""
-    return _by_operation(ours.step(**sizes), "STEP")
+def by_operation(sizes: Mapping[str, StepSize], rounds: int) -> list[dict[str, Any]]:
+    """Return a row per size and operation, the last of a size the whole step.
 
-
-@functools.cache
-def clock_of(name: str) -> Clock:
-    """Return this process's clock, once installed in the functions that `operations` lists."""
-    clock = Clock()
-    clock.install(getattr(operations, name))
-    return clock
-
-
-def _by_operation(whole: Subject, name: str) -> Subject:
-    clock = clock_of(name)
-
-    def timed() -> dict[str, float]:
-        clock.begin()
-        whole.step()
-        return clock.end()
-
-    return Subject(timed, dict, by_part=True)
-
-
-def layer_limits(**sizes: Any) -> Subject:
-    """Return the limits of the layer's operations, timed."""
-    case = cases.layer(**sizes)
-    _, plan = cases.layer_step(case)
-    least = {"router": products.of(case.x, case.params["w_router"]),
-             "experts": floor.experts(case.x, case.params["w_in"], case.params["w_out"], plan)}
-    rows = len(plan.token) * case.x.shape[1] * case.x.itemsize
-    return _limits(least, _moved(rows, case.x.nbytes))
-
-
-def step_limits(**sizes: Any) -> Subject:
-    """Return the limits of the training step's operations, timed."""
-    case = cases.model(**sizes)
-    config, size = case.config, 4
-    tokens = case.batch.inputs.size
-    stream = tokens * config.d_model * size
-    logits = tokens * config.vocab_size * size
-    bias = config.num_heads * case.batch.inputs.shape[1] ** 2 * size
-    params = sum(value.nbytes for value in tree.flatten(case.params).values())
-    plans = models.loss(case.params, case.batch, config, training=True).plans
-    rows = sum(len(plan.token) for plan in plans) * config.d_model * size
-    norms = 2 * config.num_layers + 1
-    return _limits(floor.by_operation(case), {
-        **_moved(rows, len(plans) * stream),
-        "embedding forward": 2 * stream, "embedding backward": stream,
-        "position bias forward": bias, "position bias backward": bias,
-        "norm forward": norms * 2 * stream, "norm backward": norms * 3 * stream,
-        "cross-entropy forward": 2 * logits, "cross-entropy backward": 2 * logits,
-        "clip update": 3 * params,              # the norm reads; scaling reads and writes
-        "optimizer update": 7 * params})        # reads four arrays, writes three
-
-
-def _moved(rows: int, stream: int) -> dict[str, int]:
-    """Return the bytes that dispatch and combine read and write."""
-    return {"dispatch forward": 2 * rows, "dispatch backward": rows + stream,
-            "combine forward": rows + stream, "combine backward": 3 * rows}
-
-
-def _limits(least: dict[str, products.Both], moved: dict[str, int]) -> Subject:
-    runner = products.Runner()
-    timed: dict[str, Callable[[], float]] = {}
-    for operation, both in least.items():
-        for phase, groups in zip(("forward", "backward"), both):
-            timed[f"{operation} {phase}"] = lambda groups=groups: runner.seconds(groups)
-    timed |= {part: copy_of(moved[part]) for part in moved}
-    return Subject(lambda: {part: run() for part, run in timed.items()}, dict, by_part=True)
-
-
-def copy_of(moved: int) -> Callable[[], float]:
-    """Return a function that copies so that so many bytes are read or written; it says how long.
-
-    >>> copy_of(1000)() > 0
-    True
+    `share` is of the whole. `products` and what follows are for operations of matrix products.
+    To be called once in a process, whose functions are timed from then on.
     """
-    source = np.ones(max(moved // 8, 1), np.float32)
-    target = np.empty_like(source)
+    clock, rows = Clock(), []
+    for operation in OPERATIONS:
+        module, name = operation.split(":")
+        owner = importlib.import_module(f"switch_np.{module}")
+        setattr(owner, name, clock.timed(getattr(owner, name), operation))
+    for size in sizes:
+        step, products = measured(clock, sizes[size], rounds)
+        whole = sum(step.values())
+        for operation, seconds in (step | {"all": whole}).items():
+            row = {"size": size, "operation": operation, "ms": 1000 * np.median(seconds),
+                   "share": np.median(seconds / whole)}
+            if operation in products:
+                row["products"] = 1000 * np.median(products[operation])
+                row |= timing.ratio("to products", seconds, products[operation])
+            rows.append(row)
+    return rows
 
-    def run() -> float:
-        begin = time.perf_counter()
-        np.copyto(target, source)
-        return time.perf_counter() - begin
 
-    return run
+def measured(clock: Clock, size: StepSize, rounds: int
+             ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return each round's seconds of our step by operation, and of the operations' products."""
+    run, products, work = ours.step(size).run, Clock(), []
+    for operation, both in bare_products.by_operation(size).items():
+        for phase, groups in both._asdict().items():
+            work.append(partial(products.timed(bare_products.multiply, f"{operation}:{phase}"),
+                                bare_products.deal(groups, threads.count())))
+    found = timing.take_turns({
+        clock: partial(timing.median, lambda: clock.measure(run)),
+        products: partial(timing.median, lambda: products.measure(lambda: [do() for do in work]))},
+        rounds)
+    step, least = (dict(zip(each.seconds, found[each].T)) for each in (clock, products))
+    del least[REST]
+    return step, least

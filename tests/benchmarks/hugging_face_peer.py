@@ -1,61 +1,45 @@
 """Hugging Face's block as it is: transformers' SwitchTransformersSparseMLP.
 
-Its module gives y alone; the balance loss is made elsewhere, from recorded logits. So nothing
-arrives at a balance loss here, which is less work than ours, and is checked as such.
+It returns y alone; its users compute the balance loss elsewhere, from recorded logits. So no
+balance loss is differentiated here, which is less work than ours.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import SwitchTransformersConfig
+from transformers.models.switch_transformers import modeling_switch_transformers as theirs
 
-from benchmarks import cases
-from benchmarks.subject import Subject
-
-try:
-    import torch
-    from transformers import SwitchTransformersConfig
-    from transformers.models.switch_transformers import modeling_switch_transformers as theirs
-except ImportError:                   # the benchmark leaves it out, and says so
-    torch = SwitchTransformersConfig = theirs = None
+from benchmarks import problems
+from benchmarks.problems import LayerSize
+from benchmarks.subjects import Subject
 
 
-def build(case: cases.LayerCase) -> Any:
-    """Return their module with our parameters."""
-    e, d, f = case.params["w_in"].shape
+def layer(size: LayerSize) -> Subject:
+    """Return the block with our parameters, forward and backward."""
+    config, params, x, d_y = problems.layer(size)
     module = theirs.SwitchTransformersSparseMLP(SwitchTransformersConfig(
-        d_model=d, d_ff=f, num_experts=e, expert_capacity=case.capacity, dropout_rate=0.0,
-        router_jitter_noise=0.0, router_bias=False, dense_act_fn="relu"))
-    with torch.no_grad():
-        module.router.classifier.weight.copy_(torch.tensor(case.params["w_router"].T.copy()))
-        for n in range(e):
-            expert = module.experts[f"expert_{n}"]
-            expert.wi.weight.copy_(torch.tensor(case.params["w_in"][n].T.copy()))
-            expert.wo.weight.copy_(torch.tensor(case.params["w_out"][n].T.copy()))
-    return module.train()
+        d_model=size.d_model, d_ff=4 * size.d_model, num_experts=size.num_experts,
+        expert_capacity=config.expert_capacity(size.tokens), dropout_rate=0.0,
+        router_jitter_noise=0.0, router_bias=False, dense_act_fn="relu")).train()
+    experts = [module.experts[f"expert_{e}"] for e in range(size.num_experts)]
+    weights = [module.router.classifier.weight, *(one.wi.weight for one in experts),
+               *(one.wo.weight for one in experts)]
+    for weight, ours in zip(weights, [params["w_router"], *params["w_in"], *params["w_out"]]):
+        weight.data = torch.tensor(ours.T.copy())
+    leaves = [torch.tensor(x[None], requires_grad=True), *weights]
+    arriving = torch.tensor(d_y[None])
 
+    def run() -> tuple[torch.Tensor, Any]:
+        y = module(leaves[0])
+        return y, torch.autograd.grad(y, leaves, arriving, materialize_grads=True)
 
-def layer(**sizes: Any) -> Subject:
-    """Return the block, forward and backward."""
-    case = cases.layer(**sizes)
-    module = build(case)
-    x, d_y = torch.tensor(case.x[None], requires_grad=True), torch.tensor(case.d_y[None])
-    weights = dict(module.named_parameters())
+    def named(found: tuple[torch.Tensor, Any]) -> dict[str, Any]:
+        y, (d_x, *grads) = found
+        d_w_router, *d_experts = [grad.T for grad in grads]
+        return {"y": y[0].detach(), "x": d_x[0], "w_router": d_w_router,
+                "w_in": np.stack(d_experts[:len(experts)]),
+                "w_out": np.stack(d_experts[len(experts):])}
 
-    def step() -> tuple[Any, ...]:
-        y = module(x)
-        return y, torch.autograd.grad(y, [x, *weights.values()], d_y, allow_unused=True)
-
-    def numbers() -> dict[str, np.ndarray]:
-        y, (d_x, *grads) = step()
-        by_name = {name: np.zeros(tuple(weight.shape), np.float32) if grad is None
-                   else grad.numpy() for (name, weight), grad in zip(weights.items(), grads)}
-        experts = range(len(case.params["w_in"]))
-        return {"y": y[0].detach().numpy(), "x": d_x[0].numpy(),
-                "w_router": by_name["router.classifier.weight"].T,
-                **{mine: np.stack([by_name[f"experts.expert_{n}.{name}.weight"].T
-                                   for n in experts])
-                   for mine, name in (("w_in", "wi"), ("w_out", "wo"))}}
-
-    return Subject(step, numbers)
+    return Subject(run, named)

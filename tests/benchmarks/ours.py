@@ -1,54 +1,42 @@
-"""Our layer, our training step and our optimizer, as subjects."""
+"""Our layer and our training step."""
 
-from __future__ import annotations
-
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks import cases
-from benchmarks.subject import Subject
-from switch_np import model as models
+import switch_np as snp
+from benchmarks import problems
+from benchmarks.problems import LayerSize, StepSize
+from benchmarks.subjects import Subject
 from switch_np.operations import tree
 from switch_np.training import optimizer
 
 
-def layer(**sizes: Any) -> Subject:
+def layer(size: LayerSize, balance_coef: float = problems.BALANCE_COEF) -> Subject:
     """Return the layer, forward and backward."""
-    case = cases.layer(**sizes)
-    return Subject(lambda: cases.layer_step(case), lambda: dict(cases.layer_step(case)[0]))
+    config, params, x, d_y = problems.layer(size)
+
+    def run() -> dict[str, np.ndarray]:
+        out, cache = snp.switch_layer.forward(params, x, config, training=True)
+        d_x, grads = snp.switch_layer.backward(d_y, cache, balance_coef)
+        return {"y": out.y, "x": d_x, **grads}
+
+    return Subject(run)
 
 
-def layer_unbalanced(**sizes: Any) -> Subject:
-    """Return the layer of a loss without a balance loss."""
-    return layer(**sizes, balance_coef=0.0)
+def step(size: StepSize) -> Subject:
+    """Return the training step: loss, gradients, clipping, AdamW; as results, what it clips."""
+    config, params, batch = problems.step(size)
+    moments, rule = optimizer.init(params), optimizer.AdamW()
+
+    def run() -> tuple[np.ndarray, dict[str, Any]]:
+        loss, grads = snp.model.loss_and_grads(params, batch, config, training=True)
+        clipped, _ = optimizer.clip(grads, problems.MAX_NORM)
+        optimizer.step(params, clipped, moments, rule, problems.LEARNING_RATE, 100)
+        return loss.total, grads
+
+    return Subject(run, lambda found: {"loss": found[0], **tree.flatten(found[1])})
 
 
-def step(**sizes: Any) -> Subject:
-    """Return the whole training step: loss, gradients, clipping, AdamW."""
-    case = cases.model(**sizes)
-    moments, rule = optimizer.init(case.params), optimizer.AdamW()
-
-    def gradients() -> tuple[models.Loss, dict[str, Any]]:
-        return models.loss_and_grads(case.params, case.batch, case.config, training=True)
-
-    def advance() -> None:
-        _, grads = gradients()
-        grads, _ = optimizer.clip(grads, cases.MAX_NORM)
-        optimizer.step(case.params, grads, moments, rule, cases.LEARNING_RATE, 100)
-
-    def numbers() -> dict[str, np.ndarray]:
-        loss, grads = gradients()
-        return {"loss": loss.total, **tree.flatten(grads)}
-
-    return Subject(advance, numbers)
-
-
-def adamw(**sizes: Any) -> Subject:
-    """Return the optimizer's step alone, on a layer's parameters."""
-    case = cases.layer(**sizes)
-    found, _ = cases.layer_step(case)
-    grads = {name: found[name] for name in case.params}
-    moments, rule = optimizer.init(case.params), optimizer.AdamW()
-    return Subject(lambda: optimizer.step(case.params, grads, moments, rule, cases.LEARNING_RATE,
-                                          100), dict)
+layer_unbalanced = partial(layer, balance_coef=0.0)

@@ -6,10 +6,10 @@ whatever the model's precision; `in_float64` gives it float64 there, and changes
 
 import numpy as np
 import pytest
-from golden_model import close
+from exchange.golden_model import close
 
 from switch_np import model
-from switch_np.exchange import folder, hugging_face
+from switch_np.exchange import hugging_face, pretrained_folder
 from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import adafactor, optimizer
@@ -143,11 +143,10 @@ RULES = {
 def their_arrays(leaves, config):
     """Return our arrays, as tensors, under their names: one matrix per expert, transposed."""
     state = {}
-    for path, theirs_ in hugging_face._names(config):
-        parts = [leaves[path]] if isinstance(theirs_, str) else leaves[path].unbind()
-        names = [theirs_] if isinstance(theirs_, str) else theirs_
-        state |= {name: part.T if path.split(".")[-1].startswith("w_") else part
-                  for name, part in zip(names, parts)}
+    for path, names in hugging_face._names(config):
+        tensors_ = leaves[path].unbind() if hugging_face._is_per_expert(path) else [leaves[path]]
+        state |= {name: tensor.T if path.split(".")[-1].startswith("w_") else tensor
+                  for name, tensor in zip(names, tensors_)}
     return state
 
 
@@ -196,7 +195,7 @@ def test_a_saved_folder_generates_the_same_ids(tmp_path, options, dtype):
             if isinstance(module, theirs.SwitchTransformersTop1Router):
                 module.dtype = dtype
         peer.save_pretrained(tmp_path)
-        found = folder.load(tmp_path)
+        found = pretrained_folder.load(tmp_path)
         batch = draw_batch(1)
         want = peer.generate(torch.tensor(batch.source), do_sample=False, max_new_tokens=20,
                              attention_mask=torch.tensor(~batch.source_padding)).numpy()
@@ -213,11 +212,12 @@ def test_a_saved_folder_generates_the_same_ids(tmp_path, options, dtype):
 def test_theirs_reads_what_ours_writes(tmp_path):
     for options in ({}, dict(tie_word_embeddings=False, num_layers=3)):
         _, config, params = build(6, **options)
-        folder.save(tmp_path, params, config)
+        pretrained_folder.save(tmp_path, params, config)
         again = transformers.SwitchTransformersForConditionalGeneration.from_pretrained(
             tmp_path, attn_implementation="eager").eval()
         assert hugging_face.config(again.config.to_dict()) == config
         for name, value in hugging_face.state_dict(params, config).items():
             if name in (mine := again.state_dict()):
                 np.testing.assert_array_equal(mine[name].numpy(), value, name)
-        assert tree.flatten(folder.load(tmp_path).params).keys() == tree.flatten(params).keys()
+        found = pretrained_folder.load(tmp_path).params
+        assert tree.flatten(found).keys() == tree.flatten(params).keys()

@@ -16,7 +16,7 @@ from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.switch.config import SwitchConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)
 MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
@@ -208,7 +208,7 @@ def test_seeds_are_added_and_other_options_refused(tmp_path, tiny_experiment):
     curves.unlink()
     for seeds in (["3"], ["3", "4"]):
         _, err = call(*words, "--seeds", *seeds, status=2)
-        assert "tiny.csv without tiny_curves.csv: once the first is away too" in err
+        assert "tiny.csv without tiny_curves.csv: delete the first" in err
     (folder / "tiny.csv").unlink()
     call(*words, "--seeds", "1", "3")
     assert curves.read_text() == before
@@ -246,7 +246,8 @@ def test_mistakes_get_one_line_and_status_2(tmp_path, words, message):
 @pytest.mark.parametrize("name", experiments.NAMES)
 def test_each_experiment_is_named_as_its_file_and_says_what_the_paper_claims(name):
     experiment = experiments.load(name)
-    module = __import__(f"switch_np.experiments.{name}", fromlist=["EXPERIMENT"])
+    file = {"noise": "exploration"}.get(name, name)
+    module = __import__(f"switch_np.experiments.{file}", fromlist=["EXPERIMENT"])
     assert experiment.name == name and "paper" in module.__doc__ and "Here" in module.__doc__
     assert experiment.shortened(None) is experiment
     assert max(arm.train.steps for arm in experiment.shortened(7).arms) == 7

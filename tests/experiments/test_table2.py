@@ -12,7 +12,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.training import trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)
 CORPUS = Corpus(TEXT[:2000], TEXT[2000:])
@@ -32,7 +32,7 @@ def run(dtype, steps=4, advance=table2.trainer.advance):
 
 
 def test_float64_differs_from_float64_in_nothing():
-    found = table2.evaluate(run("float64"), CORPUS, None)
+    found = table2.evaluate(run("float64"), CORPUS)
     assert (found["router_flips"], found["flips"], found["ties"]) == (0, 0, 0)
     assert found["gate_error"] < 1e-14 and 0 < found["logit"] < 100
     assert found["bits_per_byte"] == trainer.evaluate(run("float64"), CORPUS.held_out[:8193])

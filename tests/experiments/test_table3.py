@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from switch_np import model
-from switch_np.experiments import activations, results, runner, table3
+from switch_np.experiments import activation_sizes, results, runner, table3
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import objective
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer import attention, embedding, norm, position_bias
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TINY = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2, init_scale=1.0,
                    switch=SwitchConfig(num_experts=3, capacity_factor=None))
@@ -18,7 +18,7 @@ IDS = np.random.default_rng(1).integers(0, 256, (3, 10))
 
 def test_the_first_block_is_measured_as_it_is_computed_by_hand():
     params = model.init(np.random.default_rng(0), TINY)
-    found = activations.by_depth(params, IDS, TINY)
+    found = activation_sizes.by_depth(params, IDS, TINY)
     x = embedding.forward(params["embedding"]["table"], IDS)
     assert np.isclose(found.stream[0], np.sqrt((x ** 2).mean()), rtol=1e-12)
     block = params["decoder"]["0"]
@@ -35,16 +35,18 @@ def test_the_first_block_is_measured_as_it_is_computed_by_hand():
 
 def test_what_the_experts_add_is_their_output_times_the_gate():
     params = model.init(np.random.default_rng(0), TINY)
-    found = activations.by_depth(params, IDS, TINY)
+    found = activation_sizes.by_depth(params, IDS, TINY)
     _, (out,), _ = model.forward(params, IDS, TINY)
     y = out.y.reshape(30, 8) / out.gates                       # nothing is dropped
-    assert np.isclose(found.experts[1], activations.rms(y), rtol=1e-12)
-    assert np.isclose(found.added[1], activations.rms(out.y)) and found.added[1] < found.experts[1]
+    assert np.isclose(found.experts[1], activation_sizes.rms(y), rtol=1e-12)
+    assert np.isclose(found.added[1], activation_sizes.rms(out.y))
+    assert found.added[1] < found.experts[1]
 
 
 def test_two_weights_in_a_row_grow_like_the_scale_and_one_like_its_root():
-    small, large = (activations.by_depth(model.init(np.random.default_rng(0), table3.config(scale)),
-                                         IDS, table3.config(scale)) for scale in (0.1, 1.0))
+    configs = [table3.config(scale) for scale in (0.1, 1.0)]
+    small, large = (activation_sizes.by_depth(
+        model.init(np.random.default_rng(0), config), IDS, config) for config in configs)
     assert np.isclose(large.stream[0] / small.stream[0], 10 ** 0.5)
     assert np.isclose(large.experts[1] / small.experts[1], 10, rtol=0.2)
     assert small.stream[-1] / small.stream[0] < large.stream[-1] / large.stream[0]
@@ -79,7 +81,7 @@ def test_the_verdict_is_made_from_the_numbers():
     assert np.isclose(says["lead"], 0.3 + half) and np.isclose(says["lead_at_best"], 0.1 + half)
     assert says["std_small"] == 0 and np.isclose(says["std_large"], 0.1 * np.log(2) / 2 ** 0.5)
     assert (table3.best_rate(found, 0.1), table3.best_rate(found, 1.0)) == (0.15, 0.03)
-    words = " ".join(table3.in_words(found))
+    words = " ".join(table3.findings(found))
     for part in ("0.33 nats ahead of scale 1", "spread less", "(0.15 and 0.03)",
                  "With AdamW scale 0.1 is 0.10 nats behind scale 1", "4.00 nats at best"):
         assert part in words
@@ -87,7 +89,7 @@ def test_the_verdict_is_made_from_the_numbers():
 
 def test_a_scale_that_is_behind_is_said_to_be():
     found = found_with({(0.1, 0.15): 3.0, (1.0, 0.15): 2.7, (100.0, 0.15): 4.0})
-    assert "At rate 0.15 scale 0.1 is 0.27 nats behind scale 1" in table3.in_words(found)[0]
+    assert "At rate 0.15 scale 0.1 is 0.27 nats behind scale 1" in table3.findings(found)[0]
 
 
 @pytest.mark.parametrize("s", [1.0, 10.0])

@@ -14,7 +14,7 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import Pair, PairCorpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.training.vocabulary import END, VOCAB_SIZE
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 TINY = ModelConfig(vocab_size=VOCAB_SIZE, d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
                    switch=SwitchConfig(num_experts=3, capacity_factor=None))
@@ -25,7 +25,7 @@ TRAIN = TrainConfig(task="pairs", steps=30, batch_size=4, seq_len=24, warmup=3)
 
 def test_the_pairs_are_the_same_in_every_python():
     """The hash was made with Python 3.10, and is that of 3.11, 3.12 and 3.13."""
-    every = [tuple(pair) for pair in character_names.every()]
+    every = [tuple(pair) for pair in character_names.all_pairs()]
     assert len(every) == len(set(every)) == 11_350
     assert hashlib.sha256(repr(every).encode()).hexdigest()[:12] == "47e19b9a66d6"
 
@@ -118,7 +118,7 @@ def test_leads_are_counted_seed_by_seed():
 
 
 def test_the_words_are_made_from_the_numbers():
-    words = table4.in_words(found())
+    words = table4.findings(found())
     assert "0.010 nats ahead of 0.1 everywhere (2 of 3 seeds ahead)" in words[0]
     assert "0.300 nats behind 0.1 (0 of 3 seeds ahead)" in words[1]
     assert "best at step 20 of 40 (dense: 20); since its best point a run has lost 0.10" in words[2]

@@ -50,8 +50,8 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchCo
         probs = [[0.0] * experts if padding[t] else probs[t] for t in range(tokens)]
 
     expert = [_choose(probs[t], logits[t], params, k, conventions, noise, t) for t in range(tokens)]
-    asked = [[routed[t] and (c == 0 or _asked([probs[t][e] for e in expert[t]], c, conventions, noise, t))
-              for c in range(k)] for t in range(tokens)]
+    asked = [[routed[t] and (c == 0 or _asked([probs[t][e] for e in expert[t]], c, conventions,
+                                              noise, t)) for c in range(k)] for t in range(tokens)]
     group_size = tokens // num_groups if num_groups else 0
     groups = [range(g * group_size, (g + 1) * group_size) for g in range(num_groups)]
     capacity = _capacity(config, group_size, training)
@@ -227,7 +227,8 @@ def _capacity(config: SwitchConfig, n: int, training: bool) -> int | None:
 
 
 def _service(members: range, k: int, probs: list[list[float]], logits: list[list[float]],
-             expert: list[list[int]], conventions: Conventions, noise: Noise) -> list[tuple[int, int]]:
+             expert: list[list[int]], conventions: Conventions,
+             noise: Noise) -> list[tuple[int, int]]:
     """Return a group's choices in the order in which they are served."""
     if conventions.chooser == "experts" or conventions.priority == "gate":
         return sorted(((t, c) for t in members for c in range(k)),
@@ -263,7 +264,8 @@ def _divided_by(chosen: list[float], counts: list[bool], conventions: Convention
     """Return s, by which the gates are divided."""
     q = conventions.renorm_power
     total = sum(p ** q for p, counted in zip(chosen, counts) if counted) ** (1 / q)
-    eps = float(np.finfo(float).eps) if conventions.renorm_eps == "finfo" else conventions.renorm_eps
+    eps = conventions.renorm_eps
+    eps = float(np.finfo(float).eps) if eps == "finfo" else eps
     total = total + eps if conventions.renorm_eps_mode == "add" else max(total, eps)
     return total if total else 1.0
 
@@ -272,7 +274,8 @@ def _gates(chosen: list[float], kept: np.ndarray, conventions: Conventions) -> l
     """Return one token's gates."""
     s = 1.0
     if conventions.renorm != "none" and (len(chosen) > 1 or conventions.renorm_single):
-        s = _divided_by(chosen, [conventions.renorm == "pre" or bool(one) for one in kept], conventions)
+        counts = [conventions.renorm == "pre" or bool(one) for one in kept]
+        s = _divided_by(chosen, counts, conventions)
     gates = [conventions.gate_scale * p / s for p in chosen]
     if conventions.gate_gradient == "unit":
         gates = [1.0 if gate else 0.0 for gate in gates]
@@ -326,7 +329,8 @@ def _balance(probs: list[list[float]], expert: list[list[int]], kept: np.ndarray
              groups: list[range], padding: list[bool], conventions: Conventions,
              training: bool) -> float:
     """Return the mean over groups of E Σ f P."""
-    if conventions.balance_counts == "none" or (conventions.balance_when == "training" and not training):
+    if conventions.balance_counts == "none" or (
+            conventions.balance_when == "training" and not training):
         return 0.0
     losses = []
     for members in groups:

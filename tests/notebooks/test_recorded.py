@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle.verdict import LIMIT
+from switch_np.oracle.judge.tensor import LIMIT
 
 FOLDER = Path(__file__).parents[2] / "notebooks" / "recorded"
 CONFIG = SwitchConfig(num_experts=4, capacity_factor=1.0)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from switch_np.commands.folder import Metrics
+from switch_np.commands.run_folder import Metrics
 from switch_np.experiments import results
 from switch_np.operations import files
 from switch_np.training import checkpoint

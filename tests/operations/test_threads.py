@@ -12,7 +12,7 @@ from switch_np import model
 from switch_np.__main__ import main
 from switch_np.operations import schedule, threads, tree
 from switch_np.training import optimizer
-from switch_np.transformer.config import ModelConfig
+from switch_np.transformer.model_config import ModelConfig
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from foreign_kernels import KERNELS
+from oracle.foreign_kernels import KERNELS
 
 from switch_np import SwitchConfig, oracle
 

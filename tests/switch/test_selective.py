@@ -9,7 +9,7 @@ import switch_np as snp
 from switch_np import model
 from switch_np.operations import tree
 from switch_np.operations.precision import round_to
-from switch_np.oracle import exact
+from switch_np.oracle.vectors import exact
 from switch_np.switch import experts, router
 from switch_np.training import selective
 from switch_np.training.objective import next_byte

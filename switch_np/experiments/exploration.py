@@ -1,0 +1,55 @@
+"""Exploration (appendix C): how the router tries experts other than its favourite.
+
+The paper, negative log perplexity: argmax -1.471, sampling from the softmax -1.570, dropout on the
+router's input -1.480, multiplicative jitter on it, its default, -1.468.
+
+Here: the toy (16 experts, factor 1.25) with each of the four; jitter 0.01 as in the paper, input
+dropout 0.1 (the paper names no rate). All are evaluated without noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from switch_np import plots
+from switch_np.experiments import toy
+from switch_np.experiments.experiment import Arm, Experiment
+from switch_np.experiments.formatting import mean_and_spread
+from switch_np.experiments.results import Results, by_arm
+
+PAPER = {"argmax": -1.471, "sample": -1.570, "input-dropout": -1.480, "jitter": -1.468}
+
+
+def summary(found: Results) -> list[dict[str, str]]:
+    """Return each arm's quality and dropped tokens, beside the paper's quality."""
+    bits, dropped = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "dropped")
+    return [{"router": EXPERIMENT.labels[arm],
+             "bits per byte": mean_and_spread(bits[arm], 3),
+             "neg. log perp.": mean_and_spread(-bits[arm] * np.log(2), 3),
+             "dropped %": mean_and_spread(100 * dropped[arm], 1),
+             "paper's neg. log perp.": f"{PAPER[arm]:.3f}"} for arm in bits]
+
+
+def draw(found: Results) -> plots.Figure:
+    """Draw quality by arm, and the held-out loss against steps."""
+    labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
+    figure, axes = plots.figure(columns=2, size=(13, 4.5))
+    plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
+                       {arm: f"{value:.3f}" for arm, value in PAPER.items()},
+                       "the paper: neg. log\nperplexity (higher is better)", labels=labels)
+    ends = np.concatenate(list(bits.values()))
+    plots.curves_by_arm(axes[0, 1], found.curves, labels,
+                        ylim=(ends.min() - 0.02, ends.max() + 0.3))
+    means = {arm: values.mean() for arm, values in bits.items()}
+    worst = max(means, key=means.__getitem__)
+    rest = [mean for arm, mean in means.items() if arm != worst]
+    plots.finding(axes[0, 1], f"{labels[worst]} is {means[worst] - max(rest):.3f} bits behind the "
+                  f"next; the others lie within {np.ptp(rest):.3f}")
+    return figure
+
+
+EXPERIMENT = Experiment("noise", (
+    Arm("argmax", toy.switch(jitter=0.0)),
+    Arm("sample", toy.switch(jitter=0.0, sample=True), label="sample from the softmax"),
+    Arm("input-dropout", toy.switch(jitter=0.0, router_dropout=0.1), label="input dropout 0.1"),
+    Arm("jitter", toy.switch(), label="input jitter 0.01")), summary, draw, seeds=(0, 1))

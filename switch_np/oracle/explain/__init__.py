@@ -1,0 +1,19 @@
+"""What explains wrong numbers: each suspect is computed and held against what came.
+
+In reading order:
+
+causes              does a suspect explain what came, and contradict nothing that is right?
+expert_rows         the truth row by row: what each row of an expert adds to the gradients
+algebra             sums of a gradient's terms with factors; factors, also one per expert
+mixtures            y with other gates, biases or a wrong shared expert
+rows                rows lost, moved or transposed; dropped tokens that are not dropped
+wrong_rows          y if the experts had read or written other rows
+partial_sums        gradients that sum over the wrong rows
+other_choices       the same scores, other experts: groups, biases and precision gone wrong
+other_conventions   the same problem under one other convention, capacity or weight layout
+museum              known bugs, planted into a copy of the layer
+wording             terms, factors and blocks of a tensor in words
+diagnosis           all suspects in turn; the simplest that fit are named
+
+Imported by `judge/compare.py` and `prove/score.py`.
+"""

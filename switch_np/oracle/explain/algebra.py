@@ -1,0 +1,137 @@
+"""Right tensors recombined: a term missing or scaled, a factor, a factor per expert.
+
+Each function yields, in words, the tensors made from the reference that explain what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from switch_np.oracle.explain.causes import BARS, PEER, Evidence
+from switch_np.oracle.explain.wording import PART, VAGUE, factor_in_words, listed, sum_in_words
+from switch_np.oracle.judge.tensor import blocks, expert_axis, tensor_verdict
+
+
+def not_zero(name: str, evidence: Evidence) -> Iterator[str]:
+    """Right, except that experts without tokens have numbers where zeros belong."""
+    got, plan = evidence.got[name], evidence.truth.plan
+    extra = (evidence.sigma[name] == 0) & (got != 0)
+    if extra.any() and expert_axis(name, got.shape, plan.load.shape[1]) == 0:
+        hit = extra.reshape(len(extra), -1).any(axis=1)
+        if not (hit & (plan.kept_load.sum(axis=0) > 0)).any() and tensor_verdict(
+                name, np.where(extra, 0.0, got), evidence.want[name], evidence.sigma[name],
+                evidence.truth).ok:
+            yield (f"{name} is not zero for experts without tokens "
+                   f"({', '.join(map(str, np.flatnonzero(hit)))}): memory that nothing was written "
+                   "to")
+
+
+def losses_of_no_account(name: str, evidence: Evidence) -> Iterator[str]:
+    """The right gradient, plus that of a loss whose coefficient is 0 in the reference."""
+    ref = evidence.truth
+    coefs = {"balance": ref.problem.balance_coef, "z": ref.problem.z_coef}
+    for loss, coef in coefs.items():
+        seed = ref.seeds[loss].get(name[2:])
+        if coef or seed is None or not seed.any():
+            continue
+        (c,), _ = evidence.factors({name: [seed]})
+        if evidence.misfit(name, evidence.want[name] + (c - 1) * seed) < np.inf:
+            yield (f"{name} holds {c - 1:.3g} times the {loss} loss's gradient, and the reference "
+                   f"was asked with {loss}_coef=0")
+
+
+def one_term(name: str, evidence: Evidence) -> Iterator[str]:
+    """The right terms, one of them times a factor."""
+    yield from _recombined(name, evidence, 1, 1)
+
+
+def several_terms(name: str, evidence: Evidence) -> Iterator[str]:
+    """The right terms, several of them times factors."""
+    yield from _recombined(name, evidence, 2, 4)
+
+
+def _recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Iterator[str]:
+    """As few factors as will do; if possible the same ones in every gradient with these terms."""
+    terms = {tensor: {term: value for term, value in
+                      evidence.truth.terms.get(tensor[2:], {}).items() if value.any()}
+             for tensor in evidence.got}
+    terms = {tensor: parts for tensor, parts in terms.items() if len(parts) > 1}
+    if name not in terms:
+        return
+    alone = {name: terms[name]}
+    for together in (terms, alone) if len(terms) > 1 else (alone,):
+        among = [term for term in PART if any(term in parts for parts in together.values())]
+        for count in range(fewest, min(most, len(among)) + 1):
+            fits = [found for free in combinations(among, count)
+                    if (found := _fitted(free, together, evidence))]
+            if fits:
+                _, factors = min(fits, key=lambda fit: fit[0])
+                right = (sorted(set(terms) - evidence.failed)
+                         if together is alone and name == "d_x" else [])
+                yield sum_in_words(name, terms[name], factors, right)
+                return
+
+
+def _fitted(free: tuple[str, ...], terms: dict[str, dict[str, np.ndarray]], evidence: Evidence
+            ) -> tuple[float, dict[str, tuple[float, str]]] | None:
+    """Return the misfit, larger if a factor has no meaning, and each term's factor in words."""
+    parts = {tensor: [these.get(term, np.zeros_like(evidence.want[tensor])) for term in free]
+             for tensor, these in terms.items()}
+    c, bar = evidence.factors(parts)
+    if (np.abs(c - 1) <= bar).any():
+        return None
+    factors = [factor_in_words(value, width, term, evidence.truth)
+               for value, width, term in zip(c, bar, free)]
+    misfit = evidence.total({
+        tensor: evidence.want[tensor] + sum((value - 1) * part
+                                            for (value, _), part in zip(factors, these))
+        for tensor, these in parts.items()})
+    if misfit == np.inf or any(text == "" for _, text in factors):
+        return None
+    vague = any(VAGUE in text for _, text in factors)
+    return misfit * (PEER if vague else 1), dict(zip(free, factors))
+
+
+def scaled(name: str, evidence: Evidence) -> Iterator[str]:
+    """The right tensor times a number."""
+    want = evidence.want[name]
+    (c,), (bar,) = evidence.factors({name: [want]})
+    c, text = factor_in_words(c, bar, {"balance_loss": "balance", "z_loss": "z"}.get(name),
+                              evidence.truth)
+    if abs(c - 1) > bar and c and text and (want.size > 1 or VAGUE not in text) and (
+            evidence.misfit(name, c * want) < np.inf):
+        yield f"{name} is {text}"
+
+
+def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
+    """The right tensor, each expert's block times its own number."""
+    got, want, truth = evidence.got[name], evidence.want[name], evidence.truth
+    label, names = blocks(name, want.shape, truth)
+    label = np.broadcast_to(label, want.shape)
+    weight = evidence.weight(name)
+    size = np.bincount(label.ravel(), ((want * weight) ** 2).ravel(), len(names))
+    c = np.bincount(label.ravel(), (got * want * weight ** 2).ravel(), len(names))
+    c = np.where(size > 0, c / np.maximum(size, 1e-300), 1.0)
+    bar = BARS / np.sqrt(np.maximum(size, 1e-300)) + 1e-3
+    zero, other = np.abs(c) <= bar, np.abs(c - 1) > bar
+    kept_E = truth.plan.kept_load.sum(axis=0)
+
+    def explains(factors: np.ndarray) -> bool:
+        return evidence.misfit(name, factors[label] * want) < np.inf
+
+    if len(names) < 2 or not other.any():
+        return
+    if zero.any() and explains(np.where(zero, 0.0, 1.0)):
+        yield f"{name} is zero for {listed([names[b] for b in np.flatnonzero(zero)], truth)}"
+        return
+    by_load = np.ones(len(names))
+    by_load[:len(kept_E)] = 1 / np.maximum(kept_E, 1)
+    if (by_load != 1).any() and explains(by_load):
+        yield f"{name} is divided by each expert's number of tokens"
+    elif explains(c):
+        factors = ", ".join(f"{value:.3g}" for value in c[other])
+        where = listed([names[b] for b in np.flatnonzero(other)], truth)
+        yield f"{name} is off by a factor per expert: {factors} for {where}"

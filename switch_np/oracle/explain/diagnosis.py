@@ -1,0 +1,111 @@
+"""Name what explains wrong numbers.
+
+Each suspect is a tensor, or all of them, that a kernel with some bug would give. `causes` decides
+whether it explains what came. First come simple changes of one tensor (`algebra`, `rows`), then the
+museum of known bugs, then other conventions; the last two give every tensor at once. A suspect that
+explains every failing tensor is named first; "or:" marks one that fits about as well as the line
+before, and "unknown" a tensor that nothing explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from switch_np.oracle.explain import (
+    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows, wrong_rows)
+from switch_np.oracle.explain.causes import Evidence
+from switch_np.oracle.explain.wording import VAGUE, summary
+from switch_np.oracle.judge.judge_choices import Replayed
+from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
+from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.roundoff import PRECISIONS, QUARTER
+
+FAMILIES = (
+    algebra.losses_of_no_account, algebra.not_zero, algebra.one_term, algebra.scaled,
+    algebra.several_terms, algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows,
+    rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
+    mixtures.output_biases, rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
+    partial_sums.rows_of_neighbours, partial_sums.parts_of_choices, wrong_rows.misread_rows)
+
+
+@np.errstate(all="ignore")                     # a suspect that overflows explains nothing
+def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, TensorVerdict],
+             precision: str, replayed: Replayed) -> list[str]:
+    """Return explanations, the likeliest first: at least one if a tensor or a choice is wrong.
+
+    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices.
+    """
+    failed = [name for name, tensor in tensors.items() if not tensor.ok]
+    evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
+                        precision)
+    found, unexplained = _not_finite(got, replayed.reference), []
+    if not ref.problem.d_y.any() and failed and "y" not in failed:
+        found.append("the reference was asked without d_y: its gradients are those of the losses "
+                     "alone; hand in the gradient that the kernel got at y")
+    for name in failed:
+        text = next(explanations(name, evidence), None)
+        if text is None:
+            unexplained.append(name)
+        elif text not in found:
+            found.append(text)
+    if not (replayed.errors or failed):
+        return found            # a missing or misshapen tensor would fit every bug of the museum
+    known = museum.recognise(evidence)
+    if not known and (unexplained or replayed.errors):
+        known = other_choices.recognise(evidence) or other_conventions.recognise(evidence)
+    if replayed.errors:
+        return known + [error.partition(";")[0] for error in replayed.errors] + found
+    if known:
+        vague = unexplained or any(VAGUE in text for text in found)
+        return known if vague or not found else found + known
+    return found + _coarser(unexplained, evidence) + [
+        f"unknown: {summary(tensors[name], evidence.truth)}" for name in unexplained]
+
+
+def _coarser(names: list[str], evidence: Evidence) -> list[str]:
+    """Say in which coarser precision these tensors would pass, if there is one."""
+    def error(name: str, unit: np.ndarray) -> float:
+        z = deviations(evidence.got[name], evidence.want[name], unit)
+        return float(np.sqrt(np.mean(z ** 2)))
+
+    order = list(PRECISIONS)
+    for kind in [PRECISIONS[name] for name in order[order.index(evidence.precision) + 1:]]:
+        # Much smaller errors would pass as well, but rounding in it did not cause them.
+        if not names or any(
+                error(name, np.asarray(kind.store * np.abs(evidence.want[name]).max())) < 1e-3
+                for name in names):
+            continue
+        rounding = evidence.truth.rounding(kind.name)
+        if rounding.peak <= QUARTER * kind.largest and all(
+                error(name, rounding.sigma[name]) > 0.1 and tensor_verdict(
+                    name, evidence.got[name], evidence.want[name], rounding.sigma[name],
+                    evidence.truth).ok for name in names):
+            like = " or TF32" if kind.name == "float16" else ""
+            return [f"{', '.join(names)}: passes as {kind.name}: is something computed in "
+                    f"{kind.name}{like}?"]
+    return []
+
+
+def _not_finite(got: dict[str, np.ndarray], ref: Reference) -> list[str]:
+    """Say if NaN and infinity fill only the weights' gradients of experts without tokens."""
+    idle_E = ref.plan.kept_load.sum(axis=0) == 0
+    bad = [name for name, value in got.items() if not np.isfinite(value).all()
+           and expert_axis(name, value.shape, len(idle_E)) == 0]
+    hit_E = np.zeros(idle_E.shape, bool)
+    for name in bad:
+        hit_E |= ~np.isfinite(got[name].reshape(len(idle_E), -1)).all(axis=1)
+    if not bad or (hit_E & ~idle_E).any():
+        return []
+    return [f"{', '.join(bad)}: not finite for experts without tokens "
+            f"({', '.join(map(str, np.flatnonzero(hit_E)))}), want exactly 0: memory that nothing "
+            "was written to"]
+
+
+def explanations(name: str, evidence: Evidence) -> Iterator[str]:
+    """Yield what explains one tensor, the simplest first."""
+    if not evidence.got[name].any():
+        yield f"{name} is all zeros"
+    for family in FAMILIES:
+        yield from family(name, evidence)

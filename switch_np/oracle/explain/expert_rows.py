@@ -1,0 +1,88 @@
+"""The truth row by row: what each row of an expert adds to the gradients."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from switch_np import switch_layer
+from switch_np.oracle.truth.caches import ExpertsUsed, experts_used
+from switch_np.oracle.truth.reference import Reference
+from switch_np.switch import experts
+from switch_np.switch.layer import LayerCache
+
+
+class ExpertRows:
+    """The rows of a reference's experts, computed when they are first asked for."""
+
+    def __init__(self, truth: Reference) -> None:
+        self.truth, self.plan = truth, truth.plan
+        self._grads: dict[str, dict[str, np.ndarray]] = {}
+
+    @cached_property
+    def _layer(self) -> LayerCache:
+        p = self.truth.problem
+        return switch_layer.forward(p.params, p.x, p.config, plan=self.plan, padding=p.padding,
+                                    noise=p.noise, training=p.training)[1]
+
+    @cached_property
+    def _used(self) -> ExpertsUsed:
+        return experts_used(self._layer)
+
+    def mixed(self, choice_R: np.ndarray, rows_RD: np.ndarray) -> np.ndarray:
+        """Return the mixture (T, D) if the experts read these rows, for these choices.
+
+        A choice is token · K + k; its gate weighs the row's output, which goes to its token.
+        """
+        out_RD, _ = experts.forward(self._used.params, rows_RD, self.plan,
+                                    network=self._used.network)
+        y_TD = np.zeros((len(self.plan.expert), rows_RD.shape[1]))
+        gates_R1 = self._used.gates_TK.ravel()[choice_R][:, None]
+        np.add.at(y_TD, choice_R // self.plan.expert.shape[1], gates_R1 * out_RD)
+        return y_TD
+
+    def grads_of(self, name: str, tokens: slice) -> dict[str, np.ndarray]:
+        """Return the parameters' gradients if d_y reached these tokens only; kept by `name`."""
+        if name not in self._grads:
+            p = self.truth.problem
+            d_y_TD = np.zeros_like(p.d_y).reshape(-1, p.d_y.shape[-1])
+            d_y_TD[tokens] = p.d_y.reshape(d_y_TD.shape)[tokens]
+            self._grads[name] = switch_layer.backward(d_y_TD.reshape(p.d_y.shape), self._layer)[1]
+        return self._grads[name]
+
+    @cached_property
+    def _d_out_RD(self) -> np.ndarray:
+        """The gradient at each row's output: its gate times d_y of its token."""
+        p, token, choice = self.truth.problem, self.plan.token, self.plan.choice
+        d_out_RD = np.zeros((self.plan.num_rows, p.d_y.shape[-1]))
+        d_y_ND = p.d_y.reshape(-1, p.d_y.shape[-1])[token]
+        d_out_RD[self.plan.row] = self._used.gates_TK[token, choice][:, None] * d_y_ND
+        return d_out_RD
+
+    def factors(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return two arrays (R, ...): an expert's gradient of a weight is left.T @ right.
+
+        A network whose input is the unit matrix has d_z itself for its gradient of W_in.
+        """
+        if name == "w_out":
+            return self.truth.intermediates["experts.hidden"], self._d_out_RD
+        d_z_RF = np.zeros((self.plan.num_rows, self.truth.problem.params[name].shape[2]))
+        for rows, saved in self._used.blocks:
+            d_out_RD = self._d_out_RD[rows]
+            params = {key: np.zeros((value.shape[1], len(d_out_RD))).T
+                      if key in ("w_in", "w_gate") else value
+                      for key, value in saved.params.items()}
+            unit = saved._replace(x_TD=np.eye(len(d_out_RD)), params=params)
+            d_z_RF[rows] = self._used.network.backward(d_out_RD, unit)[1][name]
+        return self.truth.intermediates["experts.rows"], d_z_RF
+
+    @cached_property
+    def d_x_TKD(self) -> np.ndarray:
+        """What comes back to each token through each of its experts; 0 for a dropped choice."""
+        d_rows_RD = np.zeros_like(self._d_out_RD)
+        for rows, saved in self._used.blocks:
+            d_rows_RD[rows] = self._used.network.backward(self._d_out_RD[rows], saved)[0]
+        d_x_TKD = np.zeros((*self.plan.expert.shape, d_rows_RD.shape[1]))
+        d_x_TKD[self.plan.token, self.plan.choice] = d_rows_RD[self.plan.row]
+        return d_x_TKD

@@ -1,0 +1,151 @@
+"""A museum of wrong gradients: bugs seen in real libraries, planted in a copy of the layer.
+
+`kernel.py` is a correct layer of its own. An exhibit replaces a few lines of its text, so that each
+bug reads as a diff. Tests prove that the oracle finds every bug; reports name them; `oracle.score`
+grades other people's tests with them. In reading order:
+
+kernel            the correct layer
+exhibit           what an exhibit is
+wrong_outputs     bugs in the routing, the output or the values of the losses
+wrong_gradients   bugs in gradients alone
+
+Imported by `diagnosis.py` and `prove/score.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import check
+from switch_np.operations.precision import round_to
+from switch_np.oracle.explain.causes import Evidence, likeliest
+from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
+from switch_np.oracle.explain.museum.exhibit import Exhibit
+from switch_np.oracle.truth.solution import Problem
+
+EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
+    *wrong_outputs.ROUTING, *wrong_outputs.OUTPUT, *wrong_outputs.LOSSES,
+    *wrong_gradients.ROUTER, *wrong_gradients.EXPERTS)}
+SOURCE = Path(__file__).with_name("kernel.py")
+
+
+@cache
+def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
+    """Return `kernel.run` with the named bug planted; for None, as it is.
+
+    >>> planted("capacity_not_enforced").__name__
+    'run'
+    """
+    text = SOURCE.read_text()
+    if name is not None:
+        check.choice("name", name, list(EXHIBITS))
+        for right, wrong in EXHIBITS[name].changes:
+            if text.count(right) != 1:
+                raise ValueError(f"{name}: {right!r} occurs {text.count(right)} times in "
+                                 "kernel.py, want once")
+            text = text.replace(right, wrong)
+    space: dict[str, Any] = {"round_to": round_to, "kept_load": _kept_load}
+    exec(compile(text, f"<{name or 'kernel'}>", "exec"), space)
+    run: Callable[..., dict[str, Any]] = space["run"]
+    return run
+
+
+def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: Any, *,
+        d_y: np.ndarray, balance_coef: float = 0.0, z_coef: float = 0.0,
+        padding: np.ndarray | None = None, expert: np.ndarray | None = None,
+        precision: str = "float64") -> dict[str, Any]:
+    """Run the layer with a bug planted.
+
+    Parameters
+    ----------
+    name
+        The exhibit's; None runs the correct layer.
+    x, params, config, d_y, balance_coef, z_coef, padding
+        As for `oracle.reference`, with x (T, D), plain experts and no router bias.
+    expert
+        (T, K) the experts chosen; by default those of the highest probabilities.
+    precision
+        "float64" and "float32" compute in it; "bfloat16" and "float16" compute in float32 and
+        round each intermediate.
+
+    Returns
+    -------
+    dict
+        y, balance_loss, z_loss, expert, kept, slot and grads, the last by parameter and "x".
+
+    Examples
+    --------
+    >>> from switch_np import SwitchConfig
+    >>> from switch_np.oracle import draw
+    >>> problem = draw(SwitchConfig(num_experts=2), 6, d_model=4, d_ff=5)
+    >>> bool(run("dx_without_router", **problem)["grads"]["w_in"].any())
+    True
+    """
+    dtype = np.float64 if precision == "float64" else np.float32
+    half = precision in ("bfloat16", "float16")
+    with np.errstate(all="ignore"):
+        return planted(name)(
+            x.astype(dtype), {key: value.astype(dtype) for key, value in params.items()}, config,
+            d_y.astype(dtype), balance_coef, z_coef, padding, expert,
+            (lambda value: round_to(value, precision)) if half else (lambda value: value))
+
+
+def recognise(evidence: Evidence) -> list[str]:
+    """Return the exhibits that explain every tensor and choice that came, the likeliest first.
+
+    None are returned where the correct kernel itself does not compute what the reference does.
+    """
+    ref, p = evidence.ref, evidence.ref.problem
+    if set(p.params) != {"w_router", "w_in", "w_out"} or p.noise is not None:
+        return []
+    right = replace(evidence, got=ref.outputs(), failed=frozenset(),
+                    replayed=evidence.replayed._replace(reference=ref))
+    _, numbers = _suspects(None, p, ref.plan.expert)
+    if not numbers or right.total(numbers) == np.inf:
+        return []
+    # A bug may have acted before or after the kernel's own choices at near ties.
+    own = [evidence.truth.plan.expert if evidence.legal else None]
+    if evidence.replayed.given is None and evidence.truth is not ref:
+        own.append(None)
+    fits: dict[str, float] = {}
+    for exhibit in EXHIBITS.values():
+        text = f"{exhibit.what}; seen: {exhibit.seen}"
+        for expert_TK in own:
+            result, suspects = _suspects(exhibit.name, p, expert_TK)
+            if suspects and evidence.decides_so(result["expert"], result["kept"]):
+                fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
+    return likeliest(fits)
+
+
+def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
+              ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return an exhibit's result on a problem, and its tensors in the reference's shapes."""
+    x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
+    try:
+        result = run(name, x, dict(p.params), p.config, d_y=d_y, expert=expert_TK,
+                     padding=None if p.padding is None else p.padding.reshape(-1),
+                     balance_coef=p.balance_coef, z_coef=p.z_coef)
+    except Exception:                          # a planted bug may crash, and then explains nothing
+        return {}, {}
+    return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value
+                    for key, value in flat(result).items()}
+
+
+def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the tensors of `run`'s result under the names of `Reference.outputs`.
+
+    >>> sorted(flat({"y": 1.0, "balance_loss": 1.0, "z_loss": 2.0, "grads": {"x": 3.0}}))
+    ['balance_loss', 'd_x', 'y', 'z_loss']
+    """
+    return {name: np.asarray(result[name]) for name in ("y", "balance_loss", "z_loss")} | {
+        f"d_{name}": np.asarray(grad) for name, grad in result["grads"].items()}
+
+
+def _kept_load(kept: np.ndarray, expert: np.ndarray, num_experts: int) -> np.ndarray:
+    return np.bincount(expert[kept], minlength=num_experts)

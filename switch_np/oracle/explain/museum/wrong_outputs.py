@@ -1,0 +1,158 @@
+"""Bugs that show in what the layer gives: who is routed where, y, and the losses' values."""
+
+from switch_np.oracle.explain.museum.exhibit import Exhibit
+
+_GATES = "gates = np.take_along_axis(probs, expert, axis=1)"
+_USED = "if real[token] and used[e] < capacity:"
+_ORDER = "order = [(token, choice) for choice in range(top_k) for token in range(tokens)]"
+_SHARE = "np.bincount(expert[real, 0], minlength=num_experts) / count"
+_Y = "y[token] = store(y[token] + store(gate * out))"
+_LOSS = "balance_loss = num_experts * (share * mean_probs).sum()"
+_MEAN = "mean_probs = probs[real].sum(axis=0) / count"
+_SLOPE = "slope = balance_coef * num_experts / count * share"
+_Z = "z_loss = (log_z[real] ** 2).sum() / count"
+_D_Z = "d_logits[real] += z_coef * 2 / count * log_z[real, None] * probs[real]"
+_SAVED = "    share = (np.bincount"
+_AGAIN = "again = np.exp(probs) / np.exp(probs).sum(axis=1, keepdims=True)"
+_CHOSEN = "chosen = np.zeros_like(probs)\n    np.put_along_axis(chosen, expert, 1, axis=1)"
+
+ROUTING = (
+    Exhibit("experts_by_mask_value", "a one-hot mask is read as expert ids: only experts "
+            "0 and 1 run",
+            "transformers 5.23, NLLB-MoE", (
+                ("slot = np.full((tokens, top_k), -1)",
+                 "expert = np.minimum(np.arange(top_k)[None, ::-1], 1) + 0 * expert\n"
+                 "    slot = np.full((tokens, top_k), -1)"),)),
+    Exhibit("capacity_not_enforced", "the capacity is computed and not enforced",
+            "transformers#48293", ((_USED, "if real[token]:"),)),
+    Exhibit("capacity_minus_one", "an expert takes one token less than its capacity",
+            "the Keras example, after the paper's printed pseudo-code",
+            ((_USED, "if real[token] and used[e] < capacity - 1:"),)),
+    Exhibit("capacity_not_divided", "the capacity is not divided by the number of experts",
+            "laekov/fastmoe#199",
+            (("capacity = tokens if capacity is None else capacity",
+              "capacity = tokens if capacity is None else capacity * num_experts"),)),
+    Exhibit("drops_the_earliest", "an overfull expert keeps its latest tokens, not its first",
+            "DeepSpeed#1658: top-k of a 0/1 mask has no order",
+            ((_ORDER, _ORDER.replace("in range(tokens)", "in reversed(range(tokens))")),)),
+    Exhibit("drops_by_gate", "an overfull expert keeps its largest gates, not its first tokens",
+            "Megatron-LM#812, #815: the two drop policies mixed up",
+            ((_ORDER, "order = sorted(((token, choice) for choice in range(top_k) for token in "
+                      "range(tokens)), key=lambda at: -probs[at[0], expert[at]])"),)),
+    Exhibit("drops_by_raw_logit", "tokens compete for slots by raw logits against zeros, so those "
+            "with negative logits lose", "DeepSpeed PR#7986",
+            ((_USED, "if real[token] and used[e] < capacity and logits[token, e] > 0:"),)),
+    Exhibit("token_major_priority", "slots are given token by token: second choices before later "
+            "tokens' first ones", "megablocks, DeepSpeed's position policy: there on purpose",
+            ((_ORDER, "order = [(token, choice) for token in range(tokens) "
+                      "for choice in range(top_k)]"),)),
+    Exhibit("second_choices_from_slot_0", "second choices are counted from slot 0 again",
+            "lucidrains/st-moe-pytorch#13",
+            (("    for token, choice in order:\n",
+              "    for token, choice in order:\n"
+              "        used *= (token, choice) != (0, 1)\n"),)),
+    Exhibit("padding_takes_slots", "padding takes slots, and real tokens are dropped for it",
+            "Megatron-LM#1984, #5542; flaxformer's scatter router",
+            ((_ORDER, _ORDER.replace("in range(tokens)", "in reversed(range(tokens))")
+              + "\n    order.sort(key=lambda at: (at[1], at[0] if not real[at[0]] else tokens))"
+              + "\n    order = sorted(order, key=lambda at: (at[1], real[at[0]], at[0]))"),
+             (_USED, "if used[e] < capacity:"), ("kept = slot >= 0",
+                                                "kept = (slot >= 0) & real[:, None]"))),
+    Exhibit("router_in_bfloat16", "the router's softmax is rounded to bfloat16 before the choice",
+            "AstrAI#57", (("probs = store(odds / total)",
+                           "probs = round_to(odds / total, 'bfloat16')"),)),
+)
+
+OUTPUT = (
+    Exhibit("gates_not_applied", "the experts' outputs are added without their gates",
+            "the review of aiter#5310, there in a weight gradient",
+            ((_GATES, _GATES + " * 0 + 1"),
+             ("d_gates[token, choice] = store((d_row * out).sum(axis=1))", "pass"))),
+    Exhibit("gate_on_input_too", "the gate is applied to the experts' input as well as the output",
+            "the Keras example: dispatch with the weights, not with their mask",
+            (("rows = x[token]", "rows = x[token] * gates[token, choice][:, None]"),
+             ("store(d_before @ w_in[e].T)", "store(gate * (d_before @ w_in[e].T))"))),
+    Exhibit("gates_renormalised", "the gates are divided by their sum over the chosen experts",
+            "pytorch/torchtitan#1448, the other way round; Mixtral always does",
+            ((_GATES, _GATES + "\n    gates = gates / gates.sum(axis=1, keepdims=True)"),)),
+    Exhibit("gates_normalised_over_tokens", "the gates are normalised along the tokens",
+            "megablocks PR#87",
+            ((_GATES, _GATES + "\n    gates = gates / gates.sum(axis=0, keepdims=True)"),)),
+    Exhibit("softmax_after_top_k", "the softmax is taken over the chosen logits alone; with one "
+            "choice the router gets no gradient",
+            "Megatron-LM#894, davidmrau/mixture-of-experts#27",
+            ((_GATES, "gates = np.exp(np.take_along_axis(logits, expert, axis=1) - highest)\n"
+                      "    gates = gates / gates.sum(axis=1, keepdims=True)"),
+             ("np.put_along_axis(d_probs, expert, d_gates, axis=1)",
+              "np.put_along_axis(d_probs, expert, 0 * d_gates, axis=1)"),
+             (_D_Z, _D_Z + "\n    np.put_along_axis(d_logits, expert, np.take_along_axis(d_logits, "
+              "expert, axis=1) + gates * (d_gates - (d_gates * gates).sum(axis=1, keepdims=True)), "
+              "axis=1)"))),
+    Exhibit("dropped_gated_identity", "dropped tokens come out as gate · x", "transformers#37017",
+            ((_SAVED, "    gone = real & ~kept.any(axis=1)\n"
+              "    y[gone] = gates[gone, :1] * x[gone]\n" + _SAVED),)),
+    Exhibit("dropped_identity", "dropped tokens come out as x: the residual connection is inside",
+            "labml, Switch", ((_SAVED, "    gone = real & ~kept.any(axis=1)\n"
+                               "    y[gone] = x[gone]\n" + _SAVED),)),
+    Exhibit("rows_zeroed", "every fifth row of y is zero", "aiter#5032: 18 % zero rows passed",
+            ((_SAVED, "    y[::5] = 0\n" + _SAVED),)),
+    Exhibit("hidden_in_bfloat16", "the experts' outputs are rounded to bfloat16 before they are "
+            "added", "mlxcel#1045",
+            ((_Y, "y[token] = y[token] + round_to(gate * out, 'bfloat16')"),)),
+)
+
+LOSSES = (
+    Exhibit("balance_loss_zero", "the balance loss is zero where every layer is sparse",
+            "transformers#29503", ((_LOSS, "balance_loss = 0.0"), (_SLOPE, "slope = 0 * share"))),
+    Exhibit("balance_loss_constant", "the balance loss is 1 whatever the router does",
+            "Megatron-LM#1617, hyper-parallel#752",
+            ((_LOSS, "balance_loss = 1.0"), (_SLOPE, "slope = 0 * share"))),
+    Exhibit("balance_counts_all_choices", "f counts all k choices and is not divided by k",
+            "transformers#28255",
+            ((_SHARE, "np.bincount(expert[real].ravel(), minlength=num_experts) / count"),)),
+    Exhibit("balance_averages_all_choices", "f averages over all k choices, not over the first",
+            "DeepSpeed#2551",
+            ((_SHARE, "np.bincount(expert[real].ravel(), minlength=num_experts) / count "
+                      "/ top_k"),)),
+    Exhibit("balance_divided_by_k", "the balance loss is divided by k", "allenai/OLMoE#45",
+            ((_SHARE, _SHARE + " / top_k"),)),
+    Exhibit("balance_sum_not_mean", "the balance loss sums over experts where it should average: "
+            "the factor E is missing", "DeepSpeed#2559, the review of the Switch paper",
+            ((_LOSS, _LOSS.replace("num_experts * ", "")),
+             (_SLOPE, _SLOPE.replace("num_experts / ", "1 / ")))),
+    Exhibit("balance_counts_after_drop", "f counts what is left after drops", "st-moe-pytorch",
+            ((_SHARE, "np.bincount(expert[kept[:, 0], 0], minlength=num_experts) / count"),)),
+    Exhibit("dropped_counted_as_expert_0", "f counts dropped tokens as tokens of expert 0",
+            "transformers 4, Switch",
+            ((_SHARE, "np.bincount((expert * kept)[real, 0], minlength=num_experts) / count"),)),
+    Exhibit("balance_counts_padding", "the balance loss counts padding",
+            "transformers#28505, Megatron-LM#1984",
+            ((_SHARE, "np.bincount(expert[:, 0], minlength=num_experts) / tokens"),
+             (_MEAN, "mean_probs = probs.sum(axis=0) / tokens"),
+             ("d_probs[real] += slope", "d_probs += slope * count / len(x)"))),
+    Exhibit("padding_masked_in_f_only", "padding is left out of f and counted in P",
+            "fairseq, DeepSpeed's used_token",
+            ((_MEAN, "mean_probs = probs.sum(axis=0) / tokens"),
+             ("d_probs[real] += slope", "d_probs += slope * count / len(x)"))),
+    Exhibit("balance_times_real_fraction", "the balance loss is multiplied by the share of tokens "
+            "that are real", "tensorflow/mesh: a mask that broadcasts to a new dimension",
+            ((_LOSS, _LOSS + " * (count / tokens)"), (_SLOPE, _SLOPE + " * (count / len(x))"))),
+    Exhibit("balance_double_softmax", "the balance loss takes the softmax twice",
+            "transformers#45120",
+            ((_MEAN, f"{_AGAIN}\n    mean_probs = again[real].sum(axis=0) / count"),
+             (_SLOPE, f"{_AGAIN}\n    {_SLOPE}\n    slope = (again * (slope - (again * slope).sum("
+                               "axis=1, keepdims=True)))[real]"))),
+    Exhibit("balance_of_chosen_probs", "P averages the probabilities of the chosen experts alone",
+            "nanoMoE",
+            ((_MEAN, f"{_CHOSEN}\n    mean_probs = (probs * chosen)[real].sum(axis=0) / count"),
+             (_SLOPE, f"{_CHOSEN}\n    {_SLOPE} * chosen[real]"))),
+    Exhibit("balance_of_unnormalised_scores", "P averages scores that are not normalised",
+            "TransformerEngine PR#2720", ((_MEAN, _MEAN.replace("probs[real]", "odds[real]")),)),
+    Exhibit("z_loss_of_probabilities", "the z-loss is taken of the largest probability, not of the "
+            "logits", "transformers#48293",
+            ((_Z, "z_loss = (probs.max(axis=1)[real] ** 2).sum() / count"),)),
+    Exhibit("z_loss_counts_padding", "the z-loss counts padding, whose logits are 0: (ln E)² each",
+            "flaxformer",
+            ((_Z, "z_loss = (np.where(real, log_z, np.log(num_experts)) ** 2).sum() / tokens"),
+             (_D_Z, _D_Z.replace("/ count", "/ len(x)")))),
+)

@@ -1,0 +1,75 @@
+"""Other ways to choose experts from the same scores: groups, biases and precision gone wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from switch_np import switch_layer
+from switch_np.conventions import choose
+from switch_np.conventions.noise import Noise
+from switch_np.operations.precision import round_to
+from switch_np.operations.queues import largest
+from switch_np.oracle.explain.causes import Evidence, likeliest, planned
+from switch_np.oracle.truth.reference import Reference, with_plain_counts
+
+
+def recognise(evidence: Evidence) -> list[str]:
+    """Return the choices under which what came is right, the likeliest first."""
+    fits: dict[str, float] = {}
+    ref, p = evidence.ref, evidence.ref.problem
+    for text, expert_TK in _choices(ref):
+        if (np.sort(expert_TK, axis=1) == np.sort(ref.plan.expert, axis=1)).all():
+            continue
+        plan = with_plain_counts(p, planned(p, replace(ref.plan, expert=expert_TK)))
+        if evidence.decides_so(plan.expert, plan.kept):
+            out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan,
+                                              padding=p.padding, noise=p.noise,
+                                              training=p.training)
+            d_x, grads = switch_layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
+            fits[text] = evidence.total({
+                "y": out.y, "balance_loss": np.asarray(out.balance_loss), "d_x": d_x,
+                "z_loss": np.asarray(out.z_loss),
+                **{f"d_{name}": grad for name, grad in grads.items()}})
+    return likeliest(fits)
+
+
+def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what is done otherwise, and the experts (T, K) that follow."""
+    p, k = ref.problem, ref.plan.expert.shape[1]
+    conventions, noise = p.config.conventions, p.noise or Noise()
+    if conventions.chooser != "tokens" or conventions.second_choice != "largest":
+        return
+    bias_E = p.params.get("select_bias")
+
+    def ranked(bias_E: np.ndarray | None, groups: int = 1) -> np.ndarray:
+        kept = conventions.select_groups_kept if groups > 1 else 1
+        changed = replace(conventions, select_groups=groups, select_groups_kept=kept)
+        return choose.ranked(ref.probs, ref.logits, changed, noise, bias_E)
+
+    groups, free_TE = conventions.select_groups, ranked(bias_E)
+    if groups > 1:
+        open_TE = np.isfinite(ranked(bias_E, groups))
+        yield ("closed groups of experts score 0, want -inf: a negative selection bias lets them "
+               "win", largest(np.where(open_TE, free_TE, 0), k))
+        yield "experts are chosen without regard to groups", largest(free_TE, k)
+        for text, pick in (("its best expert, want the sum of its two best", np.max),
+                           ("the sum of all its experts, want the two best", np.sum)):
+            by_group = pick(free_TE.reshape(len(free_TE), groups, -1), axis=2)
+            kept = np.zeros(by_group.shape, bool)
+            np.put_along_axis(kept, largest(by_group, conventions.select_groups_kept), True, axis=1)
+            open_TE = np.repeat(kept, free_TE.shape[1] // groups, axis=1)
+            yield f"a group scores as {text}", largest(np.where(open_TE, free_TE, -np.inf), k)
+    if bias_E is not None:
+        yield "the selection bias is left out of the choice", largest(ranked(None, groups), k)
+        yield "the selection bias is subtracted", largest(ranked(-bias_E, groups), k)
+        for precision in ("bfloat16", "float16"):
+            yield (f"the selection bias is rounded to {precision} before the choice",
+                   largest(ranked(round_to(bias_E, precision), groups), k))
+    yield "the experts with the lowest scores are chosen", largest(-free_TE, k)
+    if k > 1:
+        shifted = np.argsort(-ranked(bias_E, groups), axis=1, kind="stable")[:, 1:k + 1]
+        if shifted.shape[1] == k:
+            yield "the best expert is passed over, and the next one taken", shifted

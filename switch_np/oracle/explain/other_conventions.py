@@ -1,0 +1,141 @@
+"""The same problem under one other convention, another capacity or another layout of a weight.
+
+Each suspect is the reference itself on a changed problem, so it works for every library. It is
+slower than algebra and tried only when nothing simpler explains what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from switch_np import switch_layer
+from switch_np.conventions.table import CHOICES
+from switch_np.oracle.explain.causes import Evidence, likeliest, planned
+from switch_np.oracle.truth.reference import Reference, with_plain_counts
+from switch_np.oracle.truth.solution import Problem
+from switch_np.switch.plan import Plan
+
+Change = tuple[str, Problem, dict[str, str | None]]          # see `changed_problems`
+FLAGS = ("capacity_whole_share", "renorm_single", "second_balance")
+
+
+def recognise(evidence: Evidence) -> list[str]:
+    """Return the changes under which what came is right, the likeliest first."""
+    fits: dict[str, float] = {}
+    for text, problem, renamed in changed_problems(evidence.ref):
+        for plan, suspects in _computed(problem, evidence):
+            if evidence.decides_so(plan.expert, plan.kept):
+                suspects |= {f"d_{name}": suspects[f"d_{other}"] if name != other else
+                             suspects[f"d_{name}"].swapaxes(-1, -2)
+                             for name, other in renamed.items() if other}
+                for name in (name for name, other in renamed.items() if other is None):
+                    del suspects[f"d_{name}"]
+                if evidence.failed and not evidence.failed & suspects.keys():
+                    continue                          # nothing that failed would be compared
+                fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
+    return likeliest(fits)
+
+
+def _computed(problem: Problem, evidence: Evidence
+              ) -> Iterator[tuple[Plan, dict[str, np.ndarray]]]:
+    """Yield what a changed problem gives: with its own choices, and with those of the kernel."""
+    p, plan = problem, evidence.truth.plan
+    ways: list[Callable[[], Plan | None]] = []
+    if evidence.replayed.given is None or not evidence.legal:
+        ways.append(lambda: None)
+    if evidence.legal and evidence.truth is not evidence.ref:
+        ways.append(lambda: with_plain_counts(p, planned(p, plan)))
+    if not evidence.replayed.errors:         # wrong choices are to be explained, not replayed
+        ways.append(lambda: with_plain_counts(p, planned(p, plan, plan.kept)))
+    for way in ways:
+        try:
+            out, cache = switch_layer.forward(p.params, p.x, p.config, plan=way(),
+                                              padding=p.padding, noise=p.noise,
+                                              training=p.training)
+            d_x, grads = switch_layer.backward(p.d_y, cache, p.balance_coef, p.z_coef)
+        except (TypeError, ValueError, IndexError):            # it asks for other parameters
+            return
+        yield out.plan, {"y": out.y, "balance_loss": np.asarray(out.balance_loss), "d_x": d_x,
+                         "z_loss": np.asarray(out.z_loss)} | {
+                             f"d_{name}": grad for name, grad in grads.items()}
+
+
+def changed_problems(ref: Reference) -> Iterator[Change]:
+    """Yield what was changed, the problem, and which parameters' gradients change places.
+
+    A parameter that stands for itself there has its gradient transposed; one that stands for None
+    has a gradient that is not compared.
+    """
+    yield from _other_capacities(ref)
+    yield from _other_layouts(ref.problem)
+    yield from _other_conventions(ref.problem)
+
+
+def _other_capacities(ref: Reference) -> Iterator[Change]:
+    p = ref.problem
+    if p.config.expert_capacity(len(ref.scores), p.training) is not None:
+        for capacity in (ref.plan.capacity + 1, ref.plan.capacity - 1):
+            if capacity >= 0:
+                yield (f"as with {capacity} slots per expert, want {ref.plan.capacity}",
+                       p._replace(config=replace(p.config, capacity=capacity)), {})
+
+
+def _other_layouts(p: Problem) -> Iterator[Change]:
+    for name, value in p.params.items():
+        if value.ndim > 1 and value.shape[-1] == value.shape[-2]:
+            turned = np.ascontiguousarray(value.swapaxes(-1, -2))
+            yield f"{name} is used transposed", _with(p, {name: turned}), {name: name}
+        elif value.ndim > 1:
+            reshaped = value.swapaxes(-1, -2).reshape(value.shape)
+            yield f"{name} is reshaped where it should be transposed", _with(p, {name: reshaped}), {
+                name: None}
+        if value.ndim == 3 and len(value) > 1:
+            first = np.repeat(value[:1], len(value), axis=0)
+            yield f"{name} of expert 0 is used for all experts", _with(p, {name: first}), {
+                name: None}
+        if name in ("b_in", "b_gate", "b_router", "shared_b_out") and value.any():
+            yield f"{name} is left out", _with(p, {name: 0 * value}), {name: None}
+    if "w_gate" in p.params:
+        gate, linear = p.params["w_gate"], p.params["w_in"]
+        yield "w_gate and w_in are swapped", _with(p, {"w_gate": linear, "w_in": gate}), {
+            "w_gate": "w_in", "w_in": "w_gate"}
+        lost: dict[str, str | None] = {"w_gate": None, "w_in": None}
+        for text, fused in _fusions(gate, linear):
+            yield text, _with(p, dict(zip(("w_gate", "w_in"), fused))), lost
+
+
+def _fusions(gate: np.ndarray, linear: np.ndarray
+             ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    """Yield wrong ways to take the fused weight of gate and up projection (E, D, 2F) apart."""
+    f = gate.shape[2]
+    both = np.concatenate([gate, linear], axis=2)
+    yield ("the fused w_gate and w_in are interleaved, want halves",
+           (both[..., ::2], both[..., 1::2]))
+    woven = np.stack([gate, linear], axis=3).reshape(both.shape)
+    yield "the fused w_gate and w_in are halves, want interleaved", (woven[..., :f], woven[..., f:])
+    turned = both.swapaxes(1, 2)
+    if turned.shape == both.shape:
+        yield ("the fused w_gate and w_in are used untransposed",
+               (turned[..., :f], turned[..., f:]))
+
+
+def _with(p: Problem, changed: Mapping[str, np.ndarray]) -> Problem:
+    return p._replace(params={**p.params, **changed})
+
+
+def _other_conventions(p: Problem) -> Iterator[Change]:
+    options: dict[str, Sequence[Any]] = {**CHOICES, **{name: (False, True) for name in FLAGS}}
+    for name, values in options.items():
+        now = getattr(p.config.conventions, name)
+        for value in values:
+            if value != now:
+                try:
+                    conventions = replace(p.config.conventions, **{name: value})
+                    config = replace(p.config, conventions=conventions)
+                except ValueError:                            # conventions that exclude each other
+                    continue
+                yield f"as with {name}={value!r}, want {now!r}", p._replace(config=config), {}

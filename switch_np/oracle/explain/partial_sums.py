@@ -1,0 +1,86 @@
+"""Gradients that sum over the wrong rows: a part of the tokens, rows of a neighbour, one choice.
+
+A weight's gradient is Σ over an expert's rows of input ⊗ d_z, and d_x sums over a token's choices.
+Each function yields, in words, the sums that explain what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from switch_np.oracle.explain.causes import Evidence
+from switch_np.switch.plan import Plan
+
+TILES = (8, 16, 32, 64, 128)
+PLAIN = ("d_w_in", "d_w_out", "d_w_gate")
+
+
+def parts_of_tokens(name: str, evidence: Evidence) -> Iterator[str]:
+    """Yield which part of the tokens an expert's gradient is made of."""
+    truth = evidence.truth
+    if name[2:] not in truth.terms or "experts" not in truth.terms[name[2:]] or name == "d_x":
+        return
+    t = len(truth.plan.expert)
+    for text, mine in (("first half", slice(0, t // 2)), ("second half", slice(t // 2, t)),
+                       ("first quarter", slice(0, t // 4)), ("even-numbered half", slice(0, t, 2)),
+                       ("last quarter", slice(t - t // 4, t))):
+        if evidence.misfit(name, evidence.rows.grads_of(text, mine)[name[2:]]) < np.inf:
+            yield f"{name} is that of the {text} of the tokens alone"
+
+
+def rows_of_neighbours(name: str, evidence: Evidence) -> Iterator[str]:
+    """Yield whether each expert's gradient is summed over rows that begin too early, or end so."""
+    truth = evidence.truth
+    if name not in PLAIN or truth.plan.layout != "packed":
+        return
+    left_RD, right_RF = evidence.rows.factors(name[2:])
+    got, want, start = evidence.got[name], evidence.want[name], truth.plan.start
+    begin, n = start[:-1], np.diff(start)
+    windows = {f"from {tile} rows' boundaries, not from each expert's own first row":
+               (begin // tile * tile, n) for tile in TILES}
+    windows |= {f"from {shift} row{'s' * (shift > 1)} too early": (np.maximum(begin - shift, 0), n)
+                for shift in range(1, 9)}
+    windows |= {f"without each expert's last rows, beyond a multiple of {tile}":
+                (begin, n // tile * tile) for tile in TILES}
+    for order in (np.arange(len(left_RD)), _by_token(truth.plan)):
+        left, right = left_RD[order], right_RF[order]
+        for text, (first, count) in windows.items():
+            if (first != begin).any() or (count != n).any():
+                suspect = np.stack([left[i:i + m].T @ right[i:i + m]
+                                    for i, m in zip(first, count)])
+                if evidence.misfit(name, suspect) < np.inf:
+                    yield f"{name} sums over rows {text}"
+    used = n > 0
+    lost = used & ~got.reshape(len(n), -1).any(axis=1) & want.reshape(len(n), -1).any(axis=1)
+    if lost.any() and not lost[used].all():
+        yield (f"{name} is zero for experts that have tokens "
+               f"({', '.join(map(str, np.flatnonzero(lost)))}): their rows are lost")
+
+
+def _by_token(plan: Plan) -> np.ndarray:
+    """Return the rows with each expert's in the order of its tokens, as a sort leaves them."""
+    expert_N = plan.expert[plan.token, plan.choice]
+    return plan.row[np.lexsort((plan.choice, plan.token, expert_N))]
+
+
+def parts_of_choices(name: str, evidence: Evidence) -> Iterator[str]:
+    """Yield whether d_x lacks what comes back through some of its tokens' experts."""
+    truth, plan = evidence.truth, evidence.truth.plan
+    (t, k), d = plan.expert.shape, truth.y.shape[-1]
+    if name != "d_x" or 2 * k > d or not len(plan.token):
+        return
+    parts_TKD = evidence.rows.d_x_TKD
+    router_TD = (truth.grads["x"] - truth.terms["x"]["experts"]).reshape(t, d)
+    rest_TD = truth.terms["x"]["experts"].reshape(t, d) - parts_TKD.sum(axis=1)
+    left_TD = evidence.got["d_x"].reshape(t, d) - router_TD - rest_TD
+    inverse_TKD = np.linalg.pinv(parts_TKD.swapaxes(1, 2))
+    found_TK = np.einsum("tkd,td->tk", inverse_TKD, left_TD).round().clip(0, 1)
+    suspect_TD = router_TD + rest_TD + np.einsum("tk,tkd->td", found_TK, parts_TKD)
+    wrong = plan.kept & (found_TK == 0)
+    suspect = suspect_TD.reshape(truth.y.shape)
+    if 0 < wrong.sum() < plan.kept.sum() and evidence.misfit("d_x", suspect) < np.inf:
+        token, choice = map(int, np.argwhere(wrong)[0])
+        yield (f"d_x lacks what comes back through {wrong.sum()} of {plan.kept.sum()} choices of "
+               f"experts, as token {token}'s through expert {plan.expert[token, choice]}")

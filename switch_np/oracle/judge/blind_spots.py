@@ -1,0 +1,85 @@
+"""What a comparison cannot see: terms of a gradient that lie below a correct kernel's rounding.
+
+A term is unseen if every tensor that was handed in and has it would pass without it. The losses'
+terms are, where their coefficients are small beside d_y and the precision is coarse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from switch_np.oracle.judge.choices import FLIP
+from switch_np.oracle.judge.judge_choices import Replayed, tau
+from switch_np.oracle.judge.tensor import deviations, tensor_verdict
+from switch_np.oracle.truth.adapters import precision_of
+from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.roundoff import PRECISIONS
+
+APART = {"balance": "d_y=None", "z": "d_y=None", "gate": "balance_coef=0 and z_coef=0",
+         "experts": "balance_coef=0 and z_coef=0"}
+
+
+def unseen(truth: Reference, names: Iterable[str],
+           sigma: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return the terms whose absence would pass, each with a sentence that says so.
+
+    >>> from switch_np import SwitchConfig
+    >>> from switch_np.oracle import draw, reference
+    >>> asked = draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6) | {"z_coef": 1e-9}
+    >>> ref = reference(**asked)
+    >>> list(unseen(ref, ["d_w_router"], ref.sigma("float32")))
+    ['the z term']
+    """
+    wanted, names = truth.outputs(), list(names)
+    found: dict[str, str] = {}
+    for term, apart in APART.items():
+        sizes = {}
+        for name in names:
+            terms = truth.terms.get(name[2:], {})
+            if len(terms) > 1 and term in terms and terms[term].any():
+                want, value = wanted[name], terms[term]
+                if not tensor_verdict(name, want - value, want, sigma[name], truth).ok:
+                    break
+                sizes[name] = float(deviations(want - value, want, sigma[name]).max())
+        else:
+            if sizes:
+                name = max(sizes, key=lambda each: sizes[each])
+                found[f"the {term} term"] = (
+                    f"the {term} term is at most {sizes[name]:.2g} sigma, in {name}: its absence "
+                    f"would pass; compare once with {apart}")
+    return found
+
+
+def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[str, np.ndarray],
+                       replayed: Replayed, precision: str) -> dict[str, str]:
+    """Return what is right for `precision` only though it came in a finer one.
+
+    A router in half precision explains it, if its losses or its choice are stored in float32
+    afterwards; so may a bug, such as other counts in the balance loss or a rounded bias.
+    """
+    truth, found = replayed.reference, {}
+    for name in ("balance_loss", "z_loss"):
+        came = precision_of(given.get(name))
+        if name in got and np.isfinite(got[name]) and came and _finer(came, precision):
+            want, sigma = truth.outputs()[name], truth.sigma(came)[name]
+            finer = tensor_verdict(name, got[name], want, sigma, truth)
+            if not finer.ok:
+                found[f"{name} beyond {precision}"] = (
+                    f"{name} came in {came} and is {finer.worst:.3g} sigma of it off; compare it "
+                    f"alone with precision={came!r} if the router computes in {came}")
+    came, routing = ref.bias_precision, replayed.routing
+    if routing is not None and came is not None and _finer(came, precision):
+        beyond = np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came)))
+        if beyond:
+            found[f"choices beyond {precision}"] = (
+                f"select_bias came in {came}, and {beyond} flips are wrong by it; compare with "
+                f"precision={came!r} if the router computes in {came}")
+    return found
+
+
+def _finer(one: str, other: str) -> bool:
+    order = list(PRECISIONS)
+    return order.index(one) < order.index(other)

@@ -1,0 +1,177 @@
+"""The verdict on one tensor: its error in units of a correct kernel's rounding noise.
+
+    z = |got - want| / sigma;  fails where max z > LIMIT, or in any block rms z > RMS_LIMIT
+
+A block is what belongs to one expert: its slice of a weight, its column of the router, its tokens'
+rows of x and y. sigma is 0 where the mathematics has a zero; there only 0 passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from switch_np.oracle.truth.reference import Reference
+from switch_np.switch.plan import Plan
+
+LIMIT = 16.0
+RMS_LIMIT = 3.0
+
+
+@dataclass(frozen=True)
+class TensorVerdict:
+    """How one tensor compares.
+
+    Attributes
+    ----------
+    name, ok
+        Which, and whether it is right.
+    worst, rms
+        The largest error, and the largest root mean square error of a block, in sigmas; infinite
+        where a zero was demanded.
+    at, got, want, where
+        Index and values of the worst element, and the token, slot and expert it belongs to.
+    blocks
+        The blocks that fail, such as ("expert 3",); empty where every block does.
+    """
+
+    name: str
+    ok: bool
+    worst: float
+    rms: float
+    at: tuple[int, ...]
+    got: float
+    want: float
+    where: str
+    blocks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {'ok' if self.ok else 'FAIL'}, worst {self.worst:.3g} sigma, " \
+               f"rms {self.rms:.3g}"
+        if self.ok:
+            return text
+        want = "exactly 0" if np.isinf(self.worst) else f"{self.want:.6g}"
+        text += f", at {list(self.at)}{self.where}: got {self.got:.6g}, want {want}"
+        if self.blocks:
+            shown = ", ".join(self.blocks[:4]) + ", ..." * (len(self.blocks) > 4)
+            text += f"; only {shown}"
+        return text
+
+
+def tensor_verdict(name: str, got: np.ndarray, want: np.ndarray, sigma: np.ndarray,
+          ref: Reference) -> TensorVerdict:
+    """Return the verdict on a tensor of the shape of `want`, all of it finite."""
+    if want.size == 0:
+        return TensorVerdict(name, True, 0.0, 0.0, (), 0.0, 0.0, "", ())
+    z = deviations(got, want, sigma)
+    label, names = blocks(name, want.shape, ref)
+    label = np.broadcast_to(label, z.shape).ravel()
+    with np.errstate(over="ignore"):
+        total = np.bincount(label, np.minimum(z, 1e150).ravel() ** 2, len(names))
+        size = np.bincount(label, minlength=len(names))
+        rms = np.sqrt(total / np.maximum(size, 1))
+        worst = np.zeros(len(names))
+        np.maximum.at(worst, label, z.ravel())
+    bad = (worst > LIMIT) | (rms > rms_limit(size))
+    at = tuple(map(int, np.unravel_index(z.argmax(), z.shape)))
+    listed = () if bad.sum() == np.count_nonzero(size) else tuple(
+        names[b] for b in np.flatnonzero(bad))
+    return TensorVerdict(name, not bad.any(), float(worst.max()), float(rms.max()), at,
+                         float(got[at]), float(want[at]), _where(name, at, ref), listed)
+
+
+def deviations(got: np.ndarray, want: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return |got - want| / sigma; infinite where sigma is 0 and the two differ."""
+    error = np.abs(got - want)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(error == 0, 0.0, error / sigma)
+
+
+def misfit(sigma: np.ndarray, got: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return the function that measures how badly a candidate explains `got`.
+
+    That is the root mean square of (got - candidate) / sigma, and infinity beyond the limits. A
+    candidate may have numbers where the truth has zeros; the noise there is the usual one.
+    """
+    some = sigma[sigma > 0]
+    floor = float(np.median(some)) if some.size else 0.0
+    most = max(float(np.abs(got).max(initial=0.0)), 1e-300)
+
+    def measure(candidate: np.ndarray) -> float:
+        if got.shape != candidate.shape or not np.isfinite(candidate).all():
+            return np.inf
+        z = deviations(got, candidate,
+                       np.maximum(sigma, floor) + 4 * floor * np.abs(candidate) / most)
+        rms = float(np.sqrt(np.mean(np.minimum(z, 1e150) ** 2))) if z.size else 0.0
+        return rms if z.max(initial=0.0) <= LIMIT and rms <= rms_limit(z.size) / 2 else np.inf
+
+    return measure
+
+
+def rms_limit(size: np.ndarray | int) -> np.ndarray:
+    """Return the limit of a block of so many elements: small ones vary more.
+
+    >>> rms_limit(np.array([1, 10_000])).round(2).tolist()
+    [15.0, 3.12]
+    """
+    return RMS_LIMIT * (1 + 4 / np.sqrt(np.maximum(size, 1)))
+
+
+def blocks(name: str, shape: tuple[int, ...], ref: Reference) -> tuple[np.ndarray, list[str]]:
+    """Return a block number per element, broadcastable to the shape, and the blocks' names."""
+    e = ref.plan.load.shape[1]
+    experts = [f"expert {i}" for i in range(e)]
+    if name in ("y", "d_x"):
+        label = owner(ref.plan).reshape(*shape[:-1], 1)
+        return label, [f"tokens of expert {i}" for i in range(e)] + ["dropped tokens"]
+    axis = expert_axis(name, shape, e)
+    if axis is None:
+        return np.zeros(shape, int), ["all"]
+    return np.arange(e) if axis else np.arange(e).reshape(e, *[1] * (len(shape) - 1)), experts
+
+
+def expert_axis(name: str, shape: tuple[int, ...], num_experts: int) -> int | None:
+    """Return the axis of a gradient that counts experts: 0, -1, or None.
+
+    >>> expert_axis("d_w_router", (8, 4), 4), expert_axis("d_w_in", (4, 8, 16), 4)
+    (-1, 0)
+    """
+    if name in ("y", "d_x", "balance_loss", "z_loss") or "shared" in name:
+        return None
+    if name in ("d_w_router", "d_b_router", "d_w_noise"):
+        return -1
+    return 0 if shape[:1] == (num_experts,) else None
+
+
+def owner(plan: Plan) -> np.ndarray:
+    """Return (T,) the first expert that keeps a token, or the number of experts for none."""
+    first_T = plan.kept.argmax(axis=1)
+    expert_T = np.take_along_axis(plan.expert, first_T[:, None], axis=1)[:, 0]
+    return np.where(plan.kept.any(axis=1), expert_T, plan.load.shape[1])
+
+
+def _where(name: str, at: tuple[int, ...], ref: Reference) -> str:
+    """Return whose element this is, in words."""
+    plan = ref.plan
+    if name in ("y", "d_x"):
+        token = int(np.ravel_multi_index(at[:-1], ref.y.shape[:-1]))
+        return f" ({describe(token, plan)})"
+    axis = expert_axis(name, ref.outputs()[name].shape, plan.load.shape[1])
+    if axis is None:
+        return ""
+    tokens = int(plan.kept_load.sum(axis=0)[at[axis]])
+    return f" (expert {at[axis]}, {tokens} token{'s' * (tokens != 1)})"
+
+
+def describe(token: int, plan: Plan) -> str:
+    """Return where a token went, in words.
+
+    >>> from switch_np.switch.plan import fill
+    >>> describe(1, fill(np.array([[0], [0]]), 1, capacity=1))
+    'token 1, expert 0 dropped'
+    """
+    places = [f"expert {e} slot {s}" if s >= 0 else f"expert {e} dropped"
+              for e, s in zip(plan.expert[token], plan.slot[token])]
+    return f"token {token}, " + ", ".join(places)

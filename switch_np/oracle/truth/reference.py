@@ -1,0 +1,239 @@
+"""The truth about a layer: outputs, losses and every gradient, in float64, part by part.
+
+Forward and backward are the layer's own (`switch_np.switch_layer`); here they are run once for each
+seed, and the gradients taken apart into their additive terms:
+
+    d_w_router = gate + balance + z              d_x = experts + gate + balance + z
+
+`gate` is what the output's gradient sends through the gates, `experts` what it sends through the
+feed-forward networks, `balance` and `z` come from the losses, coefficients included. In the
+backward d_x meets the router only as d_logits W_rᵀ, so the same backward with W_r = 0 there leaves
+d_x's `experts` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from switch_np import switch_layer
+from switch_np.conventions import arguments, balance_counts, choose, margins
+from switch_np.conventions.margins import Margins
+from switch_np.conventions.noise import Noise
+from switch_np.operations import check
+from switch_np.operations.queues import largest
+from switch_np.oracle.truth import adapters, caches, rounding
+from switch_np.oracle.truth.decisions import as_plan
+from switch_np.oracle.truth.rounding import Rounding
+from switch_np.oracle.truth.solution import Problem, Solution
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.plan import Plan
+
+SEEDS = ("output", "balance", "z")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference(Solution):
+    """The truth about one problem, and how far a correct kernel may be off it.
+
+    Its numbers are those of a `Solution`: y, balance_loss, z_loss, objective; grads, seeds, terms;
+    plan, margins, margin; probs, logits, gates, scores; intermediates; problem, precision.
+    """
+
+    _noise: dict[str, Rounding] = field(default_factory=dict)
+    bias_precision: str | None = None                # in which the selection bias was handed in
+
+    def rounding(self, precision: str) -> Rounding:
+        """Return what a correct kernel's rounding does to each number; worked out once."""
+        if precision not in self._noise:
+            self._noise[precision] = rounding.estimate(self, precision, rounding.SAMPLES)
+        return self._noise[precision]
+
+    def sigma(self, precision: str) -> dict[str, np.ndarray]:
+        """Return the standard deviation of a correct kernel's error, element by element.
+
+        The keys are those of `outputs()`; 0 stands where the number must be exactly 0.
+        """
+        return self.rounding(precision).sigma
+
+    def __repr__(self) -> str:
+        t, k = self.plan.expert.shape
+        return (f"<Reference: {t} tokens, {self.plan.load.shape[1]} experts, top {k}, "
+                f"{self.plan.dropped_fraction:.0%} dropped>")
+
+
+def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
+              balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None,
+              padding: Any = None, noise: Noise | None = None,
+              training: bool = False) -> Reference:
+    """Compute a layer's outputs, losses and gradients in float64.
+
+    Parameters
+    ----------
+    x
+        (T, D) or (B, S, D), of any array library and dtype, like every array here: the numbers are
+        lifted to float64 as they are, so hand in what the kernel under test gets, rounded alike.
+    params
+        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D) and what else the config asks for.
+    config
+        What is computed: a `SwitchConfig`, or the name of a preset.
+    d_y
+        The gradient arriving at y, shaped like it; None for zeros. Let it be random: a constant
+        one cannot tell a permuted batch from a right one.
+    balance_coef, z_coef
+        The factors of the two losses in the objective.
+    plan
+        Decisions to replay: a `Plan`, or another library's as `as_plan` takes them.
+    padding, noise, training
+        As `switch_layer.forward` takes them; noise in training must be handed in, as a
+        `switch_np.Noise`, such as Noise(jitter=...) with the factors (T, D) of the router's input.
+
+    Raises
+    ------
+    MemoryError
+        Where the arrays in float64 would not fit into memory; before any is allocated.
+
+    Examples
+    --------
+    >>> from switch_np.oracle import draw
+    >>> ref = reference(**draw(SwitchConfig(num_experts=4), num_tokens=12, d_model=8, d_ff=16))
+    >>> ref.y.shape, sorted(ref.terms["w_router"])
+    ((12, 8), ['balance', 'gate', 'z'])
+    >>> bool(np.allclose(sum(ref.terms["x"].values()), ref.grads["x"]))
+    True
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a dict of arrays, got {type(params).__name__}")
+    if "w_router" not in params:
+        raise ValueError(f"params must hold w_router, got {sorted(params)}")
+    check.number("balance_coef", balance_coef)
+    check.number("z_coef", z_coef)
+    if noise is not None:
+        check.instance("noise", noise, Noise)
+    if isinstance(config, str):
+        config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
+    check.instance("config", config, SwitchConfig)
+    check_memory(adapters.shape_of(x), {name: adapters.shape_of(value)
+                                        for name, value in params.items()}, config.num_choices)
+    config = replace(config, layout="packed")             # empty buffer rows would add nothing
+    precision = adapters.precision_of(x, *params.values()) or "float64"
+    x = adapters.lift(x)
+    d_y = np.zeros(x.shape) if d_y is None else adapters.lift(d_y)
+    lifted = {name: adapters.lift(value) for name, value in params.items()}
+    named = [("x", x), ("d_y", d_y), *((f"params[{name!r}]", lifted[name]) for name in lifted)]
+    for name, value in named:
+        check.floats(name, value, value.shape, finite=True)
+    problem = Problem(
+        x, lifted, config, d_y, balance_coef, z_coef,
+        None if padding is None else adapters.to_numpy(padding), _lift_noise(noise), training)
+    if training and config.noisy and noise is None:
+        raise ValueError("noise must be handed in when training=True and the config has noise, "
+                         "since the reference draws none, got None")
+    if plan is not None:
+        plan = as_plan(plan, config, x[..., 0].size,
+                       num_groups=arguments.num_groups(config, x.shape),
+                       padding_T=None if problem.padding is None else problem.padding.reshape(-1),
+                       training=training)
+    bias = params.get("select_bias")
+    return replace(solve(problem, plan, precision),
+                   bias_precision=None if bias is None else adapters.precision_of(bias))
+
+
+def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
+    """Return the reference of a problem whose arrays are lifted already."""
+    p = problem
+    if plan is not None:
+        plan = with_plain_counts(p, plan)
+    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                      noise=p.noise, training=p.training)
+    nothing = np.zeros(p.x.shape)
+    seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
+                                         float(seed == "balance"), float(seed == "z")))
+             for seed in SEEDS}
+    d_x_experts, _ = switch_layer.backward(p.d_y, caches.without_router(cache))
+    terms = {}
+    for name, whole in seeds["output"].items():
+        if name == "x":
+            terms[name] = {"experts": d_x_experts, "gate": whole - d_x_experts}
+        else:
+            terms[name] = {"gate" if name in caches.ROUTER else "experts": whole}
+        if name == "x" or name in caches.ROUTER:
+            terms[name]["balance"] = seeds["balance"][name] * float(p.balance_coef)
+            terms[name]["z"] = seeds["z"][name] * float(p.z_coef)
+    scores, firm = _choice(out, p)
+    return Reference(
+        out.y, float(out.balance_loss), float(out.z_loss), float(
+            (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
+        {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
+        firm, out.probs, out.logits, out.gates, scores, caches.intermediates(cache), problem,
+        precision)
+
+
+def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
+    """Return a replayed plan whose balance counts are right where scores decide them.
+
+    With `balance_counts="plain_over_k"` the loss counts the best scores, whoever was chosen.
+    """
+    p, conventions = problem, problem.config.conventions
+    if conventions.balance_counts != "plain_over_k":
+        return plan
+    out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
+                                  noise=p.noise, training=p.training)
+    count_GE, tokens_G = balance_counts.counts(
+        plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
+        plan.load.shape, None if p.padding is None else p.padding.reshape(-1), conventions,
+        p.training)
+    return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+
+
+def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
+    """Return what the experts were chosen by (T, E), and the margins of the plan."""
+    noise, conventions = problem.noise or Noise(), problem.config.conventions
+    padding_T = None if problem.padding is None else problem.padding.reshape(-1)
+    bias_E = problem.params.get("select_bias")
+    scores_TE = choose.ranked(out.probs, out.logits, conventions, noise, bias_E)
+    firm = margins.margins(out.probs, out.plan, problem.config, logits_TE=out.logits,
+                           padding_T=padding_T, bias_E=bias_E, noise=noise,
+                           training=problem.training)
+    if padding_T is not None and conventions.padding_routing == "left_out":
+        firm.choice[padding_T] = np.inf
+    return scores_TE, firm
+
+
+def check_memory(x_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]],
+                 top_k: int) -> None:
+    """Refuse sizes whose reference would not fit into the memory that is free."""
+    tokens = int(np.prod(x_shape[:-1], dtype=object))
+    weights = sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
+    width = sum(n for shape in shapes.values() for n in shape[-2:])
+    needed = 8 * (8 * weights + tokens * (12 * x_shape[-1] + 4 * top_k * width))
+    free = free_memory()
+    if needed > free:
+        raise MemoryError(
+            f"x of shape {x_shape} with {weights:,} weights must fit into memory in float64: the "
+            f"reference takes about {needed / 2 ** 30:,.1f} GiB, free are {free / 2 ** 30:,.1f}")
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free, or 8 GiB where the system does not say."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration):
+        return 8 * 2 ** 30
+
+
+def _named(result: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the gradients of x and of the parameters under one roof."""
+    return {"x": result[0], **result[1]}
+
+
+def _lift_noise(noise: Noise | None) -> Noise | None:
+    if noise is None:
+        return None
+    arrays = [None if part is None else adapters.to_numpy(part) for part in noise]
+    return type(noise)(*(array if array is None or array.dtype == bool else adapters.lift(array)
+                         for array in arrays))

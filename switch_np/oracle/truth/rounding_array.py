@@ -1,0 +1,131 @@
+"""Arrays whose arithmetic rounds, at random, as a kernel of some precision does.
+
+Each operation puts an error on its result:
+
+    stored value     v (1 + u r),  r from U(-1, 1); below the normal range v + r · smallest / 2
+    sum of n terms   plus N(0, 1) · u_accumulate · √(n / 6) · √(Σ terms²)
+
+A rectifier may fall either way where its input lies within the noise; there the noise is widened,
+so that samples see both sides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from switch_np.oracle.truth.roundoff import Precision
+
+KINK = 8.0                     # within so many standard deviations of 0 a sign may fall either way
+EXACT = (np.maximum, np.minimum, np.negative, np.absolute, np.sign)
+COMPARING = (np.greater, np.less, np.maximum)
+
+
+class Rough(np.ndarray):
+    """float64 with errors; `rough_class` makes the class of one precision.
+
+    `given`: an input, exact as it is, and so are its rows. `doubt`: below which magnitude an
+    element may as well have the other sign. `peak`, of the class: the largest magnitude so far.
+    """
+
+    precision: Precision
+    rng: np.random.Generator
+    peak: float = 0.0
+    given: bool = False
+    doubt: np.ndarray | None = None
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.given = getattr(source, "given", False)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None,
+                        **kwargs: Any) -> Any:
+        if ufunc in COMPARING and method == "__call__":
+            for value in inputs:
+                if isinstance(value, Rough):
+                    value._settle()
+        plain = [_plain(value) for value in inputs]
+        total = _total_squares(ufunc, method, plain, kwargs)
+        if out is not None:
+            kwargs["out"] = tuple(_plain(value) for value in out)
+        result = np.asarray(getattr(ufunc, method)(*plain, **kwargs))
+        if result.dtype.kind != "f":
+            return result
+        if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
+            result[...] = self._rounded(result, total)
+        result = out[0] if out is not None else self._computed(result)
+        if not isinstance(result, Rough):
+            return result
+        if ufunc is np.matmul and total is not None:
+            inherited = not all(getattr(value, "given", False) for value in inputs)
+            result.doubt = KINK * (self._spread(*total)
+                                   + inherited * self.precision.store * np.sqrt(total[1]))
+        elif ufunc is np.add:
+            result.doubt = getattr(inputs[0], "doubt", None)
+        return result
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function is not np.einsum:
+            result = super().__array_function__(function, types, args, kwargs)
+            # np.where makes plain arrays.
+            return self._computed(result) if _plain_floats(result) else result
+        plain = [_plain(value) for value in args[1:]]
+        result = np.einsum(args[0], *plain)
+        squares = np.einsum(args[0], *(value ** 2 for value in plain))
+        terms = max(value.size for value in plain) / max(result.size, 1)
+        return self._computed(self._rounded(result, (terms, squares)))
+
+    def _settle(self) -> None:
+        """Move, in place, what is about to be compared and lies within its doubt: once."""
+        if self.doubt is not None:
+            plain = _plain(self)
+            plain += np.where(np.abs(plain) < self.doubt,
+                              self.doubt * self.rng.standard_normal(plain.shape), 0.0)
+            self.doubt = None
+
+    @classmethod
+    def _computed(cls, array: np.ndarray) -> Rough:
+        computed = array.view(cls)
+        computed.given = False
+        return computed
+
+    @classmethod
+    def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of a sum's error."""
+        return cls.precision.accumulate * np.sqrt(terms / 6 * squares)
+
+    @classmethod
+    def _rounded(cls, value: np.ndarray, total: tuple[float, np.ndarray] | None) -> np.ndarray:
+        """Return what would be stored for a value that came out of a sum, or of none."""
+        size = np.abs(value)
+        if value.ndim:                                    # a lone sum lives in an accumulator
+            cls.peak = max(cls.peak, float(size.max(initial=0.0)))
+        error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(
+            cls.precision.store * size, cls.precision.smallest / 2)
+        if total is not None:
+            error += cls.rng.standard_normal(value.shape) * cls._spread(*total)
+        return np.where(size == 0, 0.0, value + error)
+
+
+def rough_class(precision: Precision, rng: np.random.Generator) -> type[Rough]:
+    """Return the class of arrays that round as that precision does, by that generator."""
+    return type("Rough", (Rough,), {"precision": precision, "rng": rng})
+
+
+def _total_squares(ufunc: Any, method: str, plain: list[np.ndarray],
+                   kwargs: dict[str, Any]) -> tuple[float, np.ndarray] | None:
+    """Return how many terms an operation adds up, and the sum of their squares; None for none."""
+    if ufunc is np.matmul:
+        return plain[0].shape[-1], plain[0] ** 2 @ plain[1] ** 2
+    if ufunc is np.add and method == "reduce":
+        squares = np.add.reduce(plain[0] ** 2, **kwargs)
+        return plain[0].size / max(squares.size, 1), squares
+    return None
+
+
+def _plain_floats(value: Any) -> bool:
+    return type(value) is np.ndarray and value.dtype.kind == "f"
+
+
+def _plain(value: Any) -> np.ndarray:
+    return value.view(np.ndarray) if isinstance(value, np.ndarray) else np.asarray(value)

@@ -1,0 +1,99 @@
+"""Random problems for kernels: inputs that leave no term of any gradient at zero.
+
+Random-sign upstream, weights large enough that the router has opinions, a scale on which the three
+parts of the objective are of one size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from switch_np import switch_layer
+from switch_np.conventions import noise as noises
+from switch_np.operations import check
+from switch_np.operations.precision import round_to
+from switch_np.switch.config import SwitchConfig
+
+
+def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed: int = 0,
+         scale: float = 1.0, padding: int = 0, unused: int = 0, batch: int | None = None,
+         training: bool = False, precision: str = "float64") -> dict[str, Any]:
+    """Return the arguments of `oracle.reference` for a random problem.
+
+    Random numbers hit no corner: no hidden unit of theirs is exactly 0, so they cannot tell a
+    rectifier whose slope there is 1 or 1/2 from one whose slope is 0. The `exact_*` cases of the
+    test vectors can.
+
+    Parameters
+    ----------
+    config, num_tokens, d_model, d_ff
+        The layer and its sizes.
+    seed
+        Of the generator.
+    scale
+        Of everything that arrives from behind: d_y and the coefficients of the losses.
+    padding
+        So many tokens at the end are padding.
+    unused
+        So many experts, the last ones, are chosen by no token; as many as K must be left.
+    batch
+        Cut the tokens into so many rows: x is (B, S, D), not (T, D).
+    training
+        In training; noise is drawn where the config has any.
+    precision
+        All numbers are rounded to it.
+
+    Examples
+    --------
+    >>> sorted(draw(SwitchConfig(num_experts=2), 3, d_model=4, d_ff=5))
+    ['balance_coef', 'config', 'd_y', 'params', 'x', 'z_coef']
+    """
+    check.instance("config", config, SwitchConfig)
+    check.integer("num_tokens", num_tokens, 0)
+    check.integer("seed", seed, 0)
+    check.number("scale", scale)
+    check.flag("training", training)
+    _check_counts(config, num_tokens, padding, unused, batch)
+    rng = np.random.default_rng(seed)
+    params = switch_layer.init(rng, d_model, d_ff, config, scale=2.0)
+    for name, value in params.items():
+        if not value.any():
+            params[name] = 0.3 * rng.standard_normal(value.shape)
+    x = rng.standard_normal((num_tokens, d_model))
+    if unused:                              # a constant feature that speaks against these experts
+        x[:, -1] = 1.0
+        params["w_router"][-1, -unused:] = -12.0
+    d_y = scale * rng.standard_normal(x.shape)
+    problem: dict[str, Any] = {
+        "x": round_to(x, precision), "config": config, "d_y": round_to(d_y, precision),
+        "params": {name: round_to(value, precision) for name, value in params.items()},
+        "balance_coef": 0.5 * scale, "z_coef": 0.25 * scale}
+    if padding:
+        problem["padding"] = np.arange(num_tokens) >= num_tokens - padding
+    if training:
+        problem["training"] = True
+    conventions = config.conventions
+    if training or conventions.always_noisy or conventions.noise_when == "always":
+        problem["noise"] = noises.draw_noise(rng, config, num_tokens, d_model, d_ff)
+    if batch is not None:
+        rows = (batch, num_tokens // batch)
+        problem |= {name: problem[name].reshape(rows + problem[name].shape[1:])
+                    for name in ("x", "d_y", "padding") if name in problem}
+    return problem
+
+
+def _check_counts(config: SwitchConfig, num_tokens: int, padding: int, unused: int,
+                  batch: int | None) -> None:
+    for name, value, most, what in (
+            ("padding", padding, num_tokens, "the number of tokens"),
+            ("unused", unused, config.num_experts - config.num_choices,
+             "the experts that a token need not choose")):
+        check.integer(name, value, 0)
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, {what}, got {value}")
+    if batch is not None:
+        check.integer("batch", batch, 1)
+        if num_tokens % batch:
+            raise ValueError(f"batch must divide num_tokens, {num_tokens}, got {batch}")

@@ -1,0 +1,215 @@
+"""Test vectors for any language: problems, answers, and how far an answer may be off.
+
+    in.x, in.w_router, ...       the problem, float64, representable in every precision
+    plan.expert, .kept, .slot    the decisions
+    ref.y, ref.d_w_in, ...       the answer
+    term.d_w_router.balance, ... its additive terms, coefficients included
+    sigma.float32.d_w_in, ...    what rounding may do, for each precision
+
+A test in any language is: run, then demand |got - ref| <= limit · sigma for every element, the
+limit being in the manifest; sigma is 0 where only 0 passes. Cases whose name begins with `exact`
+demand ==. Each case is a safetensors and an npz file with the same arrays of F64, I64 and U8; a
+manifest says what each hunts, and what the complex step says of its gradients (`certify`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_np.conventions.noise import Noise
+from switch_np.oracle.judge.compare import Report, compare
+from switch_np.oracle.judge.tensor import LIMIT, RMS_LIMIT
+from switch_np.oracle.prove.certify import certify
+from switch_np.oracle.truth.reference import Reference, reference
+from switch_np.oracle.truth.roundoff import PRECISIONS
+from switch_np.oracle.vectors import safetensors
+from switch_np.oracle.vectors.cases import CASES, Case
+from switch_np.switch.config import SwitchConfig
+
+INEXACT = ("z_loss",)                                     # the logarithm in it is no dyadic number
+SCHEMA = 1
+NEEDED = ("in.x", "in.d_y", "in.balance_coef", "in.z_coef", "plan.expert", "plan.kept",
+          "plan.slot", "config", "training", "exact")
+
+
+def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
+    """Write cases, all or those named, and the manifest; return the paths.
+
+    Cases that lie there already, unchanged, stay in the manifest.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in write(folder, ["one_token"])]
+    ['one_token.safetensors', 'one_token.npz', 'manifest.json']
+    """
+    folder = Path(folder)
+    unknown = set(names or ()) - set(CASES)
+    if unknown:
+        raise ValueError(f"names must be among {', '.join(CASES)}, got {sorted(unknown)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "manifest.json"
+    entries, paths = {} if names is None else _listed(manifest), []
+    for case in CASES.values():
+        if names is None or case.name in names:
+            arrays, about = pack(case)
+            pair = [folder / f"{case.name}.{kind}" for kind in ("safetensors", "npz")]
+            safetensors.write(pair[0], arrays, about)
+            text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+            entry: dict[str, Any] = {"about": text, **arrays}
+            np.savez(pair[1], **entry)
+            entries[case.name] = {"name": case.name, "hunts": case.hunts, "exact": case.exact,
+                                  "config": json.loads(about["config"]),
+                                  "certificate": about["certificate"],
+                                  "sha256": {path.name: _digest(path) for path in pair}}
+            paths += pair
+    manifest.write_text(json.dumps({
+        "schema": SCHEMA, "limit": LIMIT, "block_rms_limit": RMS_LIMIT,
+        "precisions": {name: {"store": p.store, "accumulate": p.accumulate}
+                       for name, p in PRECISIONS.items()},
+        "objective": "sum(y * d_y) + balance_coef * balance_loss + z_coef * z_loss",
+        "cases": [entries[name] for name in CASES if name in entries]}, indent=1) + "\n")
+    return [*paths, manifest]
+
+
+def _listed(manifest: Path) -> dict[str, dict[str, Any]]:
+    """Return a manifest's entries whose files lie beside it as they were written."""
+    if not manifest.exists():
+        return {}
+    try:
+        return {entry["name"]: entry for entry in json.loads(manifest.read_text())["cases"]
+                if all((manifest.parent / name).is_file()
+                       and _digest(manifest.parent / name) == digest
+                       for name, digest in entry["sha256"].items())}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{manifest} must be a manifest of `vectors`, got another file: it is not "
+                         "written over") from error
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of a case, and what is said about them."""
+    asked = case.make()
+    ref = reference(**asked)
+    p = ref.problem
+    arrays = {"in.x": p.x, "in.d_y": p.d_y, **{f"in.{n}": v for n, v in p.params.items()},
+              "in.balance_coef": np.asarray(float(p.balance_coef)),
+              "in.z_coef": np.asarray(float(p.z_coef))}
+    if p.padding is not None:
+        arrays["in.padding"] = p.padding
+    for name, value in zip(Noise._fields, p.noise or ()):
+        if value is not None:
+            arrays[f"in.noise.{name}"] = value
+    arrays |= {f"plan.{name}": getattr(ref.plan, name)
+               for name in ("expert", "kept", "slot", "group", "load")}
+    arrays["plan.capacity"] = np.asarray(ref.plan.capacity)
+    outputs = ref.outputs()
+    arrays |= {f"ref.{name}": value for name, value in outputs.items()}
+    arrays |= {f"ref.{name}": getattr(ref, name) for name in ("probs", "logits", "gates")}
+    arrays |= {f"term.d_{name}.{term}": value for name, terms in ref.terms.items()
+               if len(terms) > 1 for term, value in terms.items()}
+    arrays |= {f"sigma.{kind}.{name}": ref.sigma(kind)[name]
+               for kind in PRECISIONS for name in outputs}
+    whole = {name: value.astype(np.int64) if value.dtype.kind == "i" else value
+             for name, value in arrays.items()}
+    return whole, {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
+                   "exact": json.dumps(case.exact), "training": json.dumps(bool(p.training)),
+                   "certificate": str(certify(ref))}
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of a safetensors or npz file, and what is said about them."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return safetensors.read(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"{path} must end in .npz or .safetensors")
+    try:
+        with open(path, "rb") as file:
+            stored = np.load(file)
+            if isinstance(stored, np.ndarray):
+                raise ValueError("one array, as np.save writes it")
+            arrays = {name: stored[name] for name in stored.files}
+        about = arrays.pop("about", np.frombuffer(b"{}", np.uint8))
+        return arrays, dict(json.loads(about.tobytes()))
+    except (ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as error:
+        raise ValueError(f"{path} must be an npz file, whole, got {type(error).__name__}: {error}"
+                         ) from error
+
+
+def load(path: str | Path) -> tuple[Reference, bool]:
+    """Return the reference of a case's file, and whether every bit of it counts."""
+    arrays, about = read(path)
+    if "config" not in about:
+        raise ValueError(f"{path} must be a case of `vectors`, got a file without a config")
+    missing = [name for name in NEEDED if name not in {**arrays, **about}]
+    if missing:
+        raise ValueError(f"{path} must hold {', '.join(missing)} too, as `vectors` writes them")
+    try:
+        return _load(arrays, about), bool(json.loads(about["exact"]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} must be a case of `vectors`, got one that cannot be computed: "
+                         f"{error}") from error
+
+
+def _load(arrays: dict[str, np.ndarray], about: dict[str, str]) -> Reference:
+    config = json.loads(about["config"])
+    inputs = {name[3:]: value for name, value in arrays.items() if name.startswith("in.")}
+    noise = {name[6:]: inputs.pop(name) for name in list(inputs) if name.startswith("noise.")}
+    asked: dict[str, Any] = {name: inputs.pop(name) for name in ("x", "d_y")}
+    asked |= {name: float(inputs.pop(name)) for name in ("balance_coef", "z_coef")}
+    if "padding" in inputs:
+        asked["padding"] = inputs.pop("padding").astype(bool)
+    if noise:
+        asked["noise"] = Noise(**{name: value.astype(bool) if value.dtype == np.uint8 else value
+                                  for name, value in noise.items()})
+    plan = {name: arrays[f"plan.{name}"] for name in ("expert", "kept", "slot")}
+    return reference(config=SwitchConfig(**config), params=inputs, plan=plan,
+                     training=json.loads(about["training"]), **asked)
+
+
+def verify(got: str | Path, case: str | Path, precision: str | None = None) -> Report:
+    """Judge what any program wrote.
+
+    Parameters
+    ----------
+    got
+        npz or safetensors file with any of y, balance_loss, z_loss, d_x, d_w_router, d_w_in, ...,
+        expert, kept, slot.
+    case
+        A file that `write` made.
+    precision
+        Default: that of the arrays.
+    """
+    ref, exact = load(case)
+    arrays, _ = read(got)
+    outputs = ref.outputs()
+    decisions: dict[str, Any] = {name: arrays.pop(name) for name in ("expert", "kept", "slot")
+                                 if name in arrays}
+    unknown = set(arrays) - set(outputs)
+    if unknown:
+        raise ValueError(f"{got} must hold arrays among {', '.join(outputs)}, expert, kept and "
+                         f"slot, got {', '.join(sorted(unknown))}")
+    named: dict[str, Any] = {name: arrays.get(name) for name in ("y", "balance_loss", "z_loss")}
+    grads = {name[2:]: value for name, value in arrays.items() if name.startswith("d_")}
+    report = compare(ref, **named, grads=grads, **decisions, precision=precision)
+    if not exact:
+        return report
+    other = [f"{name} differs in {np.count_nonzero(value.reshape(-1) != outputs[name].reshape(-1))}"
+             f" of {value.size} entries, and in this case every bit counts"
+             for name, value in arrays.items() if name not in INEXACT
+             and value.size == outputs[name].size
+             and (value.reshape(-1) != outputs[name].reshape(-1)).any()]
+    return replace(report, verdict="fail" if other else report.verdict,
+                   structure=(*report.structure, *other))

@@ -1,0 +1,45 @@
+"""Terms and factors: with error bars, by their right names."""
+
+import numpy as np
+import pytest
+from oracle.explain.kernels import all_of, of_museum, problem, without
+
+from switch_np import oracle
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("exhibit, words", [
+    ("balance_gradient_without_e", "the balance loss's gradient is divided by 4 (E, the experts)"),
+    ("z_gradient_without_2", "the z-loss's gradient is divided by 2"),
+    ("balance_counts_after_drop", "f counts what is left after drops"),
+    ("gate_gradient_killed", "does not reach the router through the gates")])
+def test_a_factor_has_error_bars_and_the_right_name(exhibit, words, precision):
+    asked, ref = problem(precision=precision)
+    report = oracle.compare(ref, **of_museum(exhibit, asked, precision))
+    assert words in report.diagnosis[0] and len(report.diagnosis) <= 5
+    assert "coefficient" not in report.diagnosis[0] and "0.49" not in report.diagnosis[0]
+
+
+def test_d_x_is_not_said_to_lack_what_reaches_the_router():
+    _, ref = problem()
+    report = oracle.compare(ref, **all_of(ref, x=without(ref, "x", "balance")))
+    assert report.diagnosis[0] == ("d_x = 1.00·experts + 1.00·gate + 0.00·balance + 1.00·z: in d_x "
+                                   "alone, for d_w_router has the right ones")
+    both = all_of(ref, **{name: without(ref, name, "balance") for name in ("x", "w_router")})
+    assert "does not reach the router" in oracle.compare(ref, **both).diagnosis[0]
+
+
+def test_a_mean_over_all_tokens_is_told_by_the_share_that_is_real():
+    _, ref = problem(padding=5)
+    got = all_of(ref, **{name: without(ref, name, "z", 5 / 32) for name in ("x", "w_router")})
+    causes = oracle.compare(ref, **got | {"z_loss": ref.z_loss * 27 / 32}).diagnosis
+    assert causes[0] == "z_loss is multiplied by 0.8438 (the share of tokens that are real)"
+    assert "the z-loss's gradient is multiplied by 0.8438" in causes[1]
+
+
+def test_what_is_wrong_everywhere_is_not_blamed_on_experts_without_tokens():
+    _, ref = problem(unused=1)
+    wrong = ref.grads["w_in"] + 0.1 * np.random.default_rng(0).standard_normal((4, 8, 12))
+    assert oracle.compare(ref, grads={"w_in": wrong}).diagnosis == ("unknown: d_w_in is wrong",)
+    stale = ref.grads["w_in"] + (np.arange(4) == 3)[:, None, None]
+    assert "not zero for experts" in oracle.compare(ref, grads={"w_in": stale}).diagnosis[0]

@@ -1,0 +1,256 @@
+"""The oracle against PyTorch, JAX and transformers, live; skipped where these are not installed."""
+
+import os
+
+import numpy as np
+import pytest
+
+from switch_np import SwitchConfig, oracle
+
+pytestmark = [pytest.mark.crosscheck, pytest.mark.filterwarnings("default")]
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture
+def jax():
+    found = pytest.importorskip("jax", reason="JAX is not installed")
+    found.config.update("jax_enable_x64", True)
+    yield found
+    found.config.update("jax_enable_x64", False)
+
+
+def random_problem(seed, few_shapes=False):
+    """Return a problem of random sizes, k, capacity and padding."""
+    rng = np.random.default_rng([seed, 3])
+    experts = int(rng.integers(2, 9))
+    sizes = (24, 6, 10) if few_shapes else rng.integers((4, 2, 2), (50, 12, 16)).tolist()
+    config = SwitchConfig(
+        num_experts=4 if few_shapes else experts, top_k=int(rng.integers(1, 3)),
+        capacity_factor=[0.5, 0.9, 1.25, None][seed % 4])
+    return oracle.draw(config, *sizes, seed=seed, padding=int(rng.integers(0, 4)))
+
+
+def held_against(ref, got):
+    """Demand 1e-12 of the largest entry, and the same decisions."""
+    assert (oracle.to_numpy(got["expert"]) == ref.plan.expert)[ref.plan.kept].all()
+    assert (oracle.to_numpy(got["kept"]) == ref.plan.kept).all()
+    for name, want in ref.outputs().items():
+        value = oracle.to_numpy(got["grads"][name[2:]] if name[:2] == "d_" else got[name])
+        assert value.shape == want.shape, name
+        worst = np.abs(value - want).max(initial=0)
+        # A gradient that is 0 but for rounding has no largest entry to speak of.
+        scale = max(np.abs(want).max(initial=0), ref.sigma("float64")[name].max() * 2.0 ** 53)
+        assert worst <= 1e-12 * scale, (name, worst)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_torch_autograd_of_the_one_hot_form(torch, seed):
+    from oracle.foreign_kernels import torch_one_hot
+
+    asked = random_problem(seed)
+    held_against(oracle.reference(**asked), torch_one_hot(asked, "float64"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_jax_of_the_one_hot_form(jax, seed):
+    from oracle.foreign_kernels import jax_one_hot
+
+    asked = random_problem(seed, few_shapes=True)
+    held_against(oracle.reference(**asked), jax_one_hot(asked, "float64"))
+
+
+def test_arrays_of_other_libraries_are_taken_as_they_are(torch):
+    asked = random_problem(2)
+    plain = oracle.reference(**asked)
+    for kind in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        held = {name: torch.tensor(value).to(kind).requires_grad_()
+                for name, value in asked["params"].items()}
+        ref = oracle.reference(**{**asked, "x": torch.tensor(asked["x"]).to(kind), "params": held})
+        assert ref.precision == str(kind).split(".")[1]
+        assert np.abs(ref.y - plain.y).max() < 0.2
+        report = oracle.compare(ref, y=torch.tensor(ref.y).to(kind),
+                                grads={"w_in": [torch.tensor(part) for part in ref.grads["w_in"]]})
+        assert report.ok and report.precision == ref.precision, str(report)
+
+
+def test_jax_arrays_are_taken_as_they_are(jax):
+    import jax.numpy as jnp
+
+    asked = random_problem(2)
+    for kind in (jnp.float32, jnp.bfloat16, jnp.float16):
+        ref = oracle.reference(**{**asked, "x": jnp.asarray(asked["x"], kind)})
+        assert ref.precision == jnp.dtype(kind).name
+        assert oracle.compare(ref, y=jnp.asarray(ref.y, kind)).ok
+
+
+def test_planted_bugs_in_a_torch_kernel_are_named(torch):
+    """Bugs of another code than the museum's own, in float32."""
+    from oracle.foreign_kernels import torch_loop
+
+    config = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.9)
+    asked = oracle.draw(config, 32, 8, 8, seed=4, padding=3, precision="float32")
+    ref = oracle.reference(**asked)
+    words = {"balance_coef": "the balance loss does not reach the router",
+             "z_coef": "the z-loss does not reach the router"}
+    for name, cause in words.items():
+        got = torch_loop({**asked, name: 0.0}, "float32")
+        with pytest.raises(AssertionError, match=cause):
+            oracle.assert_matches(ref, y=got["y"], grads=got["grads"], expert=got["expert"])
+    got = torch_loop(asked, "float32")
+    oracle.assert_matches(ref, y=got["y"], grads=got["grads"], expert=got["expert"],
+                          kept=got["kept"], balance_loss=got["balance_loss"],
+                          z_loss=got["z_loss"], complete=True)
+    with pytest.raises(AssertionError, match="permuted"):
+        oracle.assert_matches(ref, y=got["y"].flip(0))
+
+
+def test_right_kernels_raise_no_alarm(torch):
+    """A share of `false_alarms.py`: no verdict but pass and out of range."""
+    pytest.importorskip("jax", reason="JAX is not installed")
+    import importlib.util
+    from pathlib import Path
+
+    place = Path(__file__).with_name("false_alarms.py")
+    spec = importlib.util.spec_from_file_location("false_alarms", place)
+    alarms = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alarms)
+    said = []
+    verdicts, worst = alarms.run(36, 5000, said.append)
+    assert not said, said[0]
+    assert sum(verdicts.values()) == 36 and len(worst) == 21
+
+
+def module_gradients(torch, module, x, d_y):
+    """Return a module's output, d_x and the gradients of its parameters by name."""
+    x = torch.tensor(x, requires_grad=True)
+    y = module(x)
+    y = y[0] if isinstance(y, tuple) else y
+    y.backward(torch.tensor(d_y))
+    grads = {name: value.grad if value.grad is not None else torch.zeros_like(value)
+             for name, value in module.named_parameters()}
+    return y, x.grad, {name: oracle.to_numpy(grad) for name, grad in grads.items()}
+
+
+@pytest.fixture
+def transformers(torch, monkeypatch):
+    """transformers in float64: its routers' casts to float32 are taken out."""
+    found = pytest.importorskip("transformers", reason="transformers is not installed")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(torch.Tensor, "type", lambda self, kind: self.double())
+    yield found
+    torch.set_default_dtype(before)
+
+
+def scrambled(torch, module, seed, scale=0.3):
+    """Return the module with random parameters and buffers, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double()
+    with torch.no_grad():
+        for value in [*module.parameters(), *module.buffers()]:
+            value.copy_(scale * torch.randn(value.shape, generator=generator, dtype=torch.float64))
+    return module.eval()
+
+
+def compared(ref, y, d_x, grads):
+    """Demand a pass of the verdict, and 1e-12 of the largest entry."""
+    grads = {"x": d_x, **grads}
+    oracle.assert_matches(ref, y=y, grads=grads, precision="float64")
+    for name, value in {"y": y, **{f"d_{key}": grad for key, grad in grads.items()}}.items():
+        want = ref.outputs()[name]
+        scale = max(np.abs(want).max(), ref.sigma("float64")[name].max() * 2.0 ** 53)
+        assert np.abs(oracle.to_numpy(value) - want).max() <= 1e-12 * scale, name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_switch_of_transformers(transformers, torch, seed):
+    from transformers import SwitchTransformersConfig
+    from transformers.models.switch_transformers import modeling_switch_transformers as hf
+
+    rng = np.random.default_rng(seed)
+    experts, capacity = int(rng.integers(2, 6)), int(rng.integers(1, 6))
+    module = scrambled(torch, hf.SwitchTransformersSparseMLP(SwitchTransformersConfig(
+        d_model=6, d_ff=10, num_experts=experts, expert_capacity=capacity, dropout_rate=0.0,
+        router_jitter_noise=0.0, router_bias=False)), seed)
+    module.router.dtype = torch.float64
+    x, d_y = rng.standard_normal((2, 2, 9, 6))
+    weights = dict(module.named_parameters())
+    params = {"w_router": weights["router.classifier.weight"].T, **experts_of(
+        weights, experts, "experts.expert_{}.wi.weight", "experts.expert_{}.wo.weight")}
+    ref = oracle.reference(x, params, SwitchConfig.like(
+        "hf_switch", num_experts=experts, capacity=capacity), d_y=d_y)
+    y, d_x, grads = module_gradients(torch, module, x, d_y)
+    compared(ref, y, d_x, {"w_router": grads["router.classifier.weight"].T, **experts_of(
+        grads, experts, "experts.expert_{}.wi.weight", "experts.expert_{}.wo.weight")})
+
+
+def experts_of(arrays, experts, w_in, w_out):
+    """Return the experts' Linear weights, stacked and transposed."""
+    return {name: np.stack([oracle.to_numpy(arrays[pattern.format(e)]).T for e in range(experts)])
+            for name, pattern in (("w_in", w_in), ("w_out", w_out))}
+
+
+def fused(arrays, gate_up, down):
+    """Return gate, up and down of experts that keep them as (E, 2F, D) and (E, D, F)."""
+    both = oracle.to_numpy(arrays[gate_up]).swapaxes(1, 2)
+    half = both.shape[2] // 2
+    return {"w_gate": both[:, :, :half], "w_in": both[:, :, half:],
+            "w_out": oracle.to_numpy(arrays[down]).swapaxes(1, 2)}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mixtral_of_transformers(transformers, torch, seed):
+    from transformers import MixtralConfig
+    from transformers.models.mixtral import modeling_mixtral as hf
+
+    rng = np.random.default_rng(seed)
+    experts = int(rng.integers(2, 7))
+    settings = MixtralConfig(hidden_size=6, intermediate_size=10, num_local_experts=experts,
+                             num_experts_per_tok=int(rng.integers(1, experts + 1)),
+                             router_jitter_noise=0.0)
+    settings._experts_implementation = "eager"
+    module = scrambled(torch, hf.MixtralSparseMoeBlock(settings), seed)
+    x, d_y = rng.standard_normal((2, 2, 9, 6))
+    weights = dict(module.named_parameters())
+    config = SwitchConfig.like("hf_mixtral", num_experts=experts,
+                               top_k=settings.num_experts_per_tok)
+    ref = oracle.reference(x, {"w_router": weights["gate.weight"].T, **fused(
+        weights, "experts.gate_up_proj", "experts.down_proj")}, config, d_y=d_y)
+    y, d_x, grads = module_gradients(torch, module, x, d_y)
+    compared(ref, y, d_x, {"w_router": grads["gate.weight"].T, **fused(
+        grads, "experts.gate_up_proj", "experts.down_proj")})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_deepseek_v3_of_transformers(transformers, torch, seed):
+    from transformers import DeepseekV3Config
+    from transformers.models.deepseek_v3 import modeling_deepseek_v3 as hf
+
+    rng = np.random.default_rng(seed)
+    settings = DeepseekV3Config(
+        hidden_size=6, moe_intermediate_size=5, n_routed_experts=16, n_shared_experts=2,
+        num_experts_per_tok=4, n_group=4, topk_group=2, routed_scaling_factor=2.5)
+    settings._experts_implementation = "eager"
+    module = scrambled(torch, hf.DeepseekV3MoE(settings), seed)
+    x, d_y = rng.standard_normal((2, 2, 9, 6))
+    weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    config = SwitchConfig.like("hf_deepseek_v3", num_experts=16, top_k=4, select_groups=4,
+                               select_groups_kept=2, shared_experts=2, gate_scale=2.5)
+
+    def ours(arrays):
+        shared = {f"shared_{name}": oracle.to_numpy(arrays[f"shared_experts.{theirs}.weight"]).T
+                  for name, theirs in (("w_gate", "gate_proj"), ("w_in", "up_proj"),
+                                       ("w_out", "down_proj"))}
+        return {"w_router": oracle.to_numpy(arrays["gate.weight"]).T, **shared,
+                **fused(arrays, "experts.gate_up_proj", "experts.down_proj")}
+
+    params = ours(weights) | {"select_bias": weights["gate.e_score_correction_bias"]}
+    ref = oracle.reference(x, params, config, d_y=d_y)
+    y, d_x, grads = module_gradients(torch, module, x, d_y)
+    compared(ref, y, d_x, ours(grads))
