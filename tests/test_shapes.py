@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from judges import paper_loops as loops
+from judges import loops
 from support import TINY, layer_problem, model_problem
 
 import switch_np as snp

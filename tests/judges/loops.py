@@ -1,7 +1,8 @@
-"""The layer under other libraries' conventions once more, as plain loops: its judge, forward only.
+"""The layer once more as plain loops, under the paper's and other libraries' conventions.
 
-Written from what `Conventions` says of each knob, one token and one number at a time, without any
-call of the other files. It is slow, and meant to be too simple to be wrong.
+Written from the paper and from what `Conventions` says of each option, one token and one number at
+a time, forward only, without any call of the code it judges. It is slow, and meant to be too simple
+to be wrong.
 """
 
 from __future__ import annotations
@@ -9,13 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
 from switch_np.switch.config import SwitchConfig
-from judges.paper_loops import LoopsOutput
+
+
+class LoopsOutput(NamedTuple):
+    """All that `layer.forward` computes, under the same names and in the same shapes."""
+
+    y: np.ndarray
+    balance_loss: float
+    z_loss: float
+    probs: np.ndarray
+    logits: np.ndarray
+    gates: np.ndarray
+    expert: np.ndarray
+    slot: np.ndarray
+    kept: np.ndarray
+    load: np.ndarray
+    capacity: int
 
 
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, config: SwitchConfig, *,
@@ -231,24 +248,23 @@ def _service(members: range, k: int, probs: list[list[float]], logits: list[list
              noise: Noise) -> list[tuple[int, int]]:
     """Return a group's choices in the order in which they are served."""
     if conventions.chooser == "experts" or conventions.priority == "gate":
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-probs[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
-    if conventions.priority == "weight":
-        weight = {t: _gates([probs[t][e] for e in expert[t]], np.ones(k, bool),
-                            replace(conventions, gate_gradient="normal")) for t in members}
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-weight[tc[0]][tc[1]], tc[0]))
-    if conventions.priority == "logit_or_zero":
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-logits[tc[0]][expert[tc[0]][tc[1]]], tc[0]))
-    if conventions.priority == "random":
-        return sorted(((t, c) for t in members for c in range(k)),
-                      key=lambda tc: (-noise.priority[tc], tc[0]))
-    if conventions.priority == "token":
+        value = {(t, c): probs[t][expert[t][c]] for t in members for c in range(k)}
+    elif conventions.priority == "weight":
+        undropped = replace(conventions, gate_gradient="normal")
+        value = {(t, c): gate for t in members for c, gate in enumerate(
+            _gates([probs[t][e] for e in expert[t]], np.ones(k, bool), undropped))}
+    elif conventions.priority == "logit_or_zero":
+        value = {(t, c): logits[t][expert[t][c]] for t in members for c in range(k)}
+    elif conventions.priority == "random":
+        value = {(t, c): noise.priority[t, c] for t in members for c in range(k)}
+    elif conventions.priority == "token":
         return [(t, c) for t in members for c in range(k)]
-    if conventions.priority == "batch":
-        members = sorted(members, key=lambda t: (-probs[t][expert[t][0]], t))
-    return [(t, c) for c in range(k) for t in members]
+    else:
+        tokens = list(members)
+        if conventions.priority == "batch":
+            tokens.sort(key=lambda t: (-probs[t][expert[t][0]], t))
+        return [(t, c) for c in range(k) for t in tokens]
+    return sorted(value, key=lambda tc: (-value[tc], tc[0]))
 
 
 def _before_zeros(queue: list[tuple[int, int]], capacity: int, group_size: int,
