@@ -1,23 +1,20 @@
-"""Plans as they are called for by themselves: arguments are checked, then `switch.plan` decides.
+"""Plans without a layer: which expert and slot each token gets, and who is dropped.
 
-A plan says which expert, which slot, who is dropped. `switch_layer.forward` makes one for itself;
-these calls serve who wants to look at decisions, to replay another library's, or to know how firm
-they are.
+`switch_layer.forward` makes its own plan; these calls are for looking at decisions, for replaying
+another library's, and for asking how close they are. They check arguments, `switch.plan` decides.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
+from switch_np.conventions import margins as margins_of
+from switch_np.conventions.arguments import check_buffers, check_groups, check_plan
 from switch_np.conventions.margins import Margins, contested
 from switch_np.conventions.noise import Noise
-from switch_np.conventions.plan_checks import check_buffers, check_groups, check_plan
 from switch_np.conventions.replay import from_choices
-from switch_np.conventions import margins as margins_of
 from switch_np.operations import check
+from switch_np.switch import plan as papers
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
-from switch_np.switch import plan as papers
 
 __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from_choices",
            "margins"]
@@ -27,6 +24,9 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
     """Give every token its experts and slots, by the paper's conventions.
 
+    The lowest index wins a tie. Slots go to first choices by position, then to second choices. The
+    capacity counts all tokens of a group, including padding, as in the authors' code.
+
     Parameters
     ----------
     scores_TE
@@ -34,16 +34,11 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     config
         Says k, capacity and layout.
     num_groups
-        Tokens are cut into this many equal consecutive groups, each with buffers of its own.
+        Tokens form this many equal, consecutive groups, each with its own buffers.
     padding_T
         (T,) bool, True where the token is padding: it takes no slot and is not counted.
     training
-        Chooses between the two capacity factors.
-
-    Notes
-    -----
-    At a tie the lowest index wins. Slots are given in the order of choice, then of position. The
-    capacity counts all tokens of a group, padding included, as the authors' code does.
+        Selects the training capacity factor.
 
     Examples
     --------
@@ -54,10 +49,10 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     """
     check.instance("config", config, SwitchConfig)
     if not config.conventions.papers:
-        raise ValueError("config must have the paper's conventions, got others, by which "
-                         "conventions.serve.decide goes")
+        raise ValueError("config must have the paper's conventions, got others: "
+                         "conventions.serve.decide follows them")
     check.floats("scores_TE", scores_TE, ("T", config.num_experts))
-    _check_cut(len(scores_TE), num_groups, padding_T)
+    check_groups(len(scores_TE), num_groups, padding_T)
     if config.layout == "buffers":
         check_buffers(config.expert_capacity(len(scores_TE) // max(num_groups, 1), training),
                       config.num_experts, num_groups)
@@ -74,15 +69,11 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
-    if not isinstance(expert_TK, np.ndarray) or expert_TK.dtype.kind not in "iu" or (
-            expert_TK.ndim != 2):
-        raise TypeError("expert_TK must be an array (T, K) of whole numbers, got "
-                        f"{getattr(expert_TK, 'dtype', type(expert_TK).__name__)} of shape "
-                        f"{np.shape(expert_TK)}")
+    check.integers("expert_TK", expert_TK, ("T", "K"), 0, num_experts)
     if capacity is not None:
         check.integer("capacity", capacity, 0)
     check.choice("layout", layout, ["packed", "buffers"])
-    _check_cut(len(expert_TK), num_groups, padding_T)
+    check_groups(len(expert_TK), num_groups, padding_T)
     if layout == "buffers":
         check_buffers(capacity, num_experts, num_groups)
     return papers.fill(expert_TK, num_experts, num_groups=num_groups, capacity=capacity,
@@ -93,16 +84,14 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
             logits_TE: np.ndarray | None = None, padding_T: np.ndarray | None = None,
             bias_E: np.ndarray | None = None, noise: Noise | None = None,
             training: bool = False) -> Margins:
-    """Tell how far each token is from another decision, in units of the scores.
+    """Return how far each token is from another decision, in units of the scores.
 
     Parameters
     ----------
-    scores_TE
-        Whatever ranked the experts: probabilities, or logits with noise.
-    plan
-        The decisions.
+    scores_TE, plan
+        What ranked the experts (probabilities, or logits with noise), and the decisions.
     config, logits_TE, padding_T, bias_E, noise, training
-        Under other libraries' conventions: the config, and the rest where it decides too.
+        Under other libraries' conventions: the config, and whatever else decided.
 
     Examples
     --------
@@ -120,10 +109,3 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
                                       padding_T=padding_T, bias_E=bias_E, noise=noise or Noise(),
                                       training=training)
     return margins_of.papers_margins(scores_TE, plan)
-
-
-def _check_cut(num_tokens: int, num_groups: int, padding_T: np.ndarray | None) -> None:
-    """Refuse groups and padding that the tokens do not have."""
-    check_groups(num_tokens, num_groups)
-    if padding_T is not None:
-        check.booleans("padding_T", padding_T, (num_tokens,))

@@ -1,18 +1,15 @@
-"""A plan of decisions that were taken elsewhere: by another library, another run, or by hand.
+"""Plans made from decisions taken elsewhere: by another library, in another run, or by hand.
 
-Nothing after the plan is chosen anew, so whoever hands in the choices gets outputs and gradients
-for just these choices: gates are gathered from the probabilities, f is counted from the plan. Only
-what was left out is decided here; all that was handed in is checked.
+What is given is checked, what is left out is decided here. The layer computes outputs and gradients
+for exactly these choices: gates are gathered from the probabilities, f is counted from the plan.
 """
-
-from __future__ import annotations
 
 import sys
 
 import numpy as np
 
-from switch_np.conventions import balance_counts, serve
-from switch_np.conventions.plan_checks import check_groups, check_plan
+from switch_np.conventions import serve
+from switch_np.conventions.arguments import check_groups, check_plan
 from switch_np.operations import check
 from switch_np.operations.queues import queue_positions
 from switch_np.switch.config import SwitchConfig
@@ -24,29 +21,29 @@ ANYTHING = (-np.inf, np.inf)
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
                  slot: np.ndarray | None = None, num_groups: int = 1,
                  padding: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Make the plan of decisions taken elsewhere, so that another library's routing is replayed.
+    """Make a plan from decisions taken elsewhere, to replay another library's routing.
 
     Parameters
     ----------
     expert
-        (T, K) whole numbers: the experts of each token, distinct, first choice first. They need not
-        be the K that score best. What stands at padding counts only if the balance loss counts
-        padding; where it could not be a choice it is taken to be the first K.
+        (T, K) integers: the distinct experts of each token, first choice first, not necessarily the
+        K best. Entries at padding matter only if the balance loss counts padding; invalid ones are
+        replaced by the first K experts.
     config
         Says E, K, the capacity and what the balance loss counts.
     kept
         (T, K) bool: which choices got a slot. None: those with a slot of 0 or more or, without
-        slots, those that the capacity lets in, first choices before second ones.
+        slots, those within the capacity, first choices before second ones.
     slot
-        (T, K) the place in the buffer of (group, expert); what stands where a choice is not kept
-        does not count. None: kept choices are numbered, first choices before second ones.
+        (T, K) integers: the slot in the buffer of (group, expert), ignored where a choice is not
+        kept. None: kept choices are numbered, first choices before second ones.
     num_groups, padding, training
         As in `decide`.
 
     Raises
     ------
     TypeError, ValueError
-        Where the decisions contradict each other or the config; the message names the argument.
+        If the decisions contradict each other or the config; the message names the argument.
 
     Examples
     --------
@@ -78,16 +75,14 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
         length = queue_positions(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
     if capacity is None:
         capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
-    count_GE, tokens_G = balance_counts.counts(expert_TK, slot_TK >= 0, expert_TK, group_T, (g, e),
-                                               padding, config.conventions, training)
-    plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity,
-                            config.layout, count_GE, tokens_G)
+    plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
+                            padding, training)
     check_plan(plan, config, t, g, padding)
     return plan
 
 
 def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.ndarray:
-    """Return the choices (T, K), those of padding replaced where they could be none."""
+    """Return the choices (T, K), with invalid ones of padding replaced."""
     k = expert.shape[1]
     outside_TK = (expert < 0) | (expert >= num_experts)
     twice_TK = np.diff(np.sort(expert, axis=1), axis=1, append=num_experts + k) == 0
@@ -99,7 +94,7 @@ def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.
 
 def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
            capacity: int | None) -> np.ndarray:
-    """Return the slots (T, K), -1 where a choice is not kept, once they fit each other."""
+    """Check `kept` and `slot`; return the slots (T, K), -1 where a choice is not kept."""
     shape = queue_TK.shape
     routed_TK = queue_TK < num_queues
     limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
@@ -111,9 +106,8 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
         kept_TK = kept
     if slot is not None:
         check.integers("slot", slot, shape, *ANYTHING)
-        slot = slot.astype(np.int64)
-        kept_TK = kept_TK if kept is not None else routed_TK & (slot >= 0)
-        slot_TK = slot
+        slot_TK = slot.astype(np.int64)
+        kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK >= 0)
     else:
         slot_TK = queue_positions(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
         kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK < limit)

@@ -171,7 +171,7 @@ def _with_threshold(case: Case, flat: dict[str, Any]) -> snp.SwitchConfig:
     conventions, k = case.config.conventions, case.config.top_k
     out, _ = snp.switch_layer.forward(case.params, case.x, case.config, padding=case.padding,
                                       noise=case.noise, training=case.training)
-    held = choices.held_against(out.plan.expert, out.probs, conventions)[:, 1:]
+    held = choices.policy_gates(out.plan.expert, out.probs, conventions)
     if conventions.second_policy == "random":
         held = held / np.maximum(case.noise.policy, 1e-300)
     steps = np.append(0, np.sort(held, axis=None))
