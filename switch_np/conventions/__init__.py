@@ -23,7 +23,6 @@ parameters        names and shapes
 noise             jitter, dropout and the rest, drawn before anything is computed
 arguments         checks of parameters, tokens, plans and gradients
 margins           how far each token is from another decision
-replay            plans made from decisions taken elsewhere
 
 It may import `operations` and `switch`.
 """

@@ -1,6 +1,4 @@
-"""Checks of what the layer is given: parameters, tokens, plans, gradients.
-
-Each message names the argument, what is wanted, and what came.
+"""Checks of what the layer is given; a message names the argument, what is wanted, and what came.
 """
 
 import math
@@ -95,9 +93,9 @@ def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: in
         raise ValueError("plan must be for {} tokens, {} experts, {} group(s) and {} choice(s) per "
                          "token, got one for {}, {}, {} and {}".format(*want, *have))
     _check_arrays(plan)
-    twice = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
-    if twice.any():
-        token = int(twice.argmax())
+    twice_T = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
+    if twice_T.any():
+        token = int(twice_T.argmax())
         raise ValueError(f"plan.expert must name an expert once per token, got "
                          f"{plan.expert[token].tolist()} for token {token}")
     owner_N = plan.expert[plan.token, plan.choice]

@@ -41,8 +41,7 @@ class Network(NamedTuple):
 
 
 class DroppedCache(NamedTuple):
-    """Saved for backward: tokens, their weights, which are dropped, and whether gates weight them.
-    """
+    """Saved for backward: tokens, their weights, who is dropped, and whether by gates."""
 
     x_TD: np.ndarray
     weight_T1: np.ndarray
@@ -51,7 +50,7 @@ class DroppedCache(NamedTuple):
 
 
 class SharedCache(NamedTuple):
-    """Saved for backward: the network's cache, None without one, and who is served."""
+    """Saved for backward: the network's cache or None, whether there is a bias, who is served."""
 
     network: NetworkCache | None
     biased: bool
@@ -59,10 +58,7 @@ class SharedCache(NamedTuple):
 
 
 class MixtureCache(NamedTuple):
-    """Saved for backward: the caches of the steps, the rows before any gate, and the factors.
-
-    `jitter_TD` and `input_TK` are None where nothing multiplies the experts' input.
-    """
+    """Saved for backward: the steps' caches, rows before any gate, and factors or None for 1."""
 
     conventions: Conventions
     plan: Plan
@@ -83,8 +79,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.nda
     if jitter_TD is not None:
         x_TD = x_TD * jitter_TD
     input_TK, output_TK = _gates(gates_TK, conventions)
-    rows_RD = dispatch.forward(x_TD, plan)
-    gated_RD = rows_RD
+    rows_RD = gated_RD = dispatch.forward(x_TD, plan)
     if input_TK is not None:
         gated_RD = rows_RD * dispatch.by_row(input_TK, plan)[:, None]
     keep_RF = None if keep_TKF is None else dispatch.by_row(keep_TKF, plan)
@@ -118,21 +113,21 @@ def backward(d_y_TD: np.ndarray, cache: MixtureCache
         d_x_TD, d_gates_TK = d_x_TD + d_own_TD, d_gates_TK + d_weight_T1
     d_rows_RD, expert_grads = experts.backward(d_out_RD, cache.experts)
     if cache.input_TK is not None:
-        d_rows_RD, d_input_TK = gated_rows_backward(
-            d_rows_RD, cache.rows_RD, cache.input_TK, cache.plan)
+        d_input_R = np.einsum("rd,rd->r", d_rows_RD, cache.rows_RD)
+        d_input_TK = take(d_input_R, cache.plan.row_of_choice.ravel()).reshape(d_gates_TK.shape)
         d_gates_TK = d_gates_TK + d_input_TK
+        d_rows_RD = d_rows_RD * dispatch.by_row(cache.input_TK, cache.plan)[:, None]
     d_x_TD += dispatch.backward(d_rows_RD, cache.plan)
     if cache.jitter_TD is not None:
         d_x_TD *= cache.jitter_TD
     return d_x_TD, d_gates_TK, expert_grads | grads
 
 
-def _gates(gates_TK: np.ndarray, conventions: Conventions
-           ) -> tuple[np.ndarray | None, np.ndarray]:
+def _gates(gates_TK: np.ndarray,
+           conventions: Conventions) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the weights of the experts' inputs, None for 1, and of their outputs.
 
-    What a library holds fixed is the real part, so that a complex step of the forward pass gives
-    the gradient that `backward` returns.
+    What a library holds fixed is the real part: a complex step does not reach it.
     """
     if conventions.gate_at == "input":
         return gates_TK, np.ones_like(gates_TK)
@@ -140,14 +135,6 @@ def _gates(gates_TK: np.ndarray, conventions: Conventions
         return gates_TK, gates_TK
     straight = conventions.dispatch_gradient == "straight_through"
     return (1 + (gates_TK - gates_TK.real)) if straight else None, gates_TK
-
-
-def gated_rows_backward(d_rows_RD: np.ndarray, rows_RD: np.ndarray, weights_TK: np.ndarray,
-                        plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """Return d_rows (R, D) before the weights, and d_weights (T, K)."""
-    d_weights_R = np.einsum("rd,rd->r", d_rows_RD, rows_RD)
-    return (d_rows_RD * dispatch.by_row(weights_TK, plan)[:, None],
-            take(d_weights_R, plan.row_of_choice.ravel()).reshape(weights_TK.shape))
 
 
 def dropped_forward(x_TD: np.ndarray, gates_TK: np.ndarray, dropped_T: np.ndarray,

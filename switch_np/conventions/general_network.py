@@ -45,12 +45,11 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, keep_TF: np.ndar
     >>> forward(params, np.array([[2.0], [-3.0]]))[0].tolist()
     [[4.0], [0.0]]
     """
-    linear_TF, gate_TF = _affine(x_TD, params, "in"), None
-    if "w_gate" in params:
-        gate_TF = _affine(x_TD, params, "gate")
-        active_TF = activations.forward(kind, gate_TF) * linear_TF
-    else:
-        active_TF = activations.forward(kind, linear_TF)
+    linear_TF = _affine(x_TD, params, "in")
+    gate_TF = _affine(x_TD, params, "gate") if "w_gate" in params else None
+    active_TF = activations.forward(kind, linear_TF if gate_TF is None else gate_TF)
+    if gate_TF is not None:
+        active_TF = active_TF * linear_TF
     scaled_TF = active_TF * params["hidden_scale"] if "hidden_scale" in params else active_TF
     hidden_TF = dropout.forward(scaled_TF, keep_TF, rate)
     y_TD = _affine(hidden_TF, params, "out")
@@ -70,16 +69,15 @@ def backward(d_y_TD: np.ndarray, cache: NetworkCache,
     if "hidden_scale" in params:
         grads["hidden_scale"] = (d_hidden_TF * active_TF).sum(axis=0)
         d_hidden_TF = d_hidden_TF * params["hidden_scale"]
-    if gate_TF is None:
-        d_linear_TF = d_hidden_TF * activations.slope(kind, linear_TF)
-        d_x_TD, more = _affine_backward(d_linear_TF, x_TD, params, "in")
-    else:
-        d_linear_TF = d_hidden_TF * activations.forward(kind, gate_TF)
-        d_gate_TF = d_hidden_TF * linear_TF * activations.slope(kind, gate_TF)
-        d_x_TD, more = _affine_backward(d_linear_TF, x_TD, params, "in")
-        d_gated_TD, gate = _affine_backward(d_gate_TF, x_TD, params, "gate")
-        d_x_TD, more = d_x_TD + d_gated_TD, more | gate
+    through_TF = (activations.slope(kind, linear_TF) if gate_TF is None
+                  else activations.forward(kind, gate_TF))
+    d_x_TD, more = _affine_backward(d_hidden_TF * through_TF, x_TD, params, "in")
     grads |= more
+    if gate_TF is not None:
+        d_gate_TF = d_hidden_TF * linear_TF * activations.slope(kind, gate_TF)
+        d_gated_TD, more = _affine_backward(d_gate_TF, x_TD, params, "gate")
+        d_x_TD = d_x_TD + d_gated_TD
+        grads |= more
     for name, target in into.items():
         target[...] = d_x_TD if name == "x" else grads[name]
     return d_x_TD, grads
@@ -88,9 +86,7 @@ def backward(d_y_TD: np.ndarray, cache: NetworkCache,
 def _affine(x: np.ndarray, params: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Return x W, plus b where there is one."""
     product: np.ndarray = x @ params[f"w_{name}"]
-    if f"b_{name}" in params:
-        product = product + params[f"b_{name}"]
-    return product
+    return product + params[f"b_{name}"] if f"b_{name}" in params else product
 
 
 def _affine_backward(d_z: np.ndarray, x: np.ndarray, params: Mapping[str, np.ndarray],

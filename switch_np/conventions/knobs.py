@@ -4,15 +4,13 @@
 (`explained`), the check of values (`validate`), and descriptions (`describe`, `differences`).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, field, fields, is_dataclass
 from functools import wraps
 from math import inf
 from textwrap import fill
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from switch_np.operations import check
 
@@ -74,7 +72,7 @@ def knob(default: Any, topic: str, values: str | Mapping[Any, str], *, least: fl
          below: float | None = None, needs: str | Mapping[Any, str] = "", about: str = "") -> Any:
     """Return a dataclass field, typed Any so that its own annotation holds.
 
-    The arguments are those of `Knob`; `values` may be a format for any number of the default's type.
+    The arguments are those of `Knob`; `values` may be a text for any number of the default's type.
     """
     values = {type(default): values} if isinstance(values, str) else values
     return field(default=default,
@@ -108,11 +106,10 @@ def validate(config: Any) -> None:
 def build(cls: type[Config], settings: Mapping[str, Any]) -> Config:
     """Return a config from its fields and those of its nested configs, all in one dict."""
     nested = _nested(cls)
-    classes = (cls, *nested.values())
-    known = [name for each in classes for name in of(each)]
+    known = [name for each in (cls, *nested.values()) for name in of(each)]
     for name in settings:
         if name not in known:
-            owners = " and ".join(each.__name__ for each in classes)
+            owners = " and ".join(each.__name__ for each in (cls, *nested.values()))
             raise ValueError(f"like() takes fields of {owners}, got {name!r}"
                              + check.nearest(name, known))
 
@@ -155,10 +152,11 @@ def differences(mine: Any, other: Any, called: str = "the other") -> list[str]:
 
 def explained(cls: type[Config]) -> type[Config]:
     """Decorate a dataclass of knobs: list them in its docstring, and explain unknown keywords."""
+    members = fields(cast(Any, cls))
     before, mark, after = inspect.cleandoc(cls.__doc__ or "").partition("Examples\n")
-    told = "\n".join(line for f in fields(cls) for line in _parameter(f))    # type: ignore[arg-type]
+    told = "\n".join(line for f in members for line in _parameter(f))
     cls.__doc__ = f"{before}Parameters\n----------\n{told}\n\n{mark}{after}"
-    made, names = cls.__init__, {f.name for f in fields(cls)}                # type: ignore[arg-type]
+    made, names = cls.__init__, {f.name for f in members}
 
     @wraps(made)
     def __init__(self: Config, *args: Any, **given: Any) -> None:
@@ -191,8 +189,7 @@ def _parameter(f: Field[Any]) -> Iterator[str]:
     """Yield the docstring's lines for one field."""
     k = f.metadata.get("knob")
     if k is None:
-        yield f"{f.name} : {f.type}"
-        yield _wrapped(f.metadata.get("about", ""))
+        yield from (f"{f.name} : {f.type}", _wrapped(f.metadata.get("about", "")))
         return
     yield f"{f.name} : {f.type}, default {f.default!r}"
     needs = f"Needed by {k.needs}." if k.needs and isinstance(k.needs, str) else ""

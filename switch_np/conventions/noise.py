@@ -35,9 +35,9 @@ class Noise(NamedTuple):
     expert_dropout
         (T, K, F) bool, True where the hidden activation of a choice is kept.
     logits, second, policy, priority
-        Under other libraries' conventions (see `Conventions`): (T, E) added to the logits; (T, E)
-        Gumbel noise that draws the later choices; (T, K - 1) uniform numbers that decide whether
-        later choices are used; (T, K) numbers, the largest of which are served first.
+        Of other libraries: (T, E) added to the logits; (T, E) Gumbel noise that draws the later
+        choices; (T, K - 1) uniform numbers that decide whether later choices are used; (T, K)
+        numbers, the largest of which are served first.
     """
 
     jitter: np.ndarray | None = None

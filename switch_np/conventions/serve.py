@@ -54,14 +54,13 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     queue_TK = np.where(wanted_TK, expert_TK * g + group_T[:, None], e * g)
     key_TK = keys(expert_TK, probs_TE, logits_TE, config, noise)
     order = _order(key_TK, conventions, t, k)
-    queue, position = queue_TK.T.ravel(), np.empty(t * k, int)
-    position[order], length = queue_positions(queue[order], e * g)
+    position = np.empty(t * k, int)
+    position[order], length = queue_positions(queue_TK.T.ravel()[order], e * g)
     position_TK = position.reshape(k, t).T
     rivals_TK = np.zeros((t, k), int)
     if capacity is None:
         capacity = int(length.max(initial=0))
-    elif conventions.priority == "logit_or_zero" and key_TK is not None:
-        # Tokens that chose another expert compete with a 0.
+    elif key_TK is not None and conventions.priority == "logit_or_zero":     # zeros compete too
         rivals_TK = np.where(key_TK < 0, group_size - np.append(length, 0)[queue_TK], 0)
     kept_TK = wanted_TK & (position_TK + rivals_TK < capacity)
     if conventions.chooser == "experts":
@@ -134,16 +133,15 @@ def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, con
          noise: Noise = Noise()) -> np.ndarray | None:
     """Return the keys (T, K), the largest of which are served first; None: by position."""
     conventions = config.conventions
+    chosen_TK: np.ndarray = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
     if conventions.chooser == "experts" or conventions.priority == "gate":
-        return np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+        return chosen_TK
     if conventions.priority == "weight":
-        chosen_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
         return np.asarray(chosen_TK / weight_sum(chosen_TK, conventions))
     if conventions.priority == "logit_or_zero":
         return np.take_along_axis(logits_TE.real, expert_TK, axis=1)
     if conventions.priority == "batch":
-        best_T1 = np.take_along_axis(probs_TE.real, expert_TK[:, :1], axis=1)
-        return np.repeat(best_T1, expert_TK.shape[1], axis=1)
+        return np.repeat(chosen_TK[:, :1], expert_TK.shape[1], axis=1)
     return noise.priority if conventions.priority == "random" else None
 
 
