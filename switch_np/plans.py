@@ -56,9 +56,8 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
                          "conventions.serve.decide follows them")
     check.floats("scores_TE", scores_TE, ("T", config.num_experts))
     check_groups(len(scores_TE), num_groups, padding_T)
-    if config.layout == "buffers":
-        check_buffers(config.expert_capacity(len(scores_TE) // max(num_groups, 1), training),
-                      config.num_experts, num_groups)
+    capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
+    check_buffers(config.layout, capacity, config.num_experts, num_groups)
     return papers.decide(scores_TE, config, num_groups=num_groups, padding_T=padding_T,
                         training=training)
 
@@ -77,8 +76,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
         check.integer("capacity", capacity, 0)
     check.choice("layout", layout, ["packed", "buffers"])
     check_groups(len(expert_TK), num_groups, padding_T)
-    if layout == "buffers":
-        check_buffers(capacity, num_experts, num_groups)
+    check_buffers(layout, capacity, num_experts, num_groups)
     return papers.fill(expert_TK, num_experts, num_groups=num_groups, capacity=capacity,
                       padding_T=padding_T, layout=layout)
 
@@ -135,9 +133,8 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
     capacity = config.expert_capacity(t // g, training)
     slot_TK = _slots(queue_TK, e * g, kept, slot, capacity)
-    length = queue_positions(queue_TK, e * g)[1]
-    if config.conventions.chooser == "experts":
-        length = queue_positions(np.where(slot_TK >= 0, queue_TK, e * g), e * g)[1]
+    every = config.conventions.chooser == "tokens"          # experts ask only for what they keep
+    length = queue_positions(np.where(every | (slot_TK >= 0), queue_TK, e * g), e * g)[1]
     if capacity is None:
         capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
     plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
@@ -160,8 +157,7 @@ def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.
 def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
            capacity: int | None) -> np.ndarray:
     """Check `kept` and `slot`; return the slots (T, K), -1 where a choice is not kept."""
-    shape = queue_TK.shape
-    routed_TK = queue_TK < num_queues
+    shape, routed_TK = queue_TK.shape, queue_TK < num_queues
     limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
     kept_TK = routed_TK
     if kept is not None:
@@ -172,10 +168,10 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
     if slot is not None:
         check.integers("slot", slot, shape, *ANYTHING)
         slot_TK = slot.astype(np.int64)
-        kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK >= 0)
     else:
         slot_TK = queue_positions(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
-        kept_TK = kept_TK if kept is not None else routed_TK & (slot_TK < limit)
+    if kept is None:
+        kept_TK = routed_TK & (slot_TK < limit if slot is None else slot_TK >= 0)
     wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)
     if wrong_T.any():
         token = int(wrong_T.argmax())

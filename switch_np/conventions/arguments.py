@@ -1,5 +1,4 @@
-"""Checks of what the layer is given; a message names the argument, what is wanted, and what came.
-"""
+"""Checks of what the layer is given; messages name the argument, what is wanted and what came."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     if plan is not None:
         check_plan(plan, config, tokens, groups, padding)
     elif config.layout == "buffers":
-        check_buffers(config.expert_capacity(tokens // max(groups, 1), training),
+        check_buffers(config.layout, config.expert_capacity(tokens // max(groups, 1), training),
                       config.num_experts, groups)
     return x.reshape(tokens, x.shape[-1]), padding, groups
 
@@ -156,9 +155,9 @@ def check_groups(num_tokens: int, num_groups: int, padding_T: np.ndarray | None 
         check.booleans("padding_T", padding_T, (num_tokens,))
 
 
-def check_buffers(capacity: int | None, num_experts: int, num_groups: int) -> None:
+def check_buffers(layout: str, capacity: int | None, num_experts: int, num_groups: int) -> None:
     """Refuse buffers that no memory could hold."""
-    if capacity is not None and num_experts * num_groups * capacity >= MOST_ROWS:
+    if layout == "buffers" and num_experts * num_groups * (capacity or 0) >= MOST_ROWS:
         raise ValueError(f"capacity must be less than {MOST_ROWS // (num_experts * num_groups)} "
                          f"with layout='buffers', where every slot is a row, got {capacity}; "
                          "layout='packed' has rows for kept choices alone")

@@ -1,8 +1,7 @@
 """Which experts a token chooses under other libraries' conventions: discrete, so no gradient.
 
-Source: DeepSeek-V3 (a bias for selection alone; groups of experts), transformers (a cast before the
-choice), DeepSpeed and fairseq (a sampled second choice), Mesh TensorFlow, lucidrains and fairseq
-(whether a second choice is used at all).
+Source: DeepSeek-V3 (a bias for selection alone; groups of experts), transformers (rounding before
+the choice), DeepSpeed, fairseq (a sampled second choice), Mesh TensorFlow, lucidrains (its policy).
 """
 
 from dataclasses import replace
@@ -20,9 +19,8 @@ def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions
            bias_E: np.ndarray | None) -> np.ndarray:
     """Return the scores (T, E) that rank the experts; -inf for those that may not be chosen.
 
-    >>> conventions = Conventions(select_groups=2)
     >>> probs = np.array([[0.5, 0.1, 0.4, 0.3]])
-    >>> ranked(probs, probs, conventions, Noise(), None).tolist()
+    >>> ranked(probs, probs, Conventions(select_groups=2), Noise(), None).tolist()
     [[-inf, -inf, 0.4, 0.3]]
     """
     score_TE = probs_TE.real if noise.gumbel is None else (logits_TE + noise.gumbel).real
@@ -70,9 +68,8 @@ def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, conventions: Conventions
            noise: Noise) -> np.ndarray:
     """Return which choices (T, K) are used; the first always is.
 
-    >>> conventions = Conventions(second_policy="threshold", second_compare="score")
-    >>> probs = np.array([[.7, .3], [.9, .1]])
-    >>> wanted(np.array([[0, 1]] * 2), probs, conventions, Noise()).tolist()
+    >>> theirs = Conventions(second_policy="threshold", second_compare="score")
+    >>> wanted(np.array([[0, 1]] * 2), np.array([[.7, .3], [.9, .1]]), theirs, Noise()).tolist()
     [[True, True], [True, False]]
     """
     wanted_TK = np.ones(expert_TK.shape, bool)

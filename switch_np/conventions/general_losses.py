@@ -1,9 +1,8 @@
 """The balance loss and the z-loss of other libraries.
 
 Source: nanoMoE (P of the chosen experts alone), Megatron (P of normalised sigmoid scores), Mesh
-TensorFlow (`moe_use_second_place_loss`; z-loss in training alone), Flaxformer (padding has
-log Z = log E). `serve.balance_counts` counts f into the plan; here tokens get weights in P, and
-the paper's losses compute the rest.
+TensorFlow (`moe_use_second_place_loss`; z-loss in training alone), Flaxformer (padding has log Z =
+log E). The plan holds f; here tokens get weights in P, and the paper's losses compute the rest.
 
 Forward:   L = L_balance(w ⊙ q) + L_second(p);  w: the tokens' weights;  q: the scores p, or
            q_e = m_e p_e / s with s = Σ_j m_j p_j + ε, where m says which experts take part
@@ -130,13 +129,7 @@ def normalise_backward(d_scores_TE: np.ndarray, cache: NormaliseCache) -> np.nda
 
 def second_choice(probs_TE: np.ndarray, plan: Plan,
                   padding_T: np.ndarray | None = None) -> tuple[np.ndarray, SecondCache]:
-    """Return the balance loss of the second choices, a scalar.
-
-    >>> from switch_np.switch.plan import fill
-    >>> plan = fill(np.array([[0, 1]]), 3, capacity=1)
-    >>> float(second_choice(np.array([[0.6, 0.3, 0.1]]), plan)[0].round(6))
-    1.125
-    """
+    """Return the balance loss of the second choices, a scalar."""
     (t, e), g = probs_TE.shape, len(plan.load)
     real_T = np.ones(t, bool) if padding_T is None else ~padding_T
     second = plan.group[real_T] * e + plan.expert[real_T, 1]
@@ -165,9 +158,7 @@ def z(log_z_T: np.ndarray, padding_T: np.ndarray | None = None, *, conventions: 
     """
     if conventions.z_when == "never" or (conventions.z_when == "training" and not training):
         return z_loss.forward(log_z_T, np.ones(len(log_z_T), bool))
-    if padding_T is None or conventions.z_padding == "include":
-        return z_loss.forward(log_z_T)
-    if conventions.z_padding == "valid":
-        return z_loss.forward(log_z_T, padding_T)
+    if padding_T is None or conventions.z_padding != "zero_logits":
+        return z_loss.forward(log_z_T, padding_T if conventions.z_padding == "valid" else None)
     loss, cache = z_loss.forward(np.where(padding_T, math.log(num_experts), log_z_T))
     return loss, cache._replace(log_z_T=log_z_T * ~padding_T)     # log E has no gradient

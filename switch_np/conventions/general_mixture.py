@@ -139,12 +139,7 @@ def _gates(gates_TK: np.ndarray,
 
 def dropped_forward(x_TD: np.ndarray, gates_TK: np.ndarray, dropped_T: np.ndarray,
                     gated: bool) -> tuple[np.ndarray, DroppedCache]:
-    """Return what dropped tokens add to y (T, D).
-
-    >>> x, gates = np.array([[4.0], [6.0]]), np.array([[0.25], [0.5]])
-    >>> dropped_forward(x, gates, np.array([False, True]), gated=True)[0].tolist()
-    [[0.0], [3.0]]
-    """
+    """Return what dropped tokens add to y (T, D)."""
     weight_T1 = dropped_T1 = dropped_T[:, None]        # bool: integers would promote float32
     if gated:
         weight_T1 = gates_TK.sum(axis=1, keepdims=True) * dropped_T1

@@ -37,8 +37,8 @@ class NetworkCache(NamedTuple):
 
 
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, keep_TF: np.ndarray | None = None,
-            rate: float = 0.0, kind: str = "relu", out: np.ndarray | None = None
-            ) -> tuple[np.ndarray, NetworkCache]:
+            rate: float = 0.0, kind: str = "relu",
+            out: np.ndarray | None = None) -> tuple[np.ndarray, NetworkCache]:
     """Return y (T, D), also written to `out`; the names in `params` say what the network has.
 
     >>> params = {name: np.ones((1, 1)) for name in ("w_gate", "w_in", "w_out")}

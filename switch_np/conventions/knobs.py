@@ -50,9 +50,9 @@ class Knob(NamedTuple):
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed."""
-        strings = [literal for literal in self.literals if isinstance(literal, str)]
         if value is None and None in self.literals:
             return
+        strings = [literal for literal in self.literals if isinstance(literal, str)]
         if self.values is YES_NO:
             check.flag(name, value)
         elif strings and (self.kind is None or isinstance(value, str)):

@@ -2,7 +2,7 @@
 
 No decision can change while every score moves by less than half its margin. With groups of experts
 the choice's margin includes half the gap between the last group taken and the first left out, since
-two scores on each side can move; with a policy for later choices, the distance to the threshold.
+two scores on each side can move; with a policy for later choices, the distance to its threshold.
 With batch-prioritised routing only choices of the same rank compete for the last slots.
 """
 
@@ -22,17 +22,11 @@ from switch_np.switch.plan import Plan
 class Margins(NamedTuple):
     """How far each token (T,) is from another decision.
 
-    Attributes
-    ----------
-    choice
-        The smallest gap between scores that, once closed, would change the token's choices or their
-        order; infinity with a single expert.
-    contested
-        Bool: an expert that the token chose is over capacity in its group, so that other tokens'
-        choices decide whether it is kept.
-    cut
-        The gap to the nearest choice on the other side of the capacity cut where scores set the
-        priority; infinity where nothing is dropped, or position decides.
+    `choice` is the smallest gap between scores that, once closed, would change the token's choices
+    or their order; infinity with a single expert. `contested`, bool, says whether an expert that
+    the token chose is over capacity in its group, so that other tokens' choices decide whether it
+    is kept. `cut` is the gap to the nearest choice on the other side of the capacity cut where
+    scores set the priority; infinity where nothing is dropped, or position decides.
     """
 
     choice: np.ndarray

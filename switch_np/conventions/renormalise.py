@@ -76,8 +76,7 @@ def divisor(chosen_TK: np.ndarray, kept_TK: np.ndarray,
     sum_T1 = (counts_TK * chosen_TK ** q).sum(axis=1, keepdims=True) ** (1 / q)
     slope_TK = counts_TK * (chosen_TK / np.where(sum_T1 == 0, 1, sum_T1)) ** (q - 1)
     eps = conventions.renorm_eps
-    if eps == "finfo":
-        eps = float(np.finfo(chosen_TK.real.dtype).eps)
+    eps = float(np.finfo(chosen_TK.real.dtype).eps) if eps == "finfo" else eps
     if conventions.renorm_eps_mode == "add":
         sum_T1 = sum_T1 + eps
     else:

@@ -37,7 +37,7 @@ class ScoresCache(NamedTuple):
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, scale_TD: np.ndarray | None = None,
             kind: str = "softmax",
             noise_TE: np.ndarray | None = None) -> tuple[Routing, ScoresCache]:
-    """Score every expert for every token; x is multiplied by `scale_TD`, the logits get `noise_TE`.
+    """Score every expert for every token; `scale_TD` multiplies x, `noise_TE` adds to the logits.
 
     >>> forward({"w_router": np.eye(2)}, np.zeros((1, 2)), kind="sigmoid")[0].probs_TE.tolist()
     [[0.5, 0.5]]
@@ -55,15 +55,13 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, scale_TD: np.nda
         probs_TE = sigmoid(logits_TE)
     elif kind == "sqrtsoftplus":
         probs_TE = np.sqrt(softplus(logits_TE))
-    cache = ScoresCache(params, kind, noisy_TD, scale_TD, noise_TE, logits_TE, probs_TE,
-                        softmax_TE)
-    return Routing(logits_TE, probs_TE, log_z_T), cache
+    return Routing(logits_TE, probs_TE, log_z_T), ScoresCache(
+        params, kind, noisy_TD, scale_TD, noise_TE, logits_TE, probs_TE, softmax_TE)
 
 
 def backward(d_probs_TE: np.ndarray, d_log_z_T: np.ndarray, cache: ScoresCache,
              d_logits_TE: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (T, D) and the gradients of the parameters; `d_logits_TE` is added at the logits.
-    """
+    """Return d_x (T, D) and the parameters' gradients; `d_logits_TE` is added at the logits."""
     params, kind, noisy_TD, scale_TD, noise_TE, logits_TE, probs_TE, softmax_TE = cache
     if kind == "sigmoid":
         d_all_TE = d_probs_TE * probs_TE * (1 - probs_TE)

@@ -73,25 +73,23 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
                       padding_T, training, plain_TK)
 
 
-def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray,
-               load_GE: np.ndarray, capacity: int, config: SwitchConfig,
-               padding_T: np.ndarray | None, training: bool,
+def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, load_GE: np.ndarray,
+               capacity: int, config: SwitchConfig, padding_T: np.ndarray | None, training: bool,
                plain_TK: np.ndarray | None = None) -> Plan:
     """Return the plan of choices whose slots are known; -1 is a dropped choice.
 
     `plain_TK` are the K best scores without bias, groups and noise, if they are not the choices.
     """
-    count_GE, tokens_G = balance_counts(
-        expert_TK, slot_TK >= 0, expert_TK if plain_TK is None else plain_TK, group_T,
-        load_GE.shape, padding_T, config.conventions, training)
     t, g, e = len(expert_TK), *load_GE.shape
+    counts = balance_counts(expert_TK, slot_TK >= 0, expert_TK if plain_TK is None else plain_TK,
+                            group_T, (g, e), padding_T, config.conventions, training)
     kt_N = np.flatnonzero(slot_TK.T >= 0)                        # k * T + token
     slot_N = slot_TK.T.take(kt_N)
     queue_N = expert_TK.T.take(kt_N) * g + group_T[kt_N % max(t, 1)]
     order = stable_order(slot_N, slot_N.max(initial=0))
     order = order[stable_order(queue_N[order], e * g)]     # one key could overflow
     return lay_out(expert_TK, kt_N[order], slot_N[order], group_T, load_GE, capacity, config.layout,
-                   count_GE, tokens_G)
+                   *counts)
 
 
 def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray,
@@ -102,10 +100,8 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
     `plain_TK` are the K best scores without bias, groups and noise; `shape` is (G, E).
 
     >>> chosen, kept = np.array([[0], [1], [1]]), np.array([[True], [True], [False]])
-    >>> conventions = Conventions(balance_drops="post_as_0")
-    >>> count_GE, _ = balance_counts(chosen, kept, chosen, np.zeros(3, int), (1, 2), None,
-    ...                              conventions, training=True)
-    >>> count_GE.tolist()
+    >>> theirs, group = Conventions(balance_drops="post_as_0"), np.zeros(3, int)
+    >>> balance_counts(chosen, kept, chosen, group, (1, 2), None, theirs, True)[0].tolist()
     [[2, 1]]
     """
     g, e = shape
@@ -116,17 +112,15 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
             conventions.balance_when == "training" and not training):
         return np.zeros(shape, int), tokens_G
     counted = plain_TK if conventions.balance_counts == "plain_over_k" else expert_TK
-    seen = np.ones(kept_TK.shape, bool)
-    if conventions.balance_drops == "post":
-        seen = kept_TK
-    elif conventions.balance_drops == "post_as_0":
+    seen = kept_TK if conventions.balance_drops == "post" else np.ones(kept_TK.shape, bool)
+    if conventions.balance_drops == "post_as_0":
         counted = np.where(kept_TK, counted, 0)
     if conventions.balance_padding not in ("include", "mask_p", "real_fraction"):
         seen = seen & real_T[:, None]
     if conventions.balance_counts == "first":
         counted, seen = counted[:, :1], seen[:, :1]
-    queue = (group_T[:, None] * e + counted)[seen]
-    return np.bincount(queue, minlength=g * e).reshape(g, e), tokens_G
+    queue_N = (group_T[:, None] * e + counted)[seen]
+    return np.bincount(queue_N, minlength=g * e).reshape(g, e), tokens_G
 
 
 def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig,

@@ -38,14 +38,12 @@ class Conventions:
     chooser: str = knob("tokens", "Who chooses", {
         "tokens": "tokens their experts", "experts": "experts their tokens"},
         needs={"experts": "Flaxformer's expert choice"},
-        about="An expert takes the tokens of a group that score best, up to its capacity; `top_k` "
-              "is not used then.")
+        about="An expert takes a group's best tokens, up to its capacity; `top_k` is not used.")
     select_bias: bool = knob(False, "A bias without gradient is added for the choice alone", YES_NO,
         needs="DeepSeek-V3, Megatron", about="It is the parameter `select_bias` (E,).")
     select_groups: int = knob(1, "Groups of experts", "{}", least=1, needs="DeepSeek-V3, Megatron")
     select_groups_kept: int = knob(1, "Groups a token may choose from", "{}", least=1,
-        needs="DeepSeek-V3, Megatron",
-        about="They are those whose two best experts have the largest total score.")
+        needs="DeepSeek-V3, Megatron", about="Those with the largest sum of two scores are kept.")
     select_precision: str = knob("same", "Scores are rounded before the choice", {
         "same": "no", "float16": "to float16", "bfloat16": "to bfloat16"},
         needs="transformers, which first casts probabilities back to the input's precision",
@@ -60,8 +58,7 @@ class Conventions:
         about="At random: with probability gate / `second_threshold`, also in evaluation.")
     second_threshold: float = knob(0.2, "Threshold of later choices", "{}", least=0)
     second_compare: str = knob("gate", "Compared with that threshold", {
-        "gate": "the renormalised gate", "score": "the score"}, needs={"score": "fairseq"},
-        about="The gate is renormalised before any drop.")
+        "gate": "the gate of renorm='pre'", "score": "the score"}, needs={"score": "fairseq"})
 
     # Noise.
     logit_noise: str = knob("none", "Noise on the logits", {
@@ -82,8 +79,7 @@ class Conventions:
         "floor": "down", "ceil": "up", "half_even": "to the nearest, halves to even"},
         needs={"ceil": "DeepSpeed, Megatron", "half_even": "Flaxformer"})
     capacity_whole_share: bool = knob(False, "Tokens per expert are rounded up before the factor",
-        YES_NO, needs="Tutel, fairseq",
-        about="K multiplies last: `K * round(factor * ceil(n / E))`.")
+        YES_NO, needs="Tutel, fairseq", about="K comes last: `K * round(factor * ceil(n / E))`.")
     capacity_at_most_group: bool = knob(False, "Capacity is at most the group's size", YES_NO,
         needs="Mesh TensorFlow, lucidrains",
         about="It limits what a factor gives; it affects the size of the buffers alone.")
@@ -91,11 +87,9 @@ class Conventions:
         needs="Tutel (its alignment) and nanoMoE (2)", about="Capacity is rounded up to it.")
     capacity_unused: int = knob(0, "Slots of each buffer that are never filled", "{}", least=0,
         needs="the paper's printed pseudo-code and Keras' example (1)")
-    eval_capacity_fraction: float | None = knob(None,
-        "Capacity in evaluation, as a fraction of the tokens", {
-        None: "none, the factor counts", float: "{}"}, least=0, below=LARGEST,
-        needs="fairseq (a quarter) and NLLB (all)",
-        about="This fraction of the group's tokens is rounded up.")
+    eval_capacity_fraction: float | None = knob(None, "Capacity in evaluation", {
+        None: "by the factor", float: "{} of the group's tokens, rounded up"}, least=0,
+        below=LARGEST, needs="fairseq (a quarter) and NLLB (all)")
     priority: str = knob("choice", "Served first", {
         "choice": "first choices by position, then second ones",
         "token": "tokens by position, with all their choices",
@@ -107,10 +101,9 @@ class Conventions:
                "gate": "DeepSpeed for k > 2", "weight": "Megatron",
                "logit_or_zero": "DeepSpeed for k > 2 before its pull request 7986",
                "random": "DeepSpeed with k = 1, labml"},
-        about="The most confident tokens have the largest best score (batch-prioritised routing). "
-              "`renorm` says what divides the gates. With 'logit_or_zero' a token with a negative "
-              "logit loses its slot to one that did not choose the expert, and the slot stays "
-              "empty.")
+        about="The most confident tokens have the largest best score (batch-prioritised routing); "
+              "`renorm` says what divides the gates. With 'logit_or_zero' a negative logit loses "
+              "its slot to a token that did not choose the expert, and the slot stays empty.")
     slots: str = knob("queue", "Slots are numbered", {
         "queue": "in order of priority", "position": "by token"}, needs={"position": "DeepSpeed"},
         about="Outputs do not depend on it.")
@@ -129,8 +122,7 @@ class Conventions:
         needs={"pre": "most top-2 gates", "post": "DeepSpeed, fairseq"})
     renorm_eps: float | str = knob(0.0, "Epsilon in that sum", {
         "finfo": "the precision's own", float: "{}"}, least=0)
-    renorm_eps_mode: str = knob("add", "That epsilon is", {
-        "add": "added", "clamp": "a lower bound"})
+    renorm_eps_mode: str = knob("add", "Epsilon is", {"add": "added", "clamp": "a lower bound"})
     renorm_power: float = knob(1.0, "Power of the norm that divides", "{}", least=1,
         needs="MegaBlocks", about="With p it is (Σ g^p)^(1/p); with 1, the sum.")
     renorm_single: bool = knob(False, "A single choice is divided by itself", YES_NO,
@@ -139,11 +131,9 @@ class Conventions:
     gate_scale: float = knob(1.0, "Factor of the gates", "{}", needs="DeepSeek-V3 (2.5)")
     gate_gradient: str = knob("normal", "Gates have", {
         "normal": "value and gradient", "unit": "value 1 and the gradient of their logarithm"},
-        needs={"unit": "labml without `is_scale_prob`"},
-        about="Such a gate is g / g with the denominator held fixed.")
+        needs={"unit": "labml without `is_scale_prob`"}, about="It is g / ḡ with ḡ held fixed.")
     gate_at: str = knob("output", "Gates multiply", {
-        "output": "the experts' output", "input": "the experts' input",
-        "both": "the experts' input and output"},
+        "output": "the experts' output", "input": "the experts' input", "both": "both"},
         needs={"input": "Tutel, Megatron", "both": "Keras' example"})
     dispatch_gradient: str = knob("stop", "The dispatch sends gates a gradient", {
         "stop": "no", "straight_through": "yes, straight through"},
@@ -181,27 +171,24 @@ class Conventions:
                "real_fraction": "Mesh TensorFlow's switch gating"},
         about="The divisors count it, except with 'mask_valid'; the fraction is the group's.")
     balance_when: str = knob("always", "The balance loss is computed", {
-        "always": "always", "training": "in training"}, needs={"training": "ST-MoE in PyTorch"},
-        about="In evaluation it is 0 then.")
+        "always": "always", "training": "in training, else 0"},
+        needs={"training": "ST-MoE in PyTorch"})
     second_balance: bool = knob(False, "Second choices have a balance loss too", YES_NO,
         needs="Mesh TensorFlow's `moe_use_second_place_loss`",
-        about="Half of it is added; it is computed from the second choices and the scores without "
-              "the first.")
+        about="Half of it is added, from the second choices and the scores without the first.")
     z_padding: str = knob("valid", "Padding in the z-loss", {
         "valid": "counts nowhere", "include": "counts like any token",
         "zero_logits": "counts as a token with logits 0"}, needs={"zero_logits": "Flaxformer"},
-        about="The z-loss is a mean over the tokens that count; a token with logits 0 has log Z = "
-              "log E.")
+        about="The z-loss is a mean over the tokens that count; logits 0 give log Z = log E.")
     z_when: str = knob("always", "The z-loss is computed", {
         "always": "always", "training": "in training", "never": "never"},
         needs={"training": "Mesh TensorFlow, ST-MoE in PyTorch"}, about="Otherwise it is 0.")
 
     # The experts.
     expert_activation: str = knob("relu", "Activation", {
-        "relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU by its tanh formula", "silu": "SiLU"},
+        "relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU approximated by tanh", "silu": "SiLU"},
         needs={"gelu": "ST-MoE in PyTorch, Megatron, nanoMoE", "gelu_tanh": "MegaBlocks",
-               "silu": "Mixtral, DeepSeek-V3"},
-        about="The tanh formula is the usual approximation of GELU.")
+               "silu": "Mixtral, DeepSeek-V3"})
     expert_gated: bool = knob(False, "Hidden units are gated", YES_NO,
         needs="Mixtral, DeepSeek-V3, ST-MoE in PyTorch",
         about="They are act(x w_gate) * (x w_in), as in SwiGLU and GEGLU.")
@@ -210,8 +197,7 @@ class Conventions:
     expert_hidden_scale: bool = knob(False, "Hidden units have a learned scale", YES_NO,
         needs="ST-MoE in PyTorch", about="The parameter `hidden_scale` (E, F) multiplies them.")
     shared_experts: int = knob(0, "Shared experts", "{}", least=0, needs="DeepSeek-V3",
-        about="They form one more expert, as wide as all of them, that takes every token and has "
-              "no gate.")
+        about="They form one expert, as wide as all of them, for every token and without a gate.")
     shared_bias: bool = knob(False, "A bias that all tokens share", YES_NO, needs="MegaBlocks",
         about="The parameter `shared_b_out` (D,) is added to every output, with no gate.")
 
@@ -237,8 +223,8 @@ class Conventions:
             raise ValueError(f"top_k must be at most num_experts, {num_experts}, got {top_k}")
         size, rest = divmod(num_experts, self.select_groups)
         if rest:
-            raise ValueError(f"select_groups must divide num_experts, {num_experts}, got "
-                             f"{self.select_groups}")
+            raise ValueError(
+                f"select_groups must divide num_experts, {num_experts}, got {self.select_groups}")
         if top_k > size * self.select_groups_kept:
             raise ValueError(f"top_k must be at most the experts of select_groups_kept groups, "
                              f"{size * self.select_groups_kept}, got {top_k}")
@@ -250,10 +236,7 @@ class Conventions:
 
     def count_slots(self, num_experts: int, group_size: int, k: int, factor: float | None,
                     minimum: int, absolute: int | None, training: bool) -> int | None:
-        """Return the slots of one expert for a group; None: no limit.
-
-        They are round(k * group_size * factor / num_experts), at least `minimum`; or `absolute`.
-        """
+        """Return the slots of one expert for a group, `absolute` if it is given; None: no limit."""
         if absolute is not None:
             found = absolute
         elif not training and self.eval_capacity_fraction is not None:
@@ -279,8 +262,7 @@ class Conventions:
     @property
     def always_noisy(self) -> bool:
         """Whether the plan depends on random numbers, in evaluation too."""
-        return (self.second_choice == "sampled" or self.second_policy == "random"
-                or self.priority == "random")
+        return self.second_choice == "sampled" or "random" in (self.second_policy, self.priority)
 
 
 CHOICES = knobs.choices(Conventions)      # the options of each knob that takes one of some strings
