@@ -17,13 +17,11 @@ CASES = {
     "all experts": dict(num_experts=3, top_k=3, capacity_factor=None),
     "all experts, drops": dict(num_experts=3, top_k=3, capacity_factor=1.5),
     "one expert": dict(num_experts=1, capacity_factor=1.0),
-    "all dropped": dict(num_experts=3, capacity=0),
+    "all dropped": dict(num_experts=3, capacity=0), "bias": dict(num_experts=3, router_bias=True),
     "prime": dict(num_experts=7, top_k=2, capacity=1),
-    "bias": dict(num_experts=3, router_bias=True),
     "groups": dict(num_experts=3, groups=3, capacity_factor=0.7),
     "noise": dict(num_experts=3, top_k=2, router_dropout=0.3, sample=True, jitter=0.2,
-                  expert_dropout=0.4),
-}
+                  expert_dropout=0.4)}
 
 
 @pytest.mark.parametrize("seed", range(300))

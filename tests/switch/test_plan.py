@@ -1,4 +1,4 @@
-"""The plan: its counts, rows and slots agree, and nothing can be written to it."""
+"""The plan: counts, rows and slots agree, nothing can be written to it, and it is replayed."""
 
 import numpy as np
 import pytest
@@ -43,6 +43,16 @@ def test_a_plan_is_read_only_and_leaves_the_caller_s_array_alone():
             array[...] = 0
     expert[:] = 1
     assert plan.expert[:, 0].tolist() == [0, 1, 0]
+
+
+def test_a_plan_is_replayed():
+    config = snp.SwitchConfig(num_experts=3, capacity_factor=1.0)
+    params, x, _, _ = layer_problem(0, config, training=False)
+    plan = snp.switch_layer.forward(params, x, config)[0].plan
+    other = {**params, "w_router": -params["w_router"]}
+    out, _ = snp.switch_layer.forward(other, x, config, plan=plan)
+    assert out.plan is plan
+    np.testing.assert_array_equal(out.gates, np.take_along_axis(out.probs, plan.expert, 1))
 
 
 def test_ids_of_eight_bits_fill_many_groups():

@@ -15,6 +15,5 @@ def test_router(rng, tokens, scaled):
 
     gradcheck.check_backward(
         lambda i: router.forward(i["params"], i["x"], scale), backward,
-        {"x": rng.standard_normal((tokens, 3)),
-         "params": {"w_router": rng.standard_normal((3, 4)), "b_router": rng.standard_normal(4)}},
-        rng)
+        {"x": rng.standard_normal((tokens, 3)), "params": {
+            "w_router": rng.standard_normal((3, 4)), "b_router": rng.standard_normal(4)}}, rng)
