@@ -43,7 +43,8 @@ class Conventions:
         needs="DeepSeek-V3, Megatron", about="It is the parameter `select_bias` (E,).")
     select_groups: int = knob(1, "Groups of experts", "{}", least=1, needs="DeepSeek-V3, Megatron")
     select_groups_kept: int = knob(1, "Groups a token may choose from", "{}", least=1,
-        needs="DeepSeek-V3, Megatron", about="Those with the largest sum of two scores are kept.")
+        needs="DeepSeek-V3, Megatron",
+        about="They are those whose two best experts have the largest total score.")
     select_precision: str = knob("same", "Scores are rounded before the choice", {
         "same": "no", "float16": "to float16", "bfloat16": "to bfloat16"},
         needs="transformers, which first casts probabilities back to the input's precision",

@@ -126,10 +126,9 @@ def test_a_capacity_that_stands_for_no_limit(name, capacity):
         assert np.array_equal(out.plan.slot, want.slot) and out.plan.capacity == capacity
         for kept, slot in ((None, None), (want.kept, None), (None, want.slot),
                            (want.kept, want.slot)):
-            found = plans.from_choices(out.plan.expert, one, kept=kept, slot=slot,
-                                       padding=padding)
-            roomy = plans.from_choices(out.plan.expert, replace(one, capacity=24), kept=kept,
-                                       slot=slot, padding=padding)
+            given = {"kept": kept, "slot": slot, "padding": padding}
+            found = plans.from_choices(out.plan.expert, one, **given)
+            roomy = plans.from_choices(out.plan.expert, replace(one, capacity=24), **given)
             for array in ARRAYS:
                 assert np.array_equal(getattr(found, array), getattr(roomy, array)), array
         margins = [plans.margins(out.probs, plan, one, logits_TE=out.logits, padding_T=padding,
