@@ -1,31 +1,34 @@
-"""Plans as they are called for by themselves: arguments are checked, then `switch.plan` decides.
+"""Plans without a layer: which expert and slot each token gets, and who is dropped.
 
-A plan says which expert, which slot, who is dropped. `switch_layer.forward` makes one for itself;
-these calls serve who wants to look at decisions, to replay another library's, or to know how firm
-they are.
+`switch_layer.forward` makes its own plan; these calls are for looking at decisions and for asking
+how close they are (`decide`, `margins`), and for replaying those of another library, another run or
+made by hand: then gates are gathered from the probabilities, and f is counted from the plan.
 """
 
-from __future__ import annotations
+import sys
 
 import numpy as np
 
-from switch_np.conventions.margins import Margins, contested
-from switch_np.conventions.noise import Noise
-from switch_np.conventions.plan_checks import check_buffers, check_groups, check_plan
-from switch_np.conventions.replay import from_choices
-from switch_np.conventions import margins as margins_of
+from switch_np.conventions import serve
+from switch_np.conventions.arguments import check_buffers, check_groups, check_plan
+from switch_np.conventions.margins import Margins, contested, margins
 from switch_np.operations import check
+from switch_np.operations.queues import queue_positions
+from switch_np.switch import plan as papers
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
-from switch_np.switch import plan as papers
 
 __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from_choices",
            "margins"]
+ANYTHING = (-np.inf, np.inf)
 
 
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
     """Give every token its experts and slots, by the paper's conventions.
+
+    The lowest index wins a tie. Slots go to first choices by position, then to second choices. The
+    capacity counts all tokens of a group, including padding, as in the authors' code.
 
     Parameters
     ----------
@@ -34,16 +37,11 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     config
         Says k, capacity and layout.
     num_groups
-        Tokens are cut into this many equal consecutive groups, each with buffers of its own.
+        Tokens form this many equal, consecutive groups, each with its own buffers.
     padding_T
         (T,) bool, True where the token is padding: it takes no slot and is not counted.
     training
-        Chooses between the two capacity factors.
-
-    Notes
-    -----
-    At a tie the lowest index wins. Slots are given in the order of choice, then of position. The
-    capacity counts all tokens of a group, padding included, as the authors' code does.
+        Selects the training capacity factor.
 
     Examples
     --------
@@ -54,13 +52,12 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     """
     check.instance("config", config, SwitchConfig)
     if not config.conventions.papers:
-        raise ValueError("config must have the paper's conventions, got others, by which "
-                         "conventions.serve.decide goes")
+        raise ValueError("config must have the paper's conventions, got others: "
+                         "conventions.serve.decide follows them")
     check.floats("scores_TE", scores_TE, ("T", config.num_experts))
-    _check_cut(len(scores_TE), num_groups, padding_T)
-    if config.layout == "buffers":
-        check_buffers(config.expert_capacity(len(scores_TE) // max(num_groups, 1), training),
-                      config.num_experts, num_groups)
+    check_groups(len(scores_TE), num_groups, padding_T)
+    capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
+    check_buffers(config.layout, capacity, config.num_experts, num_groups)
     return papers.decide(scores_TE, config, num_groups=num_groups, padding_T=padding_T,
                         training=training)
 
@@ -74,56 +71,113 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
-    if not isinstance(expert_TK, np.ndarray) or expert_TK.dtype.kind not in "iu" or (
-            expert_TK.ndim != 2):
-        raise TypeError("expert_TK must be an array (T, K) of whole numbers, got "
-                        f"{getattr(expert_TK, 'dtype', type(expert_TK).__name__)} of shape "
-                        f"{np.shape(expert_TK)}")
+    check.integers("expert_TK", expert_TK, ("T", "K"), 0, num_experts)
     if capacity is not None:
         check.integer("capacity", capacity, 0)
     check.choice("layout", layout, ["packed", "buffers"])
-    _check_cut(len(expert_TK), num_groups, padding_T)
-    if layout == "buffers":
-        check_buffers(capacity, num_experts, num_groups)
+    check_groups(len(expert_TK), num_groups, padding_T)
+    check_buffers(layout, capacity, num_experts, num_groups)
     return papers.fill(expert_TK, num_experts, num_groups=num_groups, capacity=capacity,
                       padding_T=padding_T, layout=layout)
 
 
-def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None, *,
-            logits_TE: np.ndarray | None = None, padding_T: np.ndarray | None = None,
-            bias_E: np.ndarray | None = None, noise: Noise | None = None,
-            training: bool = False) -> Margins:
-    """Tell how far each token is from another decision, in units of the scores.
+def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
+                 slot: np.ndarray | None = None, num_groups: int = 1,
+                 padding: np.ndarray | None = None, training: bool = False) -> Plan:
+    """Make a plan from decisions taken elsewhere, to replay another library's routing.
 
     Parameters
     ----------
-    scores_TE
-        Whatever ranked the experts: probabilities, or logits with noise.
-    plan
-        The decisions.
-    config, logits_TE, padding_T, bias_E, noise, training
-        Under other libraries' conventions: the config, and the rest where it decides too.
+    expert
+        (T, K) integers: the distinct experts of each token, first choice first, not necessarily the
+        K best. Entries at padding matter only if the balance loss counts padding; invalid ones are
+        replaced by the first K experts.
+    config
+        Says E, K, the capacity and what the balance loss counts.
+    kept
+        (T, K) bool: which choices got a slot. None: those with a slot of 0 or more or, without
+        slots, those within the capacity, first choices before second ones.
+    slot
+        (T, K) integers: the slot in the buffer of (group, expert), ignored where a choice is not
+        kept. None: kept choices are numbered, first choices before second ones.
+    num_groups, padding, training
+        As in `decide`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the decisions contradict each other or the config; the message names the argument.
 
     Examples
     --------
-    >>> scores = np.array([[.7, .3], [.6, .4]])
-    >>> found = margins(scores, decide(scores, SwitchConfig(num_experts=2, capacity_factor=1.0)))
-    >>> found.choice.round(2).tolist(), found.contested.tolist()
-    ([0.4, 0.2], [True, True])
+    >>> config = SwitchConfig(num_experts=2, capacity=1)
+    >>> plan = from_choices(np.array([[1], [1], [0]]), config, kept=np.array([[0], [1], [1]]) > 0)
+    >>> plan.slot[:, 0].tolist(), plan.balance_count.tolist()
+    ([-1, 0, 0], [[1, 2]])
     """
-    check.instance("plan", plan, Plan)
-    check.floats("scores_TE", scores_TE, (len(plan.expert), plan.load.shape[1]))
-    if config is not None:
-        check.instance("config", config, SwitchConfig)
-        if not config.conventions.papers:
-            return margins_of.margins(scores_TE, plan, config, logits_TE=logits_TE,
-                                      padding_T=padding_T, bias_E=bias_E, noise=noise or Noise(),
-                                      training=training)
-    return margins_of.papers_margins(scores_TE, plan)
+    check.instance("config", config, SwitchConfig)
+    e, g, k = config.num_experts, num_groups, config.num_choices
+    check.integers("expert", expert, ("T", k), *ANYTHING)
+    expert = expert.astype(np.int64)             # an unsigned -1 becomes -1 again
+    t = len(expert)
+    check.integer("num_groups", g, 1)
+    check_groups(t, g)
+    real_T = np.ones(t, bool)
+    if padding is not None:
+        check.booleans("padding", padding, (t,))
+        real_T = ~padding
+    routed_T1 = (real_T | (config.conventions.padding_routing != "left_out"))[:, None]
+    expert_TK = _experts(expert, routed_T1, e)
+
+    group_T = np.arange(t) // max(t // g, 1)
+    queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
+    capacity = config.expert_capacity(t // g, training)
+    slot_TK = _slots(queue_TK, e * g, kept, slot, capacity)
+    every = config.conventions.chooser == "tokens"          # experts ask only for what they keep
+    length = queue_positions(np.where(every | (slot_TK >= 0), queue_TK, e * g), e * g)[1]
+    if capacity is None:
+        capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
+    plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
+                            padding, training)
+    check_plan(plan, config, t, g, padding)
+    return plan
 
 
-def _check_cut(num_tokens: int, num_groups: int, padding_T: np.ndarray | None) -> None:
-    """Refuse groups and padding that the tokens do not have."""
-    check_groups(num_tokens, num_groups)
-    if padding_T is not None:
-        check.booleans("padding_T", padding_T, (num_tokens,))
+def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.ndarray:
+    """Return the choices (T, K), with invalid ones of padding replaced."""
+    k = expert.shape[1]
+    outside_TK = (expert < 0) | (expert >= num_experts)
+    twice_TK = np.diff(np.sort(expert, axis=1), axis=1, append=num_experts + k) == 0
+    wrong_T1 = (outside_TK | twice_TK).any(axis=1, keepdims=True)
+    expert_TK = np.where(wrong_T1 & ~routed_T1, np.arange(k), expert)
+    check.integers("expert", expert_TK, (len(expert), k), 0, num_experts)
+    return expert_TK
+
+
+def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
+           capacity: int | None) -> np.ndarray:
+    """Check `kept` and `slot`; return the slots (T, K), -1 where a choice is not kept."""
+    shape, routed_TK = queue_TK.shape, queue_TK < num_queues
+    limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
+    kept_TK = routed_TK
+    if kept is not None:
+        check.booleans("kept", kept, shape)
+        if (kept & ~routed_TK).any():
+            raise ValueError("kept must be False for padding, got True")
+        kept_TK = kept
+    if slot is not None:
+        check.integers("slot", slot, shape, *ANYTHING)
+        slot_TK = slot.astype(np.int64)
+    else:
+        slot_TK = queue_positions(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
+    if kept is None:
+        kept_TK = routed_TK & (slot_TK < limit if slot is None else slot_TK >= 0)
+    wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)
+    if wrong_T.any():
+        token = int(wrong_T.argmax())
+        raise ValueError(f"slot must lie in 0 .. {limit - 1} for kept choices, the config's "
+                         f"capacity, got {slot_TK[token].tolist()} for token {token}")
+    taken = np.column_stack([queue_TK[kept_TK], slot_TK[kept_TK]])
+    if len(np.unique(taken, axis=0)) < len(taken):
+        raise ValueError("slot must differ within the buffer of a group and expert, got one twice")
+    return np.where(kept_TK, slot_TK, -1)

@@ -1,10 +1,4 @@
-"""The Switch layer as it is called: arguments are checked, noise is drawn, `switch.layer` computes.
-
-The public calls are here; the computation is in `switch_np/switch/`, from `router` to `layer`, and
-other libraries' variants are in `switch_np/conventions/`.
-"""
-
-from __future__ import annotations
+"""The Switch layer's public calls: they check arguments and draw noise; `switch.layer` computes."""
 
 from collections.abc import Mapping
 
@@ -32,8 +26,8 @@ def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig
     Returns
     -------
     dict
-        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D), and whatever else `shapes` lists;
-        biases are zeros, and `hidden_scale` ones.
+        `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D), and whatever else `shapes` lists.
+        Biases are zeros, `hidden_scale` is ones.
 
     Examples
     --------
@@ -64,29 +58,24 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
 
     Parameters
     ----------
-    params
-        As `init` gives them.
+    params, config
+        As given by `init` and to it.
     x
-        Tokens (T, D) or (B, S, D), float32 or float64; complex for complex-step
-        differentiation.
-    config
-        What to compute.
+        Tokens (T, D) or (B, S, D), float32 or float64; complex for complex-step differentiation.
     plan
         Replay these decisions, made for the same padding, instead of making new ones.
     padding
         Bool (T,) or (B, S), True where the token is padding: y is 0 there, no slot is taken, and no
-        loss counts it. Conventions may treat it otherwise.
-    noise
-        Replay this noise, in training or not.
-    rng
-        Source of the noise in training, if `noise` is not given.
+        loss counts it. Other libraries' conventions may treat it differently.
+    noise, rng
+        Noise to replay, in training or not; or else the generator that draws it in training.
     training
-        Turns noise on, and selects the training capacity factor.
+        Turns noise on and selects the training capacity factor.
 
     Raises
     ------
     TypeError, ValueError
-        Where an argument does not fit; the message names it.
+        If an argument does not fit; the message names it.
 
     Examples
     --------
@@ -98,7 +87,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     ((12, 8), 3, [[4, 2, 4, 2]])
     """
     x_TD, padding_T, groups = arguments.checked(params, x, config, padding, plan, training)
-    noise = noises.noise_for(noise, config, x_TD, params, rng, plan, training)
+    noise = noises.noise_for(noise, config, x_TD, params["w_in"].shape[2], rng, plan, training)
     x_TD = cast(x_TD, like=params["w_in"])                    # the experts' precision
     scale_TD = noises.router_scale(noise, config.router_dropout, x.real.dtype)
     parts = bind.parts(config, params, noise, padding_T, training)
@@ -114,15 +103,13 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
 
     Parameters
     ----------
-    d_y
-        Gradient arriving at y, shaped like it.
-    cache
-        From `forward`.
+    d_y, cache
+        The gradient with respect to y, shaped like it, and what `forward` returned.
     d_balance_loss, d_z_loss
-        Gradients arriving at the losses: their coefficients, if they are added to the objective.
+        Gradients with respect to the losses: their coefficients, if the objective adds them.
     d_probs, d_logits
-        (T, E) further gradients at the router's outputs, from losses computed outside (such as
-        those that pool several layers).
+        (T, E) more gradients with respect to the router's outputs, from losses computed outside the
+        layer, such as those that pool several layers.
 
     Examples
     --------
@@ -136,6 +123,7 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     """
     arguments.check_upstream(d_y, cache, d_balance_loss, d_z_loss, d_probs, d_logits)
     d_y_TD = cast(d_y.reshape(len(cache.probs_TE), cache.shape[-1]), like=cache.gates_TK)
-    d_losses = float(d_balance_loss), float(d_z_loss)     # a float64 scalar would promote float32
-    d_x_TD, grads = layer.backward(d_y_TD, cache, *d_losses, d_probs, d_logits)
+    # A float64 scalar would promote float32, a Python float does not.
+    d_x_TD, grads = layer.backward(d_y_TD, cache, float(d_balance_loss), float(d_z_loss), d_probs,
+                                   d_logits)
     return d_x_TD.reshape(cache.shape), grads

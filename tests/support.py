@@ -28,27 +28,54 @@ def layer_problem(seed, config, shape=(12,), d_model=5, d_ff=7, padded=0.0, trai
     return params, x, padding, noise
 
 
+def random_config(rng):
+    """Return a random config and a shape (B, S) that its groups divide."""
+    experts = int(rng.choice([1, 2, 3, 5, 7]))
+    groups = rng.choice(["all", "rows", "number"])
+    b, s = int(rng.integers(1, 4)), int(rng.integers(0, 9))
+    limit = rng.choice(["factor", "absolute", "none"])
+    config = snp.SwitchConfig(
+        num_experts=experts, top_k=int(rng.integers(1, experts + 1)),
+        groups=b if groups == "number" else str(groups),
+        capacity=int(rng.integers(0, 5)) if limit == "absolute" else None,
+        capacity_factor=None if limit == "none" else float(rng.uniform(0, 2)),
+        eval_capacity_factor=float(rng.uniform(0, 2)), min_capacity=int(rng.integers(0, 3)),
+        capacity_per_choice=bool(rng.integers(2)), router_bias=bool(rng.integers(2)),
+        jitter=float(rng.choice([0, 0.1])), router_dropout=float(rng.choice([0, 0.3])),
+        sample=bool(rng.integers(2)), expert_dropout=float(rng.choice([0, 0.4])),
+        layout=str(rng.choice(["packed", "buffers"])))
+    return config, (b, s)
+
+
 def check_layer(seed, config, **options):
-    """Compare every gradient of the layer with the complex step; return the plan that was used."""
+    """Compare every gradient of a random layer with the complex step; return its plan."""
     params, x, padding, noise = layer_problem(seed, config, **options)
-    training = noise is not None
-    out, _ = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise,
-                                      training=training)
+    return check_gradients(params, x, config, np.random.default_rng(seed + 1), padding=padding,
+                           noise=noise, training=noise is not None)
+
+
+def check_gradients(params, x, config, rng, **options):
+    """Compare every gradient of the layer with the complex step; return the plan, replayed."""
+    plan = snp.switch_layer.forward(params, x, config, **options)[0].plan
+    quiet = options["noise"] is None or options["noise"].logits is None
+    unused = set(params) & ({"select_bias", "w_noise"} if quiet else {"select_bias"})
+    checked = {name: value for name, value in params.items() if name not in unused}
 
     def forward(inputs):
-        out_, cache = snp.switch_layer.forward(
-            inputs["params"], inputs["x"], config, plan=out.plan, padding=padding, noise=noise,
-            training=training)
-        return (out_.y, out_.balance_loss, out_.z_loss, out_.probs, out_.logits), cache
+        rest = {name: params[name].astype(inputs["x"].dtype) for name in unused}
+        out, cache = snp.switch_layer.forward(inputs["params"] | rest, inputs["x"], config,
+                                              plan=plan, **options)
+        return (out.y, out.balance_loss, out.z_loss, out.probs, out.logits), cache
 
     def backward(d_y, d_balance, d_z, d_probs, d_logits, cache):
         d_x, grads = snp.switch_layer.backward(d_y, cache, float(d_balance), float(d_z),
                                                d_probs=d_probs, d_logits=d_logits)
+        assert not any(grads.pop(name).any() for name in unused)
         return {"x": d_x, "params": grads}
 
-    gradcheck.check_backward(forward, backward, {"x": x, "params": params},
-                             np.random.default_rng(seed + 1))
-    return out.plan
+    found = gradcheck.check_backward(forward, backward, {"x": x, "params": checked}, rng)
+    assert set(found) == {"x"} | {f"params.{name}" for name in checked}
+    return plan
 
 
 TINY = dict(vocab_size=7, d_model=4, d_ff=5, num_heads=2, d_kv=3, num_layers=3, num_buckets=4,

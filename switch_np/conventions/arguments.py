@@ -1,6 +1,4 @@
-"""What the layer is handed, checked; a message names the argument, what came, what is wanted."""
-
-from __future__ import annotations
+"""Checks of what the layer is given; messages name the argument, what is wanted and what came."""
 
 import math
 from collections.abc import Mapping
@@ -8,19 +6,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from switch_np.conventions.parameters import shapes
-from switch_np.conventions.plan_checks import check_buffers, check_plan
 from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
 from switch_np.switch.plan import Plan
 
-FINITE = ("w_router", "b_router", "w_noise", "select_bias")    # what decisions hang on
+FINITE = ("w_router", "b_router", "w_noise", "select_bias")    # they decide the plan
+MOST_ROWS = 2 ** 40    # of all buffers: more than any memory holds, and far from overflow
 
 
 def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig,
             padding: np.ndarray | None, plan: Plan | None,
             training: bool) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Return x (T, D), padding (T,) and the number of groups, once all arguments fit."""
+    """Check all arguments; return x (T, D), padding (T,) and the number of groups."""
     check.instance("config", config, SwitchConfig)
     check.flag("training", training)
     if not isinstance(x, np.ndarray) or x.ndim not in (2, 3):
@@ -36,24 +34,24 @@ def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     if plan is not None:
         check_plan(plan, config, tokens, groups, padding)
     elif config.layout == "buffers":
-        check_buffers(config.expert_capacity(tokens // max(groups, 1), training),
+        check_buffers(config.layout, config.expert_capacity(tokens // max(groups, 1), training),
                       config.num_experts, groups)
     return x.reshape(tokens, x.shape[-1]), padding, groups
 
 
 def _check_params(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig) -> None:
-    """Refuse parameters of other names, shapes or precision than the config's and x's."""
+    """Refuse parameters whose names, shapes or precision do not fit the config and x."""
     check.keys("params", params, set(shapes(x.shape[-1], 1, config)))
     check.floats("params['w_in']", params["w_in"], (config.num_experts, x.shape[-1], "F"), like=x)
     for name, shape in shapes(x.shape[-1], params["w_in"].shape[2], config).items():
         check.floats(f"params[{name!r}]", params[name], shape, like=x, finite=name in FINITE)
     if type(params["w_router"]) is not type(params["w_in"]) and not config.conventions.papers:
         raise ValueError("params must share one precision under other libraries' conventions, got "
-                         "a router apart: selective precision is the paper's own")
+                         "another for the router: selective precision is the paper's own")
 
 
 def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
-    """Return into how many groups the tokens of this shape are cut."""
+    """Return the number of groups of tokens in an x of this shape."""
     if config.groups == "all":
         return 1
     if config.groups == "rows":
@@ -68,7 +66,7 @@ def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
 
 def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_z_loss: float,
                    d_probs: np.ndarray | None, d_logits: np.ndarray | None) -> None:
-    """Refuse gradients that do not fit what `forward` gave."""
+    """Refuse gradients that do not fit what `forward` returned."""
     check.instance("cache", cache, LayerCache)
     probs_TE = cache.probs_TE
     for name, value, shape in (("d_y", d_y, cache.shape), ("d_probs", d_probs, probs_TE.shape),
@@ -79,3 +77,87 @@ def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_
                 raise TypeError(f"{name} must be real, as x and params were, got {value.dtype}")
     check.number("d_balance_loss", d_balance_loss)
     check.number("d_z_loss", d_z_loss)
+
+
+def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: int,
+               padding_T: np.ndarray | None = None) -> None:
+    """Refuse a plan that contradicts itself or does not fit the config and the tokens."""
+    check.instance("plan", plan, Plan)
+    check.integers("plan.load", plan.load, ("G", "E"), 0, np.inf)
+    g, e = plan.load.shape
+    check.integers("plan.expert", plan.expert, ("T", "K"), 0, e)
+    t, k = plan.expert.shape
+    have, want = (t, e, g, k), (num_tokens, config.num_experts, num_groups, config.num_choices)
+    if have != want:
+        raise ValueError("plan must be for {} tokens, {} experts, {} group(s) and {} choice(s) per "
+                         "token, got one for {}, {}, {} and {}".format(*want, *have))
+    _check_arrays(plan)
+    twice_T = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
+    if twice_T.any():
+        token = int(twice_T.argmax())
+        raise ValueError(f"plan.expert must name an expert once per token, got "
+                         f"{plan.expert[token].tolist()} for token {token}")
+    owner_N = plan.expert[plan.token, plan.choice]
+    if ((plan.row < plan.start[owner_N]) | (plan.row >= plan.start[owner_N + 1])).any():
+        raise ValueError("plan.row must lie among the rows of the chosen expert, got one outside")
+    if (np.diff(plan.row) <= 0).any():
+        raise ValueError("plan.row must increase, one row for each kept choice, got a row twice "
+                         "or out of order")
+    kept_TK = np.zeros((t, k), bool)
+    kept_TK[plan.token, plan.choice] = True
+    if (kept_TK != plan.kept).any():
+        raise ValueError("plan.kept must be True for exactly the choices in plan.token and "
+                         "plan.choice, got another pattern")
+    _check_padding(plan, config, padding_T)
+
+
+def _check_arrays(plan: Plan) -> None:
+    """Refuse arrays of the wrong kind, shape or range."""
+    (t, k), (g, e), n = plan.expert.shape, plan.load.shape, np.size(plan.token)
+    check.integer("plan.capacity", plan.capacity, 0)
+    check.choice("plan.layout", plan.layout, ["packed", "buffers"])
+    check.integers("plan.slot", plan.slot, (t, k), -1, np.inf)
+    check.booleans("plan.kept", plan.kept, (t, k))
+    check.integers("plan.group", plan.group, (t,), 0, g)
+    check.integers("plan.start", plan.start, (e + 1,), 0, np.inf)
+    check.integers("plan.balance_count", plan.balance_count, (g, e), 0, np.inf)
+    check.integers("plan.balance_tokens", plan.balance_tokens, (g,), 0, np.inf)
+    check.integers("plan.token", plan.token, (n,), 0, max(t, 1))
+    check.integers("plan.choice", plan.choice, (n,), 0, k)
+    check.integers("plan.row", plan.row, (n,), 0, plan.num_rows)
+    if plan.layout == "packed" and plan.num_rows != n:
+        raise ValueError(f"plan.start must end with the number of kept choices, {n}, with "
+                         f"layout='packed', got {plan.num_rows}")
+
+
+def _check_padding(plan: Plan, config: SwitchConfig, padding_T: np.ndarray | None) -> None:
+    """Refuse a plan made for other padding."""
+    conventions = config.conventions
+    real_T = np.ones(len(plan.group), bool) if padding_T is None else ~padding_T
+    lost_T = ~real_T & plan.kept.any(axis=1)
+    if conventions.padding_routing == "left_out" and lost_T.any():
+        raise ValueError("plan must not keep choices of padding, which is not routed here, got one "
+                         f"that keeps token {lost_T.argmax()}")
+    counted_T = real_T if conventions.balance_padding == "mask_valid" else np.ones_like(real_T)
+    tokens = np.bincount(plan.group[counted_T], minlength=len(plan.load))
+    if (plan.balance_tokens != tokens).any():
+        raise ValueError(f"plan must be for the same padding: plan.balance_tokens must be {tokens},"
+                         f" the tokens that the balance loss counts, got {plan.balance_tokens}")
+
+
+def check_groups(num_tokens: int, num_groups: int, padding_T: np.ndarray | None = None) -> None:
+    """Refuse groups and padding that do not fit the tokens."""
+    check.integer("num_groups", num_groups, min(num_tokens, 1))
+    if num_tokens % max(num_groups, 1):
+        raise ValueError(f"num_groups must divide the number of tokens, {num_tokens}, got "
+                         f"{num_groups}")
+    if padding_T is not None:
+        check.booleans("padding_T", padding_T, (num_tokens,))
+
+
+def check_buffers(layout: str, capacity: int | None, num_experts: int, num_groups: int) -> None:
+    """Refuse buffers that no memory could hold."""
+    if layout == "buffers" and num_experts * num_groups * (capacity or 0) >= MOST_ROWS:
+        raise ValueError(f"capacity must be less than {MOST_ROWS // (num_experts * num_groups)} "
+                         f"with layout='buffers', where every slot is a row, got {capacity}; "
+                         "layout='packed' has rows for kept choices alone")

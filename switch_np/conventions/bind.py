@@ -1,10 +1,4 @@
-"""The parts of a layer under its config's conventions: the paper's, or others in their place.
-
-`switch.layer` composes the parts and knows no other library. A part that stands in is a module of
-this folder whose `forward` gets the conventions and whatever else it needs here.
-"""
-
-from __future__ import annotations
+"""The parts of which `switch.layer` composes a layer: the paper's, or this folder's instead."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.conventions import (
-    general_balance_loss, general_mixture, general_z_loss, renormalise, scores, serve)
+from switch_np.conventions import general_losses, general_mixture, renormalise, scores, serve
 from switch_np.conventions.noise import Noise
+from switch_np.switch import z_loss
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
 from switch_np.switch.plan import Plan
@@ -30,7 +24,7 @@ class Part(NamedTuple):
 
 def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
           padding_T: np.ndarray | None, training: bool) -> Parts:
-    """Return the parts of which `switch.layer` is to compose this layer.
+    """Return the parts of a layer under its config's conventions.
 
     >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
     True
@@ -47,15 +41,15 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
         Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
         Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
                      jitter_TD=jitter_TD), general_mixture.backward),
-        Part(partial(general_balance_loss.forward, conventions=conventions),
-             general_balance_loss.backward),
-        Part(partial(general_z_loss.forward, conventions=conventions,
-                     num_experts=config.num_experts, training=training), general_z_loss.backward))
+        Part(partial(general_losses.balance, conventions=conventions),
+             general_losses.balance_backward),
+        Part(partial(general_losses.z, conventions=conventions, num_experts=config.num_experts,
+                     training=training), z_loss.backward))
     if conventions.padding_routing == "first_experts" and padding_T is not None:
         real_T1 = ~padding_T[:, None]
         bound = bound._replace(
-            choose=lambda routing, *others: plan_of(
-                routing._replace(probs_TE=routing.probs_TE * real_T1), *others),
+            choose=lambda routing, *rest: plan_of(
+                routing._replace(probs_TE=routing.probs_TE * real_T1), *rest),
             gates=_masked(bound.gates, real_T1), balance_loss=_masked(bound.balance_loss, real_T1))
     return bound
 
@@ -63,12 +57,12 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
 def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,
            padding_T: np.ndarray | None, training: bool, *, noise: Noise,
            bias_E: np.ndarray | None) -> Plan:
-    """Return the plan by the config's conventions; `noise` has the Gumbel noise too."""
+    """Return the plan; the Gumbel noise is taken from `noise`."""
     return serve.decide(routing.probs_TE, routing.logits_TE, config, num_groups=num_groups,
                         padding_T=padding_T, noise=noise, bias_E=bias_E, training=training)
 
 
 def _masked(part: Part, real_T1: np.ndarray) -> Part:
-    """Return a part to which the probabilities of padding are 0, forwards and backwards."""
-    return Part(lambda probs_TE, *others: part.forward(probs_TE * real_T1, *others),
+    """Return a part that takes the probabilities of padding as 0, forwards and backwards."""
+    return Part(lambda probs_TE, *rest: part.forward(probs_TE * real_T1, *rest),
                 lambda d_value, cache: part.backward(d_value, cache) * real_T1)

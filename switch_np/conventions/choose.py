@@ -1,13 +1,8 @@
-"""Which experts a token asks for, under the conventions of other libraries.
+"""Which experts a token chooses under other libraries' conventions: discrete, so no gradient.
 
-Source: DeepSeek-V3 (a bias that only selects; groups of experts), transformers (the choice after a
-cast), DeepSpeed and fairseq (the second choice sampled), Mesh TensorFlow, lucidrains and fairseq
-(whether a second choice is asked for at all).
-
-All of it is discrete: scores go in, indices and bools come out, and nothing has a gradient.
+Source: DeepSeek-V3 (a bias for selection alone; groups of experts), transformers (rounding before
+the choice), DeepSpeed, fairseq (a sampled second choice), Mesh TensorFlow, lucidrains (its policy).
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 
@@ -22,11 +17,10 @@ from switch_np.operations.queues import largest
 
 def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions, noise: Noise,
            bias_E: np.ndarray | None) -> np.ndarray:
-    """Return the scores (T, E) by which experts are chosen; -inf where they may not be.
+    """Return the scores (T, E) that rank the experts; -inf for those that may not be chosen.
 
-    >>> conventions = Conventions(select_groups=2)
     >>> probs = np.array([[0.5, 0.1, 0.4, 0.3]])
-    >>> ranked(probs, probs, conventions, Noise(), None).tolist()
+    >>> ranked(probs, probs, Conventions(select_groups=2), Noise(), None).tolist()
     [[-inf, -inf, 0.4, 0.3]]
     """
     score_TE = probs_TE.real if noise.gumbel is None else (logits_TE + noise.gumbel).real
@@ -36,8 +30,8 @@ def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions
         score_TE = score_TE + bias_E.real
     if conventions.select_groups == 1:
         return score_TE
-    return close_groups(score_TE, group_scores(score_TE, conventions.select_groups),
-                        conventions.select_groups_kept)
+    by_group = group_scores(score_TE, conventions.select_groups)
+    return close_groups(score_TE, by_group, conventions.select_groups_kept)
 
 
 def close_groups(score_TE: np.ndarray, by_group: np.ndarray, kept: int) -> np.ndarray:
@@ -46,18 +40,14 @@ def close_groups(score_TE: np.ndarray, by_group: np.ndarray, kept: int) -> np.nd
     >>> close_groups(np.array([[0.5, 0.1, 0.4, 0.3]]), np.array([[0.6, 0.7]]), 1).tolist()
     [[-inf, -inf, 0.4, 0.3]]
     """
-    open_ = np.zeros(by_group.shape, bool)
-    np.put_along_axis(open_, largest(by_group, kept), True, axis=1)
-    open_TE = np.repeat(open_, score_TE.shape[1] // by_group.shape[1], axis=1)
+    open_groups = np.zeros(by_group.shape, bool)
+    np.put_along_axis(open_groups, largest(by_group, kept), True, axis=1)
+    open_TE = np.repeat(open_groups, score_TE.shape[1] // by_group.shape[1], axis=1)
     return np.where(open_TE, score_TE, -np.inf)
 
 
 def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
-    """Return the sum of the two best scores of each group of experts (T, groups).
-
-    >>> group_scores(np.array([[0.5, 0.1, 0.4, 0.3]]), 2).round(1).tolist()
-    [[0.6, 0.7]]
-    """
+    """Return the sum of the two best scores of each group of experts (T, groups)."""
     t, e = score_TE.shape
     ascending = np.sort(score_TE.reshape(t, groups, e // groups), axis=2)
     return np.asarray(ascending[:, :, -2:].sum(axis=2))
@@ -76,38 +66,30 @@ def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, conventions: Con
 
 def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, conventions: Conventions,
            noise: Noise) -> np.ndarray:
-    """Return which choices (T, K) are asked for; the first always is.
+    """Return which choices (T, K) are used; the first always is.
 
-    >>> conventions = Conventions(second_policy="threshold", second_compare="score")
-    >>> probs = np.array([[.7, .3], [.9, .1]])
-    >>> wanted(np.array([[0, 1]] * 2), probs, conventions, Noise()).tolist()
+    >>> theirs = Conventions(second_policy="threshold", second_compare="score")
+    >>> wanted(np.array([[0, 1]] * 2), np.array([[.7, .3], [.9, .1]]), theirs, Noise()).tolist()
     [[True, True], [True, False]]
     """
     wanted_TK = np.ones(expert_TK.shape, bool)
     if conventions.second_policy == "none":
         wanted_TK[:, 1:] = False
     elif conventions.second_policy != "all":
-        gate_TK = held_against(expert_TK, probs_TE, conventions)
+        later_TK = policy_gates(expert_TK, probs_TE, conventions)
         if conventions.second_policy == "threshold":
-            wanted_TK[:, 1:] = gate_TK[:, 1:] > conventions.second_threshold
+            wanted_TK[:, 1:] = later_TK > conventions.second_threshold
         else:
             assert noise.policy is not None
-            threshold = max(conventions.second_threshold, 1e-9)
-            wanted_TK[:, 1:] = noise.policy < gate_TK[:, 1:] / threshold
+            wanted_TK[:, 1:] = noise.policy < later_TK / max(conventions.second_threshold, 1e-9)
     return wanted_TK
 
 
-def held_against(expert_TK: np.ndarray, probs_TE: np.ndarray,
+def policy_gates(expert_TK: np.ndarray, probs_TE: np.ndarray,
                  conventions: Conventions) -> np.ndarray:
-    """Return what the policy holds against its threshold (T, K): scores, or gates before drops.
-
-    >>> held_against(np.array([[0, 1]]), np.array([[.6, .2]]), Conventions()).round(2).tolist()
-    [[0.75, 0.25]]
-    """
+    """Return what the policy compares with its threshold (T, K - 1): scores or undropped gates."""
     gate_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
-    if conventions.second_compare == "score":
-        return gate_TK
-    before = replace(conventions, renorm="pre", renorm_single=True)
-    divided_TK: np.ndarray = gate_TK / renormalise.divisor(
-        gate_TK, np.ones(gate_TK.shape, bool), before)[0]
-    return divided_TK
+    if conventions.second_compare == "gate":
+        before = replace(conventions, renorm="pre", renorm_single=True)
+        gate_TK = gate_TK / renormalise.divisor(gate_TK, np.ones(gate_TK.shape, bool), before)[0]
+    return gate_TK[:, 1:]

@@ -1,10 +1,18 @@
-"""The mixture of other libraries: gates at the input, a shared expert, a place for dropped tokens.
+"""The mixture of other libraries: gates at the experts' input, dropped tokens, a shared expert.
 
-Source: the libraries that `table` names. The paper's mixture with the places where they differ
-filled in; `backward` is `forward` read from the bottom up.
+Source: Tutel (`is_postscore=False`) and Keras' example (gates at the input), ST-MoE in PyTorch (a
+dispatch with the value of a copy and the gradient of a product); transformers 4 and labml (a
+dropped token gets itself times its gate); DeepSeek-V3 (one expert as wide as its shared experts
+together), MegaBlocks (one bias for all tokens). These steps are added to the paper's mixture.
+
+Forward:   gated rows: rows'[row of (t, k)] = w[t, k] rows[row of (t, k)];  w = g, or, straight
+           through, 1 + g - ḡ with ḡ equal to g but held fixed, so that w is 1
+           dropped token t: y[t] += v[t] x[t];  v = 1, or Σ_k g[t, k]
+           every token served: y += FFN_shared(x) + b_shared, with no gate
+Backward:  d_rows = w d_rows',   d_w[t, k] = ⟨d_rows'[row], rows[row]⟩ for a kept choice, else 0;
+           d_x[t] += v[t] d_y[t],   d_g[t, k] += ⟨d_y[t], x[t]⟩ if v depends on g;
+           d_b_shared = Σ d_y over the tokens served.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,29 +20,45 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.conventions import dropped_tokens, general_network, input_gate, shared_expert
-from switch_np.conventions.dropped_tokens import DroppedCache
-from switch_np.conventions.shared_expert import SharedCache
+from switch_np.conventions import general_network
+from switch_np.conventions.general_network import NetworkCache
 from switch_np.conventions.table import Conventions
+from switch_np.operations.rows import take
 from switch_np.switch import combine, dispatch, experts
 from switch_np.switch.combine import CombineCache
 from switch_np.switch.experts import ExpertsCache
 from switch_np.switch.plan import Plan
 
+SHARED = ("w_in", "w_gate", "w_out")      # what the shared expert has, as shared_w_in and so on
+
 
 class Network(NamedTuple):
-    """The general network with one activation, as `experts` takes a network."""
+    """The general network with one activation, in the form that `experts` takes."""
 
     NAMES: tuple[str, ...]
     forward: Any
     backward: Any
 
 
-class MixtureCache(NamedTuple):
-    """Saved for backward: the caches of the parts, and what the places between them need.
+class DroppedCache(NamedTuple):
+    """Saved for backward: tokens, their weights, who is dropped, and whether by gates."""
 
-    `jitter_TD` and `input_TK` are None where no factor meets the experts' input.
-    """
+    x_TD: np.ndarray
+    weight_T1: np.ndarray
+    dropped_T1: np.ndarray
+    gated: bool
+
+
+class SharedCache(NamedTuple):
+    """Saved for backward: the network's cache or None, whether there is a bias, who is served."""
+
+    network: NetworkCache | None
+    biased: bool
+    served_T: np.ndarray
+
+
+class MixtureCache(NamedTuple):
+    """Saved for backward: the steps' caches, rows before any gate, and factors or None for 1."""
 
     conventions: Conventions
     plan: Plan
@@ -51,16 +75,17 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.nda
             keep_TKF: np.ndarray | None = None, rate: float = 0.0, *, conventions: Conventions,
             padding_T: np.ndarray | None = None,
             jitter_TD: np.ndarray | None = None) -> tuple[np.ndarray, MixtureCache]:
-    """Return y (T, D); `jitter_TD` are factors that the experts' input meets too."""
+    """Return y (T, D); `jitter_TD` also multiplies the experts' input."""
     if jitter_TD is not None:
         x_TD = x_TD * jitter_TD
-    input_TK, output_TK = _weights(gates_TK, conventions)
-    clean_RD = dispatch.forward(x_TD, plan)
-    rows_RD = clean_RD if input_TK is None else input_gate.forward(clean_RD, input_TK, plan)
+    input_TK, output_TK = _gates(gates_TK, conventions)
+    rows_RD = gated_RD = dispatch.forward(x_TD, plan)
+    if input_TK is not None:
+        gated_RD = rows_RD * dispatch.by_row(input_TK, plan)[:, None]
     keep_RF = None if keep_TKF is None else dispatch.by_row(keep_TKF, plan)
     network = Network(general_network.NAMES, partial(
         general_network.forward, kind=conventions.expert_activation), general_network.backward)
-    out_RD, experts_cache = experts.forward(params, rows_RD, plan, keep_RF, rate, network)
+    out_RD, experts_cache = experts.forward(params, gated_RD, plan, keep_RF, rate, network)
     y_TD, combine_cache = combine.forward(out_RD, output_TK, plan)
     served_T = np.ones(len(x_TD), bool)
     if padding_T is not None and conventions.padding_routing == "left_out":
@@ -68,41 +93,41 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.nda
     dropped = None
     if conventions.dropped != "zero":
         dropped_T = served_T & ~plan.kept.any(axis=1)
-        own_TD, dropped = dropped_tokens.forward(x_TD, gates_TK, dropped_T,
-                                                 conventions.dropped == "gated_identity")
+        own_TD, dropped = dropped_forward(x_TD, gates_TK, dropped_T,
+                                          conventions.dropped == "gated_identity")
         y_TD = y_TD + own_TD
-    shared_TD, shared = shared_expert.forward(params, x_TD, served_T, conventions)
-    return y_TD + shared_TD, MixtureCache(conventions, plan, jitter_TD, clean_RD, input_TK,
+    shared_TD, shared = shared_forward(params, x_TD, served_T, conventions)
+    return y_TD + shared_TD, MixtureCache(conventions, plan, jitter_TD, rows_RD, input_TK,
                                           experts_cache, combine_cache, dropped, shared)
 
 
 def backward(d_y_TD: np.ndarray, cache: MixtureCache
              ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (T, D), d_gates (T, K) and the gradients of the experts' parameters."""
-    d_x_TD, grads = shared_expert.backward(d_y_TD, cache.shared)
+    d_x_TD, grads = shared_backward(d_y_TD, cache.shared)
     d_out_RD, d_gates_TK = combine.backward(d_y_TD, cache.combine)
     if cache.conventions.gate_at == "input":
-        d_gates_TK = np.zeros_like(d_gates_TK)              # at the output stand ones
+        d_gates_TK = np.zeros_like(d_gates_TK)              # the output was multiplied by ones
     if cache.dropped is not None:
-        d_own_TD, d_own_TK = dropped_tokens.backward(d_y_TD, cache.dropped)
-        d_x_TD, d_gates_TK = d_x_TD + d_own_TD, d_gates_TK + d_own_TK
+        d_own_TD, d_weight_T1 = dropped_backward(d_y_TD, cache.dropped)
+        d_x_TD, d_gates_TK = d_x_TD + d_own_TD, d_gates_TK + d_weight_T1
     d_rows_RD, expert_grads = experts.backward(d_out_RD, cache.experts)
     if cache.input_TK is not None:
-        d_rows_RD, d_input_TK = input_gate.backward(
-            d_rows_RD, cache.rows_RD, cache.input_TK, cache.plan)
+        d_input_R = np.einsum("rd,rd->r", d_rows_RD, cache.rows_RD)
+        d_input_TK = take(d_input_R, cache.plan.row_of_choice.ravel()).reshape(d_gates_TK.shape)
         d_gates_TK = d_gates_TK + d_input_TK
+        d_rows_RD = d_rows_RD * dispatch.by_row(cache.input_TK, cache.plan)[:, None]
     d_x_TD += dispatch.backward(d_rows_RD, cache.plan)
     if cache.jitter_TD is not None:
         d_x_TD *= cache.jitter_TD
     return d_x_TD, d_gates_TK, expert_grads | grads
 
 
-def _weights(gates_TK: np.ndarray, conventions: Conventions
-             ) -> tuple[np.ndarray | None, np.ndarray]:
+def _gates(gates_TK: np.ndarray,
+           conventions: Conventions) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the weights of the experts' inputs, None for 1, and of their outputs.
 
-    What a library holds fixed is the real part: under a complex step the forward then is the
-    function whose gradient `backward` returns.
+    What a library holds fixed is the real part: a complex step does not reach it.
     """
     if conventions.gate_at == "input":
         return gates_TK, np.ones_like(gates_TK)
@@ -110,3 +135,43 @@ def _weights(gates_TK: np.ndarray, conventions: Conventions
         return gates_TK, gates_TK
     straight = conventions.dispatch_gradient == "straight_through"
     return (1 + (gates_TK - gates_TK.real)) if straight else None, gates_TK
+
+
+def dropped_forward(x_TD: np.ndarray, gates_TK: np.ndarray, dropped_T: np.ndarray,
+                    gated: bool) -> tuple[np.ndarray, DroppedCache]:
+    """Return what dropped tokens add to y (T, D)."""
+    weight_T1 = dropped_T1 = dropped_T[:, None]        # bool: integers would promote float32
+    if gated:
+        weight_T1 = gates_TK.sum(axis=1, keepdims=True) * dropped_T1
+    return x_TD * weight_T1, DroppedCache(x_TD, weight_T1, dropped_T1, gated)
+
+
+def dropped_backward(d_y_TD: np.ndarray, cache: DroppedCache) -> tuple[np.ndarray, np.ndarray]:
+    """Return d_x (T, D), and the gradient (T, 1) of each of a token's gates."""
+    d_weight_T1 = (d_y_TD * cache.x_TD).sum(axis=1, keepdims=True)
+    return d_y_TD * cache.weight_T1, d_weight_T1 * cache.dropped_T1 * cache.gated
+
+
+def shared_forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, served_T: np.ndarray,
+                   conventions: Conventions) -> tuple[np.ndarray, SharedCache]:
+    """Return what the shared expert and the shared bias add to y (T, D)."""
+    y_TD, cache = np.zeros_like(x_TD), None
+    if conventions.shared_experts:
+        own = {name: params[f"shared_{name}"] for name in SHARED if f"shared_{name}" in params}
+        y_TD, cache = general_network.forward(own, x_TD, kind=conventions.expert_activation)
+    if conventions.shared_bias:
+        y_TD = y_TD + params["shared_b_out"]
+    return y_TD * served_T[:, None], SharedCache(cache, conventions.shared_bias, served_T)
+
+
+def shared_backward(d_y_TD: np.ndarray, cache: SharedCache
+                    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (T, D) and the gradients of the shared parameters."""
+    d_y_TD = d_y_TD * cache.served_T[:, None]
+    d_x_TD, grads = np.zeros_like(d_y_TD), {}
+    if cache.network is not None:
+        d_x_TD, found = general_network.backward(d_y_TD, cache.network)
+        grads = {f"shared_{name}": value for name, value in found.items()}
+    if cache.biased:
+        grads["shared_b_out"] = d_y_TD.sum(axis=0)
+    return d_x_TD, grads

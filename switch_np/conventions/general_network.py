@@ -1,17 +1,15 @@
-"""The network of other libraries: optional biases, gate, learned scale, and other activations.
+"""The network of other libraries: any activation; a gate, biases and a learned scale if wanted.
 
-Source: Shazeer, "GLU variants improve transformer" (2020), T5 1.1 (GELU's tanh form, gated);
+Source: Shazeer, "GLU variants improve transformer" (2020), T5 1.1 (gated, GELU's tanh form);
 Mixtral and DeepSeek-V3 (SwiGLU), ST-MoE in PyTorch (GEGLU, scaled), labml and fairseq (biases),
-MegaBlocks and nanoMoE (GELU). An expert's, the shared expert's, and the dense block's.
+MegaBlocks and nanoMoE (GELU). Experts, the shared expert and the dense block use it.
 
 Forward:   a = x W_in + b_in,   u = x W_gate + b_gate,   m = act(a), or act(u) ⊙ a with a gate,
            h = m ⊙ scale ⊙ keep / (1 - rate),   y = h W_out + b_out
 Backward:  d_h = d_y W_outᵀ ⊙ keep / (1 - rate),   d_scale = Σ d_h ⊙ m,   d_m = d_h ⊙ scale;
            d_a = d_m ⊙ act'(a), or d_m ⊙ act(u) and d_u = d_m ⊙ a ⊙ act'(u);
-           of each z = x W + b:  d_W = xᵀ d_z,   d_b = Σ d_z,   d_x = d_z Wᵀ.
+           for each z = x W + b:  d_W = xᵀ d_z,   d_b = Σ d_z,   d_x = d_z Wᵀ.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -25,10 +23,7 @@ NAMES = ("w_in", "b_in", "w_gate", "b_gate", "hidden_scale", "w_out", "b_out")
 
 
 class NetworkCache(NamedTuple):
-    """Saved for backward: input, both products, hidden units before and after scale and dropout.
-
-    `gate_TF` is None where hidden units are not gated, `keep_TF` without dropout.
-    """
+    """Saved for backward: input, a, u (None without a gate), m, h, and dropout's mask and rate."""
 
     params: Mapping[str, np.ndarray]
     kind: str
@@ -42,34 +37,19 @@ class NetworkCache(NamedTuple):
 
 
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, keep_TF: np.ndarray | None = None,
-            rate: float = 0.0, kind: str = "relu", out: np.ndarray | None = None
-            ) -> tuple[np.ndarray, NetworkCache]:
-    """Return y (T, D), fresh or in `out`.
+            rate: float = 0.0, kind: str = "relu",
+            out: np.ndarray | None = None) -> tuple[np.ndarray, NetworkCache]:
+    """Return y (T, D), also written to `out`; the names in `params` say what the network has.
 
-    Parameters
-    ----------
-    params
-        `w_in` (D, F) and `w_out` (F, D); `w_gate` (D, F) for a gate; `b_in`, `b_gate` (F,) and
-        `b_out` (D,) for biases; `hidden_scale` (F,).
-    x_TD
-        Tokens.
-    keep_TF, rate
-        Mask and rate of dropout on the hidden units.
-    kind
-        The activation: "relu", "gelu", "gelu_tanh" or "silu".
-
-    Examples
-    --------
     >>> params = {name: np.ones((1, 1)) for name in ("w_gate", "w_in", "w_out")}
     >>> forward(params, np.array([[2.0], [-3.0]]))[0].tolist()
     [[4.0], [0.0]]
     """
-    linear_TF, gate_TF = _affine(x_TD, params, "in"), None
-    if "w_gate" in params:
-        gate_TF = _affine(x_TD, params, "gate")
-        active_TF = activations.forward(kind, gate_TF) * linear_TF
-    else:
-        active_TF = activations.forward(kind, linear_TF)
+    linear_TF = _affine(x_TD, params, "in")
+    gate_TF = _affine(x_TD, params, "gate") if "w_gate" in params else None
+    active_TF = activations.forward(kind, linear_TF if gate_TF is None else gate_TF)
+    if gate_TF is not None:
+        active_TF = active_TF * linear_TF
     scaled_TF = active_TF * params["hidden_scale"] if "hidden_scale" in params else active_TF
     hidden_TF = dropout.forward(scaled_TF, keep_TF, rate)
     y_TD = _affine(hidden_TF, params, "out")
@@ -82,34 +62,31 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, keep_TF: np.ndar
 def backward(d_y_TD: np.ndarray, cache: NetworkCache,
              into: Mapping[str, np.ndarray] = NO_ARRAYS
              ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (T, D) and the gradients, also written `into` these arrays, if there are any."""
+    """Return d_x (T, D) and the gradients, also written `into` the arrays given."""
     params, kind, x_TD, linear_TF, gate_TF, active_TF, hidden_TF, keep_TF, rate = cache
     d_hidden_TF, grads = _affine_backward(d_y_TD, hidden_TF, params, "out")
     d_hidden_TF = dropout.backward(d_hidden_TF, keep_TF, rate)
     if "hidden_scale" in params:
         grads["hidden_scale"] = (d_hidden_TF * active_TF).sum(axis=0)
         d_hidden_TF = d_hidden_TF * params["hidden_scale"]
-    if gate_TF is None:
-        d_linear_TF = d_hidden_TF * activations.slope(kind, linear_TF)
-        d_x_TD, more = _affine_backward(d_linear_TF, x_TD, params, "in")
-    else:
-        d_linear_TF = d_hidden_TF * activations.forward(kind, gate_TF)
-        d_gate_TF = d_hidden_TF * linear_TF * activations.slope(kind, gate_TF)
-        d_x_TD, more = _affine_backward(d_linear_TF, x_TD, params, "in")
-        d_gated_TD, gate = _affine_backward(d_gate_TF, x_TD, params, "gate")
-        d_x_TD, more = d_x_TD + d_gated_TD, more | gate
+    through_TF = (activations.slope(kind, linear_TF) if gate_TF is None
+                  else activations.forward(kind, gate_TF))
+    d_x_TD, more = _affine_backward(d_hidden_TF * through_TF, x_TD, params, "in")
     grads |= more
-    for name, place in into.items():
-        place[...] = d_x_TD if name == "x" else grads[name]
+    if gate_TF is not None:
+        d_gate_TF = d_hidden_TF * linear_TF * activations.slope(kind, gate_TF)
+        d_gated_TD, more = _affine_backward(d_gate_TF, x_TD, params, "gate")
+        d_x_TD = d_x_TD + d_gated_TD
+        grads |= more
+    for name, target in into.items():
+        target[...] = d_x_TD if name == "x" else grads[name]
     return d_x_TD, grads
 
 
 def _affine(x: np.ndarray, params: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Return x W, plus b where there is one."""
     product: np.ndarray = x @ params[f"w_{name}"]
-    if f"b_{name}" in params:
-        product = product + params[f"b_{name}"]
-    return product
+    return product + params[f"b_{name}"] if f"b_{name}" in params else product
 
 
 def _affine_backward(d_z: np.ndarray, x: np.ndarray, params: Mapping[str, np.ndarray],

@@ -1,11 +1,8 @@
-"""Knobs: the fields of a config, each with its default, its values and their words in one place.
+"""Knobs: the fields of a config, each with its default, its values and their meaning in one place.
 
-`knob` makes a dataclass field. From what it was told come the docstring and the answer to unknown
-keywords (`explained`), the check of values (`validate`), and what a value means in words
-(`describe`, `differences`).
+`knob` makes a dataclass field. From it come the docstring and the answer to unknown keywords
+(`explained`), the check of values (`validate`), and descriptions (`describe`, `differences`).
 """
-
-from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -13,51 +10,36 @@ from dataclasses import Field, field, fields, is_dataclass
 from functools import wraps
 from math import inf
 from textwrap import fill
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from switch_np.operations import check
 
 Config = TypeVar("Config")
 YES_NO = {True: "yes", False: "no"}
 RATE = {0.0: "none", float: "{}"}
-LARGEST = 1e200    # a factor times all tokens and choices is then still finite
+LARGEST = 1e200    # below it a factor times all tokens and choices is finite
 WIDTH = 96         # of a docstring's text: `help` indents it by four
 
 
 class Knob(NamedTuple):
-    """What was said of a field.
-
-    Attributes
-    ----------
-    topic
-        What is decided, the beginning of a sentence that a value's words end.
-    words
-        The literal values allowed, each with its words; and int or float, where numbers are
-        allowed, with a text that has a place for the number.
-    least, below
-        Bounds of the numbers.
-    needs
-        Which libraries need another value than the default: a text, or a dict from value to text.
-    about
-        Whole sentences, for the docstring alone.
-    """
+    """What a field decides; `topic` begins a sentence that the description of a value ends."""
 
     topic: str
-    words: Mapping[Any, str]
-    least: float | None
+    values: Mapping[Any, str]         # their descriptions; of int or float: that of any number
+    least: float | None               # bounds of the numbers
     below: float | None
-    needs: str | Mapping[Any, str]
-    about: str
+    needs: str | Mapping[Any, str]    # libraries that need another value, or of each value
+    about: str                        # more sentences for the docstring
 
     @property
     def literals(self) -> list[Any]:
-        """The values that are written out: strings, None, True and False, 0.0."""
-        return [value for value in self.words if not isinstance(value, type)]
+        """The values listed one by one: strings, None, True and False, 0.0."""
+        return [value for value in self.values if not isinstance(value, type)]
 
     @property
     def kind(self) -> type | None:
-        """The kind of numbers allowed, int or float."""
-        return next((value for value in self.words if isinstance(value, type)), None)
+        """The type of the numbers allowed, int or float."""
+        return next((value for value in self.values if isinstance(value, type)), None)
 
     @property
     def bounds(self) -> str:
@@ -68,10 +50,10 @@ class Knob(NamedTuple):
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed."""
-        strings = [literal for literal in self.literals if isinstance(literal, str)]
         if value is None and None in self.literals:
             return
-        if self.words is YES_NO:
+        strings = [literal for literal in self.literals if isinstance(literal, str)]
+        if self.values is YES_NO:
             check.flag(name, value)
         elif strings and (self.kind is None or isinstance(value, str)):
             check.choice(name, value, strings)
@@ -81,21 +63,20 @@ class Knob(NamedTuple):
             check.number(name, value, -inf if self.least is None else self.least,
                          inf if self.below is None else self.below)
 
-    def say(self, value: Any) -> str:
-        """Return what an allowed value means."""
-        return self.words[value if value in self.words else self.kind].format(value)
+    def describe(self, value: Any) -> str:
+        """Return the description of an allowed value."""
+        return self.values[value if value in self.values else self.kind].format(value)
 
 
-def knob(default: Any, topic: str, words: str | Mapping[Any, str], *, least: float | None = None,
+def knob(default: Any, topic: str, values: str | Mapping[Any, str], *, least: float | None = None,
          below: float | None = None, needs: str | Mapping[Any, str] = "", about: str = "") -> Any:
-    """Return a dataclass field; `Knob` says what the arguments are.
+    """Return a dataclass field, typed Any so that its own annotation holds.
 
-    `words` may be a text with a place for the value, where any number of the default's kind will
-    do. What is returned is typed Any, so that the field's own annotation holds.
+    The arguments are those of `Knob`; `values` may be a text for any number of the default's type.
     """
-    said = {type(default): words} if isinstance(words, str) else words
+    values = {type(default): values} if isinstance(values, str) else values
     return field(default=default,
-                 metadata={"knob": Knob(topic, said, least, below, needs, about)})
+                 metadata={"knob": Knob(topic, values, least, below, needs, about)})
 
 
 def of(config: Any) -> dict[str, Knob]:
@@ -106,14 +87,11 @@ def of(config: Any) -> dict[str, Knob]:
 def choices(config: Any) -> dict[str, tuple[str, ...]]:
     """Return the options of the knobs that take one of several strings."""
     return {name: tuple(k.literals) for name, k in of(config).items()
-            if all(isinstance(value, str) for value in k.words)}
+            if all(isinstance(value, str) for value in k.values)}
 
 
 def validate(config: Any) -> None:
-    """Check every field of a config, and store its numbers as Python's own.
-
-    What it nests may come as a dict, as `dataclasses.asdict` leaves it.
-    """
+    """Check every field of a config; nested configs may be dicts, as `asdict` makes them."""
     for name, cls in _nested(config).items():
         value = getattr(config, name)
         if isinstance(value, Mapping):
@@ -126,23 +104,23 @@ def validate(config: Any) -> None:
 
 
 def build(cls: type[Config], settings: Mapping[str, Any]) -> Config:
-    """Return a config from its own fields and those of what it nests, all in one dict."""
+    """Return a config from its fields and those of its nested configs, all in one dict."""
     nested = _nested(cls)
-    known = [name for part in (cls, *nested.values()) for name in of(part)]
+    known = [name for each in (cls, *nested.values()) for name in of(each)]
     for name in settings:
         if name not in known:
-            owners = " and ".join(part.__name__ for part in (cls, *nested.values()))
+            owners = " and ".join(each.__name__ for each in (cls, *nested.values()))
             raise ValueError(f"like() takes fields of {owners}, got {name!r}"
                              + check.nearest(name, known))
 
-    def mine(part: type) -> dict[str, Any]:
-        return {name: value for name, value in settings.items() if name in of(part)}
+    def own(each: type) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name in of(each)}
 
-    return cls(**mine(cls), **{name: part(**mine(part)) for name, part in nested.items()})
+    return cls(**own(cls), **{name: each(**own(each)) for name, each in nested.items()})
 
 
 def describe(config: Any, name: str, value: Any) -> str:
-    """Return what a value of a field means; `config` may be the class, too.
+    """Return what a value of a field means; `config` may also be the class.
 
     >>> from switch_np.conventions.table import Conventions
     >>> describe(Conventions, "capacity_rounding", "ceil"), describe(Conventions, "gate_scale", 2.5)
@@ -151,11 +129,11 @@ def describe(config: Any, name: str, value: Any) -> str:
     check.choice("name", name, list(of(config)))
     k = of(config)[name]
     k.check(name, value)
-    return k.say(value)
+    return k.describe(value)
 
 
 def differences(mine: Any, other: Any, called: str = "the other") -> list[str]:
-    """Return a sentence for every field in which two configs of one class differ.
+    """Return a sentence for every field in which two configs of the same class differ.
 
     >>> from switch_np.conventions.table import Conventions
     >>> differences(Conventions(renorm_single=True), Conventions(), "the paper")
@@ -166,21 +144,19 @@ def differences(mine: Any, other: Any, called: str = "the other") -> list[str]:
     for name, k in of(mine).items():
         a, b = getattr(mine, name), getattr(other, name)
         if a != b:
-            found.append(f"{k.topic}: {k.say(a)}; {called}: {k.say(b)}.")
+            found.append(f"{k.topic}: {k.describe(a)}; {called}: {k.describe(b)}.")
     for name in _nested(mine):
         found += differences(getattr(mine, name), getattr(other, name), called)
     return found
 
 
 def explained(cls: type[Config]) -> type[Config]:
-    """Decorate a dataclass of knobs: its docstring lists them, and it answers unknown keywords.
-
-    The list goes before the docstring's examples.
-    """
+    """Decorate a dataclass of knobs: list them in its docstring, and explain unknown keywords."""
+    members = fields(cast(Any, cls))
     before, mark, after = inspect.cleandoc(cls.__doc__ or "").partition("Examples\n")
-    told = "\n".join(line for f in fields(cls) for line in _parameter(f))    # type: ignore[arg-type]
+    told = "\n".join(line for f in members for line in _parameter(f))
     cls.__doc__ = f"{before}Parameters\n----------\n{told}\n\n{mark}{after}"
-    made, names = cls.__init__, {f.name for f in fields(cls)}                # type: ignore[arg-type]
+    made, names = cls.__init__, {f.name for f in members}
 
     @wraps(made)
     def __init__(self: Config, *args: Any, **given: Any) -> None:
@@ -194,31 +170,30 @@ def explained(cls: type[Config]) -> type[Config]:
 
 
 def _nested(config: Any) -> dict[str, Any]:
-    """Return the classes of the fields that are configs themselves."""
+    """Return the classes of the nested configs, by field."""
     return {f.name: f.default_factory for f in fields(config) if is_dataclass(f.default_factory)}
 
 
 def _unknown(cls: type, name: str, value: Any) -> str:
-    """Say whose a keyword is that `cls` does not take, or what it is nearest to."""
-    for place, inner in _nested(cls).items():
+    """Say where a keyword that `cls` does not take belongs, or which field it is nearest to."""
+    for outer, inner in _nested(cls).items():
         if name in of(inner):
             given = f"{name}={value!r:.60}"
-            return (f"{name} is a field of {inner.__name__}: write {cls.__name__}({place}="
+            return (f"{name} is a field of {inner.__name__}: write {cls.__name__}({outer}="
                     f"snp.{inner.__name__}({given})) or {cls.__name__}.like('paper', {given})")
-    known = [f.name for part in (cls, *_nested(cls).values()) for f in fields(part)]
+    known = [f.name for each in (cls, *_nested(cls).values()) for f in fields(each)]
     return f"{cls.__name__} has no field {name!r}" + check.nearest(name, known)
 
 
 def _parameter(f: Field[Any]) -> Iterator[str]:
-    """Yield the lines of a docstring that tell one field."""
+    """Yield the docstring's lines for one field."""
     k = f.metadata.get("knob")
     if k is None:
-        yield f"{f.name} : {f.type}"
-        yield _wrapped(f.metadata.get("about", ""))
+        yield from (f"{f.name} : {f.type}", _wrapped(f.metadata.get("about", "")))
         return
     yield f"{f.name} : {f.type}, default {f.default!r}"
     needs = f"Needed by {k.needs}." if k.needs and isinstance(k.needs, str) else ""
-    if k.words is YES_NO or set(k.words) == {k.kind}:
+    if k.values is YES_NO or set(k.values) == {k.kind}:
         bounds = k.bounds.capitalize() + "." if k.bounds else ""
         yield _wrapped(f"{k.topic}. {k.about} {bounds} {needs}")
         return
@@ -229,8 +204,8 @@ def _parameter(f: Field[Any]) -> Iterator[str]:
 
 
 def _values(k: Knob) -> Iterator[str]:
-    """Yield a line for each value, with its words and who needs it."""
-    for value, words in k.words.items():
+    """Yield a line for each value: its description, and who needs it."""
+    for value, words in k.values.items():
         name = repr(value)
         if isinstance(value, type):
             letter = "n" if value is int else "x"

@@ -1,17 +1,10 @@
-"""How firm decisions are, per token.
+"""How far each token is from another decision.
 
-A margin is the smallest change of what was compared that would decide otherwise, counted so that
-no decision can change while every score moves by less than half of it.
-
-choice:  the gaps between the chosen scores and the best other one; with groups of experts also half
-         the gap between the last group taken and the first left out (two scores each side move);
-         with a policy for later choices also the distance to the threshold.
-cut:     where priority goes by score, the gap to the nearest choice of the same queue on the other
-         side of the capacity cut; with batch-prioritised routing only choices of the same rank
-         compete for the last slots. Infinity where nothing is cut, or position decides.
+No decision can change while every score moves by less than half its margin. With groups of experts
+the choice's margin includes half the gap between the last group taken and the first left out, since
+two scores on each side can move; with a policy for later choices, the distance to its threshold.
+With batch-prioritised routing only choices of the same rank compete for the last slots.
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,24 +13,20 @@ import numpy as np
 
 from switch_np.conventions import choose, serve
 from switch_np.conventions.noise import Noise
+from switch_np.conventions.table import Conventions
+from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
 
 class Margins(NamedTuple):
-    """How firm a plan's decisions are, per token.
+    """How far each token (T,) is from another decision.
 
-    Attributes
-    ----------
-    choice
-        (T,) the smallest gap between scores that, closed, would change the token's choices or their
-        order; infinity where there is but one expert.
-    contested
-        (T,) bool: an expert that the token chose is over capacity in its group. Whether the token
-        is kept then hangs on the choices of others.
-    cut
-        (T,) how far the token is from the capacity cut where priority goes by score: the gap to the
-        nearest choice on the other side; infinity where it goes by position.
+    `choice` is the smallest gap between scores that, once closed, would change the token's choices
+    or their order; infinity with a single expert. `contested`, bool, says whether an expert that
+    the token chose is over capacity in its group, so that other tokens' choices decide whether it
+    is kept. `cut` is the gap to the nearest choice on the other side of the capacity cut where
+    scores set the priority; infinity where nothing is dropped, or position decides.
     """
 
     choice: np.ndarray
@@ -45,12 +34,8 @@ class Margins(NamedTuple):
     cut: np.ndarray
 
 
-def rank(scores_TE: np.ndarray, expert_TK: np.ndarray) -> np.ndarray:
-    """Return (T, K + 1): the scores of a token's choices, and the best of the others' scores.
-
-    >>> rank(np.array([[.5, .1, .4]]), np.array([[0]])).tolist()
-    [[0.5, 0.4]]
-    """
+def _rank(scores_TE: np.ndarray, expert_TK: np.ndarray) -> np.ndarray:
+    """Return (T, K + 1): the scores of a token's choices, then the best score not chosen."""
     chosen_TK = np.take_along_axis(scores_TE, expert_TK, axis=1)
     rest_TE = scores_TE.copy()
     np.put_along_axis(rest_TE, expert_TK, -np.inf, axis=1)
@@ -58,7 +43,7 @@ def rank(scores_TE: np.ndarray, expert_TK: np.ndarray) -> np.ndarray:
 
 
 def contested(plan: Plan) -> np.ndarray:
-    """Return for each token (T,) whether an expert that it chose is over capacity in its group.
+    """Return (T,) bool: whether an expert that the token chose is over capacity in its group.
 
     >>> from switch_np.switch.plan import fill
     >>> contested(fill(np.array([[0], [0], [1]]), 2, capacity=1)).tolist()
@@ -68,37 +53,34 @@ def contested(plan: Plan) -> np.ndarray:
     return np.asarray(over_GE[plan.group[:, None], plan.expert].any(axis=1))
 
 
-def papers_margins(scores_TE: np.ndarray, plan: Plan) -> Margins:
-    """Return the margins where the largest scores are chosen, and position decides who is kept."""
-    ranked = rank(scores_TE.real, plan.expert)
-    return Margins((ranked[:, :-1] - ranked[:, 1:]).min(axis=1), contested(plan),
-                   np.full(len(plan.expert), np.inf))
-
-
-def margins(probs_TE: np.ndarray, plan: Plan, config: SwitchConfig, *,
+def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None, *,
             logits_TE: np.ndarray | None = None, padding_T: np.ndarray | None = None,
-            bias_E: np.ndarray | None = None, noise: Noise = Noise(),
+            bias_E: np.ndarray | None = None, noise: Noise | None = None,
             training: bool = False) -> Margins:
-    """Return the margins of a plan, in units of the scores.
+    """Return how far each token is from another decision, in units of the scores.
 
     Parameters
     ----------
-    probs_TE, logits_TE
-        What the router says; without logits they are taken to be log p.
-    plan, config
-        The decisions, and the conventions behind them.
-    padding_T, bias_E, noise, training
-        Padding, the selection bias, the noise that took part, and which capacity factor held.
+    scores_TE, plan
+        What ranked the experts (probabilities, or logits with noise), and the decisions.
+    config, logits_TE, padding_T, bias_E, noise, training
+        Under other libraries' conventions: the config, and whatever else decided; logits of None
+        mean log p.
 
     Examples
     --------
     >>> probs = np.array([[.6, .4], [.7, .3], [.9, .1]])
     >>> config = SwitchConfig.like("flaxformer", num_experts=2, capacity=2, priority="batch")
-    >>> margins(probs, serve.decide(probs, np.log(probs), config), config).cut.round(2).tolist()
-    [0.1, 0.1, 0.3]
+    >>> found = margins(probs, serve.decide(probs, np.log(probs), config), config)
+    >>> found.choice.round(2).tolist(), found.cut.round(2).tolist(), found.contested.tolist()
+    ([0.2, 0.4, 0.8], [0.1, 0.1, 0.3], [True, True, True])
     """
+    check.instance("plan", plan, Plan)
+    (t, k), (g, e) = plan.expert.shape, plan.load.shape
+    check.floats("scores_TE", scores_TE, (t, e))
+    config, noise = SwitchConfig() if config is None else config, noise or Noise()
+    check.instance("config", config, SwitchConfig)
     conventions = config.conventions
-    k = plan.expert.shape[1]
     for name, value, knob, asked in (
             ("bias_E", bias_E, "select_bias", conventions.select_bias),
             ("noise.second", noise.second, "second_choice",
@@ -107,60 +89,59 @@ def margins(probs_TE: np.ndarray, plan: Plan, config: SwitchConfig, *,
         if asked and value is None:
             raise ValueError(
                 f"{name} must be given with {knob}={getattr(conventions, knob)!r}, got None")
-    logits_TE = np.log(probs_TE.real) if logits_TE is None else logits_TE.real
-    t = len(probs_TE)
-    if conventions.chooser == "experts":
-        choice_T = np.full(t, np.inf)
-    else:
-        choice_T = _choice(probs_TE.real, logits_TE, plan, config, bias_E, noise)
-    key_TK = serve.keys(plan.expert, probs_TE, logits_TE, config, noise)
-    queued_TK = choose.wanted(plan.expert, probs_TE, conventions, noise) | plan.kept
+    if logits_TE is None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logits_TE = np.log(scores_TE.real)
+    choice_T, cut_T = np.full((2, t), np.inf)
+    if conventions.chooser == "tokens":
+        choice_T = _choice(scores_TE.real, logits_TE.real, plan, conventions, bias_E, noise)
+    key_TK = serve.keys(plan.expert, scores_TE, logits_TE, config, noise)
+    queued_TK = choose.wanted(plan.expert, scores_TE, conventions, noise) | plan.kept
     if padding_T is not None and conventions.padding_routing == "left_out":
         queued_TK &= ~padding_T[:, None]
-    cut_T = np.full(t, np.inf)
-    if key_TK is not None and config.expert_capacity(t // max(len(plan.load), 1), training):
+    if key_TK is not None and config.expert_capacity(t // max(g, 1), training):
         cut_T = _cut(key_TK, queued_TK, plan, config)
-        if conventions.priority == "weight":                     # a score moves its weight by more
-            chosen_TK = np.take_along_axis(probs_TE.real, plan.expert, axis=1)
+        if conventions.priority == "weight":          # a gate can move more than its score
+            chosen_TK = np.take_along_axis(scores_TE.real, plan.expert, axis=1)
             cut_T *= serve.weight_sum(chosen_TK, conventions).min(initial=1) / 2
     return Margins(choice_T, contested(plan), cut_T)
 
 
-def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, config: SwitchConfig,
+def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, conventions: Conventions,
             bias_E: np.ndarray | None, noise: Noise) -> np.ndarray:
-    conventions, k = config.conventions, plan.expert.shape[1]
+    """Return the margin (T,) of the choices."""
     score_TE = choose.ranked(probs_TE, logits_TE, conventions, noise, bias_E)
-    if conventions.second_choice == "sampled" and k > 1:
-        first = rank(score_TE, plan.expert[:, :1])
+    if conventions.second_choice == "sampled" and plan.expert.shape[1] > 1:
+        first = _rank(score_TE, plan.expert[:, :1])
         later_TE = logits_TE + noise.second
         np.put_along_axis(later_TE, plan.expert[:, :1], -np.inf, axis=1)
-        later = rank(later_TE, plan.expert[:, 1:])
+        later = _rank(later_TE, plan.expert[:, 1:])
         gaps = [first[:, :1] - first[:, 1:], later[:, :-1] - later[:, 1:]]
     else:
-        ranked = rank(score_TE, plan.expert)
+        ranked = _rank(score_TE, plan.expert)
         closed = np.isneginf(ranked[:, :-1])               # a replayed choice from a closed group
         gaps = [ranked[:, :-1] - np.where(closed, 0, ranked[:, 1:])]
     if conventions.select_groups > conventions.select_groups_kept:
-        open_TE = choose.ranked(probs_TE, logits_TE, replace(conventions, select_groups=1,
-                                                              select_groups_kept=1), noise, bias_E)
+        ungrouped = replace(conventions, select_groups=1, select_groups_kept=1)
+        open_TE = choose.ranked(probs_TE, logits_TE, ungrouped, noise, bias_E)
         together = -np.sort(-choose.group_scores(open_TE, conventions.select_groups), axis=1)
         kept = conventions.select_groups_kept
         gaps.append((together[:, kept - 1:kept] - together[:, kept:kept + 1]) / 2)
     if conventions.second_policy in ("threshold", "random"):
-        gate_TK = choose.held_against(plan.expert, probs_TE, conventions)[:, 1:]
-        level: float | np.ndarray = conventions.second_threshold
+        threshold: float | np.ndarray = conventions.second_threshold
         if conventions.second_policy == "random":
             assert noise.policy is not None
-            level = noise.policy * max(conventions.second_threshold, 1e-9)
-        gaps.append(abs(gate_TK - level))
+            threshold = noise.policy * max(conventions.second_threshold, 1e-9)
+        gaps.append(abs(choose.policy_gates(plan.expert, probs_TE, conventions) - threshold))
     return np.asarray(np.concatenate(gaps, axis=1).min(axis=1))
 
 
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
          config: SwitchConfig) -> np.ndarray:
+    """Return the margin (T,) of being kept or dropped, by the scores that set the priority."""
     (t, k), (g, e) = key_TK.shape, plan.load.shape
-    level_K = np.arange(k) if serve.leveled(config.conventions) else np.zeros(k, int)
-    queue_TK = (level_K * e + plan.expert) * g + plan.group[:, None]
+    rank_K = np.arange(k) if serve.by_rank(config.conventions) else np.zeros(k, int)
+    queue_TK = (rank_K * e + plan.expert) * g + plan.group[:, None]
     dropped_TK = queued_TK & ~plan.kept
     best_dropped, worst_kept = np.full(k * e * g, -np.inf), np.full(k * e * g, np.inf)
     np.maximum.at(best_dropped, queue_TK[dropped_TK], key_TK[dropped_TK])
@@ -176,4 +157,3 @@ def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,
     cut_TK[plan.kept] = (key_TK - best_dropped[queue_TK])[plan.kept]
     cut_TK[dropped_TK] = (worst_kept[queue_TK] - key_TK)[dropped_TK]
     return np.asarray(cut_TK.min(axis=1))
-

@@ -1,18 +1,13 @@
-"""Every random number of one training step of the layer, drawn before anything is computed.
+"""All random numbers of one training step of the layer, drawn before anything is computed.
 
-Drawn first and handed in as a value, the noise can be kept, compared and replayed; the layer itself
-is then a plain function. Expert dropout is keyed by choice (token, k), not by slot, so that it
-stays with its token whatever the buffers do.
+Noise is a value that can be kept, compared and replayed, and the layer a plain function of it.
+Expert dropout is indexed by choice (token, k), not by slot, so it does not depend on the buffers.
 
-Source: appendix C of the paper (jitter, input dropout, sampling) and its section 2.4 (expert
-dropout). Of others: Tutel, ST-MoE in PyTorch and nanoMoE (noise on the logits), DeepSpeed and
-fairseq (a sampled second choice), Mesh TensorFlow and lucidrains (a second choice asked for at
-random), DeepSpeed and labml (a random order of service).
+Source: the paper's appendix C (jitter, input dropout, sampling) and section 2.4 (expert dropout);
+Tutel, ST-MoE in PyTorch, nanoMoE (noise on the logits), DeepSpeed, fairseq (sampled second choice),
+Mesh TensorFlow, lucidrains (second choice used at random), DeepSpeed, labml (random priority).
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -26,23 +21,23 @@ from switch_np.switch.plan import Plan
 
 
 class Noise(NamedTuple):
-    """The layer's noise; None where an option is off.
+    """The layer's noise; a field is None where its option is off.
 
     Attributes
     ----------
     jitter
-        (T, D) factors of the router's input, from U(1 - jitter, 1 + jitter).
+        (T, D) factors of the router's input, drawn from U(1 - jitter, 1 + jitter).
     input_dropout
         (T, D) bool, True where the router's input is kept.
     gumbel
-        (T, E) numbers from the standard Gumbel distribution: the top k of logits + gumbel are k
-        draws from the softmax without replacement.
+        (T, E) standard Gumbel noise: the k largest of logits + gumbel are k draws from the softmax
+        without replacement.
     expert_dropout
         (T, K, F) bool, True where the hidden activation of a choice is kept.
     logits, second, policy, priority
-        Of other libraries alone (see `Conventions`): (T, E) added to the logits; (T, E) Gumbel
-        noise for the later choices; (T, K - 1) uniform numbers that decide whether these are asked
-        for; (T, K) numbers of which the largest are served first.
+        Of other libraries: (T, E) added to the logits; (T, E) Gumbel noise that draws the later
+        choices; (T, K - 1) uniform numbers that decide whether later choices are used; (T, K)
+        numbers, the largest of which are served first.
     """
 
     jitter: np.ndarray | None = None
@@ -57,17 +52,12 @@ class Noise(NamedTuple):
 
 def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, d_model: int,
                d_ff: int, dtype: DTypeLike = np.float64) -> Noise:
-    """Draw the noise that `config` asks for, in one fixed order.
+    """Draw the noise that `config` asks for, in a fixed order.
 
-    Examples
-    --------
     >>> config = SwitchConfig(num_experts=2, jitter=0.01)
     >>> noise = draw_noise(np.random.default_rng(0), config, num_tokens=3, d_model=4, d_ff=8)
     >>> noise.jitter.shape, noise.gumbel
     ((3, 4), None)
-    >>> config = SwitchConfig.like("mesh_tf_top2", num_experts=4)
-    >>> draw_noise(np.random.default_rng(0), config, 3, 4, 8).policy.shape
-    (3, 1)
     """
     t, e, k, j = num_tokens, config.num_experts, config.num_choices, config.jitter
     jitter = rng.uniform(1 - j, 1 + j, (t, d_model)).astype(dtype) if j else None
@@ -75,11 +65,11 @@ def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, 
     gumbel = rng.gumbel(size=(t, e)).astype(dtype) if config.sample else None
     expert_dropout = dropout.draw(rng, (t, k, d_ff), config.expert_dropout)
     noise = Noise(jitter, input_dropout, gumbel, expert_dropout)
-    return noise if config.conventions.papers else _draw_others(rng, noise, config, t, dtype)
+    return noise if config.conventions.papers else _draw_more(rng, noise, config, t, dtype)
 
 
-def _draw_others(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t: int,
-                 dtype: DTypeLike) -> Noise:
+def _draw_more(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t: int,
+               dtype: DTypeLike) -> Noise:
     """Add what only other libraries draw."""
     conventions, e, k = config.conventions, config.num_experts, config.num_choices
     if conventions.logit_noise != "none":
@@ -94,12 +84,11 @@ def _draw_others(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t
     return noise
 
 
-def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
-              params: Mapping[str, np.ndarray], rng: np.random.Generator | None,
-              plan: Plan | None, training: bool) -> Noise:
-    """Return the noise handed in, once it fits, or what is drawn, or none."""
+def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
+              rng: np.random.Generator | None, plan: Plan | None, training: bool) -> Noise:
+    """Return the noise given, after a check, or else draw it if the config asks for any."""
     if noise is not None:
-        check_noise(noise, config, x_TD, params["w_in"].shape[2], replayed=plan is not None)
+        check_noise(noise, config, x_TD, d_ff, replayed=plan is not None)
         return noise
     if plan is not None and (rng is None or not training):
         config = decided(config, Noise())
@@ -113,8 +102,7 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray,
             "off" if training and config.conventions.papers else
             "since these conventions draw random numbers here, got None"))
     check.instance("rng", rng, np.random.Generator)
-    tokens, d_model = x_TD.shape
-    return draw_noise(rng, config, tokens, d_model, params["w_in"].shape[2], x_TD.real.dtype)
+    return draw_noise(rng, config, len(x_TD), x_TD.shape[1], d_ff, x_TD.real.dtype)
 
 
 def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
@@ -136,12 +124,9 @@ def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
 
 @cache
 def outside_training(config: SwitchConfig) -> SwitchConfig:
-    """Return the config whose noise in training is that of this one outside it.
+    """Return a config that draws in training what this one draws outside it.
 
-    What is left is noise_when="always", and the random numbers that choices hang on.
-
-    >>> outside_training(SwitchConfig(jitter=0.1)).jitter
-    0.0
+    That is what noise_when="always" asks for, and what choices need.
     """
     conventions = config.conventions
     quiet: dict[str, Any] = {"sample": False, "expert_dropout": 0.0}
@@ -153,8 +138,7 @@ def outside_training(config: SwitchConfig) -> SwitchConfig:
 
 def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
                 replayed: bool = False) -> None:
-    """Refuse noise of another shape than the layer's and, unless a plan is replayed, its absence.
-    """
+    """Refuse noise that does not fit the layer, or is missing although the plan depends on it."""
     check.instance("noise", noise, Noise)
     (t, d), e, k = x_TD.shape, config.num_experts, config.num_choices
     conventions = config.conventions
@@ -181,10 +165,8 @@ def check_noise(noise: Noise, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
 
 
 def router_scale(noise: Noise, router_dropout: float, dtype: DTypeLike) -> np.ndarray | None:
-    """Return the (T, D) factors of the router's input, jitter and dropout in one; None for 1."""
+    """Return the (T, D) factors of the router's input, jitter times dropout; None for 1."""
     if noise.input_dropout is None:
         return noise.jitter
-    ones_TD = noise.jitter
-    if ones_TD is None:
-        ones_TD = np.ones(noise.input_dropout.shape, dtype)
-    return dropout.forward(ones_TD, noise.input_dropout, router_dropout)
+    jitter_TD = np.ones(noise.input_dropout.shape, dtype) if noise.jitter is None else noise.jitter
+    return dropout.forward(jitter_TD, noise.input_dropout, router_dropout)

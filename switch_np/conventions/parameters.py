@@ -1,31 +1,25 @@
 """The parameters of a layer: their names and shapes under every convention."""
 
-from __future__ import annotations
-
 from switch_np.switch.config import SwitchConfig
 
 
 def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every parameter.
+    """Return the shape of every parameter, by name.
 
     >>> list(shapes(8, 16, SwitchConfig(num_experts=4, router_bias=True)))
     ['w_router', 'b_router', 'w_in', 'w_out']
     >>> shapes(6, 8, SwitchConfig.like("hf_deepseek_v3", num_experts=16))["shared_w_in"]
     (6, 8)
     """
-    e, d, f = config.num_experts, d_model, d_ff
+    conventions, e, d, f = config.conventions, config.num_experts, d_model, d_ff
     found: dict[str, tuple[int, ...]] = {"w_router": (d, e)}
     if config.router_bias:
         found["b_router"] = (e,)
     found |= {"w_in": (e, d, f), "w_out": (e, f, d)}
-    return found if config.conventions.papers else found | _others(d, f, config)
-
-
-def _others(d: int, f: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
-    """Return those that only other libraries have."""
-    conventions, e = config.conventions, config.num_experts
+    if conventions.papers:
+        return found
     wide = conventions.shared_experts * f
-    asked = {
+    optional = {
         "w_noise": (conventions.logit_noise == "learned", (d, e)),
         "select_bias": (conventions.select_bias, (e,)),
         "w_gate": (conventions.expert_gated, (e, d, f)),
@@ -38,4 +32,4 @@ def _others(d: int, f: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
         "shared_w_out": (wide > 0, (wide, d)),
         "shared_b_out": (conventions.shared_bias, (d,)),
     }
-    return {name: shape for name, (there, shape) in asked.items() if there}
+    return found | {name: shape for name, (present, shape) in optional.items() if present}

@@ -1,16 +1,12 @@
-"""Other libraries by name: where each is found, what it does differently, how its weights lie.
+"""Other libraries by name: source, differences from the paper, and layout of the weights.
 
-`SwitchConfig.like(name, ...)` makes the config; `presets()` lists them with source, version and
-what they leave out. Sizes and factors are each library's defaults and are there to be overridden.
-A bug of a library is a knob like any other, so that its numbers come out.
-
-Coefficients of the losses, and how the losses of several layers are put together, are the caller's.
+`SwitchConfig.like(name, ...)` makes the config; `presets()` lists them. Sizes and factors are each
+library's defaults, meant to be overridden. A library's bugs are knobs too, so that its numbers are
+reproduced. Coefficients of the losses, and how layers' losses are combined, are up to the caller.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from switch_np.operations import check
@@ -20,30 +16,22 @@ from switch_np.operations import check
 class Preset:
     """One library's conventions.
 
-    Attributes
-    ----------
-    source
-        Repository or package, its version or commit, and the file.
-    recorded
-        True: recorded outputs and gradients of the library are matched in the tests; False: taken
-        from reading its source alone.
-    settings
-        The fields of `SwitchConfig` and `Conventions` that differ from the paper.
-    weights
-        How the library lays its weights out against ours.
-    leaves_out
-        What the library does besides, and the preset does not.
+    `source` is the repository or package, its version or commit, and the file; `settings` are the
+    fields of `SwitchConfig` and `Conventions` that differ from the paper; `weights` says how the
+    library's layout of the weights maps to ours, and `leaves_out` what else the library does.
+    If `recorded`, the tests match recorded outputs and gradients of the library; otherwise the
+    preset was made by reading its source.
     """
 
     source: str
-    recorded: bool
     settings: Mapping[str, Any]
     weights: str
-    leaves_out: tuple[str, ...] = field(default=())
+    leaves_out: tuple[str, ...] = ()
+    recorded: bool = True
 
 
 def presets() -> dict[str, Preset]:
-    """Return every preset under its name.
+    """Return all presets by name.
 
     >>> [name for name, preset in presets().items() if not preset.recorded]
     ['paper', 'fairseq', 'megatron', 'megablocks', 'nanomoe']
@@ -52,7 +40,7 @@ def presets() -> dict[str, Preset]:
 
 
 def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a preset that differ from the paper, some of them replaced.
+    """Return the fields of a preset that differ from the paper, with some overridden.
 
     >>> settings("mesh_tf", {"min_capacity": 1})["min_capacity"]
     1
@@ -70,11 +58,7 @@ def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grouped(num_experts: int) -> dict[str, int]:
-    """Return DeepSeek-V3's groups and choices (8, 4 and 8 of 256), fewer where E is smaller.
-
-    >>> _grouped(256), _grouped(8)["top_k"]
-    ({'select_groups': 8, 'select_groups_kept': 4, 'top_k': 8}, 4)
-    """
+    """Return DeepSeek-V3's groups and choices: 8, 4 and 8 with 256 experts, fewer with fewer."""
     check.integer("num_experts", num_experts, 1)
     groups = max(g for g in range(1, 9) if num_experts % g == 0 and g <= max(num_experts // 2, 1))
     kept = max(groups // 2, 1)
@@ -82,214 +66,160 @@ def _grouped(num_experts: int) -> dict[str, int]:
             "top_k": min(8, num_experts // groups * kept)}
 
 
+# Shared by several: padding unknown to the layer, Mesh TensorFlow's top-2 gate and its ports,
+# Flaxformer's routers, the precision's own epsilon as the least sum, and SwiGLU without drops.
 NO_PADDING = {"padding_routing": "routed", "balance_padding": "include", "z_padding": "include"}
+MESH_TOP2 = {"top_k": 2, "eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
+             "capacity_at_most_group": True, "second_policy": "random", "renorm": "pre",
+             "renorm_eps": 1e-9}
+FLAXFORMER = {"eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
+              "capacity_rounding": "half_even", "balance_counts": "all", "z_padding": "zero_logits"}
+CLAMPED = {"renorm_eps": "finfo", "renorm_eps_mode": "clamp", "z_when": "never"}
+SWIGLU = {"capacity_factor": None, "jitter": 0.0, "renorm": "pre", "renorm_single": True,
+          "z_when": "never", "expert_activation": "silu", "expert_gated": True}
 LINEAR = ("every weight transposed: nn.Linear keeps (out, in) for one expert; w_in[e] = "
           "{}.weight.T, w_out[e] = {}.weight.T, w_router = {}.weight.T")
 
 PRESETS: dict[str, Preset] = {
-    "paper": Preset(
-        source="Fedus, Zoph, Shazeer, JMLR 23 (2022), arXiv 2101.03961v3",
+    "paper": Preset("Fedus, Zoph, Shazeer, JMLR 23 (2022), arXiv 2101.03961v3",
         recorded=False, settings={},
         weights="none given; here w_router (D, E), w_in (E, D, F), w_out (E, F, D)"),
-    "mesh_tf": Preset(
-        source="tensorflow/mesh da90793, transformer/moe.py, gating 'switch'",
-        recorded=True,
+    "mesh_tf": Preset("tensorflow/mesh da90793, transformer/moe.py, gating 'switch'",
         settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "capacity_at_most_group": True,
-                  "balance_padding": "real_fraction", "z_when": "training"},
+            "balance_padding": "real_fraction", "z_when": "training"},
         weights="as here: wi (E, D, F), wo (E, F, D), router (D, E)",
-        leaves_out=("groups: give their number, blocks of at most 1,024 tokens there",
-                    "the z-loss is added before the balance loss's coefficient, so its own is the "
-                    "product of both; both are divided by the number of microbatches")),
-    "mesh_tf_top2": Preset(
-        source="tensorflow/mesh da90793, transformer/moe.py, gating 'top_2'",
-        recorded=True,
-        settings={"top_k": 2, "eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_at_most_group": True, "renorm": "pre", "renorm_eps": 1e-9,
-                  "second_policy": "random", "balance_padding": "mask_full", "z_when": "never"},
+        leaves_out=("groups: give their number; they have at most 1,024 tokens there",
+            "the z-loss is added before the balance loss's coefficient, so its own is the product "
+            "of both; both are divided by the number of microbatches")),
+    "mesh_tf_top2": Preset("tensorflow/mesh da90793, transformer/moe.py, gating 'top_2'",
+        settings={**MESH_TOP2, "balance_padding": "mask_full", "z_when": "never"},
         weights="as mesh_tf",
         leaves_out=("groups, as mesh_tf", "two-level gating (importance between 0 and 1)")),
-    "flaxformer": Preset(
-        source="google/flaxformer 399ea3a, architectures/moe/routing.py, masked routers",
-        recorded=True,
-        settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_rounding": "half_even", "balance_counts": "all",
-                  "balance_padding": "mask_full", "z_padding": "zero_logits"},
+    "flaxformer": Preset("google/flaxformer 399ea3a, architectures/moe/routing.py, masked routers",
+        settings={**FLAXFORMER, "balance_padding": "mask_full"},
         weights="as here; gated experts: w_gate = wi_0 (activated), w_in = wi_1",
-        leaves_out=("groups: give their number; at least E there, and tokens are filled up with "
-                    "zeros until they divide", "padding: pass the mask; there every row of zeros "
-                    "is padding if ignore_padding_tokens, which is off by default",
-                    "t5x averages the losses over layers")),
+        leaves_out=("groups: give their number; at least E there, and zeros are appended until it "
+            "divides the tokens",
+            "padding: pass the mask; there every row of zeros is padding if ignore_padding_tokens, "
+            "which is off by default", "t5x averages the losses over layers")),
     "flaxformer_scatter": Preset(
-        source="google/flaxformer 399ea3a, architectures/moe/routing.py, scatter router",
-        recorded=True,
-        settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_rounding": "half_even", "balance_counts": "all",
-                  "balance_padding": "mask_p", "z_padding": "zero_logits",
-                  "padding_routing": "first_experts"},
-        weights="as flaxformer",
-        leaves_out=("as flaxformer",)),
-    "hf_switch": Preset(
-        source="transformers 5.23.0, models/switch_transformers",
-        recorded=True,
+        "google/flaxformer 399ea3a, architectures/moe/routing.py, scatter router",
+        settings={**FLAXFORMER, "balance_padding": "mask_p", "padding_routing": "first_experts"},
+        weights="as flaxformer", leaves_out=("as flaxformer",)),
+    "hf_switch": Preset("transformers 5.23.0, models/switch_transformers",
         settings={"capacity": 64, "groups": "rows", "jitter_reach": "experts",
-                  "balance_counts": "plain_over_k", **NO_PADDING},
+             "balance_counts": "plain_over_k", **NO_PADDING},
         weights=LINEAR.format("expert_e.wi", "expert_e.wo", "router.classifier"),
-        leaves_out=("the losses of all layers of a stack are made from f and P pooled, and are 0 "
-                    "where every layer is sparse",
-                    "with bfloat16 inputs: select_precision='bfloat16', jitter_reach='router'")),
+        leaves_out=("f and P are pooled over the layers of a stack, and the losses are 0 if every "
+            "layer is sparse",
+            "with bfloat16 inputs: select_precision='bfloat16', jitter_reach='router'")),
     "hf_switch_v4": Preset(
-        source="transformers 4.30.2 (4.57.1 with dropped='zero'), models/switch_transformers",
-        recorded=True,
+        "transformers 4.30.2 (4.57.1 with dropped='zero'), models/switch_transformers",
         settings={"capacity": 64, "groups": "rows", "jitter_reach": "experts",
-                  "dropped": "gated_identity", "balance_drops": "post_as_0", **NO_PADDING},
-        weights="as hf_switch",
-        leaves_out=("pooling over layers, as hf_switch",)),
-    "hf_mixtral": Preset(
-        source="transformers 5.23.0, models/mixtral",
-        recorded=True,
-        settings={"top_k": 2, "capacity_factor": None, "jitter": 0.0, "jitter_reach": "experts",
-                  "renorm": "pre", "renorm_single": True, "balance_counts": "all",
-                  "padding_routing": "routed", "z_when": "never", "expert_activation": "silu",
-                  "expert_gated": True},
+            "dropped": "gated_identity", "balance_drops": "post_as_0", **NO_PADDING},
+        weights="as hf_switch", leaves_out=("pooling over layers, as hf_switch",)),
+    "hf_mixtral": Preset("transformers 5.23.0, models/mixtral",
+        settings={**SWIGLU, "top_k": 2, "jitter_reach": "experts", "balance_counts": "all",
+            "padding_routing": "routed"},
         weights="gate_up_proj (E, 2F, D): w_gate[e] = its first F rows transposed, w_in[e] = the "
-                "rest; w_out[e] = down_proj[e].T; w_router = gate.weight.T",
-        leaves_out=("f and P are pooled over all layers", "the mask counts in the loss alone: pass "
-                    "it as padding")),
-    "hf_deepseek_v3": Preset(
-        source="transformers 5.23.0, models/deepseek_v3",
-        recorded=True,
-        settings={"num_experts": 256, "top_k": 8, "capacity_factor": None, "jitter": 0.0,
-                  "scores": "sigmoid", "select_bias": True, "select_groups": 8,
-                  "select_groups_kept": 4, "renorm": "pre", "renorm_eps": 1e-20,
-                  "renorm_single": True, "gate_scale": 2.5, "balance_counts": "none",
-                  "z_when": "never", "expert_activation": "silu", "expert_gated": True,
-                  "shared_experts": 1, **NO_PADDING},
+            "rest; w_out[e] = down_proj[e].T; w_router = gate.weight.T",
+        leaves_out=("f and P are pooled over all layers",
+            "the mask counts in the loss alone: pass it as padding")),
+    "hf_deepseek_v3": Preset("transformers 5.23.0, models/deepseek_v3",
+        settings={**SWIGLU, "num_experts": 256, "top_k": 8, "scores": "sigmoid",
+            "select_bias": True, "select_groups": 8, "select_groups_kept": 4, "renorm_eps": 1e-20,
+            "gate_scale": 2.5, "balance_counts": "none", "shared_experts": 1, **NO_PADDING},
         weights="as hf_mixtral; shared_w_gate, shared_w_in, shared_w_out = gate_proj, up_proj, "
-                "down_proj of shared_experts, transposed; select_bias = e_score_correction_bias",
-        leaves_out=("nothing updates the bias, there as here",
-                    "with fewer than 256 experts groups and choices shrink to what fits")),
-    "deepspeed_top1": Preset(
-        source="microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top1gating",
-        recorded=True,
+            "down_proj of shared_experts, transposed; select_bias = e_score_correction_bias",
+        leaves_out=("nothing updates the bias, in either",
+            "with fewer than 256 experts groups and choices shrink to what fits")),
+    "deepspeed_top1": Preset("microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top1gating",
         settings={"capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_rounding": "ceil", "priority": "random", "slots": "position",
-                  "balance_padding": "mask_f", "z_when": "never"},
+            "capacity_rounding": "ceil", "priority": "random", "slots": "position",
+            "balance_padding": "mask_f", "z_when": "never"},
         weights="experts are the user's modules; " + LINEAR.format("in", "out", "wg"),
-        leaves_out=("without random token selection torch.topk decides who is dropped, in no order "
-                    "that is specified: hand its order in as noise.priority",
-                    "noisy_gate_policy: jitter=0.01, or sample=True for 'RSample'",
-                    "padding is its used_token")),
-    "deepspeed_top2": Preset(
-        source="microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top2gating",
-        recorded=True,
+        leaves_out=("without random token selection torch.topk decides who is dropped, in an "
+            "unspecified order: pass its order as noise.priority",
+            "noisy_gate_policy: jitter=0.01, or sample=True for 'RSample'",
+            "padding is its used_token")),
+    "deepspeed_top2": Preset("microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top2gating",
         settings={"top_k": 2, "capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_per_choice": True, "capacity_rounding": "ceil",
-                  "second_choice": "sampled", "renorm": "post", "renorm_eps": "finfo",
-                  "renorm_eps_mode": "clamp", "z_when": "never", **NO_PADDING},
+            "capacity_per_choice": True, "capacity_rounding": "ceil", "second_choice": "sampled",
+            "renorm": "post", **CLAMPED, **NO_PADDING},
         weights="as deepspeed_top1"),
-    "deepspeed_topk": Preset(
-        source="microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, topkgating (k > 2)",
-        recorded=True,
+    "deepspeed_topk": Preset("microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, topkgating (k > 2)",
         settings={"top_k": 3, "capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-                  "capacity_per_choice": True, "capacity_rounding": "ceil",
-                  "priority": "logit_or_zero", "slots": "position", "renorm": "post",
-                  "renorm_eps": "finfo", "renorm_eps_mode": "clamp",
-                  "balance_counts": "all_over_k", "z_when": "never", **NO_PADDING},
+            "capacity_per_choice": True, "capacity_rounding": "ceil", "priority": "logit_or_zero",
+            "slots": "position", "renorm": "post", "balance_counts": "all_over_k", **CLAMPED,
+            **NO_PADDING},
         weights="as deepspeed_top1",
         leaves_out=("since pull request 7986: priority='gate'; drop_policy 'position': "
-                    "priority='token'",)),
-    "tutel": Preset(
-        source="microsoft/tutel 82af7aa, impls/fast_dispatch.py, impls/losses.py",
-        recorded=True,
+            "priority='token'",)),
+    "tutel": Preset("microsoft/tutel 82af7aa, impls/fast_dispatch.py, impls/losses.py",
         settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True, "jitter": 0.0,
-                  "capacity_whole_share": True, "renorm": "pre", "renorm_eps": "finfo",
-                  "renorm_eps_mode": "clamp", "z_when": "never", "expert_biases": True,
-                  **NO_PADDING},
+            "capacity_whole_share": True, "renorm": "pre", "expert_biases": True, **CLAMPED,
+            **NO_PADDING},
         weights="w_in[e] = batched_fc1_w[e].T, w_out[e] = batched_fc2_w[e] (as here), b_in and "
-                "b_out = batched_fc1_bias, batched_fc2_bias; w_router = wg.weight.T",
+            "b_out = batched_fc1_bias, batched_fc2_bias; w_router = wg.weight.T",
         leaves_out=("gate_noise: logit_noise='normal', logit_noise_scale=gate_noise / E",
-                    "batch_prioritized_routing: priority='batch'; is_postscore=False: "
-                    "gate_at='input'", "the loss of importance and load")),
-    "st_moe": Preset(
-        source="lucidrains/st-moe-pytorch d94e65d",
-        recorded=True,
-        settings={"top_k": 2, "groups": "rows", "eval_capacity_factor": 2.0, "min_capacity": 4,
-                  "jitter": 0.0, "capacity_at_most_group": True, "second_policy": "random",
-                  "renorm": "pre", "renorm_eps": 1e-9, "renorm_eps_mode": "clamp",
-                  "renorm_single": True, "dispatch_gradient": "straight_through",
-                  "balance_drops": "post", "balance_when": "training", "z_when": "training",
-                  "expert_activation": "gelu", "expert_gated": True, "expert_biases": True,
-                  "expert_hidden_scale": True, **NO_PADDING},
+            "batch_prioritized_routing: priority='batch'; is_postscore=False: gate_at='input'",
+            "the loss of importance and load")),
+    "st_moe": Preset("lucidrains/st-moe-pytorch d94e65d",
+        settings={**MESH_TOP2, "groups": "rows", "renorm_eps_mode": "clamp", "renorm_single": True,
+            "dispatch_gradient": "straight_through", "balance_drops": "post",
+            "balance_when": "training", "z_when": "training", "expert_activation": "gelu",
+            "expert_gated": True, "expert_biases": True, "expert_hidden_scale": True, **NO_PADDING},
         weights="experts.e.net: 0 is Linear (2F, D), its first F rows w_in, the rest w_gate, "
-                "transposed, its bias likewise; 1.mult_bias = hidden_scale; 2 is Linear (D, F) = "
-                "w_out transposed; w_router = gate.to_gates.weight.T",
+            "transposed, its bias likewise; 1.mult_bias = hidden_scale; 2 is Linear (D, F) = w_out "
+            "transposed; w_router = gate.to_gates.weight.T",
         leaves_out=("noise_gates: logit_noise='gumbel', but the z-loss there squares the clean "
-                    "logits", "differentiable_topk", "pre- and post-norms of its block")),
-    "lucidrains": Preset(
-        source="lucidrains/mixture-of-experts 0fb459f, MoE",
-        recorded=True,
-        settings={"top_k": 2, "groups": "rows", "eval_capacity_factor": 2.0, "min_capacity": 4,
-                  "jitter": 0.0, "capacity_at_most_group": True, "second_policy": "random",
-                  "renorm": "pre", "renorm_eps": 1e-9, "z_when": "never", **NO_PADDING},
+            "logits", "differentiable_topk", "pre- and post-norms of its block")),
+    "lucidrains": Preset("lucidrains/mixture-of-experts 0fb459f, MoE",
+        settings={**MESH_TOP2, "groups": "rows", "z_when": "never", **NO_PADDING},
         weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
-        leaves_out=("second_policy='threshold' raises there",
-                    "the two-level version")),
-    "labml": Preset(
-        source="labmlai e6b3c8a, labml_nn/transformers/switch",
-        recorded=True,
+        leaves_out=("second_policy='threshold' raises there", "the two-level version")),
+    "labml": Preset("labmlai e6b3c8a, labml_nn/transformers/switch",
         settings={"capacity_factor": 1.0, "router_bias": True, "jitter": 0.0, "priority": "random",
-                  "dropped": "gated_identity", "z_when": "never", "expert_biases": True,
-                  **NO_PADDING},
+            "dropped": "gated_identity", "z_when": "never", "expert_biases": True, **NO_PADDING},
         weights=LINEAR.format("experts.e.layer1", "experts.e.layer2", "switch")
-                + "; biases as they are; tokens are (S, B)",
+            + "; biases as they are; tokens are (S, B)",
         leaves_out=("is_scale_prob=False: gate_gradient='unit'; drop_tokens=False: "
-                    "capacity_factor=None",)),
-    "fairseq": Preset(
-        source="facebookresearch/fairseq moe ebea007, modules/moe/top2gate.py",
-        recorded=False,
-        settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True, "jitter": 0.0,
-                  "capacity_whole_share": True, "eval_capacity_fraction": 0.25,
-                  "second_choice": "sampled", "second_compare": "score", "second_threshold": 0.5,
-                  "renorm": "post", "renorm_eps": "finfo", "renorm_eps_mode": "clamp",
-                  "balance_padding": "mask_f", "z_when": "never", "expert_biases": True},
+            "capacity_factor=None",)),
+    "fairseq": Preset("facebookresearch/fairseq moe ebea007, modules/moe/top2gate.py",
+        recorded=False, settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True,
+            "jitter": 0.0, "capacity_whole_share": True, "eval_capacity_fraction": 0.25,
+            "second_choice": "sampled", "second_compare": "score", "second_threshold": 0.5,
+            "renorm": "post", "balance_padding": "mask_f", "expert_biases": True, **CLAMPED},
         weights=LINEAR.format("experts.e.fc1", "experts.e.fc2", "gate.wg"),
         leaves_out=("top-1: top_k=1, renorm='none', second_choice='largest'",
-                    "dropout after the expert", "losses are averaged over layers")),
-    "megatron": Preset(
-        source="NVIDIA/Megatron-LM d98e8a6, core/transformer/moe",
-        recorded=False,
-        settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,
-                  "router_bias": True, "jitter": 0.0, "noise_when": "always",
-                  "capacity_rounding": "ceil", "priority": "weight", "slots": "position",
-                  "padding_routing": "routed", "renorm": "pre",
-                  "balance_counts": "plain_over_k", "expert_activation": "gelu",
-                  "expert_biases": True},
+            "dropout after the expert", "losses are averaged over layers")),
+    "megatron": Preset("NVIDIA/Megatron-LM d98e8a6, core/transformer/moe",
+        recorded=False, settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,
+            "router_bias": True, "jitter": 0.0, "noise_when": "always", "capacity_rounding": "ceil",
+            "priority": "weight", "slots": "position", "padding_routing": "routed", "renorm": "pre",
+            "balance_counts": "plain_over_k", "expert_activation": "gelu", "expert_biases": True},
         weights=LINEAR.format("linear_fc1", "linear_fc2", "router")
-                + "; a gated linear_fc1 has the gate's rows first; tokens are (S, B)",
+            + "; a gated linear_fc1 has the gate's rows first; tokens are (S, B)",
         leaves_out=("softmax follows the choice there, which is renorm='pre' here; "
-                    "moe_router_pre_softmax: renorm='none'",
-                    "sigmoid: scores='sigmoid', renorm_eps=1e-20, balance_probs='normalised'",
-                    "losses by sequence or over all ranks")),
-    "megablocks": Preset(
-        source="databricks/megablocks 78eea65, layers/{router,moe,mlp}.py",
-        recorded=False,
-        settings={"capacity_factor": 1.0, "capacity_per_choice": True, "jitter": 0.0,
-                  "priority": "token", "balance_counts": "all_over_k",
-                  "expert_activation": "gelu_tanh", "shared_bias": True, **NO_PADDING},
+            "moe_router_pre_softmax: renorm='none'",
+            "sigmoid: scores='sigmoid', renorm_eps=1e-20, balance_probs='normalised'",
+            "losses by sequence or over all ranks")),
+    "megablocks": Preset("databricks/megablocks 78eea65, layers/{router,moe,mlp}.py",
+        recorded=False, settings={"capacity_factor": 1.0, "capacity_per_choice": True,
+            "jitter": 0.0, "priority": "token", "balance_counts": "all_over_k",
+            "expert_activation": "gelu_tanh", "shared_bias": True, **NO_PADDING},
         weights="w1 (E F, D): w_in[e] = its rows of e transposed; w2 (E F, D): w_out[e] = its rows "
-                "of e; w_router = router.layer.weight.T; shared_b_out = experts.bias",
-        leaves_out=("the dropless kind: capacity_factor=None", "moe_normalize_expert_weights=p: "
-                    "renorm='pre', renorm_single=True, renorm_power=p",
-                    "the loss is divided by the number of layers")),
-    "nanomoe": Preset(
-        source="wolfecameron/nanoMoE 661fbcf, model.py, manager.py",
-        recorded=False,
-        settings={"top_k": 2, "eval_capacity_factor": 2.0, "capacity_per_choice": True,
-                  "min_capacity": 4, "jitter": 0.0, "logit_noise": "learned",
-                  "noise_when": "always", "capacity_multiple_of": 2, "renorm": "pre",
-                  "renorm_single": True, "balance_counts": "all", "balance_probs": "chosen",
-                  "expert_activation": "gelu", **NO_PADDING},
+            "of e; w_router = router.layer.weight.T; shared_b_out = experts.bias",
+        leaves_out=("the dropless kind: capacity_factor=None",
+            "moe_normalize_expert_weights=p: renorm='pre', renorm_single=True, renorm_power=p",
+            "the loss is divided by the number of layers")),
+    "nanomoe": Preset("wolfecameron/nanoMoE 661fbcf, model.py, manager.py",
+        recorded=False, settings={"top_k": 2, "eval_capacity_factor": 2.0,
+            "capacity_per_choice": True, "min_capacity": 4, "jitter": 0.0, "logit_noise": "learned",
+            "noise_when": "always", "capacity_multiple_of": 2, "renorm": "pre",
+            "renorm_single": True, "balance_counts": "all", "balance_probs": "chosen",
+            "expert_activation": "gelu", **NO_PADDING},
         weights="c_fc (E, D, F) and c_proj (E, F, D) as here; w_router = w_g.weight.T, w_noise = "
-                "w_noise.weight.T",
+            "w_noise.weight.T",
         leaves_out=("softmax follows the choice there, which is renorm='pre' here",)),
 }

@@ -1,21 +1,19 @@
-"""The plan under the conventions of other libraries: choices, order of service, capacity, counts.
+"""The plan under other libraries' conventions: choices, priority, capacity, counts.
 
 Source: batch-prioritised routing from V-MoE (Riquelme et al., 2021); expert choice from Zhou et al.
-(2022), as in Flaxformer; priority by score or gate from DeepSpeed and Megatron; random order from
-DeepSpeed and labml. `table` says which knob is whose.
+(2022), as in Flaxformer; priority by score or gate from DeepSpeed and Megatron; random priority
+from DeepSpeed and labml. `table` says which library needs which knob.
 
-Every priority is an order of the choices; each choice then queues for its expert in that order, and
-its place in the queue, below the capacity, is its slot. Where experts choose, every token asks all
-of them, and the queue goes by score.
+A priority sorts the choices. In that order each queues for its expert, and its position in the
+queue is its slot, if it is below the capacity. Where experts choose, every token queues for all of
+them, sorted by score.
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 
-from switch_np.conventions import balance_counts, choose, renormalise
+from switch_np.conventions import choose, renormalise
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
 from switch_np.operations.queues import largest, queue_positions, stable_order
@@ -26,23 +24,8 @@ from switch_np.switch.plan import Plan, lay_out
 def decide(probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig, *,
            num_groups: int = 1, padding_T: np.ndarray | None = None, noise: Noise = Noise(),
            bias_E: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Give every token its experts and slots.
+    """Give every token its experts and slots; `bias_E` is added to the scores for the choice alone.
 
-    Parameters
-    ----------
-    probs_TE, logits_TE
-        What the router says.
-    config
-        With its conventions.
-    num_groups, padding_T, training
-        As in `plan.decide`.
-    noise
-        `gumbel`, `second`, `policy` and `priority` are used.
-    bias_E
-        Added to the scores for the choice alone.
-
-    Examples
-    --------
     >>> probs = np.array([[.6, .4], [.7, .3], [.9, .1]])
     >>> config = SwitchConfig.like("flaxformer", num_experts=2, capacity=1, priority="batch")
     >>> decide(probs, np.log(probs), config).kept[:, 0].tolist()
@@ -59,7 +42,7 @@ def decide(probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig, *,
 def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
           logits_TE: np.ndarray, config: SwitchConfig, *, num_groups: int,
           padding_T: np.ndarray | None, noise: Noise, training: bool) -> Plan:
-    """Give slots to choices already made."""
+    """Give slots to choices already made; `wanted_TK` says which are used."""
     conventions = config.conventions
     (t, k), g, e = expert_TK.shape, num_groups, config.num_experts
     group_size = t // max(g, 1)
@@ -71,14 +54,13 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     queue_TK = np.where(wanted_TK, expert_TK * g + group_T[:, None], e * g)
     key_TK = keys(expert_TK, probs_TE, logits_TE, config, noise)
     order = _order(key_TK, conventions, t, k)
-    queue, position = queue_TK.T.ravel(), np.empty(t * k, int)
-    position[order], length = queue_positions(queue[order], e * g)
+    position = np.empty(t * k, int)
+    position[order], length = queue_positions(queue_TK.T.ravel()[order], e * g)
     position_TK = position.reshape(k, t).T
     rivals_TK = np.zeros((t, k), int)
     if capacity is None:
         capacity = int(length.max(initial=0))
-    elif conventions.priority == "logit_or_zero" and key_TK is not None:
-        # Tokens that chose others bid 0.
+    elif key_TK is not None and conventions.priority == "logit_or_zero":     # zeros compete too
         rivals_TK = np.where(key_TK < 0, group_size - np.append(length, 0)[queue_TK], 0)
     kept_TK = wanted_TK & (position_TK + rivals_TK < capacity)
     if conventions.chooser == "experts":
@@ -86,62 +68,93 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     if conventions.slots == "position":
         position_TK = queue_positions(np.where(kept_TK, queue_TK, e * g), e * g)[0]
     slot_TK = np.where(kept_TK, position_TK, -1)
-    plain_TK = (largest(probs_TE.real, k) if conventions.balance_counts == "plain_over_k"
-                else expert_TK)
-    count_GE, tokens_G = balance_counts.counts(expert_TK, kept_TK, plain_TK, group_T, (g, e),
-                                               padding_T, conventions, training)
-    return from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config.layout,
-                      count_GE, tokens_G)
+    plain_TK = largest(probs_TE.real, k) if conventions.balance_counts == "plain_over_k" else None
+    return from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
+                      padding_T, training, plain_TK)
 
 
-def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray,
-               load_GE: np.ndarray, capacity: int, layout: str, balance_count_GE: np.ndarray,
-               balance_tokens_G: np.ndarray) -> Plan:
-    """Return the plan of choices whose slots are known: -1 is none, others lie below `capacity`."""
+def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, load_GE: np.ndarray,
+               capacity: int, config: SwitchConfig, padding_T: np.ndarray | None, training: bool,
+               plain_TK: np.ndarray | None = None) -> Plan:
+    """Return the plan of choices whose slots are known; -1 is a dropped choice.
+
+    `plain_TK` are the K best scores without bias, groups and noise, if they are not the choices.
+    """
     t, g, e = len(expert_TK), *load_GE.shape
+    counts = balance_counts(expert_TK, slot_TK >= 0, expert_TK if plain_TK is None else plain_TK,
+                            group_T, (g, e), padding_T, config.conventions, training)
     kt_N = np.flatnonzero(slot_TK.T >= 0)                        # k * T + token
     slot_N = slot_TK.T.take(kt_N)
     queue_N = expert_TK.T.take(kt_N) * g + group_T[kt_N % max(t, 1)]
     order = stable_order(slot_N, slot_N.max(initial=0))
     order = order[stable_order(queue_N[order], e * g)]     # one key could overflow
-    return lay_out(expert_TK, kt_N[order], slot_N[order], group_T, load_GE, capacity, layout,
-                   balance_count_GE, balance_tokens_G)
+    return lay_out(expert_TK, kt_N[order], slot_N[order], group_T, load_GE, capacity, config.layout,
+                   *counts)
+
+
+def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray,
+                   group_T: np.ndarray, shape: tuple[int, int], padding_T: np.ndarray | None,
+                   conventions: Conventions, training: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return what f counts in the balance loss (G, E), and the number of tokens that divides (G,).
+
+    `plain_TK` are the K best scores without bias, groups and noise; `shape` is (G, E).
+
+    >>> chosen, kept = np.array([[0], [1], [1]]), np.array([[True], [True], [False]])
+    >>> theirs, group = Conventions(balance_drops="post_as_0"), np.zeros(3, int)
+    >>> balance_counts(chosen, kept, chosen, group, (1, 2), None, theirs, True)[0].tolist()
+    [[2, 1]]
+    """
+    g, e = shape
+    real_T = np.ones(len(group_T), bool) if padding_T is None else ~padding_T
+    valid = conventions.balance_padding == "mask_valid"
+    tokens_G = np.bincount(group_T[real_T] if valid else group_T, minlength=g)
+    if conventions.balance_counts == "none" or (
+            conventions.balance_when == "training" and not training):
+        return np.zeros(shape, int), tokens_G
+    counted = plain_TK if conventions.balance_counts == "plain_over_k" else expert_TK
+    seen = kept_TK if conventions.balance_drops == "post" else np.ones(kept_TK.shape, bool)
+    if conventions.balance_drops == "post_as_0":
+        counted = np.where(kept_TK, counted, 0)
+    if conventions.balance_padding not in ("include", "mask_p", "real_fraction"):
+        seen = seen & real_T[:, None]
+    if conventions.balance_counts == "first":
+        counted, seen = counted[:, :1], seen[:, :1]
+    queue_N = (group_T[:, None] * e + counted)[seen]
+    return np.bincount(queue_N, minlength=g * e).reshape(g, e), tokens_G
 
 
 def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig,
          noise: Noise = Noise()) -> np.ndarray | None:
-    """Return the numbers (T, K) of which the largest are served first; None: by position."""
+    """Return the keys (T, K), the largest of which are served first; None: by position."""
     conventions = config.conventions
+    chosen_TK: np.ndarray = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
     if conventions.chooser == "experts" or conventions.priority == "gate":
-        return np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+        return chosen_TK
     if conventions.priority == "weight":
-        chosen_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
-        weight_TK: np.ndarray = chosen_TK / weight_sum(chosen_TK, conventions)
-        return weight_TK
+        return np.asarray(chosen_TK / weight_sum(chosen_TK, conventions))
     if conventions.priority == "logit_or_zero":
         return np.take_along_axis(logits_TE.real, expert_TK, axis=1)
     if conventions.priority == "batch":
-        best_T1 = np.take_along_axis(probs_TE.real, expert_TK[:, :1], axis=1)
-        return np.repeat(best_T1, expert_TK.shape[1], axis=1)
+        return np.repeat(chosen_TK[:, :1], expert_TK.shape[1], axis=1)
     return noise.priority if conventions.priority == "random" else None
 
 
 def weight_sum(chosen_TK: np.ndarray, conventions: Conventions) -> np.ndarray:
-    """Return what divides the chosen scores (T, 1) as long as none is dropped."""
+    """Return the divisor (T, 1) of the chosen scores before any is dropped."""
     before = replace(conventions, renorm="pre") if conventions.renorm == "post" else conventions
     return renormalise.divisor(chosen_TK, np.ones(chosen_TK.shape, bool), before)[0]
 
 
 def _order(key_TK: np.ndarray | None, conventions: Conventions, t: int, k: int) -> np.ndarray:
-    """Return the choices in the order of service; choice k of token t has the number k * T + t."""
+    """Return the choices in order of priority; choice k of token t has the number k * T + t."""
     number_KT = np.arange(k * t).reshape(k, t)
     if key_TK is None:
         return (number_KT.T if conventions.priority == "token" else number_KT).ravel()
     choice_N, token_N = np.divmod(number_KT.ravel(), max(t, 1))
-    level_N = choice_N if leveled(conventions) else np.zeros(k * t)
-    return np.lexsort((token_N, -key_TK.T.ravel(), level_N))
+    rank_N = choice_N if by_rank(conventions) else np.zeros(k * t)
+    return np.lexsort((token_N, -key_TK.T.ravel(), rank_N))
 
 
-def leveled(conventions: Conventions) -> bool:
-    """Whether all first choices go before all second ones, and the key decides within each."""
+def by_rank(conventions: Conventions) -> bool:
+    """Return whether first choices are served before second ones, each sorted by key."""
     return conventions.priority == "batch" and conventions.chooser == "tokens"

@@ -1,7 +1,6 @@
-"""The table of conventions: every knob that only other libraries need, each written once.
+"""The conventions of other libraries: a knob for each decision, independent of the others.
 
-Facts: the libraries' own sources; `presets` says which version of each. Every knob is one decision,
-independent of the others; the defaults are the paper's.
+Source: the libraries' own code; `presets` says which version of each.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ ROUND: dict[str, Callable[[float], int]] = {"floor": floor, "ceil": ceil, "half_
 @knobs.explained
 @dataclass(frozen=True)
 class Conventions:
-    """The knobs that only other libraries need, validated when made; the defaults are the paper's.
+    """What other libraries do differently, validated when made; the defaults are the paper's.
 
     Examples
     --------
@@ -33,236 +32,174 @@ class Conventions:
 
     # The choice of experts.
     scores: str = knob("softmax", "Scores", {
-        "softmax": "softmax of the logits",
-        "sigmoid": "sigmoid of each logit alone",
-        "sqrtsoftplus": "root of the softplus of each logit",
-    }, needs={"sigmoid": "DeepSeek-V3, Megatron", "sqrtsoftplus": "Megatron"})
+        "softmax": "softmax of the logits", "sigmoid": "sigmoid of each logit",
+        "sqrtsoftplus": "root of the softplus of each logit"},
+        needs={"sigmoid": "DeepSeek-V3, Megatron", "sqrtsoftplus": "Megatron"})
     chooser: str = knob("tokens", "Who chooses", {
-        "tokens": "tokens their experts",
-        "experts": "experts their tokens",
-    }, needs={"experts": "Flaxformer's expert choice"},
-        about="An expert takes the tokens of a group that score best, as many as its capacity "
-              "allows; `top_k` is not used then.")
-    select_bias: bool = knob(
-        False, "A bias without gradient is added for the choice alone", YES_NO,
-        needs="DeepSeek-V3, Megatron",
-        about="It is the parameter `select_bias` (E,), added to the scores.")
+        "tokens": "tokens their experts", "experts": "experts their tokens"},
+        needs={"experts": "Flaxformer's expert choice"},
+        about="An expert takes a group's best tokens, up to its capacity; `top_k` is not used.")
+    select_bias: bool = knob(False, "A bias without gradient is added for the choice alone", YES_NO,
+        needs="DeepSeek-V3, Megatron", about="It is the parameter `select_bias` (E,).")
     select_groups: int = knob(1, "Groups of experts", "{}", least=1, needs="DeepSeek-V3, Megatron")
-    select_groups_kept: int = knob(
-        1, "Groups a token may choose from", "{}", least=1, needs="DeepSeek-V3, Megatron",
-        about="They are those whose two best experts score most together.")
+    select_groups_kept: int = knob(1, "Groups a token may choose from", "{}", least=1,
+        needs="DeepSeek-V3, Megatron",
+        about="They are those whose two best experts have the largest total score.")
     select_precision: str = knob("same", "Scores are rounded before the choice", {
-        "same": "no",
-        "float16": "to float16",
-        "bfloat16": "to bfloat16",
-    }, needs="transformers, where the probabilities first go back to the input's precision",
-        about="Scores that were close then tie, and the lowest index wins.")
+        "same": "no", "float16": "to float16", "bfloat16": "to bfloat16"},
+        needs="transformers, which first casts probabilities back to the input's precision",
+        about="Close scores then tie, and the lowest index wins.")
     second_choice: str = knob("largest", "Later choices", {
-        "largest": "the next largest scores",
-        "sampled": "drawn by Gumbel noise on the logits",
-    }, needs={"sampled": "DeepSpeed and fairseq with k = 2"},
-        about="They are drawn in evaluation too.")
-    second_policy: str = knob("all", "Later choices are asked for", {
-        "all": "always",
-        "none": "never",
-        "threshold": "above a threshold",
-        "random": "at random, more often the larger their gate",
-    }, needs={"random": "Mesh TensorFlow, fairseq, lucidrains"},
-        about="At random: with probability gate / `second_threshold`, in evaluation too.")
+        "largest": "the next largest scores", "sampled": "sampled by Gumbel noise on the logits"},
+        needs={"sampled": "DeepSpeed and fairseq with k = 2"}, about="Also in evaluation.")
+    second_policy: str = knob("all", "Later choices are used", {
+        "all": "always", "none": "never", "threshold": "above a threshold",
+        "random": "at random, more often the larger their gate"},
+        needs={"random": "Mesh TensorFlow, fairseq, lucidrains"},
+        about="At random: with probability gate / `second_threshold`, also in evaluation.")
     second_threshold: float = knob(0.2, "Threshold of later choices", "{}", least=0)
-    second_compare: str = knob("gate", "Held against that threshold", {
-        "gate": "the renormalised gate",
-        "score": "the score",
-    }, needs={"score": "fairseq"}, about="The gate is renormalised before any drop.")
+    second_compare: str = knob("gate", "Compared with that threshold", {
+        "gate": "the gate of renorm='pre'", "score": "the score"}, needs={"score": "fairseq"})
 
     # Noise.
     logit_noise: str = knob("none", "Noise on the logits", {
-        "none": "none",
-        "normal": "normal",
-        "gumbel": "Gumbel",
-        "learned": "normal, of a learned width",
-    }, needs={"normal": "Tutel", "gumbel": "ST-MoE in PyTorch", "learned": "nanoMoE"},
-        about="Choice, gates and losses all see it. The learned width is softplus(x w_noise).")
+        "none": "none", "normal": "normal", "gumbel": "Gumbel",
+        "learned": "normal, with a learned standard deviation"},
+        needs={"normal": "Tutel", "gumbel": "ST-MoE in PyTorch", "learned": "nanoMoE"},
+        about="It affects choice, gates and losses. The learned deviation is softplus(x w_noise).")
     logit_noise_scale: float = knob(1.0, "Scale of the noise on the logits", "{}", least=0)
-    noise_when: str = knob("training", "Jitter and noise on the logits are there", {
-        "training": "in training",
-        "always": "in evaluation too",
-    }, needs={"always": "Megatron, nanoMoE"}, about="So is the dropout on the router's input.")
+    noise_when: str = knob("training", "Jitter and noise on the logits are applied", {
+        "training": "in training", "always": "in evaluation too"},
+        needs={"always": "Megatron, nanoMoE"}, about="So is the dropout on the router's input.")
     jitter_reach: str = knob("router", "The jitter meets", {
-        "router": "the router alone",
-        "experts": "router and experts",
-    }, needs={"experts": "transformers, where it multiplies in place"})
+        "router": "the router alone", "experts": "router and experts"},
+        needs={"experts": "transformers, which multiplies in place"})
 
     # Capacity, and who is served.
     capacity_rounding: str = knob("floor", "Capacity is rounded", {
-        "floor": "down",
-        "ceil": "up",
-        "half_even": "to the nearest, halves to even",
-    }, needs={"ceil": "DeepSpeed, Megatron", "half_even": "Flaxformer"})
-    capacity_whole_share: bool = knob(
-        False, "Tokens per expert are rounded up before the factor", YES_NO,
-        needs="Tutel, fairseq",
-        about="K multiplies last: `K * round(factor * ceil(n / E))`.")
-    capacity_at_most_group: bool = knob(
-        False, "Capacity is at most the group's size", YES_NO, needs="Mesh TensorFlow, lucidrains",
-        about="It limits what a factor gives, and matters to the size of the buffers alone.")
-    capacity_multiple_of: int = knob(
-        1, "Divisor of the capacity", "{}", least=1,
-        needs="Tutel (its alignment) and nanoMoE (2)", about="Capacity becomes a multiple of it.")
-    capacity_unused: int = knob(
-        0, "Slots of each buffer that are never filled", "{}", least=0,
+        "floor": "down", "ceil": "up", "half_even": "to the nearest, halves to even"},
+        needs={"ceil": "DeepSpeed, Megatron", "half_even": "Flaxformer"})
+    capacity_whole_share: bool = knob(False, "Tokens per expert are rounded up before the factor",
+        YES_NO, needs="Tutel, fairseq", about="K comes last: `K * round(factor * ceil(n / E))`.")
+    capacity_at_most_group: bool = knob(False, "Capacity is at most the group's size", YES_NO,
+        needs="Mesh TensorFlow, lucidrains",
+        about="It limits what a factor gives; it affects the size of the buffers alone.")
+    capacity_multiple_of: int = knob(1, "Divisor of the capacity", "{}", least=1,
+        needs="Tutel (its alignment) and nanoMoE (2)", about="Capacity is rounded up to it.")
+    capacity_unused: int = knob(0, "Slots of each buffer that are never filled", "{}", least=0,
         needs="the paper's printed pseudo-code and Keras' example (1)")
-    eval_capacity_fraction: float | None = knob(
-        None, "Capacity in evaluation, as a share of the tokens", {
-            None: "none, the factor counts", float: "{}",
-        }, least=0, below=LARGEST, needs="fairseq (a quarter) and NLLB (all)",
-        about="The share of the group's tokens is rounded up.")
+    eval_capacity_fraction: float | None = knob(None, "Capacity in evaluation", {
+        None: "by the factor", float: "{} of the group's tokens, rounded up"}, least=0,
+        below=LARGEST, needs="fairseq (a quarter) and NLLB (all)")
     priority: str = knob("choice", "Served first", {
         "choice": "first choices by position, then second ones",
-        "token": "tokens by position, all their choices together",
-        "batch": "first choices of the surest tokens, then second ones",
-        "gate": "the largest scores",
-        "weight": "the largest gates, divided before any drop",
+        "token": "tokens by position, with all their choices",
+        "batch": "first choices of the most confident tokens, then second ones",
+        "gate": "the largest scores", "weight": "the largest gates, divided before any drop",
         "logit_or_zero": "the largest logits, with a 0 for every token that chose another expert",
-        "random": "whom noise picks",
-    }, needs={"token": "MegaBlocks; DeepSpeed's 'position'", "batch": "Flaxformer, Tutel",
-              "gate": "DeepSpeed for k > 2", "weight": "Megatron",
-              "logit_or_zero": "DeepSpeed for k > 2 before its pull request 7986",
-              "random": "DeepSpeed with k = 1, labml"},
-        about="The surest tokens are those with the largest best score (batch-prioritised "
-              "routing). `renorm` says what divides the gates. With 'logit_or_zero' a token with a "
-              "negative logit loses its slot to one that did not choose the expert, and the slot "
-              "stays empty.")
+        "random": "a random order"},
+        needs={"token": "MegaBlocks; DeepSpeed's 'position'", "batch": "Flaxformer, Tutel",
+               "gate": "DeepSpeed for k > 2", "weight": "Megatron",
+               "logit_or_zero": "DeepSpeed for k > 2 before its pull request 7986",
+               "random": "DeepSpeed with k = 1, labml"},
+        about="The most confident tokens have the largest best score (batch-prioritised routing); "
+              "`renorm` says what divides the gates. With 'logit_or_zero' a negative logit loses "
+              "its slot to a token that did not choose the expert, and the slot stays empty.")
     slots: str = knob("queue", "Slots are numbered", {
-        "queue": "as choices were served",
-        "position": "by token",
-    }, needs={"position": "DeepSpeed"}, about="Outputs do not depend on it.")
+        "queue": "in order of priority", "position": "by token"}, needs={"position": "DeepSpeed"},
+        about="Outputs do not depend on it.")
     padding_routing: str = knob("left_out", "Padding", {
-        "left_out": "is not routed",
-        "routed": "is routed like any token",
-        "first_experts": "asks for the first experts with score 0",
-    }, needs={"routed": "transformers, Megatron and most others, which know no padding here",
-              "first_experts": "Flaxformer's scatter router"},
-        about="Routed padding takes slots and has an output; the first experts are K of them.")
+        "left_out": "is not routed", "routed": "is routed like any token",
+        "first_experts": "chooses the first experts with score 0"},
+        needs={"routed": "transformers, Megatron and most others, whose layers know no padding",
+               "first_experts": "Flaxformer's scatter router"},
+        about="Routed padding takes slots and has an output; it takes K first experts.")
 
-    # Gates, and what becomes of dropped tokens.
+    # Gates, and dropped tokens.
     renorm: str = knob("none", "Gates", {
         "none": "the scores as they are",
         "pre": "the scores over the sum of all chosen, dropped or not",
-        "post": "the scores over the sum of those kept",
-    }, needs={"pre": "most top-2 gates", "post": "DeepSpeed, fairseq"})
+        "post": "the scores over the sum of those kept"},
+        needs={"pre": "most top-2 gates", "post": "DeepSpeed, fairseq"})
     renorm_eps: float | str = knob(0.0, "Epsilon in that sum", {
         "finfo": "the precision's own", float: "{}"}, least=0)
-    renorm_eps_mode: str = knob("add", "That epsilon is", {
-        "add": "added", "clamp": "a lower bound"})
-    renorm_power: float = knob(
-        1.0, "Power of the norm that divides", "{}", least=1, needs="MegaBlocks",
-        about="With p it is (Σ g^p)^(1/p); with 1, the sum.")
-    renorm_single: bool = knob(
-        False, "A single choice is divided by itself", YES_NO, needs="Mixtral, nanoMoE",
+    renorm_eps_mode: str = knob("add", "Epsilon is", {"add": "added", "clamp": "a lower bound"})
+    renorm_power: float = knob(1.0, "Power of the norm that divides", "{}", least=1,
+        needs="MegaBlocks", about="With p it is (Σ g^p)^(1/p); with 1, the sum.")
+    renorm_single: bool = knob(False, "A single choice is divided by itself", YES_NO,
+        needs="Mixtral, nanoMoE",
         about="Its gate is then 1, and the router learns nothing from the main loss.")
     gate_scale: float = knob(1.0, "Factor of the gates", "{}", needs="DeepSeek-V3 (2.5)")
     gate_gradient: str = knob("normal", "Gates have", {
-        "normal": "value and gradient",
-        "unit": "value 1 and the gradient of their logarithm",
-    }, needs={"unit": "labml without `is_scale_prob`"},
-        about="Such a gate is g / g with the lower g held fixed.")
+        "normal": "value and gradient", "unit": "value 1 and the gradient of their logarithm"},
+        needs={"unit": "labml without `is_scale_prob`"}, about="It is g / ḡ with ḡ held fixed.")
     gate_at: str = knob("output", "Gates multiply", {
-        "output": "the experts' output",
-        "input": "the experts' input",
-        "both": "the experts' input and output",
-    }, needs={"input": "Tutel, Megatron", "both": "Keras' example"})
+        "output": "the experts' output", "input": "the experts' input", "both": "both"},
+        needs={"input": "Tutel, Megatron", "both": "Keras' example"})
     dispatch_gradient: str = knob("stop", "The dispatch sends gates a gradient", {
-        "stop": "no",
-        "straight_through": "yes, straight through",
-    }, needs={"straight_through": "ST-MoE in PyTorch"},
+        "stop": "no", "straight_through": "yes, straight through"},
+        needs={"straight_through": "ST-MoE in PyTorch"},
         about="Straight through: as if the gate had multiplied what is copied into the buffers.")
     dropped: str = knob("zero", "A dropped token gets", {
-        "zero": "0",
-        "identity": "itself",
-        "gated_identity": "itself times its gate",
-    }, needs={"gated_identity": "transformers up to 4.5x, labml"},
+        "zero": "0", "identity": "itself", "gated_identity": "itself times its gate"},
+        needs={"gated_identity": "transformers up to 4.5x, labml"},
         about="A token is dropped if none of its choices was kept.")
 
     # The balance loss E Σ f P, and the z-loss.
     balance_counts: str = knob("first", "f counts", {
-        "first": "first choices",
-        "all": "all choices",
-        "all_over_k": "all choices, over K",
+        "first": "first choices", "all": "all choices", "all_over_k": "all choices, over K",
         "plain_over_k": "the K best scores, without bias and groups, over K",
-        "none": "nothing: no balance loss",
-    }, needs={"all": "Flaxformer, transformers, nanoMoE: the loss is K where all is even",
-              "all_over_k": "MegaBlocks, DeepSpeed for k > 2", "plain_over_k": "Megatron",
-              "none": "DeepSeek-V3"},
+        "none": "nothing: no balance loss"},
+        needs={"all": "Flaxformer, transformers, nanoMoE: the loss is K if all is even",
+               "all_over_k": "MegaBlocks, DeepSpeed for k > 2", "plain_over_k": "Megatron",
+               "none": "DeepSeek-V3"},
         about="The K best scores are counted whether dropped or not.")
     balance_drops: str = knob("pre", "f counts", {
-        "pre": "dropped choices too",
-        "post": "kept choices alone",
-        "post_as_0": "every dropped token as one of expert 0",
-    }, needs={"post": "ST-MoE in PyTorch", "post_as_0": "transformers 4"})
+        "pre": "dropped choices too", "post": "kept choices alone",
+        "post_as_0": "every dropped token as one of expert 0"},
+        needs={"post": "ST-MoE in PyTorch", "post_as_0": "transformers 4"})
     balance_probs: str = knob("full", "P is the mean of", {
-        "full": "the scores",
-        "chosen": "the chosen scores over their sum",
-        "normalised": "the scores over their sum",
-    }, needs={"chosen": "nanoMoE", "normalised": "Megatron with sigmoid"})
+        "full": "the scores", "chosen": "the chosen scores over their sum",
+        "normalised": "the scores over their sum"},
+        needs={"chosen": "nanoMoE", "normalised": "Megatron with sigmoid"})
     balance_padding: str = knob("mask_valid", "Padding in the balance loss", {
-        "mask_valid": "counts nowhere",
-        "include": "counts like any token",
-        "mask_full": "counts in the divisors alone",
-        "mask_f": "is left out of f alone",
+        "mask_valid": "counts nowhere", "include": "counts like any token",
+        "mask_full": "counts in the divisors alone", "mask_f": "is left out of f alone",
         "mask_p": "is left out of P alone",
-        "real_fraction": "counts everywhere, and the share of real tokens multiplies the loss",
-    }, needs={"mask_full": "Mesh TensorFlow's top-2, Flaxformer", "mask_f": "DeepSpeed, fairseq",
-              "mask_p": "Flaxformer's scatter router",
-              "real_fraction": "Mesh TensorFlow's switch gating"},
-        about="The divisors count it, except with 'mask_valid'; the share of real tokens is the "
-              "group's.")
-    balance_when: str = knob("always", "The balance loss is there", {
-        "always": "always",
-        "training": "in training",
-    }, needs={"training": "ST-MoE in PyTorch"}, about="In evaluation it is 0 then.")
-    second_balance: bool = knob(
-        False, "Second choices have a balance loss too", YES_NO,
+        "real_fraction": "counts everywhere, and the fraction of real tokens multiplies the loss"},
+        needs={"mask_full": "Mesh TensorFlow's top-2, Flaxformer", "mask_f": "DeepSpeed, fairseq",
+               "mask_p": "Flaxformer's scatter router",
+               "real_fraction": "Mesh TensorFlow's switch gating"},
+        about="The divisors count it, except with 'mask_valid'; the fraction is the group's.")
+    balance_when: str = knob("always", "The balance loss is computed", {
+        "always": "always", "training": "in training, else 0"},
+        needs={"training": "ST-MoE in PyTorch"})
+    second_balance: bool = knob(False, "Second choices have a balance loss too", YES_NO,
         needs="Mesh TensorFlow's `moe_use_second_place_loss`",
-        about="It is made of the second choices and of the scores without the first; half of it is "
-              "added.")
+        about="Half of it is added, from the second choices and the scores without the first.")
     z_padding: str = knob("valid", "Padding in the z-loss", {
-        "valid": "counts nowhere",
-        "include": "counts like any token",
-        "zero_logits": "counts as a token with logits 0",
-    }, needs={"zero_logits": "Flaxformer"},
-        about="The z-loss is a mean over the tokens that count; a token with logits 0 has "
-              "log Z = log E.")
-    z_when: str = knob("always", "The z-loss is there", {
-        "always": "always",
-        "training": "in training",
-        "never": "never",
-    }, needs={"training": "Mesh TensorFlow, ST-MoE in PyTorch"}, about="Elsewhere it is 0.")
+        "valid": "counts nowhere", "include": "counts like any token",
+        "zero_logits": "counts as a token with logits 0"}, needs={"zero_logits": "Flaxformer"},
+        about="The z-loss is a mean over the tokens that count; logits 0 give log Z = log E.")
+    z_when: str = knob("always", "The z-loss is computed", {
+        "always": "always", "training": "in training", "never": "never"},
+        needs={"training": "Mesh TensorFlow, ST-MoE in PyTorch"}, about="Otherwise it is 0.")
 
     # The experts.
     expert_activation: str = knob("relu", "Activation", {
-        "relu": "ReLU",
-        "gelu": "GELU",
-        "gelu_tanh": "GELU by its tanh formula",
-        "silu": "SiLU",
-    }, needs={"gelu": "ST-MoE in PyTorch, Megatron, nanoMoE", "gelu_tanh": "MegaBlocks",
-              "silu": "Mixtral, DeepSeek-V3"},
-        about="The tanh formula is the usual approximation of GELU.")
-    expert_gated: bool = knob(
-        False, "Hidden units are gated", YES_NO, needs="Mixtral, DeepSeek-V3, ST-MoE in PyTorch",
+        "relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU approximated by tanh", "silu": "SiLU"},
+        needs={"gelu": "ST-MoE in PyTorch, Megatron, nanoMoE", "gelu_tanh": "MegaBlocks",
+               "silu": "Mixtral, DeepSeek-V3"})
+    expert_gated: bool = knob(False, "Hidden units are gated", YES_NO,
+        needs="Mixtral, DeepSeek-V3, ST-MoE in PyTorch",
         about="They are act(x w_gate) * (x w_in), as in SwiGLU and GEGLU.")
-    expert_biases: bool = knob(
-        False, "Experts have biases", YES_NO, needs="labml, fairseq, Tutel",
+    expert_biases: bool = knob(False, "Experts have biases", YES_NO, needs="labml, fairseq, Tutel",
         about="They are `b_in`, `b_out` and, if gated, `b_gate`.")
-    expert_hidden_scale: bool = knob(
-        False, "Hidden units have a learned scale", YES_NO, needs="ST-MoE in PyTorch",
-        about="The parameter `hidden_scale` (E, F) multiplies them.")
-    shared_experts: int = knob(
-        0, "Shared experts", "{}", least=0, needs="DeepSeek-V3",
-        about="They are one more expert, as wide as this many, that takes every token and has no "
-              "gate.")
-    shared_bias: bool = knob(
-        False, "A bias that all tokens share", YES_NO, needs="MegaBlocks",
+    expert_hidden_scale: bool = knob(False, "Hidden units have a learned scale", YES_NO,
+        needs="ST-MoE in PyTorch", about="The parameter `hidden_scale` (E, F) multiplies them.")
+    shared_experts: int = knob(0, "Shared experts", "{}", least=0, needs="DeepSeek-V3",
+        about="They form one expert, as wide as all of them, for every token and without a gate.")
+    shared_bias: bool = knob(False, "A bias that all tokens share", YES_NO, needs="MegaBlocks",
         about="The parameter `shared_b_out` (D,) is added to every output, with no gate.")
 
     def __post_init__(self) -> None:
@@ -282,13 +219,13 @@ class Conventions:
                                      f"tokens choose nothing, got {given!r}")
 
     def check_layer(self, num_experts: int, top_k: int, sample: bool) -> None:
-        """Refuse numbers of experts and choices, and sampling, that do not go together here."""
+        """Refuse a number of experts or choices, or sampling, that these conventions exclude."""
         if top_k > num_experts:
             raise ValueError(f"top_k must be at most num_experts, {num_experts}, got {top_k}")
         size, rest = divmod(num_experts, self.select_groups)
         if rest:
-            raise ValueError(f"select_groups must divide num_experts, {num_experts}, got "
-                             f"{self.select_groups}")
+            raise ValueError(
+                f"select_groups must divide num_experts, {num_experts}, got {self.select_groups}")
         if top_k > size * self.select_groups_kept:
             raise ValueError(f"top_k must be at most the experts of select_groups_kept groups, "
                              f"{size * self.select_groups_kept}, got {top_k}")
@@ -300,11 +237,7 @@ class Conventions:
 
     def count_slots(self, num_experts: int, group_size: int, k: int, factor: float | None,
                     minimum: int, absolute: int | None, training: bool) -> int | None:
-        """Return the slots of one expert for a group; None: no limit.
-
-        Each choice asks for factor / E slots, k of a token's choices are counted, and a factor
-        gives the `minimum` at least; an `absolute` number goes before.
-        """
+        """Return the slots of one expert for a group, `absolute` if it is given; None: no limit."""
         if absolute is not None:
             found = absolute
         elif not training and self.eval_capacity_fraction is not None:
@@ -324,14 +257,13 @@ class Conventions:
 
     @cached_property
     def papers(self) -> bool:
-        """Whether all knobs are as in the paper."""
+        """Whether these are the paper's conventions."""
         return self == PAPER
 
     @property
     def always_noisy(self) -> bool:
-        """Whether choices hang on random numbers, in training or not."""
-        return (self.second_choice == "sampled" or self.second_policy == "random"
-                or self.priority == "random")
+        """Whether the plan depends on random numbers, in evaluation too."""
+        return self.second_choice == "sampled" or "random" in (self.second_policy, self.priority)
 
 
 CHOICES = knobs.choices(Conventions)      # the options of each knob that takes one of some strings

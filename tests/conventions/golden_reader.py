@@ -16,9 +16,9 @@ import numpy as np
 
 import switch_np as snp
 from switch_np import plans
+from switch_np.conventions import choose as choices
 from switch_np.conventions.noise import Noise
 from switch_np.switch.plan import Plan
-from switch_np.conventions import choose as choices
 
 PRESET = {
     "mesh_tf": ("gating", {"switch": "mesh_tf", "top_2": "mesh_tf_top2"}),
@@ -29,12 +29,10 @@ PRESET = {
 }
 # Fields of a sidecar (or of its conventions or dims), and what their values mean.
 FIELDS: dict[str, Any] = {
-    "k": lambda v: {"top_k": v},
-    "E": lambda v: {"num_experts": v},
+    "k": lambda v: {"top_k": v}, "E": lambda v: {"num_experts": v},
     "capacity_factor": lambda v: {
         "capacity_factor": abs(v) if v else None, "eval_capacity_factor": "same"},
-    "min_capacity": lambda v: {"min_capacity": v},
-    "min_expert_capacity": lambda v: {"min_capacity": v},
+    **dict.fromkeys(["min_capacity", "min_expert_capacity"], lambda v: {"min_capacity": v}),
     "router": lambda v: {"chooser": "experts", "balance_counts": "none"} if v == "expert_choice"
     else {},
     "batch_prioritized_routing": lambda v: {"priority": "batch"} if v else {},
@@ -52,8 +50,7 @@ FIELDS: dict[str, Any] = {
     "second_policy": lambda v: {"second_policy": v},
     "second_threshold": lambda v: {"second_threshold": v},
     "use_second_place_loss": lambda v: {"second_balance": bool(v)},
-    "n_group": lambda v: {"select_groups": v},
-    "topk_group": lambda v: {"select_groups_kept": v},
+    "n_group": lambda v: {"select_groups": v}, "topk_group": lambda v: {"select_groups_kept": v},
     "n_shared": lambda v: {"shared_experts": v},
 }
 ARRAYS = {"router_w": "w_router", "router_b": "b_router", "wi": "w_in", "wo": "w_out",
@@ -61,7 +58,6 @@ ARRAYS = {"router_w": "w_router", "router_b": "b_router", "wi": "w_in", "wo": "w
           "w_up": "w_in", "w_down": "w_out", "score_bias": "select_bias",
           "shared_w_gate": "shared_w_gate", "shared_w_up": "shared_w_in",
           "shared_w_down": "shared_w_out"}
-COEFFICIENTS = (("coef_aux", "coef_balance"), ("coef_z",))
 REAL_TOKENS = ("nonpadding", "padding_mask", "attention_mask", "used_token", "token_mask")
 
 
@@ -125,6 +121,12 @@ def read(path: Path) -> Case:
     return case
 
 
+def run(case: Case) -> tuple[snp.switch_layer.LayerOutput, snp.switch_layer.LayerCache]:
+    """Return what our layer makes of the case."""
+    return snp.switch_layer.forward(case.params, case.x, case.config, plan=case.plan,
+                                    padding=case.padding, noise=case.noise, training=case.training)
+
+
 def recorded_plan(case: Case) -> Plan:
     """Return the plan that the library made, from its choices."""
     k = case.config.num_choices
@@ -154,7 +156,7 @@ def _coefficients(flat: dict[str, Any], arrays: dict[str, np.ndarray],
                   tolerance: float) -> tuple[float, float]:
     """Return the two losses' coefficients, with which the recorded objective comes out."""
     aux, z = (next((float(arrays[name]) for name in names if name in arrays), 0.0)
-              for names in COEFFICIENTS)
+              for names in (("coef_aux", "coef_balance"), ("coef_z",)))
     terms = arrays["y"] * arrays["R"]
     losses = [float(arrays.get(name, 0.0)) for name in ("aux_loss", "z_loss")]
     for coefs in ((aux, z), (aux, aux * z)):               # a loss's coefficient may hold for both
@@ -169,17 +171,15 @@ def _with_threshold(case: Case, flat: dict[str, Any]) -> snp.SwitchConfig:
     if "second_threshold" in flat:
         return case.config
     conventions, k = case.config.conventions, case.config.top_k
-    out, _ = snp.switch_layer.forward(case.params, case.x, case.config, padding=case.padding,
-                                      noise=case.noise, training=case.training)
-    held = choices.held_against(out.plan.expert, out.probs, conventions)[:, 1:]
+    out, _ = run(case)
+    held = choices.policy_gates(out.plan.expert, out.probs, conventions)
     if conventions.second_policy == "random":
         held = held / np.maximum(case.noise.policy, 1e-300)
     steps = np.append(0, np.sort(held, axis=None))
     for threshold in (conventions.second_threshold, *((steps[1:] + steps[:-1]) / 2), steps[-1] + 1):
         config = replace(case.config, conventions=replace(
             conventions, second_threshold=float(threshold)))
-        found, _ = snp.switch_layer.forward(case.params, case.x, config, padding=case.padding,
-                                            noise=case.noise, training=case.training)
+        found, _ = run(replace(case, config=config))
         if (found.plan.kept == case.arrays["kept"].reshape(-1, k)).all():
             return config
     raise ValueError("no threshold of the second policy gives the recorded choices")

@@ -4,12 +4,12 @@
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from conventions import golden_reader
+from conventions.golden_reader import run
 import numpy as np
 import pytest
 
@@ -43,12 +43,6 @@ def check(case):
     close("gradient of x", case.cut(d_x), case.grads["x"], case.tolerance)
     for name in set(case.grads) - {"x"}:
         close(f"gradient of {name}", grads[name], case.grads[name], case.tolerance)
-
-
-def run(case):
-    return snp.switch_layer.forward(case.params, case.x, case.config, plan=case.plan,
-                                    padding=case.padding, noise=case.noise,
-                                    training=case.training)
 
 
 def flipped(case, out):
@@ -175,9 +169,8 @@ def test_a_folder_without_cases_is_refused_once(tmp_path):
 
 def test_a_tie_that_the_library_broke_otherwise_is_replayed(tmp_path):
     """Two experts made equal: ours takes the lower index, the record the higher."""
-    path = tmp_path / "hf_mixtral__top2_E4.json"
-    shutil.copy(COPIES / path.name, path)
-    with np.load(COPIES / "hf_mixtral__top2_E4.npz") as stored:
+    path = changed(tmp_path, "hf_mixtral__top2_E4")
+    with np.load(path.with_suffix(".npz")) as stored:
         arrays = dict(stored)
     arrays["router_w"][:, 1] = arrays["router_w"][:, 0]
     np.savez(path.with_suffix(".npz"), **arrays)
@@ -248,8 +241,7 @@ def test_a_policy_at_random_and_its_threshold_are_read(tmp_path):
         arrays = dict(stored)
     np.savez(path.with_suffix(".npz"), **arrays, second_policy_uniform=np.full((2, 8), 0.75))
     case = golden_reader.read(path)
-    assert case.config.conventions.second_policy == "random"
-    assert case.noise.policy.shape == (16, 1)
+    assert case.config.conventions.second_policy == "random" and case.noise.policy.shape == (16, 1)
     check(case)
     np.savez(path.with_suffix(".npz"), **arrays, second_policy_uniform=np.where(
         arrays["kept"][..., 1], 0.999, 0.001))

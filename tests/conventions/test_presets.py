@@ -39,13 +39,15 @@ def test_recorded_says_whether_a_case_proves_it():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_preset_runs(name, dtype):
+@pytest.mark.parametrize("layout", ["packed", "buffers"])
+@pytest.mark.parametrize("settings", [{}, {"capacity": 1}], ids=["roomy", "drops"])
+def test_every_preset_runs(name, dtype, layout, settings):
     """With 8 experts, in training and not; float32 stays float32, and nothing is written to."""
     rng = np.random.default_rng(0)
-    config = snp.SwitchConfig.like(name, num_experts=8)
+    config = snp.SwitchConfig.like(name, num_experts=8, layout=layout, **settings)
     params = snp.switch_layer.init(rng, d_model=4, d_ff=6, config=config, dtype=dtype)
-    assert {key: value.shape for key, value in params.items()} == snp.switch_layer.shapes(
-        4, 6, config)
+    shapes = {key: value.shape for key, value in params.items()}
+    assert shapes == snp.switch_layer.shapes(4, 6, config)
     x = rng.standard_normal((2, 5, 4)).astype(dtype)
     padding = rng.random((2, 5)) < 0.3
     for array in (x, padding, *params.values()):
@@ -53,12 +55,12 @@ def test_every_preset_runs(name, dtype):
     for training in (False, True):
         out, cache = snp.switch_layer.forward(params, x, config, padding=padding, rng=rng,
                                               training=training)
-        d_x, grads = snp.switch_layer.backward(out.y, cache, 0.01, 0.01)
+        d_x, grads = snp.switch_layer.backward(out.y, cache, np.float64(0.3), 0.01,
+                                               d_probs=out.probs, d_logits=out.logits)
         assert out.y.shape == d_x.shape == x.shape
-        assert {value.dtype for value in (out.y, out.balance_loss, out.z_loss, out.probs,
-                                          out.gates, d_x, *grads.values())} == {np.dtype(dtype)}
-        assert {key: value.shape for key, value in grads.items()} == {
-            key: value.shape for key, value in params.items()}
+        floats = (*out[:-1], d_x, *grads.values())                            # without the plan
+        assert {value.dtype for value in floats} == {np.dtype(dtype)}
+        assert {key: value.shape for key, value in grads.items()} == shapes
     none, cache = snp.switch_layer.forward(params, x[:0], config, rng=rng)
     d_x, grads = snp.switch_layer.backward(none.y, cache, 0.01, 0.01)
     assert none.y.shape == (0, 5, 4) and not any(value.any() for value in grads.values())

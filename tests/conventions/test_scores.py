@@ -1,9 +1,20 @@
-"""Scores that underflow have a slope of 0, not of 0 / 0."""
+"""The router of other libraries; `test_bind` has its gradients."""
 
 import numpy as np
 import pytest
 
 from switch_np.conventions import scores
+from switch_np.conventions.table import CHOICES
+
+
+@pytest.mark.parametrize("kind", CHOICES["scores"])
+def test_no_gradient_of_the_logits_means_zeros(kind):
+    rng = np.random.default_rng(0)
+    params, x = {"w_router": rng.standard_normal((3, 4))}, rng.standard_normal((5, 3))
+    out, cache = scores.forward(params, x, kind=kind)
+    none = scores.backward(out.probs_TE, 0 * out.log_z_T, cache)
+    zeros = scores.backward(out.probs_TE, 0 * out.log_z_T, cache, 0 * out.logits_TE)
+    assert (none[0] == zeros[0]).all() and (none[1]["w_router"] == zeros[1]["w_router"]).all()
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "sqrtsoftplus"])

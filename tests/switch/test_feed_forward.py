@@ -12,6 +12,5 @@ def test_feed_forward(rng, tokens, rate):
     gradcheck.check_backward(
         lambda i: feed_forward.forward(i["params"], i["x"], keep, rate),
         lambda d_y, cache: dict(zip(["x", "params"], feed_forward.backward(d_y, cache))),
-        {"x": rng.standard_normal((tokens, 3)),
-         "params": {"w_in": rng.standard_normal((3, 4)), "w_out": rng.standard_normal((4, 3))}},
-        rng)
+        {"x": rng.standard_normal((tokens, 3)), "params": {
+            "w_in": rng.standard_normal((3, 4)), "w_out": rng.standard_normal((4, 3))}}, rng)

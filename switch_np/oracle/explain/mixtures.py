@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from switch_np.conventions import shared_expert
+from switch_np.conventions import general_mixture
 from switch_np.operations import softmax
 from switch_np.operations.activations import sigmoid
 from switch_np.oracle.explain.causes import Evidence
@@ -120,7 +120,8 @@ def shared_experts(name: str, evidence: Evidence) -> Iterator[str]:
     x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
 
     def shared(rows_TD: np.ndarray) -> np.ndarray:
-        return shared_expert.forward(p.params, rows_TD, p.served_T, p.config.conventions)[0]
+        return general_mixture.shared_forward(p.params, rows_TD, p.served_T,
+                                              p.config.conventions)[0]
 
     own_TD = shared(x_TD)
     routed_TD, scale = y_TD - own_TD, p.config.conventions.gate_scale

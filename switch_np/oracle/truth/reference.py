@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, balance_counts, choose, margins
+from switch_np.conventions import arguments, choose, margins, serve
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import check
@@ -190,7 +190,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
         return plan
     out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
                                   noise=p.noise, training=p.training)
-    count_GE, tokens_G = balance_counts.counts(
+    count_GE, tokens_G = serve.balance_counts(
         plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
         plan.load.shape, p.padding_T, conventions, p.training)
     return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)

@@ -1,0 +1,70 @@
+"""Random layers over all conventions, and their gradients against the complex step."""
+
+from support import check_gradients
+
+import switch_np as snp
+from switch_np.conventions.noise import draw_noise, outside_training
+from switch_np.conventions.table import CHOICES, Conventions
+
+FLAGS = ["select_bias", "capacity_whole_share", "capacity_at_most_group", "renorm_single",
+         "second_balance", "expert_gated", "expert_biases", "expert_hidden_scale", "shared_bias"]
+KNOBS = [{name: option} for name, options in CHOICES.items() for option in options[1:]]
+KNOBS += [{name: True} for name in FLAGS]
+KNOBS += [{"renorm": when, "renorm_eps": 0.3, "renorm_eps_mode": mode, "renorm_power": power}
+          for when in ("pre", "post") for mode in ("add", "clamp") for power in (1.0, 2.0)]
+KNOBS += [{"renorm": "pre", "renorm_eps": 0.6, "renorm_eps_mode": "clamp"},
+          {"gate_scale": 2.5}, {"shared_experts": 2, "expert_gated": True},
+          {"dropped": "gated_identity", "gate_gradient": "unit", "renorm": "pre"},
+          {"expert_gated": True, "expert_biases": True, "expert_hidden_scale": True,
+           "expert_activation": "gelu"}]
+
+
+def random_config(rng, keep_paper=0.6):
+    """Draw a config over all knobs, each left at the paper's with probability `keep_paper`."""
+    groups = int(rng.choice([1, 2]))
+    e = int(rng.choice([2, 4, 6])) if groups == 2 else int(rng.integers(1, 6))
+    k = int(rng.integers(1, max(e // groups, 1) + 1))
+    settings = {name: str(rng.choice(options)) for name, options in CHOICES.items()
+                if rng.random() > keep_paper}
+    settings |= {name: True for name in FLAGS if rng.random() > keep_paper}
+    settings |= {"select_groups": groups, "capacity_multiple_of": int(rng.integers(1, 4)),
+                 "capacity_unused": int(rng.integers(0, 2)),
+                 "second_threshold": float(rng.choice([0.0, 0.2, 0.4])),
+                 "logit_noise_scale": 0.5, "shared_experts": int(rng.integers(0, 3)),
+                 "gate_scale": float(rng.choice([1.0, 2.5])),
+                 "renorm_power": float(rng.choice([1.0, 2.0])),
+                 "renorm_eps": [0.0, 1e-9, 0.3, "finfo"][rng.integers(4)],
+                 "eval_capacity_fraction": [None, 0.25][rng.integers(2)]}
+    if settings.get("chooser") == "experts":
+        settings |= {"select_bias": False, "select_groups": 1, "select_precision": "same",
+                     "second_choice": "largest", "second_policy": "all", "priority": "choice"}
+    if settings.get("gate_at", "output") != "output":
+        settings["dispatch_gradient"] = "stop"
+    settings["second_balance"] = settings.get("second_balance", False) and k > 1
+    return snp.SwitchConfig(
+        num_experts=e, top_k=k, capacity_factor=[None, 0.5, 1.0, 1.3][rng.integers(4)],
+        eval_capacity_factor=["same", 0.8][rng.integers(2)], min_capacity=int(rng.integers(0, 3)),
+        capacity_per_choice=bool(rng.random() < 0.5), groups=int(rng.integers(1, 4)),
+        router_bias=bool(rng.random() < 0.5), jitter=float(rng.choice([0.0, 0.3])),
+        router_dropout=float(rng.choice([0.0, 0.2])), sample=bool(rng.random() < 0.2)
+        and settings.get("chooser") != "experts",
+        expert_dropout=float(rng.choice([0.0, 0.4])),
+        layout=str(rng.choice(["packed", "buffers"])), conventions=Conventions(**settings))
+
+
+def problem(rng, config, group_size=None, d=3, f=4):
+    """Draw parameters that are nowhere trivial, tokens, padding and noise."""
+    group_size = int(rng.integers(0, 6)) if group_size is None else group_size
+    t = group_size * (config.groups if isinstance(config.groups, int) else 1)
+    params = {name: rng.standard_normal(shape)
+              for name, shape in snp.switch_layer.shapes(d, f, config).items()}
+    padding = rng.random(t) < 0.3 if rng.random() < 0.6 else None
+    training = bool(rng.random() < 0.5)
+    noise = draw_noise(rng, config if training else outside_training(config), t, d, f)
+    return params, rng.standard_normal((t, d)), padding, noise, training
+
+
+def check_layer(rng, config, group_size=None):
+    """Compare every gradient of a random layer with the complex step."""
+    params, x, padding, noise, training = problem(rng, config, group_size, d=2, f=3)
+    check_gradients(params, x, config, rng, padding=padding, noise=noise, training=training)
