@@ -113,7 +113,7 @@ def recognise(evidence: Evidence) -> list[str]:
     own = [evidence.truth.plan.expert if evidence.legal else None]
     if evidence.replayed.given is None and evidence.truth is not ref:
         own.append(None)
-    chosen = _suspects(None, p, None)[0].get("expert")
+    chosen = _suspects(None, p, None)[0]["expert"]
     if not np.array_equal(chosen, ref.plan.expert):       # its own choice is another convention's
         own = [expert_TK for expert_TK in own if expert_TK is not None]
     fits: dict[str, float] = {}

@@ -50,14 +50,7 @@ def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | No
         expert = np.argsort(-ranked, axis=1, kind="stable")[:, :top_k]
     capacity = config.expert_capacity(tokens)
     capacity = tokens if capacity is None else capacity
-    slot = np.full((tokens, top_k), -1)
-    used = np.zeros(num_experts, int)
-    order = [(token, choice) for choice in range(top_k) for token in range(tokens)]
-    for token, choice in order:
-        e = expert[token, choice]
-        if real[token] and used[e] < capacity:
-            slot[token, choice] = used[e]
-            used[e] += 1
+    slot = slots(expert, real, capacity, probs, logits)
     kept = slot >= 0
     chosen = np.take_along_axis(probs, expert, axis=1)
     divided = config.conventions.renorm == "pre" and top_k > 1
@@ -80,6 +73,21 @@ def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | No
     given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert, "kept": kept,
              "slot": slot}
     return given, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
+
+
+def slots(expert: np.ndarray, real: np.ndarray, capacity: int, probs: np.ndarray,
+          logits: np.ndarray) -> np.ndarray:
+    """Return the slot of every choice, -1 for those dropped: first choices before second ones."""
+    tokens, top_k = expert.shape
+    slot = np.full((tokens, top_k), -1)
+    used = np.zeros(probs.shape[1], int)
+    order = [(token, choice) for choice in range(top_k) for token in range(tokens)]
+    for token, choice in order:
+        e = expert[token, choice]
+        if real[token] and used[e] < capacity:
+            slot[token, choice] = used[e]
+            used[e] += 1
+    return slot
 
 
 def through_experts(x: np.ndarray, params: Params, config: Any, expert: np.ndarray,
