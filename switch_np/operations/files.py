@@ -1,10 +1,4 @@
-"""Write a file under a temporary name and rename it, so that it is never half written.
-
-The contents are on disk before the file is renamed: if the machine stops, the older file is whole;
-if the program fails, no temporary file is left.
-"""
-
-from __future__ import annotations
+"""Write a file under a temporary name and rename it, so that it is never half written."""
 
 import os
 from collections.abc import Iterator
@@ -16,6 +10,9 @@ from typing import BinaryIO
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` when it is complete; its folder is made.
+
+    The contents are on disk before the file is renamed: if the machine stops, the older file is
+    whole; if the program fails, no temporary file is left.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

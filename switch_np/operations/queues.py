@@ -1,6 +1,4 @@
-"""Sorting for the plan: the k largest scores of a row, and first come, first served queues."""
-
-from __future__ import annotations
+"""Sorting for the plan: the k largest scores of a row; queues, first come, first served."""
 
 import numpy as np
 

@@ -2,14 +2,11 @@
 
 They are stored in float32 (or float64), with the lower bits zero. Products and sums accumulate in
 the wider dtype and are rounded once, as in matrix units. A plain array that meets a rounded one is
-taken as it is, and the result is rounded.
+taken as it is.
 
 Forward:   y = round(f(x)) for every f
-Backward:  straight through, d_x = f'(x) d_y, itself rounded: the hand-written backward is code like
-           any other. (The true derivative of a staircase is 0 almost everywhere.)
+Backward:  straight through, d_x = f'(x) d_y, itself rounded.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -30,8 +27,8 @@ class Rounded(np.ndarray):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None,
                         **kwargs: Any) -> Any:
-        others = [value for value in (*inputs, *(out or ())) if isinstance(value, Rounded)]
-        if any(type(value) is not type(self) for value in others) or ufunc.nout > 1:
+        kinds = {type(value) for value in (*inputs, *(out or ())) if isinstance(value, Rounded)}
+        if kinds != {type(self)} or ufunc.nout > 1:
             return NotImplemented
         if out is not None:
             kwargs["out"] = tuple(plain(value) for value in out)
@@ -58,10 +55,9 @@ class Rounded(np.ndarray):
         value = np.asarray(value)
         if value.dtype.kind == "c":
             raise TypeError(f"an array rounded to {self.precision} must not meet complex numbers: "
-                            f"a complex step is lost in rounding")
-        if value.dtype.kind != "f":
-            return value
-        return round_in_place(value, self.precision).view(type(self))
+                            "a complex step is lost in rounding")
+        rounds = value.dtype.kind == "f"
+        return round_in_place(value, self.precision).view(type(self)) if rounds else value
 
 
 class Bfloat16(Rounded):
@@ -98,7 +94,7 @@ def plain(x: Any) -> Any:
 def cast(x: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return x as an array of the class of `like`, rounded or plain; x itself if it is one.
 
-    The gradient goes straight through: it is cast back, and nothing else.
+    The gradient is cast back, and nothing else.
 
     >>> x = np.array([1.001], np.float32)
     >>> cast(x, like=enter(x, "bfloat16")).tolist(), cast(x, like=x) is x

@@ -1,7 +1,5 @@
 """A batch of token ids, and which of its targets count."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ Sequences meet only in a Switch layer, where they share the experts' buffers; th
 takes one slice at a time. Gradients of what all slices share are summed in the slices' order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import iadd

@@ -14,8 +14,6 @@ Sequences meet in the Switch layer alone. All before it, or all of a block witho
 slice of the batch at a time; `schedule` says which.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

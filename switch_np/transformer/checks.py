@@ -1,7 +1,5 @@
 """Checks of what the model is handed: messages name the argument, what came, and what is wanted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

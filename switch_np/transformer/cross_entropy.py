@@ -5,8 +5,6 @@ Backward:  d_logits[t, v] = d_L (p[t, v] - δ(v = target[t])) / n for the n toke
            others. If none counts, the loss is 0.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ Source: T5 1.0 for ReLU; T5 1.1 and others for gates and other activations. The 
 `switch.feed_forward`'s and `conventions.general_network`'s.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -5,8 +5,6 @@ Backward:  d_table[v] = Σ d_x[b, s] over the tokens with ids[b, s] = v: sort th
            sum each run. Rows of ids that do not occur are zero.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

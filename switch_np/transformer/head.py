@@ -8,8 +8,6 @@ Backward:  d_y = d_logits table / √D,   d_table = d_logitsᵀ (y / √D);
            or d_y = d_logits W_headᵀ,   d_W_head = yᵀ d_logits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

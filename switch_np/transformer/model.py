@@ -11,8 +11,6 @@ Backward:  the head gives d_y, the decoder d_memory, which the encoder takes. Th
 `switch_np.model` checks the arguments and calls this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 

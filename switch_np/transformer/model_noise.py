@@ -6,8 +6,6 @@ Source: T5 (Raffel et al., JMLR 21, 2020) for where dropout falls: on the embedd
 probabilities, the hidden units of dense networks, each sublayer's output, and the last norm's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache

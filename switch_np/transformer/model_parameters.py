@@ -1,7 +1,5 @@
 """The parameters of a model: their shapes, drawn and counted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from typing import Any

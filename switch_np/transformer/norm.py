@@ -8,8 +8,6 @@ Backward:  with a = d_y ⊙ scale and i = 1 / √(mean(x²) + ε):  d_x = i (a -
            d_scale = Σ d_y ⊙ n. The second term of d_x is the gradient through i.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -10,8 +10,6 @@ Backward:  d_table[b, h] = Σ d_bias[h, s, m] over the pairs in bucket b: first 
            gradient.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -12,8 +12,6 @@ Backward:  sum: d_L goes to every layer.  pooled: f has no gradient; the probabi
            gets d_z / L.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce

@@ -9,8 +9,6 @@ Backward:  the same, last line first. The gradients that the blocks give the one
            memory, are summed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
