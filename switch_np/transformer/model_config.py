@@ -41,8 +41,7 @@ class ModelConfig:
     vocab_size
         V, number of token ids; 256 for bytes.
     d_model, d_ff, num_heads, d_kv
-        Width of the residual stream and of the feed-forward networks; number of heads, and width of
-        each.
+        Widths of the residual stream and the feed-forward networks; number and width of heads.
     num_layers, num_encoder_layers
         Number of blocks of the decoder, and of the encoder; 0: decoder-only.
     switch_every, encoder_switch_every
@@ -60,8 +59,7 @@ class ModelConfig:
     norm_epsilon
         Added to the mean square in the norms.
     dropout
-        Rate of dropout in training: embedding, attention probabilities, hidden units of dense
-        feed-forward networks, each sublayer's output, and the last norm's, as in T5.
+        Rate of dropout in training, where T5 has it: `model_noise` says where.
     num_buckets, max_distance
         Relative position buckets, and the distance from which on all share the last.
     balance_coef, z_coef
@@ -122,23 +120,20 @@ class ModelConfig:
             check.number(name, getattr(self, name), 0)
         check.plain(self)
         if self.router_losses != "sum" and not self._can_pool():
-            raise ValueError(f"router_losses must be 'sum' with the switch conventions that this "
+            raise ValueError("router_losses must be 'sum' with the switch conventions that this "
                              f"config has, got {self.router_losses!r}: only a balance loss of the "
-                             f"tokens' own choices and probabilities can be pooled")
+                             "tokens' own choices and probabilities can be pooled")
 
     def _can_pool(self) -> bool:
-        """Whether the balance loss is of the tokens' own choices and probabilities."""
-        conventions = self.switch.conventions
-        return (conventions.balance_padding in ("mask_valid", "include")
-                and not conventions.second_balance and conventions.balance_probs == "full"
-                and conventions.balance_counts in ("first", "all"))
+        has = self.switch.conventions
+        return (has.balance_padding in ("mask_valid", "include") and not has.second_balance
+                and has.balance_probs == "full" and has.balance_counts in ("first", "all"))
 
     @property
     def encoder(self) -> StackConfig | None:
         """The encoder's options; None for a decoder-only model."""
-        if not self.num_encoder_layers:
-            return None
-        return StackConfig(self.num_encoder_layers, self.encoder_switch_every, False, False)
+        count = self.num_encoder_layers
+        return StackConfig(count, self.encoder_switch_every, False, False) if count else None
 
     @property
     def decoder(self) -> StackConfig:
@@ -148,8 +143,7 @@ class ModelConfig:
     @property
     def stacks(self) -> dict[str, StackConfig]:
         """The stacks by name, in the order in which they compute."""
-        encoder = {"encoder": self.encoder} if self.encoder else {}
-        return {**encoder, "decoder": self.decoder}
+        return {**({"encoder": self.encoder} if self.encoder else {}), "decoder": self.decoder}
 
     def is_switch(self, layer: int) -> bool:
         """Whether the decoder's block `layer` has a Switch layer."""

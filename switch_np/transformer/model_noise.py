@@ -1,7 +1,5 @@
 """The noise of one step of the model, dropout and the routers': drawn before anything is computed.
 
-It is a value that can be kept and replayed; the model itself is then a plain function.
-
 Source: T5 (Raffel et al., JMLR 21, 2020) for where dropout falls: on the embedding, the attention
 probabilities, the hidden units of dense networks, each sublayer's output, and the last norm's.
 """
@@ -17,7 +15,7 @@ from numpy.typing import DTypeLike
 from switch_np.conventions import noise as switch_noise
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check, dropout
-from switch_np.transformer import batch_slices
+from switch_np.transformer.batch_slices import take
 from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
@@ -60,13 +58,12 @@ def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
                shape: tuple[int, ...], dtype: DTypeLike,
                memory_length: int | None = None) -> StackNoise:
     """Draw the noise of one stack for ids of shape (B, S), in a fixed order."""
-    stream = (*shape, config.d_model)
+    stream, rate = (*shape, config.d_model), config.dropout
+    memory_length = memory_length if kind.cross else None
     return StackNoise(
-        dropout.draw(rng, stream, config.dropout),
-        tuple(draw_block(rng, config, kind.is_switch(layer), shape, dtype,
-                         memory_length if kind.cross else None)
-              for layer in range(kind.num_layers)),
-        dropout.draw(rng, stream, config.dropout))
+        dropout.draw(rng, stream, rate),
+        tuple(draw_block(rng, config, kind.is_switch(layer), shape, dtype, memory_length)
+              for layer in range(kind.num_layers)), dropout.draw(rng, stream, rate))
 
 
 def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
@@ -107,14 +104,13 @@ def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str
 
 def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
     """Return the dropout masks of some sequences; the hidden units' mask has a row per token."""
-    masks = {name: batch_slices.take(mask, mine) for name, mask in noise._asdict().items()
-             if name not in ("hidden", "switch")}
     tokens = slice(mine.start * length, mine.stop * length)
-    return noise._replace(hidden=batch_slices.take(noise.hidden, tokens), switch=Noise(), **masks)
+    return BlockNoise(**{name: take(mask, tokens if name == "hidden" else mine)
+                         for name, mask in noise._asdict().items() if name != "switch"})
 
 
 @cache
 def _outside_training(config: ModelConfig, replayed: bool) -> ModelConfig:
     """Return the config whose noise in training is this one's outside training."""
-    return replace(config, dropout=0.0,
-                   switch=switch_noise.outside_training(config.switch, replayed))
+    switch = switch_noise.outside_training(config.switch, replayed)
+    return replace(config, dropout=0.0, switch=switch)

@@ -23,7 +23,7 @@ from switch_np.transformer.model_noise import BlockNoise, StackNoise
 
 
 class StackCache(NamedTuple):
-    """Saved for backward: the caches of position bias, blocks and norm; noise, and its rate."""
+    """Saved for backward, or for the next step of generation."""
 
     bias: position_bias.BiasCache
     blocks: list[block.BlockCache]
@@ -34,20 +34,18 @@ class StackCache(NamedTuple):
     @property
     def seen(self) -> int:
         """How many tokens there are keys and values of."""
-        _, _, seen, _ = self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape
-        return int(seen)
+        return int(self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape[2])
 
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
             padding_BS: np.ndarray | None = None, memory: np.ndarray | None = None,
             memory_padding: np.ndarray | None = None, noise: StackNoise = StackNoise(),
-            plans: Iterable[Plan] = (), training: bool = False,
-            past: StackCache | None = None
+            plans: Iterable[Plan] = (), training: bool = False, past: StackCache | None = None
             ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
     """Return the normed stream (B, S, D) and what each Switch layer gave.
 
-    `params`, `kind` and `past` are the stack's; `plans` holds decisions to replay, one per Switch
-    layer, or nothing. The rest is as in `block.forward`.
+    `plans` holds a decision to replay per Switch layer, or nothing. The rest is as in
+    `block.forward`.
     """
     s, seen = x_BSD.shape[1], 0 if past is None else past.seen
     bias_HSM, bias_cache = position_bias.forward(
