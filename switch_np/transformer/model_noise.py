@@ -18,6 +18,8 @@ from switch_np.operations import check, dropout
 from switch_np.transformer.batch_slices import take
 from switch_np.transformer.model_config import ModelConfig, StackConfig
 
+Shape = tuple[int, ...]
+
 
 class BlockNoise(NamedTuple):
     """A block's dropout masks (None: no dropout), and its Switch layer's noise."""
@@ -46,7 +48,7 @@ class ModelNoise(NamedTuple):
     encoder: StackNoise = StackNoise()
 
 
-def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]],
+def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, Shape],
          dtype: DTypeLike) -> ModelNoise:
     """Draw the noise of the stacks that `shapes` names, in that order, for ids of these shapes."""
     length = shapes["encoder"][1] if "encoder" in shapes else None
@@ -54,9 +56,8 @@ def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, tup
                          for name, shape in shapes.items()})
 
 
-def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
-               shape: tuple[int, ...], dtype: DTypeLike,
-               memory_length: int | None = None) -> StackNoise:
+def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig, shape: Shape,
+               dtype: DTypeLike, memory_length: int | None = None) -> StackNoise:
     """Draw the noise of one stack for ids of shape (B, S), in a fixed order."""
     stream, rate = (*shape, config.d_model), config.dropout
     memory_length = memory_length if kind.cross else None
@@ -66,9 +67,8 @@ def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
               for layer in range(kind.num_layers)), dropout.draw(rng, stream, rate))
 
 
-def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
-               shape: tuple[int, ...], dtype: DTypeLike,
-               memory_length: int | None = None) -> BlockNoise:
+def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool, shape: Shape,
+               dtype: DTypeLike, memory_length: int | None = None) -> BlockNoise:
     """Draw the noise of one block; `memory_length` is None without cross-attention."""
     (b, s), h, d, rate = shape, config.num_heads, config.d_model, config.dropout
     cross, m = (0.0, 0) if memory_length is None else (rate, memory_length)
@@ -83,7 +83,7 @@ def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
         if is_switch else Noise())
 
 
-def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]],
+def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, Shape],
               dtype: DTypeLike, rng: np.random.Generator | None, replayed: bool = False,
               training: bool = False) -> ModelNoise:
     """Return the noise handed in; else draw what the config needs, which may be none."""
@@ -112,5 +112,5 @@ def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
 @cache
 def _outside_training(config: ModelConfig, replayed: bool) -> ModelConfig:
     """Return the config whose noise in training is this one's outside training."""
-    switch = switch_noise.outside_training(config.switch, replayed)
-    return replace(config, dropout=0.0, switch=switch)
+    return replace(
+        config, dropout=0.0, switch=switch_noise.outside_training(config.switch, replayed))
