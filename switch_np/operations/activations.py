@@ -44,8 +44,7 @@ def slope(kind: str, x: np.ndarray) -> np.ndarray:
     elif kind == "gelu":
         d_y = normal_cdf(x) + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
     else:
-        tanh = _tanh(x)
-        d_u = ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
+        tanh, d_u = _tanh(x), ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
         d_y = 0.5 + 0.5 * tanh + 0.5 * x * (1 - tanh * tanh) * d_u
     return d_y
 

@@ -1,11 +1,9 @@
 """Derivatives without differences: the complex step, and a check of a backward against it.
 
-For a function that is analytic along the way, f(x + ih) = f(x) + ih f'(x) + O(h²): the imaginary
-part, over h, is the derivative, and no two nearby numbers are subtracted. With h = 1e-40 the error
-is that of one rounding (Squire and Trapp, SIAM Review 40, 1998).
-
-f must keep the imaginary part: no `abs`, `norm`, `conj` or `float` between x and the result, and
-every decision (an argmax, a rectifier's mask) made on the real part or fixed beforehand.
+For an analytic function, f(x + ih) = f(x) + ih f'(x) + O(h²): the imaginary part, over h, is the
+derivative, and no two nearby numbers are subtracted. With h = 1e-40 the error is that of one
+rounding (Squire and Trapp, SIAM Review 40, 1998). f must keep the imaginary part: no `abs`, `norm`,
+`conj` or `float`, and every decision (an argmax, a mask) made on the real part or beforehand.
 """
 
 from collections.abc import Callable, Mapping
@@ -71,7 +69,7 @@ def _copy(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable[..., Any],
                    inputs: Mapping[str, Any], rng: np.random.Generator,
                    tolerance: float = 1e-12) -> dict[str, float]:
-    """Compare every entry of every gradient with the complex step, under random upstream.
+    """Compare every entry of every gradient with the complex step; `rng` draws upstream gradients.
 
     Parameters
     ----------
@@ -80,8 +78,6 @@ def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable
         gradients, with the structure of `inputs`.
     inputs
         (Nested) dict of float64 arrays; all of them are differentiated.
-    rng
-        Draws the upstream gradients.
     tolerance
         Largest error allowed, as a share of the tensor's largest entry; that share is returned by
         path name. Where the complex step gives exactly 0, so must the gradient.
@@ -95,8 +91,7 @@ def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable
     --------
     >>> forward = lambda inputs: (inputs["x"] ** 2, inputs["x"])
     >>> backward = lambda d_y, x: {"x": 2 * x * d_y}
-    >>> found = check_backward(forward, backward, {"x": np.ones(3)}, np.random.default_rng(0))
-    >>> found["x"] < 1e-15
+    >>> check_backward(forward, backward, {"x": np.ones(3)}, np.random.default_rng(0))["x"] < 1e-15
     True
     """
     outputs, cache = forward(inputs)

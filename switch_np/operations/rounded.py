@@ -19,8 +19,7 @@ from switch_np.operations.precision import round_in_place, round_to
 class Rounded(np.ndarray):
     """An array whose ufuncs, products and einsums give rounded arrays of its own class.
 
-    Other sums (`np.dot`, `cumsum`) are not rounded, and `np.asarray` and `np.ascontiguousarray`
-    return plain arrays; the core uses none of these.
+    The core avoids what does not: `np.dot`, `cumsum`, `np.asarray`, `np.ascontiguousarray`.
     """
 
     precision = ""
@@ -42,12 +41,10 @@ class Rounded(np.ndarray):
         # np.where and np.concatenate make plain arrays.
         return self._stored(result.copy()) if type(result) is np.ndarray else result
 
-    def argmax(self, *args: Any, **kwargs: Any) -> Any:
-        """Return indices, in a plain array."""
+    def argmax(self, *args: Any, **kwargs: Any) -> Any:                # indices are not rounded
         return plain(self).argmax(*args, **kwargs)
 
     def argsort(self, *args: Any, **kwargs: Any) -> Any:
-        """Return indices, in a plain array."""
         return plain(self).argsort(*args, **kwargs)
 
     def _stored(self, value: Any) -> Any:
@@ -61,14 +58,10 @@ class Rounded(np.ndarray):
 
 
 class Bfloat16(Rounded):
-    """Rounds to bfloat16."""
-
     precision = "bfloat16"
 
 
 class Float16(Rounded):
-    """Rounds to float16."""
-
     precision = "float16"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from switch_np.operations import threads
 
 BLOCK = 2 ** 18      # elements of the widest array in a block: in float32 1 MiB, an L2 cache
-STREAM = 2 ** 16     # elements of the residual stream in a slice of a batch at most
+STREAM = 2 ** 16     # elements of the residual stream in a slice of a batch: they stay in cache
 LEAST = 2 ** 15      # a batch of fewer than two of these is one slice
 Result = TypeVar("Result")
 
@@ -77,30 +77,20 @@ def for_each_block_backward(run: Callable[[slice, Any, dict[str, np.ndarray]], N
 
 
 def rows(run: Callable[[slice], Result], shape: Sequence[int]) -> list[Result]:
-    """Return run(slice) for slices of an array's rows, in order; for all rows at once if few.
-
-    >>> rows(lambda mine: mine.stop, (5, 4))
-    [5]
-    """
+    """Return run(slice) for slices of an array's rows, in order; for all rows at once if few."""
     n, size = shape[0], math.prod(shape)
     slices = [slice(0, n)] if threads.alone(size) else threads.cut(0, n, math.prod(shape[1:]))
     return threads.each(run, slices, size=size)
 
 
 def together(*works: Callable[[], Any], size: int) -> list[Any]:
-    """Return the results of functions that may run at once; `size`: elements computed in all.
-
-    >>> together(lambda: 1, lambda: 2, size=0)
-    [1, 2]
-    """
+    """Return the results of functions that may run at once; `size`: elements computed in all."""
     return threads.each(lambda work: work(), works, size=size)
 
 
 def sequences(run: Callable[..., Result], shape: tuple[int, int, int],
               *columns: Iterable[Any]) -> list[Result]:
     """Return run(slice, ...) for slices of a batch (B, S, D), in order; columns: more arguments.
-
-    Each operation of a slice finds its input still in cache.
 
     >>> sequences(lambda mine: (mine.start, mine.stop), (5, 128, 100))
     [(0, 2), (2, 5)]

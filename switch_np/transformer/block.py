@@ -30,19 +30,15 @@ from switch_np.transformer.model_noise import BlockNoise, of_slice
 
 
 class AttentionBranch(NamedTuple):
-    """Saved for backward: the caches of norm and attention."""
-
     norm: norm.NormCache
     attention: attention.AttentionCache
 
 
 class SliceCache(NamedTuple):
-    """Saved for backward, of a slice of the batch; `dense` is None in a Switch block."""
-
     self_attention: AttentionBranch
     cross_attention: AttentionBranch | None
     norm: norm.NormCache
-    dense: dense.DenseCache | None
+    dense: dense.DenseCache | None          # None in a Switch block
     noise: BlockNoise
 
 

@@ -28,13 +28,11 @@ class Loss(NamedTuple):
 
     Attributes
     ----------
-    total
-        cross_entropy + balance_coef * sum(balance) + z_coef * sum(z): what is differentiated.
-    cross_entropy
-        Mean over the targets that count.
+    total, cross_entropy
+        What is differentiated: cross_entropy, the mean over the targets that count,
+        + balance_coef * sum(balance) + z_coef * sum(z).
     balance, z
-        Balance losses and z-losses without their coefficients, in the order of
-        `router_losses.names`.
+        Balance losses and z-losses, in the order of `router_losses.names`.
     plans
         The plan of each Switch layer, in the order of `config.switch_names`.
     """
@@ -47,8 +45,6 @@ class Loss(NamedTuple):
 
 
 class StackRun(NamedTuple):
-    """Saved for backward, of one stack."""
-
     ids_BS: np.ndarray
     stack: stack.StackCache
     losses: router_losses.RouterLosses
@@ -63,8 +59,6 @@ class ModelCache(NamedTuple):
 
 
 class LossCache(NamedTuple):
-    """Saved for backward."""
-
     model: ModelCache
     cross_entropy: cross_entropy.CrossEntropyCache
 
