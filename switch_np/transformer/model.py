@@ -32,7 +32,7 @@ class Loss(NamedTuple):
         What is differentiated: cross_entropy, the mean over the targets that count,
         + balance_coef * sum(balance) + z_coef * sum(z).
     balance, z
-        Balance losses and z-losses, in the order of `router_losses.names`.
+        Balance losses and z-losses without coefficients, in the order of `router_losses.names`.
     plans
         The plan of each Switch layer, in the order of `config.switch_names`.
     """
