@@ -1,6 +1,6 @@
 """What the layer and the model share; it imports nothing of `switch_np` but itself.
 
-Formulas, each with its backward on the same screen:
+Formulas:
 
 softmax          softmax over the last axis, and the logarithm of its normalizer
 relu             the rectifier

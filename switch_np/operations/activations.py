@@ -1,13 +1,11 @@
 """Activations of feed-forward networks and experts, each with its slope.
 
-Forward:   relu x · 1[x > 0];  silu x σ(x);  gelu x Φ(x);  gelu_tanh x (1 + tanh u) / 2 with
-           u = √(2/π) (x + 0.044715 x³)
+Forward:   relu x · 1[x > 0];  the others x · share(x):  silu σ(x);  gelu Φ(x);
+           gelu_tanh (1 + tanh u) / 2 with u = √(2/π) (x + 0.044715 x³)
 Backward:  d_x = d_y · slope(x):  1[x > 0];  σ (1 + x (1 - σ));  Φ(x) + x φ(x);
            (1 + tanh u) / 2 + x (1 - tanh² u) u' / 2 with u' = √(2/π) (1 + 3 · 0.044715 x²).
 All but ReLU, whose mask is that of the real part, are analytic: a complex step goes through.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -25,15 +23,13 @@ def forward(kind: str, x: np.ndarray) -> np.ndarray:
     >>> forward("gelu", np.array([-1.0, 0.0, 1.0])).round(4).tolist()
     [-0.1587, 0.0, 0.8413]
     """
-    y: np.ndarray
     if kind == "relu":
-        y = relu.forward(x)
-    elif kind == "silu":
-        y = x * sigmoid(x)
-    elif kind == "gelu":
-        y = x * normal_cdf(x)
+        return relu.forward(x)
+    if kind == "gelu_tanh":
+        share: np.ndarray = 0.5 + 0.5 * _tanh(x)
     else:
-        y = x * (0.5 + 0.5 * np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x)))
+        share = sigmoid(x) if kind == "silu" else normal_cdf(x)
+    y: np.ndarray = x * share
     return y
 
 
@@ -48,8 +44,7 @@ def slope(kind: str, x: np.ndarray) -> np.ndarray:
     elif kind == "gelu":
         d_y = normal_cdf(x) + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
     else:
-        tanh = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x))
-        d_u = ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
+        tanh, d_u = _tanh(x), ROOT_2_OVER_PI * (1 + 3 * CUBIC * x * x)
         d_y = 0.5 + 0.5 * tanh + 0.5 * x * (1 - tanh * tanh) * d_u
     return d_y
 
@@ -77,15 +72,12 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 
 def normal_cdf(x: np.ndarray) -> np.ndarray:
-    """Return Φ(x) = (1 + erf(x / √2)) / 2.
-
-    Φ(x) = 1/2 + φ(x) (x + x³/3 + x⁵/(3·5) + ...), whose terms all have one sign; beyond ±8.5 it is
-    0 or 1 to the last bit.
+    """Return Φ(x) = 1/2 + φ(x) (x + x³/3 + x⁵/(3·5) + ...), whose terms all have one sign.
 
     >>> normal_cdf(np.array([-9.0, 0.0, 1.0, 9.0])).round(6).tolist()
     [0.0, 0.5, 0.841345, 1.0]
     """
-    far = abs(x.real) > 8.5
+    far = abs(x.real) > 8.5                                  # there it is 0 or 1 to the last bit
     near = np.where(far, 0, x)
     square = near * near
     term = near * np.exp(-0.5 * square) * (1 / math.sqrt(2 * math.pi))
@@ -98,3 +90,8 @@ def normal_cdf(x: np.ndarray) -> np.ndarray:
         term = term * square * (1 / n)
         total = total + term
     return np.where(far, (x.real > 0).astype(x.real.dtype), 0.5 + total)
+
+
+def _tanh(x: np.ndarray) -> np.ndarray:
+    tanh: np.ndarray = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x))
+    return tanh

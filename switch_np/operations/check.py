@@ -1,6 +1,15 @@
-"""Checks of arguments; a message names the argument, what came, and what is wanted."""
+"""Checks of arguments; a message names the argument, what came, and what is wanted.
 
-from __future__ import annotations
+>>> integer("top_k", 0, at_least=1)
+Traceback (most recent call last):
+ValueError: top_k must be at least 1, got 0
+>>> number("jitter", 1.5, low=0, below=1)
+Traceback (most recent call last):
+ValueError: jitter must be finite, at least 0 and below 1, got 1.5
+>>> floats("x", np.zeros((3, 4)), ("T", 5))
+Traceback (most recent call last):
+ValueError: x must have shape (T, 5), got (3, 4)
+"""
 
 import difflib
 import math
@@ -12,37 +21,27 @@ import numpy as np
 
 
 def integer(name: str, value: Any, at_least: int) -> None:
-    """Refuse anything but a whole number of at least `at_least`; a bool is not a number.
-
-    >>> integer("top_k", 0, 1)
-    Traceback (most recent call last):
-    ValueError: top_k must be at least 1, got 0
-    """
-    if not isinstance(value, Integral) or isinstance(value, (bool, np.bool_)):
+    """Refuse anything but a whole number of at least `at_least`; a bool is not a number."""
+    if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a whole number, got {_kind(value)}")
     if value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {value}")
 
 
 def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:
-    """Refuse anything but a finite real number with low <= value < below.
-
-    >>> number("jitter", 1.5, 0, 1)
-    Traceback (most recent call last):
-    ValueError: jitter must be finite, at least 0 and below 1, got 1.5
-    """
-    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+    """Refuse anything but a finite real number with low <= value < below."""
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
     # typeshed's Real has no order; float() would overflow for a huge int.
     if not (low <= value < below and math.isfinite(value)):  # type: ignore[operator]
-        bounds = ["finite"] + [f"at least {low:g}"] * (low > -math.inf)
-        wanted = ", ".join(bounds) + (f" and below {below:g}" if below < math.inf else "")
+        wanted = "finite" + (f", at least {low:g}" if low > -math.inf else "")
+        wanted += f" and below {below:g}" if below < math.inf else ""
         raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
 def flag(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
-    if not isinstance(value, (bool, np.bool_)):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {_kind(value)}")
 
 
@@ -57,13 +56,11 @@ def plain(config: Any) -> None:
     >>> settings.rate, settings.steps
     (0.5, 3)
     """
-    kinds: list[tuple[type, type]] = [
-        (bool, bool), (np.bool_, bool), (Integral, int), (Real, float)]
     for name, value in vars(config).items():
-        for kind, python in kinds:
-            if isinstance(value, kind):
-                object.__setattr__(config, name, python(value))
-                break
+        if isinstance(value, Real | np.bool_):
+            python: type[Any] = (bool if isinstance(value, bool | np.bool_) else
+                                 int if isinstance(value, Integral) else float)
+            object.__setattr__(config, name, python(value))
 
 
 def choice(name: str, value: Any, options: Sequence[Any]) -> None:
@@ -84,11 +81,7 @@ def nearest(value: Any, options: Iterable[str]) -> str:
 
 def precision(name: str, value: Any) -> None:
     """Refuse any dtype but float32 and float64."""
-    try:
-        fits = np.dtype(value) in (np.float32, np.float64)
-    except TypeError:
-        fits = False
-    if not fits:
+    if value not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"{name} must be float32 or float64, got {value!r}")
 
 
@@ -103,25 +96,12 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
            finite: bool = False) -> None:
     """Refuse anything but a floating-point (or complex) array of this shape.
 
-    Parameters
-    ----------
-    shape
-        An int demands that length, a letter leaves it open.
-    like
-        An array, itself checked, whose precision `value` must share: float32 goes with float32,
-        float64 with float64 and complex128. A mixture would silently lift one to the other.
-    finite
-        Refuse NaN and infinity too.
-
-    Examples
-    --------
-    >>> floats("x", np.zeros((3, 4)), ("T", 5))
-    Traceback (most recent call last):
-    ValueError: x must have shape (T, 5), got (3, 4)
+    In `shape` an int demands that length, a letter leaves it open. `value` must have the precision
+    of `like`, an array that was checked: float64 goes with complex128, but a mixture with float32
+    would silently lift it. `finite` refuses NaN and infinity too.
     """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
-    ordinary(name, value)
     if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
     _shape(name, value, shape)
@@ -132,12 +112,10 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
         raise ValueError(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
 
 
-def integers(name: str, value: Any, shape: Sequence[int | str], low: float,
-             below: float) -> None:
+def integers(name: str, value: Any, shape: Sequence[int | str], low: float, below: float) -> None:
     """Refuse anything but whole numbers in an array of this shape, with low <= value < below."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")
-    ordinary(name, value)
     _shape(name, value, shape)
     bad = (value < low) | (value >= below)
     if bad.any():
@@ -148,7 +126,6 @@ def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
     """Refuse anything but an array of bool of this shape."""
     if not isinstance(value, np.ndarray) or value.dtype != bool:
         raise TypeError(f"{name} must be a NumPy array of bool, got {_kind(value)}")
-    ordinary(name, value)
     _shape(name, value, shape)
 
 
@@ -163,8 +140,8 @@ def ordinary(name: str, value: Any) -> None:
         return
     for kind, remedy in ((np.ma.MaskedArray, ".filled(...)"), (np.matrix, "np.asarray")):
         if isinstance(value, kind):
-            raise TypeError(f"{name} must be a plain array, got a {kind.__name__}: {remedy} makes "
-                            "it one")
+            raise TypeError(
+                f"{name} must be a plain array, got a {kind.__name__}: {remedy} makes it one")
 
 
 def keys(name: str, value: Any, wanted: set[str]) -> None:
@@ -172,11 +149,12 @@ def keys(name: str, value: Any, wanted: set[str]) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
     if set(value) != wanted:
-        raise ValueError(f"{name} must have the keys {sorted(wanted)}, got "
-                         f"{sorted(value, key=str)}")
+        raise ValueError(
+            f"{name} must have the keys {sorted(wanted)}, got {sorted(value, key=str)}")
 
 
 def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
+    ordinary(name, value)
     if value.shape != shape and not _fits(value.shape, shape):
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         turned = value.ndim > 1 and _fits((*value.shape[:-2], *value.shape[:-3:-1]), shape)

@@ -1,11 +1,8 @@
-"""Inverted dropout with a mask drawn beforehand.
+"""Inverted dropout with a mask drawn beforehand; a mask of None leaves x as it is.
 
 Forward:   y = x ⊙ keep / (1 - rate)
 Backward:  d_x = d_y ⊙ keep / (1 - rate): the mask is data, so y is linear in x.
-A mask of None leaves x as it is.
 """
-
-from __future__ import annotations
 
 import numpy as np
 

@@ -1,10 +1,4 @@
-"""Write a file under a temporary name and rename it, so that it is never half written; read JSON.
-
-The contents are on disk before the file is renamed: if the machine stops, the older file is whole;
-if the program fails, no temporary file is left.
-"""
-
-from __future__ import annotations
+"""Write files under a temporary name and rename them, so that none is half written; read JSON."""
 
 import json
 import os
@@ -17,6 +11,9 @@ from typing import Any, BinaryIO
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` when it is complete; its folder is made.
+
+    The contents are on disk before the file is renamed: if the machine stops, the older file is
+    whole; if the program fails, no temporary file is left.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,20 +1,17 @@
 """Derivatives without differences: the complex step, and a check of a backward against it.
 
-For a function that is analytic along the way, f(x + ih) = f(x) + ih f'(x) + O(h²): the imaginary
-part, over h, is the derivative, and no two nearby numbers are subtracted. With h = 1e-40 the error
-is that of one rounding (Squire and Trapp, SIAM Review 40, 1998).
-
-f must keep the imaginary part: no `abs`, `norm`, `conj` or `float` between x and the result, and
-every decision (an argmax, a rectifier's mask) made on the real part or fixed beforehand.
+For an analytic function, f(x + ih) = f(x) + ih f'(x) + O(h²): the imaginary part, over h, is the
+derivative, and no two nearby numbers are subtracted. With h = 1e-40 the error is that of one
+rounding (Squire and Trapp, SIAM Review 40, 1998). f must keep the imaginary part: no `abs`, `norm`,
+`conj` or `float`, and every decision (an argmax, a mask) made on the real part or beforehand.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from switch_np.operations import check, tree
 
@@ -22,43 +19,24 @@ STEP = 1e-40
 
 
 def complex_step(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
-    """Return the gradient of a scalar function at a real array, entry by entry.
+    """Return the gradient of a scalar function at a float array of any shape, in float64.
 
-    Parameters
-    ----------
-    f
-        Takes a complex array shaped like x and returns a number.
-    x
-        Float array of any shape; float32 is lifted to float64.
+    `f` takes a complex array shaped like x and returns a complex number. A TypeError says where it
+    is real: the imaginary part, and with it the derivative, is lost.
 
-    Raises
-    ------
-    TypeError
-        Where f gives back a real number: the imaginary part, and with it the derivative, is lost.
-
-    Examples
-    --------
     >>> complex_step(lambda x: (x ** 3).sum(), np.array([1.0, 2.0])).tolist()
     [3.0, 12.0]
     """
-    _check_real(x)
-    moved = x.astype(np.complex128)
-    gradient = np.zeros(x.shape)
+    moved, gradient = _copy(x, np.complex128), np.zeros(x.shape)
     for index in np.ndindex(x.shape):
         moved[index] += 1j * STEP
         value = np.asarray(f(moved))
         if value.dtype.kind != "c" or value.size != 1:
-            raise TypeError(f"f must return one complex number for a complex array, got "
+            raise TypeError("f must return one complex number for a complex array, got "
                             f"{value.dtype} of shape {value.shape}")
         gradient[index] = value.imag.item() / STEP
         moved[index] = x[index]
     return gradient
-
-
-def _check_real(x: np.ndarray) -> None:
-    check.floats("x", x, x.shape if isinstance(x, np.ndarray) else ())
-    if x.dtype.kind == "c":
-        raise TypeError(f"x must be real, got {x.dtype}")
 
 
 def central_difference(f: Callable[[np.ndarray], Any], x: np.ndarray,
@@ -70,43 +48,39 @@ def central_difference(f: Callable[[np.ndarray], Any], x: np.ndarray,
     >>> central_difference(lambda x: (x ** 2).sum(), np.array([1.0, 2.0])).round(8).tolist()
     [2.0, 4.0]
     """
-    _check_real(x)
     check.number("step", step)
-    moved = x.astype(np.float64)
-    gradient = np.zeros(x.shape)
+    moved, gradient = _copy(x, np.float64), np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        values = []
-        for sign in (1, -1):
-            moved[index] = x[index] + sign * step
-            values.append(float(f(moved)))
-        gradient[index] = (values[0] - values[1]) / (2 * step)
+        moved[index] = x[index] + step
+        above = float(f(moved))
+        moved[index] = x[index] - step
+        gradient[index] = (above - float(f(moved))) / (2 * step)
         moved[index] = x[index]
     return gradient
+
+
+def _copy(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    check.floats("x", x, np.shape(x))
+    if x.dtype.kind == "c":
+        raise TypeError(f"x must be real, got {x.dtype}")
+    return x.astype(dtype)
 
 
 def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable[..., Any],
                    inputs: Mapping[str, Any], rng: np.random.Generator,
                    tolerance: float = 1e-12) -> dict[str, float]:
-    """Compare every entry of every gradient with the complex step, under random upstream.
+    """Compare every entry of every gradient with the complex step; `rng` draws upstream gradients.
 
     Parameters
     ----------
-    forward
-        forward(inputs) -> (output or tuple of outputs, cache).
-    backward
-        backward(d_output, ..., cache) -> gradients, with the structure of `inputs`.
+    forward, backward
+        forward(inputs) -> (output or tuple of outputs, cache); backward(d_output, ..., cache) ->
+        gradients, with the structure of `inputs`.
     inputs
         (Nested) dict of float64 arrays; all of them are differentiated.
-    rng
-        Draws the upstream gradients.
     tolerance
-        Largest error allowed, as a share of the tensor's largest entry. Where the complex step
-        gives exactly 0, so must the gradient.
-
-    Returns
-    -------
-    dict
-        Per path name the largest error, as that share.
+        Largest error allowed, as a share of the tensor's largest entry; that share is returned by
+        path name. Where the complex step gives exactly 0, so must the gradient.
 
     Raises
     ------
@@ -117,26 +91,25 @@ def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable
     --------
     >>> forward = lambda inputs: (inputs["x"] ** 2, inputs["x"])
     >>> backward = lambda d_y, x: {"x": 2 * x * d_y}
-    >>> found = check_backward(forward, backward, {"x": np.ones(3)}, np.random.default_rng(0))
-    >>> found["x"] < 1e-15
+    >>> check_backward(forward, backward, {"x": np.ones(3)}, np.random.default_rng(0))["x"] < 1e-15
     True
     """
     outputs, cache = forward(inputs)
-    single = isinstance(outputs, np.ndarray | np.generic)
-    upstream = [rng.standard_normal(np.shape(y)) for y in ([outputs] if single else outputs)]
-    grads = tree.flatten(backward(*upstream, cache))
-    flat = tree.flatten(inputs)
+    upstream = [rng.standard_normal(np.shape(y)) for y in _listed(outputs)]
+    grads, flat = tree.flatten(backward(*upstream, cache)), tree.flatten(inputs)
     if set(grads) != set(flat):
         raise AssertionError(f"backward gave gradients of {sorted(grads)}, wanted {sorted(flat)}")
 
     def objective(name: str, value: np.ndarray) -> complex:
-        outputs, _ = forward(tree.unflatten(flat | {name: value}))
-        return complex(sum((y * d_y).sum()
-                           for y, d_y in zip([outputs] if single else outputs, upstream)))
+        outputs = _listed(forward(tree.unflatten(flat | {name: value}))[0])
+        return complex(sum((y * d_y).sum() for y, d_y in zip(outputs, upstream)))
 
-    return {name: compare(name, grads[name],
-                          complex_step(partial(objective, name), flat[name]), tolerance)
-            for name in flat}
+    return {name: compare(name, grads[name], complex_step(partial(objective, name), value),
+                          tolerance) for name, value in flat.items()}
+
+
+def _listed(outputs: Any) -> Any:
+    return [outputs] if isinstance(outputs, np.ndarray | np.generic) else outputs
 
 
 def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float = 1e-12) -> float:
@@ -160,8 +133,8 @@ def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float = 1e-
     if share > tolerance:
         raise AssertionError(f"{name}: error {share:.2g} of the largest entry, worst at {worst}: "
                              f"got {got[worst]}, want {want[worst]}")
-    nonzero = (want == 0) & (got != 0)
-    if nonzero.any():
-        where = tuple(map(int, np.argwhere(nonzero)[0]))
+    nonzero = np.argwhere((want == 0) & (got != 0))
+    if len(nonzero):
+        where = tuple(nonzero[0].tolist())
         raise AssertionError(f"{name}: got {got[where]} at {where}, want exactly 0")
     return share

@@ -1,10 +1,7 @@
-"""Truncated normal numbers with standard deviation √(scale / fan-in) before truncation.
+"""Truncated normal numbers: "Smaller initialization" in section 2.4 of the paper.
 
-Source: "Smaller initialization" in section 2.4 of the paper: scale 0.1 in place of 1.0; values
-beyond two standard deviations are drawn again.
+Values beyond two standard deviations are drawn again; the paper has scale 0.1 in place of 1.0.
 """
-
-from __future__ import annotations
 
 import math
 

@@ -1,29 +1,22 @@
 """Round to the nearest bfloat16 or float16, ties to even, in arrays that stay float32 or float64.
 
 bfloat16 is a float32 without its lower 16 bits: 8 significant bits, and float32's range. float16
-has 11 significant bits, but ranges from 6e-8 to 65504 only. To round, half a unit of the last kept
-bit is added, less one bit if that bit is 0; then the lower bits are cut off.
-
-NaN and infinities stay; what exceeds the largest number by half a unit or more becomes infinite;
-below the normal numbers the spacing is that of the smallest ones. float64 is rounded once: by way
-of float32, a number just above a tie would fall on the tie, and be rounded down.
+has 11 significant bits, but ranges from 6e-8 to 65504 only. NaN and infinities stay; what exceeds
+the largest number by half a unit or more becomes infinite. float64 is rounded once: by way of
+float32, a number just above a tie would fall on the tie, and be rounded down.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
 from switch_np.operations import check
 
 WIDTH = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}      # bytes
-LOST = {"bfloat16": 16, "float16": 13}           # bits of float32 that are cut off
 
 
 def round_to(x: np.ndarray, name: str) -> np.ndarray:
-    """Return x rounded to a precision, in the dtype of x; x itself if that changes nothing.
+    """Return x, float32 or float64, rounded to the precision of this name, in the dtype of x.
 
-    `x` is float32 or float64, of any shape; complex numbers are refused, since rounding would
-    swallow a complex step. `name` is "float64", "float32", "float16" or "bfloat16".
+    If that changes nothing, x itself. Rounding would swallow a complex step: complex x is refused.
 
     >>> round_to(np.array([1.0, 1.001, 3.14159]), "bfloat16").tolist()
     [1.0, 1.0, 3.140625]
@@ -39,17 +32,20 @@ def round_to(x: np.ndarray, name: str) -> np.ndarray:
 
 def round_in_place(x: np.ndarray, name: str) -> np.ndarray:
     """Round x, which is written to, and return it."""
-    if x.dtype == np.float32 and name in LOST:
-        return _cut(x, LOST[name]) if name == "bfloat16" else _to_float16(x)
     if name == "bfloat16":
-        return _to_unit(x)
+        return _cut(x, 16) if x.dtype == np.float32 else _to_unit(x)
+    if name == "float16" and x.dtype == np.float32:
+        return _to_float16(x)
     with np.errstate(over="ignore"):
         x[...] = x.astype(name)
     return x
 
 
 def _cut(x: np.ndarray, lost: int) -> np.ndarray:
-    """Round float32 on its bits; a carry runs into the exponent, as it should."""
+    """Add half a unit of float32's last kept bit, less one bit if that bit is 0; cut off the rest.
+
+    A carry runs into the exponent, as it should.
+    """
     nan = np.isnan(x)
     bits = x.view(np.uint32)
     extra = bits >> np.uint32(lost)
@@ -66,7 +62,7 @@ def _to_float16(x: np.ndarray) -> np.ndarray:
     """Round float32 to float16, whose range is shorter at both ends."""
     small = abs(x) < 2.0 ** -14
     tiny = x[small]
-    _cut(x, LOST["float16"])
+    _cut(x, 13)
     # Near 0.75 the spacing of float32 is that of float16's subnormal numbers.
     x[small] = np.copysign((tiny + np.float32(0.75)) - np.float32(0.75), tiny)
     large = abs(x) > 65504
@@ -74,10 +70,10 @@ def _to_float16(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _to_unit(x: np.ndarray, digits: int = 8, finest: int = -133) -> np.ndarray:
+def _to_unit(x: np.ndarray) -> np.ndarray:
     """Round float64 to bfloat16: to whole multiples of the unit in its last place."""
     with np.errstate(over="ignore"):
-        unit = np.maximum(np.frexp(x)[1] - digits, finest)
+        unit = np.maximum(np.frexp(x)[1] - 8, -133)
         x[...] = np.ldexp(np.rint(np.ldexp(x, -unit)), unit)
     large = abs(x) >= 2.0 ** 128
     x[large] = np.copysign(np.inf, x[large])

@@ -1,10 +1,8 @@
-"""The rectifier, max(x, 0), with slope 0 at the kink.
+"""The rectifier.
 
 Forward:   y = x where x > 0, else 0
 Backward:  d_x = d_y where y > 0, else 0. y > 0 exactly where x > 0, so y is all that is kept.
 """
-
-from __future__ import annotations
 
 import numpy as np
 

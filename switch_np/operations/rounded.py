@@ -2,14 +2,11 @@
 
 They are stored in float32 (or float64), with the lower bits zero. Products and sums accumulate in
 the wider dtype and are rounded once, as in matrix units. A plain array that meets a rounded one is
-taken as it is, and the result is rounded.
+taken as it is.
 
 Forward:   y = round(f(x)) for every f
-Backward:  straight through, d_x = f'(x) d_y, itself rounded: the hand-written backward is code like
-           any other. (The true derivative of a staircase is 0 almost everywhere.)
+Backward:  straight through, d_x = f'(x) d_y, itself rounded.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -22,16 +19,15 @@ from switch_np.operations.precision import round_in_place, round_to
 class Rounded(np.ndarray):
     """An array whose ufuncs, products and einsums give rounded arrays of its own class.
 
-    Other sums (`np.dot`, `cumsum`) are not rounded, and `np.asarray` and `np.ascontiguousarray`
-    return plain arrays; the core uses none of these.
+    The core avoids what does not: `np.dot`, `cumsum`, `np.asarray`, `np.ascontiguousarray`.
     """
 
     precision = ""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None,
                         **kwargs: Any) -> Any:
-        others = [value for value in (*inputs, *(out or ())) if isinstance(value, Rounded)]
-        if any(type(value) is not type(self) for value in others) or ufunc.nout > 1:
+        kinds = {type(value) for value in (*inputs, *(out or ())) if isinstance(value, Rounded)}
+        if kinds != {type(self)} or ufunc.nout > 1:
             return NotImplemented
         if out is not None:
             kwargs["out"] = tuple(plain(value) for value in out)
@@ -45,12 +41,10 @@ class Rounded(np.ndarray):
         # np.where and np.concatenate make plain arrays.
         return self._stored(result.copy()) if type(result) is np.ndarray else result
 
-    def argmax(self, *args: Any, **kwargs: Any) -> Any:
-        """Return indices, in a plain array."""
+    def argmax(self, *args: Any, **kwargs: Any) -> Any:                # indices are not rounded
         return plain(self).argmax(*args, **kwargs)
 
     def argsort(self, *args: Any, **kwargs: Any) -> Any:
-        """Return indices, in a plain array."""
         return plain(self).argsort(*args, **kwargs)
 
     def _stored(self, value: Any) -> Any:
@@ -58,21 +52,16 @@ class Rounded(np.ndarray):
         value = np.asarray(value)
         if value.dtype.kind == "c":
             raise TypeError(f"an array rounded to {self.precision} must not meet complex numbers: "
-                            f"a complex step is lost in rounding")
-        if value.dtype.kind != "f":
-            return value
-        return round_in_place(value, self.precision).view(type(self))
+                            "a complex step is lost in rounding")
+        rounds = value.dtype.kind == "f"
+        return round_in_place(value, self.precision).view(type(self)) if rounds else value
 
 
 class Bfloat16(Rounded):
-    """Rounds to bfloat16."""
-
     precision = "bfloat16"
 
 
 class Float16(Rounded):
-    """Rounds to float16."""
-
     precision = "float16"
 
 
@@ -98,7 +87,7 @@ def plain(x: Any) -> Any:
 def cast(x: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return x as an array of the class of `like`, rounded or plain; x itself if it is one.
 
-    The gradient goes straight through: it is cast back, and nothing else.
+    The gradient is cast back, and nothing else.
 
     >>> x = np.array([1.001], np.float32)
     >>> cast(x, like=enter(x, "bfloat16")).tolist(), cast(x, like=x) is x

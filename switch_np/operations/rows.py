@@ -1,12 +1,9 @@
 """Rows of an array by index; an index may be missing.
 
 Forward:   y[i] = x[index[i]], and 0 where index[i] is -1
-Backward:  none of its own. Where each row of x is taken at most once, the adjoint is a gather by
-           the inverse index: for K = 1 dispatch and combine are gathers both ways, for K > 1
-           `dispatch.sum_by_token` sums K gathers.
+Backward:  none of its own. Where each row of x is taken at most once, it is a gather by the inverse
+           index; for K > 1, `dispatch.sum_by_token` sums K gathers.
 """
-
-from __future__ import annotations
 
 import numpy as np
 

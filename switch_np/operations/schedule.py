@@ -1,11 +1,8 @@
 """Which rows are computed together, and when: in blocks that fit a cache, on several threads.
 
-The callers say what to compute, for any rows; this module cuts the rows into blocks. Neither the
-blocks nor the order in which gradients are added depend on the number of threads, so no result
-does.
+Neither the blocks nor the order in which gradients are added depend on the number of threads, so no
+result does.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +15,7 @@ import numpy as np
 from switch_np.operations import threads
 
 BLOCK = 2 ** 18      # elements of the widest array in a block: in float32 1 MiB, an L2 cache
-STREAM = 2 ** 16     # elements of the residual stream in a slice of a batch at most
+STREAM = 2 ** 16     # elements of the residual stream in a slice of a batch: they stay in cache
 LEAST = 2 ** 15      # a batch of fewer than two of these is one slice
 Result = TypeVar("Result")
 
@@ -34,8 +31,8 @@ class Block(NamedTuple):
 def for_each_block(run: Callable[[int, slice], Any], start: np.ndarray, width: int) -> list[Block]:
     """Call run(expert, rows) for blocks of every expert's rows, and keep what it returns.
 
-    Expert e has the rows start[e] to start[e + 1] - 1, and is skipped if it has none. `width` is
-    the length of a row of the widest array that `run` makes.
+    Expert e has the rows start[e] to start[e + 1] - 1; the widest array that `run` makes has rows
+    of length `width`.
 
     >>> [(block.expert, block.cache) for block in
     ...  for_each_block(lambda e, rows: rows.stop - rows.start, np.array([0, 2, 2, 5]), 4)]
@@ -53,8 +50,7 @@ def for_each_block_backward(run: Callable[[slice, Any, dict[str, np.ndarray]], N
                             blocks: Sequence[Block], grads: Mapping[str, np.ndarray]) -> None:
     """Call run(rows, cache, into) for every block; it writes its gradients to `into`.
 
-    `grads` holds arrays (E, ...), to which each expert's sums are written; the entries of experts
-    without rows are left as they are.
+    `grads` holds arrays (E, ...), to which the sums of experts with rows are written.
     """
     def sum_up(group: Sequence[Block], total: dict[str, np.ndarray]) -> None:
         first, *rest = group
@@ -81,34 +77,20 @@ def for_each_block_backward(run: Callable[[slice, Any, dict[str, np.ndarray]], N
 
 
 def rows(run: Callable[[slice], Result], shape: Sequence[int]) -> list[Result]:
-    """Return run(slice) for slices of an array's rows, in order; for all rows at once if few.
-
-    A row's result must not depend on its slice.
-
-    >>> rows(lambda mine: mine.stop, (5, 4))
-    [5]
-    """
-    size = math.prod(shape)
-    if threads.alone(size):
-        return [run(slice(0, shape[0]))]
-    return threads.each(run, threads.cut(0, shape[0], math.prod(shape[1:])), size=size)
+    """Return run(slice) for slices of an array's rows, in order; for all rows at once if few."""
+    n, size = shape[0], math.prod(shape)
+    slices = [slice(0, n)] if threads.alone(size) else threads.cut(0, n, math.prod(shape[1:]))
+    return threads.each(run, slices, size=size)
 
 
 def together(*works: Callable[[], Any], size: int) -> list[Any]:
-    """Return the results of functions that may run at once; `size`: elements computed in all.
-
-    >>> together(lambda: 1, lambda: 2, size=0)
-    [1, 2]
-    """
+    """Return the results of functions that may run at once; `size`: elements computed in all."""
     return threads.each(lambda work: work(), works, size=size)
 
 
 def sequences(run: Callable[..., Result], shape: tuple[int, int, int],
               *columns: Iterable[Any]) -> list[Result]:
     """Return run(slice, ...) for slices of a batch (B, S, D), in order; columns: more arguments.
-
-    Only a Switch layer mixes sequences. The rest of a block handles one slice from end to end, so
-    that each operation finds its input still in cache.
 
     >>> sequences(lambda mine: (mine.start, mine.stop), (5, 128, 100))
     [(0, 2), (2, 5)]

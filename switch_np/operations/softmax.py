@@ -8,17 +8,13 @@ Backward:  ∂p_j/∂x_i = p_j (δ_ij - p_i) and ∂log_z/∂x_i = p_i, hence
 The maximum only shifts x; p and log_z do not depend on it, so it has no gradient.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 SHORT = 32    # length of a row below which columns are faster
 
 
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities (..., n) and log Σ exp(x) (...), for logits x (..., n).
-
-    The probabilities are all that `backward` needs: fresh, or in `out`, which may be x.
+    """Return the probabilities (..., n), fresh or in `out`, which may be x, and log Σ exp(x) (...).
 
     >>> probs, log_z = forward(np.array([[0.0, np.log(3.0)]]))
     >>> probs.round(3), log_z.round(3)
@@ -26,10 +22,9 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
     """
     if x.shape[-1] < SHORT:
         probs, log_z = _by_columns(x)
-        if out is None:
-            return probs, log_z
-        out[:] = probs
-        return out, log_z
+        if out is not None:
+            out[:], probs = probs, out
+        return probs, log_z
     index = x.real.argmax(axis=-1)[..., None]
     highest = np.take_along_axis(x.real, index, -1)         # in half the time of max
     probs = np.subtract(x, highest, out=out)

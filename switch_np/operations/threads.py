@@ -1,11 +1,8 @@
 """Independent calls on several threads: NumPy's loops and products release the interpreter.
 
 Off unless the environment variable SWITCH_NP_NUM_THREADS is above 1. The BLAS should then have one
-thread, since its own would compete for the cores; the command line sets both. How work is cut never
-depends on the number of threads, and each call writes to memory of its own, so no result does.
+thread, since its own would compete for the cores; the command line sets both.
 """
-
-from __future__ import annotations
 
 import os
 from collections import deque
@@ -19,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 VARIABLE = "SWITCH_NP_NUM_THREADS"
-SMALL = 2 ** 16    # elements
+SMALL = 2 ** 16    # elements below which threads lose more by taking turns than they gain
 Result = TypeVar("Result")
 
 
@@ -33,19 +30,16 @@ def count() -> int:
 
 
 def alone(size: int) -> bool:
-    """Whether work on so many elements stays on the calling thread.
-
-    Below SMALL, threads lose more by taking turns at the interpreter than they gain.
-    """
+    """Whether work on so many elements stays on the calling thread."""
     return size < SMALL or count() == 1
 
 
 def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> list[Result]:
     """Return work(*arguments) for each row of the columns, in order, as `map` does.
 
-    The calls may run at once if `size`, the number of elements computed in all, is large enough.
-    After an error no further call begins, and the error is raised here once all threads are done.
-    The caller's `np.errstate` holds in every thread.
+    The calls may run at once if `size`, the number of elements computed in all, is large enough;
+    each must write to memory of its own. After an error no further call begins, and the error is
+    raised here once all threads are done. The caller's `np.errstate` holds in every thread.
 
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
@@ -102,10 +96,7 @@ def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slic
 
 @cache
 def _helpers() -> SimpleQueue[Callable[[], None]]:
-    """Return the queue of the helper threads, which start when first needed.
-
-    An executor, with its futures, would add 0.1 ms to each call.
-    """
+    """Return the queue of the helper threads; an executor would add 0.1 ms to each call."""
     jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def serve() -> None:

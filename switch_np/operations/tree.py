@@ -1,7 +1,5 @@
 """Nested dicts of arrays and their path names, such as `decoder.1.switch.w_in`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,12 +37,12 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def apply(function: Callable[..., Any], tree: Mapping[str, Any], *others: Mapping[str, Any]) -> Any:
-    """Return a tree of function(leaf, ...), over one tree or several of the same structure.
+def apply(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """Return the tree of function(leaf, ...), over one tree or several of the same structure.
 
     >>> apply(lambda a, b: a + b, {"x": {"y": 1}}, {"x": {"y": 10}})
     {'x': {'y': 11}}
     """
-    return {key: apply(function, value, *(other[key] for other in others))
-            if isinstance(value, Mapping) else function(value, *(other[key] for other in others))
-            for key, value in tree.items()}
+    if not isinstance(tree, Mapping):
+        return function(tree, *others)
+    return {key: apply(function, *(each[key] for each in (tree, *others))) for key in tree}

@@ -24,14 +24,11 @@ Encoder-decoder, or the decoder alone; both stacks are the same code:
      │                                                │
  ┌ stack ─────────────────────────┐               ┌ stack ─────────────────────────┐
  │ position_bias: both directions │               │ position_bias: looking back    │
- │ ┌ block ─────────────────────┐ │               │ ┌ block ─────────────────────┐ │
- │ │ x + attention(norm(x))     │ │               │ │ x + attention(norm(x))     │ │
- │ │                            │ │    memory     │ │ x + attention(norm(x), m)  │ │
- │ │ x + feed_forward(norm(x))  │ │ ┌───────────▶ │ │ x + feed_forward(norm(x))  │ │
- │ └────────────────────────────┘ │ │             │ └────────────────────────────┘ │
- │ ┌ block ─────────────────────┐ │ │             │ ┌ block ─────────────────────┐ │
- │ │ ...                        │ │ │             │ │ ...                        │ │
- │ │ x + switch/layer(norm(x))  │ │ │             │ │ x + switch/layer(norm(x))  │ │
+ │ ┌ block, many times ─────────┐ │               │ ┌ block, many times ─────────┐ │
+ │ │ x + attention(norm(x))     │ │    memory     │ │ x + attention(norm(x))     │ │
+ │ │                            │ │ ┌───────────▶ │ │ x + attention(norm(x), m)  │ │
+ │ │ x + feed_forward(norm(x)), │ │ │             │ │ x + feed_forward(norm(x)), │ │
+ │ │ or x + switch/layer(...)   │ │ │             │ │ or x + switch/layer(...)   │ │
  │ └────────────────────────────┘ │ │             │ └────────────────────────────┘ │
  │ norm                           │ │             │ norm                           │
  └───────────────┬────────────────┘ │             └───────────────┬────────────────┘
@@ -39,6 +36,4 @@ Encoder-decoder, or the decoder alone; both stacks are the same code:
                                                                   │
  router_losses: balance and z of each Switch layer,  +  cross_entropy(logits, targets)
                 or pooled over a stack's
-
-`model.forward` composes this; `model.backward` is the same read from the bottom up.
 """

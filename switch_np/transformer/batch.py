@@ -1,7 +1,5 @@
 """A batch of token ids, and which of its targets count."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +19,7 @@ class Batch(NamedTuple):
         (B, S) bool, True where the input is padding: nothing attends to it, it takes no expert's
         slot, and its target does not count. None: no padding.
     source, source_padding
-        (B, M) integers that the encoder reads, and (B, M) bool, True where they are padding; None
-        for a decoder-only model.
+        (B, M) what the encoder reads, and its padding; None for a decoder-only model.
     """
 
     inputs: np.ndarray

@@ -1,23 +1,22 @@
 """Slices of a batch, a few sequences each: taken from arrays, joined again, and summed.
 
-Sequences meet only in a Switch layer, where they share the experts' buffers; the rest of a block
-takes one slice at a time. Gradients of what all slices share are summed in the slices' order.
+Gradients of what all slices share are summed in the slices' order.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import iadd
 from typing import Any
 
 import numpy as np
 
-from switch_np.operations import tree
+KeysAndValues = tuple[np.ndarray, np.ndarray]
 
 
-def take(value: np.ndarray | None, mine: slice) -> np.ndarray | None:
-    """Return a slice along the first axis; None of None."""
+def take(value: Any, mine: slice) -> Any:
+    """Return a slice of an array along the first axis, or of each array of a pair; None of None."""
+    if isinstance(value, tuple):
+        return tuple(each[mine] for each in value)
     return None if value is None else value[mine]
 
 
@@ -26,16 +25,12 @@ def join(values: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
     return values[0] if len(values) == 1 else np.concatenate(values, axis)
 
 
+def join_pairs(pairs: Iterable[KeysAndValues], axis: int = 0) -> KeysAndValues:
+    """Return the keys of all pairs as one array, and their values."""
+    keys, values = zip(*pairs)
+    return join(keys, axis), join(values, axis)
+
+
 def add(values: Sequence[np.ndarray]) -> np.ndarray:
     """Return the sum, written to the first of the values: they must be fresh gradients."""
     return reduce(iadd, values)
-
-
-def add_trees(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the tree of the sums.
-
-    >>> add_trees([{"w": np.ones(2)}, {"w": np.ones(2)}])
-    {'w': array([2., 2.])}
-    """
-    sums: dict[str, Any] = tree.apply(lambda *leaves: add(leaves), *values)
-    return sums

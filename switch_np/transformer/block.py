@@ -14,41 +14,31 @@ Sequences meet in the Switch layer alone. All before it, or all of a block witho
 slice of the batch at a time; `schedule` says which.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.operations import dropout, schedule
+from switch_np.operations import dropout, schedule, tree
 from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, batch_slices, dense, norm
-from switch_np.transformer.attention import AttentionCache, KeysAndValues
+from switch_np.transformer.batch_slices import KeysAndValues
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_noise import BlockNoise, of_slice
-from switch_np.transformer.norm import NormCache
 
 
 class AttentionBranch(NamedTuple):
-    """Saved for backward: the caches of norm and attention."""
-
-    norm: NormCache
-    attention: AttentionCache
+    norm: norm.NormCache
+    attention: attention.AttentionCache
 
 
 class SliceCache(NamedTuple):
-    """Saved for backward, of one slice of the batch: its operations' caches and dropout masks.
-
-    `cross_attention` is None without an encoder, `dense` in a Switch block.
-    """
-
     self_attention: AttentionBranch
     cross_attention: AttentionBranch | None
-    norm: NormCache
-    dense: dense.DenseCache | None
+    norm: norm.NormCache
+    dense: dense.DenseCache | None          # None in a Switch block
     noise: BlockNoise
 
 
@@ -73,14 +63,15 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
     True where a token is padding; noise and plan are replayed; `training` selects the capacity
     factor. In generation `past` is the cache of the tokens before; such a cache has no backward.
     """
-    own, crossed = (None, None) if past is None else _keys_and_values(past)
+    before = past.slices if past else []
+    whole = (padding_BS, memory, memory_padding,
+             _keys_and_values(saved.self_attention for saved in before),
+             _keys_and_values(saved.cross_attention for saved in before))
 
     def run(mine: slice) -> tuple[np.ndarray, np.ndarray, SliceCache]:
-        return _forward_slice(
-            params, x_BSD[mine], bias_HSM, config, batch_slices.take(padding_BS, mine),
-            batch_slices.take(memory, mine), batch_slices.take(memory_padding, mine),
-            of_slice(noise, mine, x_BSD.shape[1]), own and (own[0][mine], own[1][mine]),
-            crossed and (crossed[0][mine], crossed[1][mine]))
+        return _forward_slice(params, x_BSD[mine], bias_HSM, config,
+                              of_slice(noise, mine, x_BSD.shape[1]),
+                              *(batch_slices.take(value, mine) for value in whole))
 
     x, normed, caches = zip(*schedule.sequences(run, x_BSD.shape))
     x_BSD, switched, switch_cache = batch_slices.join(x), None, None
@@ -111,13 +102,14 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
                                cache.rate)
 
     d_x, d_bias, more, d_memory = zip(*schedule.sequences(run, d_x_BSD.shape, cache.slices))
-    return (batch_slices.join(d_x), batch_slices.add(d_bias), grads | batch_slices.add_trees(more),
+    return (batch_slices.join(d_x), batch_slices.add(d_bias),
+            grads | tree.apply(lambda *leaves: batch_slices.add(leaves), *more),
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 
 def _forward_slice(params: Mapping[str, Any], x_BSD: np.ndarray, bias: np.ndarray,
-                   config: ModelConfig, padding_BS: np.ndarray | None, memory: np.ndarray | None,
-                   memory_padding: np.ndarray | None, noise: BlockNoise,
+                   config: ModelConfig, noise: BlockNoise, padding_BS: np.ndarray | None,
+                   memory: np.ndarray | None, memory_padding: np.ndarray | None,
                    past: KeysAndValues | None, cross_past: KeysAndValues | None
                    ) -> tuple[np.ndarray, np.ndarray, SliceCache]:
     """Take a slice through the block; stop before a Switch layer, whose input comes second."""
@@ -157,26 +149,21 @@ def _backward_slice(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache:
     d_branch_BSD, grads["feed_forward_norm"] = norm.backward(d_normed_BSD, cache.norm)
     d_x_BSD = d_x_BSD + d_branch_BSD
     if cache.cross_attention is not None:
-        crossed = cache.cross_attention
+        normed, attended = cache.cross_attention
         d_out_BSD = dropout.backward(d_x_BSD, cache.noise.cross_out, rate)
         d_queries_BSD, d_memory, _, grads["cross_attention"] = attention.backward(
-            d_out_BSD, crossed.attention)
-        d_branch_BSD, grads["cross_norm"] = norm.backward(d_queries_BSD, crossed.norm)
+            d_out_BSD, attended)
+        d_branch_BSD, grads["cross_norm"] = norm.backward(d_queries_BSD, normed)
         d_x_BSD = d_x_BSD + d_branch_BSD
-    attended = cache.self_attention
+    normed, attended = cache.self_attention
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, rate)
     d_queries_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
-        d_out_BSD, attended.attention)
-    d_branch_BSD, grads["attention_norm"] = norm.backward(d_queries_BSD + d_keys_BSD, attended.norm)
+        d_out_BSD, attended)
+    d_branch_BSD, grads["attention_norm"] = norm.backward(d_queries_BSD + d_keys_BSD, normed)
     return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
 
 
-def _keys_and_values(past: BlockCache) -> tuple[KeysAndValues, KeysAndValues | None]:
-    """Return those of the whole batch: of self-attention, and of cross-attention (or None)."""
-    def joined(caches: list[AttentionCache]) -> KeysAndValues:
-        return (batch_slices.join([cache.k_BHMA for cache in caches]),
-                batch_slices.join([cache.v_BHMA for cache in caches]))
-
-    own = [saved.self_attention.attention for saved in past.slices]
-    crossed = [saved.cross_attention.attention for saved in past.slices if saved.cross_attention]
-    return joined(own), joined(crossed) if crossed else None
+def _keys_and_values(branches: Iterable[AttentionBranch | None]) -> KeysAndValues | None:
+    """Return those of the whole batch, from its slices; None without any."""
+    found = [(each.attention.k_BHMA, each.attention.v_BHMA) for each in branches if each]
+    return batch_slices.join_pairs(found) if found else None

@@ -1,6 +1,4 @@
-"""Checks of what the model is handed: messages name the argument, what came, and what is wanted."""
-
-from __future__ import annotations
+"""Checks of what the model is handed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

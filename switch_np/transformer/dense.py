@@ -1,10 +1,7 @@
 """The dense feed-forward network of a block without experts, as the config asks for it.
 
-Source: T5 1.0 for ReLU; T5 1.1 and others for gates and other activations. The formulas are
-`switch.feed_forward`'s and `conventions.general_network`'s.
+The formulas are `switch.feed_forward`'s (T5 1.0) and `conventions.general_network`'s (T5 1.1).
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 
@@ -22,18 +19,16 @@ DenseCache = FeedForwardCache | NetworkCache
 def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, config: ModelConfig,
             keep_TF: np.ndarray | None = None) -> tuple[np.ndarray, DenseCache]:
     """Return y (B, S, D); `keep_TF` is the dropout mask of the hidden units."""
-    x_TD = x_BSD.reshape(-1, x_BSD.shape[-1])
+    x_TD, rate = x_BSD.reshape(-1, x_BSD.shape[-1]), config.dropout
     cache: DenseCache
     if config.gated or config.activation != "relu":
-        y_TD, cache = general_network.forward(params, x_TD, keep_TF, config.dropout,
-                                              config.activation)
+        y_TD, cache = general_network.forward(params, x_TD, keep_TF, rate, config.activation)
     else:
-        y_TD, cache = feed_forward.forward(params, x_TD, keep_TF, config.dropout)
+        y_TD, cache = feed_forward.forward(params, x_TD, keep_TF, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
 
-def backward(d_y_BSD: np.ndarray,
-             cache: DenseCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def backward(d_y_BSD: np.ndarray, cache: DenseCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D) and the gradients of the weights."""
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
     if isinstance(cache, FeedForwardCache):

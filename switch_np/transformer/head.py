@@ -8,8 +8,6 @@ Backward:  d_y = d_logits table / √D,   d_table = d_logitsᵀ (y / √D);
            or d_y = d_logits W_headᵀ,   d_W_head = yᵀ d_logits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +19,7 @@ from switch_np.transformer import batch_slices
 
 
 class HeadCache(NamedTuple):
-    """Saved for backward: what the product read, divided by √D if tied, and the parameters."""
+    """Saved for backward: the parameters, and what the product read, divided by √D if tied."""
 
     params: Mapping[str, Any]
     y_TD: np.ndarray
@@ -44,8 +42,8 @@ def forward(params: Mapping[str, Any], y_BSD: np.ndarray) -> tuple[np.ndarray, H
     return batch_slices.join(logits).reshape(b, s, -1), HeadCache(params, y_TD)
 
 
-def backward(d_logits_BSV: np.ndarray,
-             cache: HeadCache) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def backward(d_logits_BSV: np.ndarray, cache: HeadCache
+             ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return d_y (B, S, D), d_table (V, D), which is 0 if not tied, and the head's own gradient."""
     params, y_TD = cache
     (b, s, v), table_VD = d_logits_BSV.shape, params["embedding"]["table"]

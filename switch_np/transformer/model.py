@@ -7,11 +7,7 @@ Forward:   memory = encoder(table[source]);  y = decoder(table[ids], memory);  l
            loss = cross-entropy + α Σ balance losses + c Σ z-losses
 Backward:  the head gives d_y, the decoder d_memory, which the encoder takes. The gradient of a tied
            table is the sum of up to three: the head's, and each stack's embedding's.
-
-`switch_np.model` checks the arguments and calls this.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -32,13 +28,11 @@ class Loss(NamedTuple):
 
     Attributes
     ----------
-    total
-        cross_entropy + balance_coef * sum(balance) + z_coef * sum(z): what is differentiated.
-    cross_entropy
-        Mean over the targets that count.
+    total, cross_entropy
+        What is differentiated: cross_entropy, the mean over the targets that count,
+        + balance_coef * sum(balance) + z_coef * sum(z).
     balance, z
-        Load-balancing losses and z-losses without their coefficients, in the order of
-        `router_losses.names`.
+        Balance losses and z-losses without coefficients, in the order of `router_losses.names`.
     plans
         The plan of each Switch layer, in the order of `config.switch_names`.
     """
@@ -51,15 +45,13 @@ class Loss(NamedTuple):
 
 
 class StackRun(NamedTuple):
-    """Saved for backward, of one stack: ids, cache and router losses."""
-
     ids_BS: np.ndarray
     stack: stack.StackCache
     losses: router_losses.RouterLosses
 
 
 class ModelCache(NamedTuple):
-    """Saved for backward: the stacks by name, the head's cache, and the parameters by reference."""
+    """Saved for backward: the parameters by reference, the stacks by name, the head's cache."""
 
     params: Mapping[str, Any]
     runs: dict[str, StackRun]
@@ -67,8 +59,6 @@ class ModelCache(NamedTuple):
 
 
 class LossCache(NamedTuple):
-    """Saved for backward: the caches of model and cross-entropy."""
-
     model: ModelCache
     cross_entropy: cross_entropy.CrossEntropyCache
 
@@ -77,17 +67,16 @@ def forward(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
             noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (), training: bool = False
             ) -> tuple[np.ndarray, list[LayerOutput], ModelCache]:
     """Return the logits (B, S, V), and each Switch layer's output, the encoder's first."""
-    memory_BMD, remaining = None, iter(plans)
-    runs: dict[str, StackRun] = {}
+    memory_BMD, runs = None, {}
     switched: list[LayerOutput] = []
+    both: dict[str, Any] = {"plans": iter(plans), "training": training}
     if batch.source is not None:
         memory_BMD, switched, runs["encoder"] = run_stack(
             params, "encoder", batch.source, config, padding_BS=batch.source_padding,
-            noise=noise.encoder, plans=remaining, training=training)
+            noise=noise.encoder, **both)
     y_BSD, more, runs["decoder"] = run_stack(
         params, "decoder", batch.inputs, config, padding_BS=batch.padding, memory=memory_BMD,
-        memory_padding=batch.source_padding, noise=noise.decoder, plans=remaining,
-        training=training)
+        memory_padding=batch.source_padding, noise=noise.decoder, **both)
     logits_BSV, head_cache = head.forward(params, y_BSD)
     return logits_BSV, switched + more, ModelCache(params, runs, head_cache)
 
@@ -134,13 +123,12 @@ def loss_backward(cache: LossCache, config: ModelConfig) -> dict[str, Any]:
     return backward(d_logits_BSV, cache.model, config.balance_coef, config.z_coef)
 
 
-def run_stack(params: Mapping[str, Any], name: str, ids_BS: np.ndarray, config: ModelConfig, *,
-              padding_BS: np.ndarray | None = None,
-              **options: Any) -> tuple[np.ndarray, list[LayerOutput], StackRun]:
+def run_stack(params: Mapping[str, Any], name: str, ids_BS: np.ndarray, config: ModelConfig,
+              padding_BS: np.ndarray | None = None, **options: Any
+              ) -> tuple[np.ndarray, list[LayerOutput], StackRun]:
     """Send ids through the stack of this name; `options` are those of `stack.forward`."""
     table_VD = params.get(f"{name}_embedding", params["embedding"])["table"]
-    kind = config.stacks[name]
-    x_BSD = embedding.forward(table_VD, ids_BS)
+    kind, x_BSD = config.stacks[name], embedding.forward(table_VD, ids_BS)
     y_BSD, switched, cache = stack.forward(params[name], x_BSD, config, kind,
                                            padding_BS=padding_BS, **options)
     padding_T = None if padding_BS is None else padding_BS.ravel()

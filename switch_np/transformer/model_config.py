@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from switch_np.conventions.table import CHOICES
+from switch_np.conventions import knobs
+from switch_np.conventions.knobs import RATE, YES_NO, knob
 from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
-
-TIES = ("all", "inputs", "none")
-ROUTER_LOSSES = ("sum", "pooled", "transformers")
 
 
 class StackConfig(NamedTuple):
@@ -32,46 +30,10 @@ class StackConfig(NamedTuple):
         return tuple(filter(self.is_switch, range(self.num_layers)))
 
 
+@knobs.explained
 @dataclass(frozen=True)
 class ModelConfig:
     """The options of a Switch Transformer, decoder-only or encoder-decoder, validated.
-
-    Parameters
-    ----------
-    vocab_size
-        V, number of token ids; 256 for bytes.
-    d_model, d_ff, num_heads, d_kv
-        Width of the residual stream and of the feed-forward networks; number of heads, and width of
-        each.
-    num_layers, num_encoder_layers
-        Number of blocks of the decoder, and of the encoder; 0: decoder-only.
-    switch_every, encoder_switch_every
-        Blocks 1, 1 + n, 1 + 2n ... (counted from 0) have a Switch layer in place of the dense
-        feed-forward network; 1: all; 0: none, the dense baseline.
-    switch
-        The Switch layers' own options, expert dropout and the experts' activation among them.
-    activation, gated
-        Of the dense feed-forward networks: "relu" (T5 1.0), "gelu", "gelu_tanh" or "silu"; gated,
-        a second product multiplies the activation (T5 1.1: "gelu_tanh", gated).
-    tie_embeddings
-        Which matrices are shared: "all", one table for both stacks and the output head (T5 1.0,
-        which then divides the head's input by √D); "inputs", one table for both stacks, and a
-        separate head (T5 1.1); "none", a table for each stack, and a head (transformers 5, untied).
-    norm_epsilon
-        Added to the mean square in the norms.
-    dropout
-        Rate of dropout in training: embedding, attention probabilities, hidden units of dense
-        feed-forward networks, each sublayer's output, and the last norm's, as in T5.
-    num_buckets, max_distance
-        Relative position buckets, and the distance from which on all share the last.
-    balance_coef, z_coef
-        α of equation 4, and the factor of the router z-loss.
-    router_losses
-        "sum": each Switch layer adds its own (the paper). "pooled": each stack adds one balance
-        loss, of the f and P over the tokens of all its Switch layers, and the mean of its z-losses;
-        "transformers": the same, but a stack in which every block is a Switch block adds none.
-    init_scale
-        s of the initialization √(s / fan-in).
 
     Examples
     --------
@@ -82,64 +44,67 @@ class ModelConfig:
     True
     """
 
-    vocab_size: int = 256
-    d_model: int = 32
-    d_ff: int = 64
-    num_heads: int = 2
-    d_kv: int = 16
-    num_layers: int = 4
-    num_encoder_layers: int = 0
-    switch_every: int = 2
-    encoder_switch_every: int = 2
-    switch: SwitchConfig = field(default_factory=lambda: SwitchConfig(
-        num_experts=16, eval_capacity_factor=2.0))
-    activation: str = "relu"
-    gated: bool = False
-    tie_embeddings: str = "all"
-    norm_epsilon: float = 1e-6
-    dropout: float = 0.0
-    num_buckets: int = 32
-    max_distance: int = 128
-    balance_coef: float = 0.01
-    z_coef: float = 0.0
-    router_losses: str = "sum"
-    init_scale: float = 0.1
+    vocab_size: int = knob(256, "V, number of token ids", "{}", least=1, about="256: bytes.")
+    d_model: int = knob(32, "D, width of the residual stream", "{}", least=1)
+    d_ff: int = knob(64, "F, width of the feed-forward networks", "{}", least=1)
+    num_heads: int = knob(2, "H, attention heads", "{}", least=1)
+    d_kv: int = knob(16, "A, width of a head", "{}", least=1)
+    num_layers: int = knob(4, "Blocks of the decoder", "{}", least=1)
+    num_encoder_layers: int = knob(0, "Blocks of the encoder", "{}", least=0,
+                                   about="0: decoder-only.")
+    switch_every: int = knob(2, "Stride n of the decoder's Switch layers", "{}", least=0, about="""
+        Blocks 1, 1 + n, 1 + 2n ... (counted from 0) have one in place of the dense feed-forward
+        network; 1: all; 0: none, the dense baseline.""")
+    encoder_switch_every: int = knob(2, "Stride of the encoder's Switch layers", "{}", least=0)
+    switch: SwitchConfig = field(
+        default_factory=lambda: SwitchConfig(num_experts=16, eval_capacity_factor=2.0), metadata={
+            "about": "The Switch layers' options, the experts' activation and dropout among them."})
+    activation: str = knob("relu", "Activation of the dense feed-forward networks", {
+        "relu": "max(x, 0), as T5 1.0", "gelu": "x Φ(x)", "gelu_tanh": "its tanh form, as T5 1.1",
+        "silu": "x σ(x)"})
+    gated: bool = knob(False, "A second product multiplies the activation", YES_NO,
+                       about="T5 1.1 does that.")
+    tie_embeddings: str = knob("all", "Matrices that are shared", {
+        "all": "one table for both stacks and the head, whose input is divided by √D (T5 1.0)",
+        "inputs": "one table for both stacks, and a head of its own (T5 1.1)",
+        "none": "a table for each stack, and a head (transformers 5, untied)"})
+    norm_epsilon: float = knob(1e-6, "Added to the mean square in the norms", "{}", least=0)
+    dropout: float = knob(0.0, "Dropout in training", RATE, least=0, below=1, about="""Of the
+        embedding, attention probabilities, hidden units of dense networks, each sublayer's output
+        and the last norm's, as in T5.""")
+    num_buckets: int = knob(32, "Buckets of relative positions", "{}", least=4)
+    max_distance: int = knob(128, "Distance from which on all share the last bucket", "{}", least=3)
+    balance_coef: float = knob(0.01, "Factor of the balance losses, α of equation 4", "{}", least=0)
+    z_coef: float = knob(0.0, "Factor of the router z-losses", "{}", least=0)
+    router_losses: str = knob("sum", "The router's losses", {
+        "sum": "each Switch layer adds its own (the paper)",
+        "pooled": "each stack adds a balance loss, of the f and P over the tokens of all its Switch"
+                  " layers, and the mean of its z-losses",
+        "transformers": "pooled, but a stack of Switch blocks alone adds none"})
+    init_scale: float = knob(0.1, "s of the initialization √(s / fan-in)", "{}", least=0)
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "d_ff", "num_heads", "d_kv", "num_layers"):
-            check.integer(name, getattr(self, name), 1)
-        for name in ("num_encoder_layers", "switch_every", "encoder_switch_every"):
-            check.integer(name, getattr(self, name), 0)
+        knobs.validate(self)
         check.instance("switch", self.switch, SwitchConfig)
-        check.choice("activation", self.activation, CHOICES["expert_activation"])
-        check.flag("gated", self.gated)
-        check.choice("tie_embeddings", self.tie_embeddings, TIES)
-        check.choice("router_losses", self.router_losses, ROUTER_LOSSES)
-        check.number("dropout", self.dropout, 0, 1)
-        check.integer("num_buckets", self.num_buckets, 4)
         check.integer("max_distance", self.max_distance, self.num_buckets // 2 + 1)
-        for name in ("norm_epsilon", "balance_coef", "z_coef", "init_scale"):
-            check.number(name, getattr(self, name), 0)
-        check.plain(self)
         if self.router_losses != "sum" and not self._can_pool():
-            raise ValueError(f"router_losses must be 'sum' with the switch conventions that this "
+            raise ValueError("router_losses must be 'sum' with the switch conventions that this "
                              f"config has, got {self.router_losses!r}: only a balance loss of the "
-                             f"tokens' own choices and probabilities can be pooled")
+                             "tokens' own choices and probabilities can be pooled")
 
     def _can_pool(self) -> bool:
         """Whether the balance loss is of the tokens' own choices and probabilities."""
-        conventions = self.switch.conventions
-        return (conventions.balance_padding in ("mask_valid", "include")
-                and not conventions.second_balance and conventions.balance_probs == "full"
-                and (conventions.balance_counts in ("first", "all")
-                     or (conventions.balance_counts == "plain_over_k" and self.switch.top_k == 1)))
+        has = self.switch.conventions
+        own = has.balance_counts in ("first", "all") or (
+            has.balance_counts == "plain_over_k" and self.switch.top_k == 1)
+        return own and has.balance_probs == "full" and not has.second_balance and (
+            has.balance_padding in ("mask_valid", "include"))
 
     @property
     def encoder(self) -> StackConfig | None:
         """The encoder's options; None for a decoder-only model."""
-        if not self.num_encoder_layers:
-            return None
-        return StackConfig(self.num_encoder_layers, self.encoder_switch_every, False, False)
+        count = self.num_encoder_layers
+        return StackConfig(count, self.encoder_switch_every, False, False) if count else None
 
     @property
     def decoder(self) -> StackConfig:
@@ -149,8 +114,7 @@ class ModelConfig:
     @property
     def stacks(self) -> dict[str, StackConfig]:
         """The stacks by name, in the order in which they compute."""
-        encoder = {"encoder": self.encoder} if self.encoder else {}
-        return {**encoder, "decoder": self.decoder}
+        return {**({"encoder": self.encoder} if self.encoder else {}), "decoder": self.decoder}
 
     def is_switch(self, layer: int) -> bool:
         """Whether the decoder's block `layer` has a Switch layer."""
@@ -180,3 +144,6 @@ class ModelConfig:
         check.keys("model config's switch", values["switch"],
                    {f.name for f in fields(SwitchConfig)})
         return cls(**{**values, "switch": SwitchConfig(**values["switch"])})
+
+
+TIES = knobs.choices(ModelConfig)["tie_embeddings"]

@@ -1,12 +1,8 @@
 """The noise of one step of the model, dropout and the routers': drawn before anything is computed.
 
-It is a value that can be kept and replayed; the model itself is then a plain function.
-
 Source: T5 (Raffel et al., JMLR 21, 2020) for where dropout falls: on the embedding, the attention
 probabilities, the hidden units of dense networks, each sublayer's output, and the last norm's.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,8 +15,10 @@ from numpy.typing import DTypeLike
 from switch_np.conventions import noise as switch_noise
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check, dropout
-from switch_np.transformer import batch_slices
+from switch_np.transformer.batch_slices import take
 from switch_np.transformer.model_config import ModelConfig, StackConfig
+
+Shape = tuple[int, ...]
 
 
 class BlockNoise(NamedTuple):
@@ -50,7 +48,7 @@ class ModelNoise(NamedTuple):
     encoder: StackNoise = StackNoise()
 
 
-def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]],
+def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, Shape],
          dtype: DTypeLike) -> ModelNoise:
     """Draw the noise of the stacks that `shapes` names, in that order, for ids of these shapes."""
     length = shapes["encoder"][1] if "encoder" in shapes else None
@@ -58,22 +56,19 @@ def draw(rng: np.random.Generator, config: ModelConfig, shapes: Mapping[str, tup
                          for name, shape in shapes.items()})
 
 
-def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
-               shape: tuple[int, ...], dtype: DTypeLike,
-               memory_length: int | None = None) -> StackNoise:
+def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig, shape: Shape,
+               dtype: DTypeLike, memory_length: int | None = None) -> StackNoise:
     """Draw the noise of one stack for ids of shape (B, S), in a fixed order."""
-    stream = (*shape, config.d_model)
+    stream, rate = (*shape, config.d_model), config.dropout
+    memory_length = memory_length if kind.cross else None
     return StackNoise(
-        dropout.draw(rng, stream, config.dropout),
-        tuple(draw_block(rng, config, kind.is_switch(layer), shape, dtype,
-                         memory_length if kind.cross else None)
-              for layer in range(kind.num_layers)),
-        dropout.draw(rng, stream, config.dropout))
+        dropout.draw(rng, stream, rate),
+        tuple(draw_block(rng, config, kind.is_switch(layer), shape, dtype, memory_length)
+              for layer in range(kind.num_layers)), dropout.draw(rng, stream, rate))
 
 
-def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
-               shape: tuple[int, ...], dtype: DTypeLike,
-               memory_length: int | None = None) -> BlockNoise:
+def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool, shape: Shape,
+               dtype: DTypeLike, memory_length: int | None = None) -> BlockNoise:
     """Draw the noise of one block; `memory_length` is None without cross-attention."""
     (b, s), h, d, rate = shape, config.num_heads, config.d_model, config.dropout
     cross, m = (0.0, 0) if memory_length is None else (rate, memory_length)
@@ -88,7 +83,7 @@ def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool,
         if is_switch else Noise())
 
 
-def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]],
+def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, Shape],
               dtype: DTypeLike, rng: np.random.Generator | None, replayed: bool = False,
               training: bool = False) -> ModelNoise:
     """Return the noise handed in; else draw what the config needs, which may be none."""
@@ -109,10 +104,9 @@ def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str
 
 def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
     """Return the dropout masks of some sequences; the hidden units' mask has a row per token."""
-    masks = {name: batch_slices.take(mask, mine) for name, mask in noise._asdict().items()
-             if name not in ("hidden", "switch")}
     tokens = slice(mine.start * length, mine.stop * length)
-    return noise._replace(hidden=batch_slices.take(noise.hidden, tokens), switch=Noise(), **masks)
+    return BlockNoise(**{name: take(mask, tokens if name == "hidden" else mine)
+                         for name, mask in noise._asdict().items() if name != "switch"})
 
 
 @cache

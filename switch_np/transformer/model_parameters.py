@@ -1,9 +1,8 @@
 """The parameters of a model: their shapes, drawn and counted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,18 +41,13 @@ def _fan_in(path: str, shape: Shape, config: ModelConfig) -> int:
     return shape[0] * (config.d_kv if path.endswith("w_q") else 1)
 
 
-def shapes(config: ModelConfig) -> dict[str, Shape]:
+@cache                                                  # every step asks
+def shapes(config: ModelConfig) -> Mapping[str, Shape]:
     """Return the shape of every parameter by its path name.
 
     >>> shapes(ModelConfig())["decoder.1.switch.w_in"]
     (16, 32, 64)
     """
-    return dict(_shapes(config))
-
-
-@cache
-def _shapes(config: ModelConfig) -> Mapping[str, Shape]:
-    """Return the same, remembered: every step asks."""
     v, d, ties = config.vocab_size, config.d_model, config.tie_embeddings
     found: dict[str, Shape] = {"embedding.table": (v, d)}
     if ties == "none" and config.encoder:
@@ -66,7 +60,7 @@ def _shapes(config: ModelConfig) -> Mapping[str, Shape]:
             found |= {f"{stack}.{layer}.{path}": shape
                       for path, shape in _block_shapes(config, kind, layer).items()}
         found[f"{stack}.final_norm.scale"] = (d,)
-    return found
+    return MappingProxyType(found)
 
 
 def _block_shapes(config: ModelConfig, kind: StackConfig, layer: int) -> dict[str, Shape]:

@@ -1,14 +1,11 @@
 """T5's layer norm: divide by the root mean square, multiply by a learned scale; no mean or bias.
 
-Source: Raffel et al., JMLR 21 (2020), section 2.1; Zhang and Sennrich, "Root mean square layer
-normalization" (2019).
+Source: Raffel et al., JMLR 21 (2020), section 2.1; Zhang and Sennrich, RMSNorm (2019).
 
 Forward:   n = x / √(mean(x²) + ε),  y = n ⊙ scale
 Backward:  with a = d_y ⊙ scale and i = 1 / √(mean(x²) + ε):  d_x = i (a - n · mean(a ⊙ n)),
            d_scale = Σ d_y ⊙ n. The second term of d_x is the gradient through i.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,7 +14,7 @@ import numpy as np
 
 
 class NormCache(NamedTuple):
-    """Saved for backward: the normalized input and the factor that made it."""
+    """Saved for backward: the normalized input, and the factor that made it."""
 
     params: Mapping[str, np.ndarray]
     normed_BSD: np.ndarray

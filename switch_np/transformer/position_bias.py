@@ -1,16 +1,13 @@
 """T5's relative positions: a learned bias per head and per bucket of distance, added to the scores.
 
 Source: Raffel et al., JMLR 21 (2020), section 2.1. Half of the buckets hold one distance each, the
-other half widen logarithmically up to `max_distance`, and the last takes all beyond. One table
-serves all layers of a stack. With `bidirectional` half of the buckets look ahead.
+other half widen logarithmically up to `max_distance`, and the last takes all beyond. With
+`bidirectional` half of the buckets look ahead.
 
 Forward:   bias[h, s, m] = table[bucket(m - s), h]
 Backward:  d_table[b, h] = Σ d_bias[h, s, m] over the pairs in bucket b: first along the diagonals
-           of equal m - s, then over the distances of each bucket. Buckets are integers and have no
-           gradient.
+           of equal m - s, then over the distances of each bucket.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -47,9 +44,9 @@ def bucket(distance: np.ndarray, num_buckets: int, max_distance: int,
 
 def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_distance: int,
             bidirectional: bool = False, seen: int = 0) -> tuple[np.ndarray, BiasCache]:
-    """Return the bias (H, S, M) for S queries and M keys; `params` holds `table` (buckets, H).
+    """Return the bias (H, S, M) of S queries, the first at position `seen`, and M keys from 0 on.
 
-    The first query stands at position `seen`, the first key at 0.
+    `params` holds `table` (buckets, H).
 
     >>> table = np.array([[0.0], [1.0], [2.0], [3.0]])
     >>> forward({"table": table}, 3, 3, max_distance=8)[0][0].tolist()
@@ -63,7 +60,7 @@ def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_dista
 
 
 def backward(d_bias_HSM: np.ndarray, cache: BiasCache) -> dict[str, np.ndarray]:
-    """Return the gradient of `table`; there is no other input."""
+    """Return the gradient of `table`."""
     h, s, m = d_bias_HSM.shape
     # Reading rows of length S + M as rows of S + M - 1 shifts each row one column further: with the
     # queries reversed, each distance then has a column of its own.

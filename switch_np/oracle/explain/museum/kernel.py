@@ -48,9 +48,7 @@ def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | No
     ranked = probs + params.get("select_bias", 0)
     if expert is None:
         expert = np.argsort(-ranked, axis=1, kind="stable")[:, :top_k]
-    capacity = config.expert_capacity(tokens)
-    capacity = tokens if capacity is None else capacity
-    slot = slots(expert, real, capacity, probs, logits)
+    slot = slots(expert, real, config.expert_capacity(tokens), probs, logits)
     kept = slot >= 0
     chosen = np.take_along_axis(probs, expert, axis=1)
     divided = config.conventions.renorm == "pre" and top_k > 1
@@ -75,12 +73,13 @@ def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | No
     return given, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
 
 
-def slots(expert: np.ndarray, real: np.ndarray, capacity: int, probs: np.ndarray,
+def slots(expert: np.ndarray, real: np.ndarray, capacity: int | None, probs: np.ndarray,
           logits: np.ndarray) -> np.ndarray:
     """Return the slot of every choice, -1 for those dropped: first choices before second ones."""
-    tokens, top_k = expert.shape
+    (tokens, top_k), num_experts = expert.shape, probs.shape[1]
+    capacity = tokens if capacity is None else capacity
     slot = np.full((tokens, top_k), -1)
-    used = np.zeros(probs.shape[1], int)
+    used = np.zeros(num_experts, int)
     order = [(token, choice) for choice in range(top_k) for token in range(tokens)]
     for token, choice in order:
         e = expert[token, choice]
