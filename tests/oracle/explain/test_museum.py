@@ -56,6 +56,8 @@ WORDS = {
 }
 # Rounded to bfloat16 already, or rounded so on purpose: no different from a right bfloat16 kernel.
 BELOW_BFLOAT16 = {"router_in_bfloat16", "hidden_in_bfloat16"}
+# Another cause comes first, or none, on the first problem that shows them.
+NAMED_OTHERWISE = {"capacity_not_divided", "z_loss_counts_padding", "dx_overwritten"}
 
 
 @functools.cache
@@ -111,10 +113,10 @@ HALF = {*list(museum.EXHIBITS)[::2], *BELOW_BFLOAT16}
     ("bfloat16", sorted(set(museum.EXHIBITS) - HALF)), ("float32", sorted(HALF))])
 def test_most_bugs_are_named(precision, names):
     """What one precision names the other does too, or nearly: each bug is tried in one of them."""
-    unnamed = [name for name in names
+    unnamed = {name for name in names
                if not any(words in first_failure(name, precision).diagnosis[0]
-                          for words in (museum.EXHIBITS[name].what, WORDS.get(name, "\0")))]
-    assert len(unnamed) <= 0.1 * len(names), unnamed
+                          for words in (museum.EXHIBITS[name].what, WORDS.get(name, "\0")))}
+    assert unnamed <= NAMED_OTHERWISE
 
 
 @pytest.mark.parametrize("name", sorted(BELOW_BFLOAT16))
