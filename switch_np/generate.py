@@ -1,10 +1,9 @@
 """Generate token after token from a trained model, decoder-only or encoder-decoder.
 
-The decoder has no capacity: how full an expert is depends on the other tokens, and the text that a
-model writes must not. So a token's keys and values stay what they are, and each step computes the
-new token alone, with those of all tokens before it (`decode` with `past`). The encoder, which has
-its whole source at once, keeps the capacity of a config with groups="rows", as transformers does,
-where a row depends on itself alone; otherwise it has none.
+The decoder has no capacity: an expert's load depends on the other tokens of the batch, and what the
+model writes must not. So the keys and values of a token never change, and each step computes the
+new token alone (`model.decode` with `past`). The encoder keeps the config's capacity if it has
+groups="rows", as in transformers, where a row depends on itself alone; otherwise it has none.
 """
 
 from __future__ import annotations
@@ -34,26 +33,24 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     params, config
         The model.
     prompt
-        (S,) integers, at least one, or (B, S) for several rows at once; for an encoder-decoder
+        Integers (S,), or (B, S) for several rows at once; at least one. For an encoder-decoder,
         what the decoder starts with.
-    length
-        Tokens to add.
-    rng
-        Draws them, and what the router draws where its conventions have noise outside training.
+    length, rng
+        The number of tokens to add; the generator of them, and of the noise that the router's
+        conventions have outside training.
     source, source_padding
-        (M,) or (B, M) integers for the encoder, and where they are padding.
-    temperature
-        Divides the logits; 0 takes the likeliest token, the lowest id at a tie.
-    top_k
-        Draw among this many likeliest tokens; None: all.
+        Integers (M,) or (B, M) for the encoder, and bool of that shape, True where padding.
+    temperature, top_k
+        Divides the logits (0: take the likeliest token, of equals the lowest id); draw from this
+        many likeliest tokens (None: all).
     window
-        The decoder sees at most this many of its last tokens; None: all. When they are more, it
-        starts anew from the last half of the window, so that it seldom has to.
+        The decoder sees at most this many last tokens; None: all. Beyond that it starts anew from
+        the last half of the window, so that it seldom has to.
     stop
-        A row that has written this token repeats it; once all have, nothing is added.
+        A row that has produced this token repeats it; once all rows have, nothing is added.
     cached
-        Keep keys and values from step to step; False computes all anew, for the same tokens but
-        where the router's noise is then drawn anew too.
+        False: compute everything anew in each step. The tokens are the same, unless the router
+        draws noise.
 
     Examples
     --------
@@ -116,7 +113,6 @@ def _without_capacity(config: ModelConfig) -> ModelConfig:
 
 def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperature: float,
            top_k: int | None, window: int | None, stop: int | None, config: ModelConfig) -> None:
-    """Refuse what cannot be generated from."""
     check.instance("config", config, ModelConfig)
     check.integers("prompt", prompt, ("B", "S") if np.ndim(prompt) == 2 else ("S",), 0,
                    config.vocab_size)

@@ -38,3 +38,10 @@ def pytest_generate_tests(metafunc):
     for name, paths in (("golden", layers), ("golden_model", models)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, paths, ids=[path.stem for path in paths])
+
+
+@pytest.fixture
+def rng():
+    import numpy as np                   # not before the environment is settled
+
+    return np.random.default_rng(0)

@@ -134,3 +134,24 @@ def test_an_encoder_wants_a_source():
         write(config, params, batch.inputs)
     with pytest.raises(ValueError, match="source must have as many rows as ids, 3, got 1"):
         write(config, params, batch.inputs, source=batch.source[0])
+
+
+def test_generation_is_seeded_and_sees_its_window_alone():
+    config = ModelConfig(**TINY, switch=snp.SwitchConfig(num_experts=3, capacity=1))
+    params, _ = model_problem(0, config)
+    prompt = np.array([1, 2, 3, 4])
+
+    def write(**options):
+        return generate(params, config, prompt, 12, np.random.default_rng(3), **options)
+
+    assert write().tolist() == write().tolist()
+    greedy = write(temperature=0)
+    assert greedy.tolist() == write(temperature=1.0, top_k=1).tolist()
+    free = replace(config, switch=replace(config.switch, capacity=None, capacity_factor=None))
+    for end in range(4, 16):                          # each token is the likeliest of the model
+        logits, _, _ = model.forward(params, greedy[None, :end], free)
+        assert logits[0, -1].argmax() == greedy[end]
+    other = prompt.copy()
+    other[0] = 5
+    second = generate(params, config, other, 12, np.random.default_rng(3), window=3)
+    assert second[4:].tolist() == write(window=3)[4:].tolist()

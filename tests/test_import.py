@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys, time
 import numpy
@@ -17,14 +19,14 @@ print(spent, sorted(heavy))
 
 
 def test_import_needs_numpy_alone_and_is_quick():
-    best = 9.0
-    for _ in range(5):
+    for _ in range(5):                                       # the machine may be busy
         out = subprocess.run([sys.executable, "-W", "error", "-c", CODE], text=True,
                              capture_output=True, check=True).stdout
         spent, heavy = out.split(maxsplit=1)
         assert heavy.strip() == "[]"
-        best = min(best, float(spent))
-    assert best < 0.2
+        if float(spent) < 0.2:
+            return
+    pytest.fail(f"five imports took {spent} s and more")
 
 
 def test_a_home_is_imported_when_it_is_asked_for():

@@ -81,9 +81,10 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
     name, level = baseline
     figure, axes = plots.figure(size=(8, 4.5))
     plots.loss_curve(axes[0, 0], steps, metrics.column(measure.column),
-                     {f"{name}, held-out": level, "this model, held-out": held_out}, measure.words)
-    axes[0, 0].set_title(f"{held_out:.2f} {measure.words.split(' (')[0]} on held-out text after "
-                         f"{run.step} steps ({name} {level:.2f})")
+                     {f"{name}, held-out": level, "this model, held-out": held_out},
+                     measure.description)
+    axes[0, 0].set_title(f"{held_out:.2f} {measure.description.split(' (')[0]} on held-out text "
+                         f"after {run.step} steps ({name} {level:.2f})")
     figure.savefig(folder / "loss.png", dpi=120)
     if not layers or not len(steps):
         return
@@ -132,7 +133,7 @@ def say_end(run: Run, folder: Path, held_out: float, baseline: tuple[str, float]
         print(f"stopped after step {run.step} and saved; go on with: "
               f"python -m switch_np train --resume --name {folder.name}")
     measure, (name, level) = tasks.named(run.config.task).measure, baseline
-    found = f"{measure.words} {held_out:.3f}, a {name} {level:.3f}"
+    found = f"{measure.description} {held_out:.3f}, a {name} {level:.3f}"
     if measure is tasks.BITS:
         found = (f"{held_out:.3f} bits per byte, a {name} {level:.3f}; negative log perplexity "
                  f"{-held_out * np.log(2):.3f} nats per byte")

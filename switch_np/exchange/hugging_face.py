@@ -1,11 +1,11 @@
 """Hugging Face's `SwitchTransformersForConditionalGeneration`: its configuration and its arrays.
 
-Source: transformers 5.23.0, models/switch_transformers. Its weights are PyTorch's, (out, in) for
-each matrix, one tensor per expert; the position bias of a stack is that of its first block. Untied,
-it keeps a table for each stack, a head, and `shared.weight`, which nothing reads.
+Source: transformers 5.23.0, models/switch_transformers. Its weights are PyTorch's: (out, in) for
+each matrix, one tensor per expert. A stack's position bias is in its first block. An untied model
+has a table per stack, a head, and `shared.weight`, which is never read.
 
-What goes in may be NumPy arrays or tensors of any library. What comes out serves parameters and
-gradients alike: with a tied table both have one array for it, and for gradients that is their sum.
+State dicts may hold NumPy arrays or tensors of any library. Names and layout are the same for
+parameters and gradients; the gradient of a tied table is the sum over its uses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from switch_np.transformer.model_parameters import shapes
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
                "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
-# Our field, its name there, and the default that a file without it means.
+# Our field, their field, and the default that holds where a config lacks it.
 FIELDS = (("vocab_size", "vocab_size", 32128), ("d_model", "d_model", 768), ("d_kv", "d_kv", 64),
           ("d_ff", "d_ff", 2048), ("num_heads", "num_heads", 12),
           ("num_encoder_layers", "num_layers", 12), ("dropout", "dropout_rate", 0.1),
@@ -35,15 +35,28 @@ FIELDS = (("vocab_size", "vocab_size", 32128), ("d_model", "d_model", 768), ("d_
 SWITCH_FIELDS = (("num_experts", "num_experts", 8), ("capacity", "expert_capacity", 64),
                  ("router_bias", "router_bias", False), ("jitter", "router_jitter_noise", 0.01),
                  ("expert_dropout", "dropout_rate", 0.1))
-ATTENTION = {"w_q": "q", "w_k": "k", "w_v": "v", "w_o": "o"}
-FEED_FORWARD = {"w_in": "wi", "w_out": "wo"}
+TIED = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+
+# The names of a stack's parameters: LAST is the last layer of a block, {e} the expert.
+IN_STACK = {"position_bias.table": "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            "final_norm.scale": "final_layer_norm.weight"}
+IN_BLOCK = {
+    "attention_norm.scale": "0.layer_norm.weight",
+    **{f"attention.w_{name}": f"0.SelfAttention.{name}.weight" for name in "qkvo"},
+    "cross_norm.scale": "1.layer_norm.weight",
+    **{f"cross_attention.w_{name}": f"1.EncDecAttention.{name}.weight" for name in "qkvo"},
+    "feed_forward_norm.scale": "LAST.layer_norm.weight",
+    "feed_forward.w_in": "LAST.mlp.wi.weight",
+    "feed_forward.w_out": "LAST.mlp.wo.weight",
+    "switch.w_in": "LAST.mlp.experts.expert_{e}.wi.weight",
+    "switch.w_out": "LAST.mlp.experts.expert_{e}.wo.weight",
+    "switch.w_router": "LAST.mlp.router.classifier.weight",
+    "switch.b_router": "LAST.mlp.router.classifier.bias"}
 
 
 def config(values: Mapping[str, Any]) -> ModelConfig:
     """Return the config of a model whose `config.json` (or `config.to_dict()`) holds `values`.
 
-    Examples
-    --------
     >>> found = config({"num_layers": 4, "num_sparse_encoder_layers": 2, "num_experts": 16})
     >>> found.switch_names
     ('encoder.1', 'encoder.3', 'decoder.1', 'decoder.5', 'decoder.9')
@@ -51,35 +64,34 @@ def config(values: Mapping[str, Any]) -> ModelConfig:
     check.instance("values", values, Mapping)
     check.choice("dense_act_fn", values.get("dense_act_fn", "relu"), list(ACTIVATIONS))
     activation = ACTIVATIONS[values.get("dense_act_fn", "relu")]
-    mine = {ours: values.get(theirs, default) for ours, theirs, default in FIELDS}
+    fields = {ours: values.get(theirs, default) for ours, theirs, default in FIELDS}
     switch = {ours: values.get(theirs, default) for ours, theirs, default in SWITCH_FIELDS}
     layers = values.get("num_decoder_layers", 12)
-    layers = mine["num_encoder_layers"] if layers is None else layers
+    layers = fields["num_encoder_layers"] if layers is None else layers
     return ModelConfig(
-        **mine, num_layers=layers, activation=activation,
+        **fields, num_layers=layers, activation=activation,
         switch_every=_stride(values, "decoder", layers),
-        encoder_switch_every=_stride(values, "encoder", mine["num_encoder_layers"]),
+        encoder_switch_every=_stride(values, "encoder", fields["num_encoder_layers"]),
         switch=SwitchConfig.like("hf_switch", expert_activation=activation, **switch),
         tie_embeddings="all" if values.get("tie_word_embeddings", True) else "none",
         router_losses="transformers")
 
 
 def config_values(config: ModelConfig) -> dict[str, Any]:
-    """Return the values from which transformers makes the same model.
+    """Return the values of a `config.json` from which transformers makes the same model.
 
     >>> config({"d_ff": 64}) == config(config_values(config({"d_ff": 64})))
     True
     """
-    _refuse_others(config)
+    _check_config(config)
     values = {theirs: getattr(config.switch, ours) for ours, theirs, _ in SWITCH_FIELDS}
     values |= {theirs: getattr(config, ours) for ours, theirs, _ in FIELDS}
-    sparse = {name: kind.num_layers // kind.switch_every for name, kind in config.stacks.items()}
     return values | {
         "architectures": ["SwitchTransformersForConditionalGeneration"],
         "model_type": "switch_transformers", "is_encoder_decoder": True,
         "num_decoder_layers": config.num_layers,
-        "num_sparse_encoder_layers": sparse["encoder"],
-        "num_sparse_decoder_layers": sparse["decoder"],
+        "num_sparse_encoder_layers": config.num_encoder_layers // config.encoder_switch_every,
+        "num_sparse_decoder_layers": config.num_layers // config.switch_every,
         "encoder_sparse_step": config.encoder_switch_every,
         "decoder_sparse_step": config.switch_every,
         "dense_act_fn": next(theirs for theirs, ours in ACTIVATIONS.items()
@@ -89,32 +101,22 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """Return the parameters that a state dict holds.
+    """Return the parameters that a state dict holds, for a config from `config`.
 
-    Parameters
-    ----------
-    state
-        Their names, with arrays or tensors of float32 or float64 (bfloat16 comes as float32).
-    config
-        From `config`.
-
-    Raises
-    ------
-    ValueError
-        Naming the arrays that are missing, that nothing takes, or that do not fit.
+    Its arrays or tensors are float32 or float64; bfloat16 comes as float32. Raises ValueError,
+    naming an array that is missing, does not belong to the model, or does not fit it.
     """
     check.instance("state", state, Mapping)
-    wanted = dict(_names(config))
+    tied = config.tie_embeddings == "all"
     found: dict[str, np.ndarray] = {}
-    used = {"shared.weight"} | (TIED if config.tie_embeddings == "all" else set())
-    for ours, theirs in wanted.items():
-        names = [theirs] if isinstance(theirs, str) else theirs
-        if ours == "embedding.table" and config.tie_embeddings == "all":
+    used = {"shared.weight"} | (TIED if tied else set())
+    for ours, names in _names(config):
+        if ours == "embedding.table" and tied:
             names = [next((n for n in ["shared.weight", *sorted(TIED)] if n in state), names[0])]
         if missing := [name for name in names if name not in state]:
             raise ValueError(f"state must hold {missing[0]!r} for {ours}, got no such name")
-        parts = [_turned(ours, to_numpy(state[name])) for name in names]
-        found[ours] = parts[0] if isinstance(theirs, str) else np.stack(parts)
+        arrays = [_transposed(ours, to_numpy(state[name])) for name in names]
+        found[ours] = np.stack(arrays) if _is_per_expert(ours) else arrays[0]
         used.update(names)
     if extra := sorted(set(state) - used):
         raise ValueError(f"state must hold nothing beyond the config's arrays, got {extra[0]!r}"
@@ -125,12 +127,10 @@ def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
 
 
 def state_dict(values: Mapping[str, Any], config: ModelConfig) -> dict[str, np.ndarray]:
-    """Return parameters or gradients under their names and in their layout.
+    """Return parameters or gradients under transformers' names and in its layout.
 
-    Untied, `shared.weight` is zeros: it is never read, and so has no gradient.
+    An untied `shared.weight` is zeros.
 
-    Examples
-    --------
     >>> from switch_np import model
     >>> tiny = config({"vocab_size": 9, "d_model": 4, "d_kv": 2, "d_ff": 3, "num_heads": 2,
     ...                "num_layers": 2, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1,
@@ -139,76 +139,57 @@ def state_dict(values: Mapping[str, Any], config: ModelConfig) -> dict[str, np.n
     >>> state["encoder.block.1.layer.1.mlp.experts.expert_1.wi.weight"].shape
     (3, 4)
     """
-    _refuse_others(config)
+    _check_config(config)
     flat = tree.flatten(values)
     state: dict[str, np.ndarray] = {}
-    for ours, theirs in _names(config):
-        parts = [flat[ours]] if isinstance(theirs, str) else flat[ours]
-        names = [theirs] if isinstance(theirs, str) else theirs
-        state |= {name: np.ascontiguousarray(_turned(ours, part))
-                  for name, part in zip(names, parts)}
+    for ours, names in _names(config):
+        arrays = flat[ours] if _is_per_expert(ours) else [flat[ours]]
+        state |= {name: np.ascontiguousarray(_transposed(ours, array))
+                  for name, array in zip(names, arrays)}
     if config.tie_embeddings == "none":
         state["shared.weight"] = np.zeros_like(state["lm_head.weight"])
     return state
 
 
-TIED = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
-
-
-def _names(config: ModelConfig) -> Iterator[tuple[str, str | list[str]]]:
-    """Yield the path of every parameter, and its name there: a list of one per expert."""
+def _names(config: ModelConfig) -> Iterator[tuple[str, list[str]]]:
+    """Yield the path of each parameter, and its name there, or its names: one per expert."""
     tied = config.tie_embeddings == "all"
-    outer = {"embedding.table": "shared.weight" if tied else "decoder.embed_tokens.weight",
-             "encoder_embedding.table": "encoder.embed_tokens.weight",
-             "head.w_head": "lm_head.weight"}
+    outside = {"embedding.table": "shared.weight" if tied else "decoder.embed_tokens.weight",
+               "encoder_embedding.table": "encoder.embed_tokens.weight",
+               "head.w_head": "lm_head.weight"}
     for path in shapes(config):
-        if path in outer:
-            yield path, outer[path]
-            continue
-        stack, *middle, leaf = path.split(".")
-        if middle == ["final_norm"]:
-            yield path, f"{stack}.final_layer_norm.weight"
-        elif middle == ["position_bias"]:
-            yield path, f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        stack, _, rest = path.partition(".")
+        layer, _, leaf = rest.partition(".")
+        if path in outside:
+            yield path, [outside[path]]
+        elif rest in IN_STACK:
+            yield path, [f"{stack}.{IN_STACK[rest]}"]
         else:
-            layer, part = middle
-            yield path, _in_block(f"{stack}.block.{layer}.layer", stack, part, leaf, config)
+            last = "2" if stack == "decoder" else "1"
+            name = f"{stack}.block.{layer}.layer.{IN_BLOCK[leaf].replace('LAST', last)}"
+            experts = config.switch.num_experts if _is_per_expert(path) else 1
+            yield path, [name.format(e=e) for e in range(experts)]
 
 
-def _in_block(block: str, stack: str, part: str, leaf: str,
-              config: ModelConfig) -> str | list[str]:
-    """Return the name of one parameter of a block."""
-    last = 2 if stack == "decoder" else 1
-    norms = {"attention_norm": 0, "cross_norm": 1, "feed_forward_norm": last}
-    if part in norms:
-        return f"{block}.{norms[part]}.layer_norm.weight"
-    if part == "attention":
-        return f"{block}.0.SelfAttention.{ATTENTION[leaf]}.weight"
-    if part == "cross_attention":
-        return f"{block}.1.EncDecAttention.{ATTENTION[leaf]}.weight"
-    if part == "feed_forward":
-        return f"{block}.{last}.mlp.{FEED_FORWARD[leaf]}.weight"
-    if leaf in FEED_FORWARD:
-        return [f"{block}.{last}.mlp.experts.expert_{e}.{FEED_FORWARD[leaf]}.weight"
-                for e in range(config.switch.num_experts)]
-    return f"{block}.{last}.mlp.router.classifier." + ("bias" if leaf == "b_router" else "weight")
+def _is_per_expert(path: str) -> bool:
+    return path.endswith((".switch.w_in", ".switch.w_out"))
 
 
-def _turned(path: str, array: np.ndarray) -> np.ndarray:
-    """Return a matrix of a linear layer transposed; tables, scales and biases as they are."""
+def _transposed(path: str, array: np.ndarray) -> np.ndarray:
+    """Return the matrix of a linear layer transposed; tables, scales and biases as they are."""
     return array.T if path.split(".")[-1].startswith("w_") else array
 
 
 def _stride(values: Mapping[str, Any], stack: str, layers: int) -> int:
-    """Return the stride of a stack's Switch layers, by transformers' rule where it is unsaid."""
-    if (said := values.get(f"{stack}_sparse_step")) is not None:
-        return int(said)
+    """Return the stride of a stack's Switch layers, by default as transformers computes it."""
+    if (given := values.get(f"{stack}_sparse_step")) is not None:
+        return int(given)
     sparse = values.get(f"num_sparse_{stack}_layers", 3)
     return layers // sparse if sparse > 0 else layers
 
 
-def _refuse_others(config: ModelConfig) -> None:
-    """Refuse a model that transformers has no name for."""
+def _check_config(config: ModelConfig) -> None:
+    """Refuse a model that transformers cannot compute."""
     check.instance("config", config, ModelConfig)
     same = SwitchConfig.like("hf_switch", expert_activation=config.activation, **{
         ours: getattr(config.switch, ours) for ours, _, _ in SWITCH_FIELDS})

@@ -1,14 +1,15 @@
-"""The folder of a checkpoint as `save_pretrained` leaves it: config.json, weights, a tokenizer.
+"""A checkpoint folder as `save_pretrained` leaves it: config.json and .safetensors weights.
 
-Weights are `.safetensors`, in one file or several, read and written with the library of that name
+The weights, in one file or several, are read and written with the library `safetensors`
 (`pip install switch_np[hugging-face]`). NumPy has no bfloat16: such weights come as float32, which
-holds every one of them.
+represents them exactly.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +24,7 @@ ONE, SEVERAL = "model.safetensors", "model.safetensors.index.json"
 
 
 class Checkpoint(NamedTuple):
-    """A model, and what generation needs beside it.
-
-    Attributes
-    ----------
-    params, config
-        The model.
-    start, stop
-        The token that the decoder starts with, and the one that ends what it writes.
-    """
+    """A model, the token that its decoder starts with, and the token that ends its output."""
 
     params: dict[str, Any]
     config: ModelConfig
@@ -48,12 +41,8 @@ def holds_checkpoint(folder: str | Path) -> bool:
 def load(folder: str | Path) -> Checkpoint:
     """Return the model in a folder.
 
-    Raises
-    ------
-    ValueError
-        Where a file is missing, broken, or of another model; the message names it.
-    ImportError
-        Without the `safetensors` library.
+    Raises ValueError, naming the file, if one is missing, broken, or of another model; ImportError
+    without the `safetensors` library.
     """
     folder = Path(folder)
     values = _json(folder / "config.json")
@@ -70,40 +59,37 @@ def load(folder: str | Path) -> Checkpoint:
 
 def save(folder: str | Path, params: Mapping[str, Any], config: ModelConfig) -> None:
     """Write a model so that transformers' `from_pretrained` reads it."""
-    numpy = _library("safetensors.numpy")
-    folder = Path(folder)
     state = hugging_face.state_dict(params, config)
-    values = hugging_face.config_values(config) | {
-        "dtype": str(next(iter(state.values())).dtype)}
-    for name, content in ((ONE, numpy.save(state, {"format": "pt"})),
-                          ("config.json", json.dumps(values, indent=2).encode())):
-        with files.replacing(folder / name) as file:
+    values = hugging_face.config_values(config) | {"dtype": str(next(iter(state.values())).dtype)}
+    weights = _library("safetensors.numpy").save(state, {"format": "pt"})
+    for name, content in (ONE, weights), ("config.json", json.dumps(values, indent=2).encode()):
+        with files.replacing(Path(folder) / name) as file:
             file.write(content)
 
 
 def _state(folder: Path) -> dict[str, np.ndarray]:
     """Return every array of the weight files, under its name."""
-    files = {ONE}
+    names = {ONE}
     if not (folder / ONE).exists() and (folder / SEVERAL).exists():
-        where = _json(folder / SEVERAL).get("weight_map")
-        if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        file_of = _json(folder / SEVERAL).get("weight_map")
+        if not isinstance(file_of, dict) or not all(isinstance(n, str) for n in file_of.values()):
             raise ValueError(f"{SEVERAL} must hold a 'weight_map' from names to files, got "
                              f"something else in {folder}")
-        files = set(where.values())
+        names = set(file_of.values())
     safetensors = _library("safetensors")
     state: dict[str, np.ndarray] = {}
-    for file in sorted(files):
+    for name in sorted(names):
         try:
-            found = safetensors.deserialize((folder / file).read_bytes())
+            found = safetensors.deserialize((folder / name).read_bytes())
         except (OSError, safetensors.SafetensorError) as error:
-            raise ValueError(f"{file} must be a readable safetensors file, got {error} "
+            raise ValueError(f"{name} must be a readable safetensors file, got {error} "
                              f"in {folder}") from error
-        state |= {name: _array(name, value) for name, value in found}
+        state |= {key: _array(key, value) for key, value in found}
     return state
 
 
 def _array(name: str, value: Mapping[str, Any]) -> np.ndarray:
-    """Return one array as it lies in the file; bfloat16 is the upper half of a float32."""
+    """Return one array of a file; bfloat16 is the upper half of a float32."""
     if value["dtype"] not in DTYPES:
         raise ValueError(f"{name} must be one of {', '.join(DTYPES)}, got {value['dtype']}")
     array = np.frombuffer(value["data"], DTYPES[value["dtype"]]).reshape(value["shape"])
@@ -125,10 +111,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _library(name: str) -> Any:
-    import importlib
-
     try:
-        return importlib.import_module(name)
+        return import_module(name)
     except ImportError as error:
         raise ImportError("reading and writing .safetensors takes the safetensors library: "
                           "pip install safetensors") from error

@@ -4,8 +4,7 @@ Forward:   relu x · 1[x > 0];  silu x σ(x);  gelu x Φ(x);  gelu_tanh x (1 + t
            u = √(2/π) (x + 0.044715 x³)
 Backward:  d_x = d_y · slope(x):  1[x > 0];  σ (1 + x (1 - σ));  Φ(x) + x φ(x);
            (1 + tanh u) / 2 + x (1 - tanh² u) u' / 2 with u' = √(2/π) (1 + 3 · 0.044715 x²).
-Everything is analytic (the rectifier apart, whose mask looks at the real part), so that a complex
-step goes through.
+All but ReLU, whose mask is that of the real part, are analytic: a complex step goes through.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def slope(kind: str, x: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + e^-x), with no overflow on either side.
+    """Return 1 / (1 + e^-x), which overflows nowhere.
 
     >>> sigmoid(np.array([-1000.0, 0.0])).tolist()
     [0.0, 0.5]
@@ -80,8 +79,8 @@ def softplus(x: np.ndarray) -> np.ndarray:
 def normal_cdf(x: np.ndarray) -> np.ndarray:
     """Return Φ(x) = (1 + erf(x / √2)) / 2.
 
-    Φ(x) = 1/2 + φ(x) (x + x³/3 + x⁵/(3·5) + ...), whose terms all have one sign; beyond 8.5, where
-    Φ is 0 or 1 to the last bit, x is cut off.
+    Φ(x) = 1/2 + φ(x) (x + x³/3 + x⁵/(3·5) + ...), whose terms all have one sign; beyond ±8.5 it is
+    0 or 1 to the last bit.
 
     >>> normal_cdf(np.array([-9.0, 0.0, 1.0, 9.0])).round(6).tolist()
     [0.0, 0.5, 0.841345, 1.0]

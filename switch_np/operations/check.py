@@ -1,4 +1,4 @@
-"""Say what is wrong with an argument: its name, what came, what is wanted."""
+"""Checks of arguments; a message names the argument, what came, and what is wanted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def integer(name: str, value: Any, at_least: int) -> None:
-    """Refuse whatever is no whole number of at least `at_least`; a bool is no number.
+    """Refuse anything but a whole number of at least `at_least`; a bool is not a number.
 
     >>> integer("top_k", 0, 1)
     Traceback (most recent call last):
@@ -25,7 +25,7 @@ def integer(name: str, value: Any, at_least: int) -> None:
 
 
 def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:
-    """Refuse whatever is no finite real number with low <= value < below.
+    """Refuse anything but a finite real number with low <= value < below.
 
     >>> number("jitter", 1.5, 0, 1)
     Traceback (most recent call last):
@@ -41,13 +41,13 @@ def number(name: str, value: Any, low: float = -math.inf, below: float = math.in
 
 
 def flag(name: str, value: Any) -> None:
-    """Refuse whatever is neither True nor False."""
+    """Refuse anything but True and False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {_kind(value)}")
 
 
 def plain(config: Any) -> None:
-    """Store the checked numbers of a frozen dataclass as Python's own, in place.
+    """Replace the NumPy scalars of a frozen dataclass by Python's own numbers, in place.
 
     NumPy's would lift float32 to float64, and JSON takes none but np.float64.
 
@@ -57,9 +57,9 @@ def plain(config: Any) -> None:
     >>> settings.rate, settings.steps
     (0.5, 3)
     """
+    kinds: list[tuple[type, type]] = [
+        (bool, bool), (np.bool_, bool), (Integral, int), (Real, float)]
     for name, value in vars(config).items():
-        kinds: tuple[tuple[Any, Any], ...] = (
-            (bool, bool), (np.bool_, bool), (Integral, int), (Real, float))
         for kind, python in kinds:
             if isinstance(value, kind):
                 object.__setattr__(config, name, python(value))
@@ -67,13 +67,13 @@ def plain(config: Any) -> None:
 
 
 def choice(name: str, value: Any, options: Sequence[Any]) -> None:
-    """Refuse whatever is not among `options`."""
+    """Refuse anything but one of `options`."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
 def nearest(value: Any, options: Iterable[str]) -> str:
-    """Return the end of a message: which option was meant, where one is spelt much like `value`.
+    """Return the end of a message that names the option spelt most like `value`, if any.
 
     >>> nearest("top", ["top_k", "groups"]), nearest("x", ["top_k", "groups"])
     ("; did you mean 'top_k'?", '')
@@ -83,12 +83,7 @@ def nearest(value: Any, options: Iterable[str]) -> str:
 
 
 def precision(name: str, value: Any) -> None:
-    """Refuse every dtype but float32 and float64.
-
-    >>> precision("dtype", int)
-    Traceback (most recent call last):
-    TypeError: dtype must be float32 or float64, got <class 'int'>
-    """
+    """Refuse any dtype but float32 and float64."""
     try:
         fits = np.dtype(value) in (np.float32, np.float64)
     except TypeError:
@@ -98,7 +93,7 @@ def precision(name: str, value: Any) -> None:
 
 
 def instance(name: str, value: Any, *kinds: type) -> None:
-    """Refuse whatever is of none of the classes."""
+    """Refuse anything but an instance of one of the classes."""
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be a {wanted}, got {_kind(value)}")
@@ -106,12 +101,10 @@ def instance(name: str, value: Any, *kinds: type) -> None:
 
 def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarray | None = None,
            finite: bool = False) -> None:
-    """Refuse whatever is no array of floating (or complex) numbers of this shape.
+    """Refuse anything but a floating-point (or complex) array of this shape.
 
     Parameters
     ----------
-    name, value
-        What the message calls it, and what came.
     shape
         An int demands that length, a letter leaves it open.
     like
@@ -134,27 +127,25 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
-    # The sum of the squares is infinite or NaN if a number is; or if one is merely large.
+    # The quick test, the sum of squares, also fails where a number is merely large.
     if finite and not (np.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
-        where = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
-        raise ValueError(f"{name} must be finite, got {value[where]} at {where}")
+        raise ValueError(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
 
 
 def integers(name: str, value: Any, shape: Sequence[int | str], low: float,
              below: float) -> None:
-    """Refuse whatever is no array of whole numbers of this shape with low <= value < below."""
+    """Refuse anything but whole numbers in an array of this shape, with low <= value < below."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")
     ordinary(name, value)
     _shape(name, value, shape)
     bad = (value < low) | (value >= below)
     if bad.any():
-        where = tuple(map(int, np.argwhere(bad)[0]))
-        raise ValueError(f"{name} must lie in {low} .. {below - 1}, got {value[where]} at {where}")
+        raise ValueError(f"{name} must lie in {low} .. {below - 1}, got {_first(value, bad)}")
 
 
 def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
-    """Refuse whatever is no array of bools of this shape."""
+    """Refuse anything but an array of bool of this shape."""
     if not isinstance(value, np.ndarray) or value.dtype != bool:
         raise TypeError(f"{name} must be a NumPy array of bool, got {_kind(value)}")
     ordinary(name, value)
@@ -162,7 +153,7 @@ def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
 
 
 def ordinary(name: str, value: Any) -> None:
-    """Refuse masked arrays, whose mask would be lost, and np.matrix, which multiplies otherwise.
+    """Refuse masked arrays, whose mask would be lost, and np.matrix, whose * is a matrix product.
 
     >>> ordinary("x", np.ma.array([1.0], mask=[True]))
     Traceback (most recent call last):
@@ -177,7 +168,7 @@ def ordinary(name: str, value: Any) -> None:
 
 
 def keys(name: str, value: Any, wanted: set[str]) -> None:
-    """Refuse whatever is no mapping with just these keys."""
+    """Refuse anything but a mapping with exactly these keys."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
     if set(value) != wanted:
@@ -191,6 +182,12 @@ def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
     if not fits:
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} must have shape ({wanted}), got {value.shape}")
+
+
+def _first(value: np.ndarray, bad: np.ndarray) -> str:
+    """Say which is the first bad entry, and where."""
+    where = tuple(map(int, np.argwhere(bad)[0]))
+    return f"{value[where]} at {where}"
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Inverted dropout with a mask that was drawn before.
+"""Inverted dropout with a mask drawn beforehand.
 
 Forward:   y = x ⊙ keep / (1 - rate)
 Backward:  d_x = d_y ⊙ keep / (1 - rate): the mask is data, so y is linear in x.
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> np.ndarray | None:
-    """Return a bool mask, True with probability 1 - rate where a value is kept; None at rate 0.
+    """Return a bool mask, True (kept) with probability 1 - rate; None at rate 0.
 
     >>> draw(np.random.default_rng(0), (2, 3), 0.5)
     array([[ True,  True,  True],
@@ -21,7 +21,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> np.nd
 
 
 def forward(x: np.ndarray, keep: np.ndarray | None, rate: float) -> np.ndarray:
-    """Zero what the mask does not keep, and scale up the rest, so that the mean stays."""
+    """Return x with what is dropped set to zero, and the rest scaled up to keep the mean."""
     return x if keep is None else x * keep * (1 / (1 - rate))
 
 

@@ -1,7 +1,7 @@
-"""Write a file beside its name and rename it, so that it is never half there.
+"""Write a file under a temporary name and rename it, so that it is never half written.
 
-What was written is on the disk before the name is its own: a machine that stops in between leaves
-the older file whole. A program that fails in between leaves nothing beside it.
+The contents are on disk before the file is renamed: if the machine stops, the older file is whole;
+if the program fails, no temporary file is left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` at the end; its folder is made.
+    """Open a file that replaces `path` when it is complete; its folder is made.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -40,6 +40,6 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file of text, UTF-8 with its line ends as they are."""
+    """Write a text file in UTF-8, with its line ends as they are."""
     with replacing(path) as file:
         file.write(text.encode())

@@ -1,7 +1,7 @@
-"""Truncated normal numbers with standard deviation √(scale / fan-in).
+"""Truncated normal numbers with standard deviation √(scale / fan-in) before truncation.
 
-Source: "Smaller initialization" in section 2.4 of the paper: scale 0.1 in place of 1.0, values
-beyond two standard deviations drawn again.
+Source: "Smaller initialization" in section 2.4 of the paper: scale 0.1 in place of 1.0; values
+beyond two standard deviations are drawn again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from switch_np.operations import check
 
 def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, scale: float,
                      dtype: DTypeLike = np.float64) -> np.ndarray:
-    """Draw an array whose entries stay within two standard deviations of √(scale / fan_in).
+    """Draw an array whose entries lie within ±2 √(scale / fan_in).
 
-    Drawing again narrows the spread: the entries' own standard deviation is 0.88 of it.
+    Truncation narrows the spread: the entries' standard deviation is 0.88 √(scale / fan_in).
 
     >>> w = truncated_normal(np.random.default_rng(0), (64, 64), fan_in=64, scale=0.1)
     >>> bool(abs(w).max() <= 2 * (0.1 / 64) ** 0.5)

@@ -1,12 +1,12 @@
 """Round to the nearest bfloat16 or float16, ties to even, in arrays that stay float32 or float64.
 
 bfloat16 is a float32 without its lower 16 bits: 8 significant bits, and float32's range. float16
-has 11 significant bits, but ends at 65504 and 6e-8. Half a unit of the last place that is kept is
-added, less one bit where that place is even; then the lower bits are cut off.
+has 11 significant bits, but ranges from 6e-8 to 65504 only. To round, half a unit of the last kept
+bit is added, less one bit if that bit is 0; then the lower bits are cut off.
 
-NaN stays NaN, infinities stay; what exceeds the largest number by half a unit or more becomes
-infinite; below the normal numbers the spacing stays that of the smallest ones. float64 is rounded
-once: by way of float32 a number just above a tie would come to lie on the tie, and go down.
+NaN and infinities stay; what exceeds the largest number by half a unit or more becomes infinite;
+below the normal numbers the spacing is that of the smallest ones. float64 is rounded once: by way
+of float32, a number just above a tie would fall on the tie, and be rounded down.
 """
 
 from __future__ import annotations
@@ -16,22 +16,15 @@ import numpy as np
 from switch_np.operations import check
 
 WIDTH = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}      # bytes
-LOST = {"bfloat16": 16, "float16": 13}           # how many of float32's bits are cut off
+LOST = {"bfloat16": 16, "float16": 13}           # bits of float32 that are cut off
 
 
 def round_to(x: np.ndarray, name: str) -> np.ndarray:
-    """Return x rounded to a precision, in the dtype of x; x itself where that changes nothing.
+    """Return x rounded to a precision, in the dtype of x; x itself if that changes nothing.
 
-    Parameters
-    ----------
-    x
-        Array of any shape, float32 or float64. Rounding is a staircase: a complex step through it
-        would be lost on a tread, so complex numbers are refused.
-    name
-        "float64", "float32", "float16" or "bfloat16".
+    `x` is float32 or float64, of any shape; complex numbers are refused, since rounding would
+    swallow a complex step. `name` is "float64", "float32", "float16" or "bfloat16".
 
-    Examples
-    --------
     >>> round_to(np.array([1.0, 1.001, 3.14159]), "bfloat16").tolist()
     [1.0, 1.0, 3.140625]
     """
@@ -45,11 +38,7 @@ def round_to(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def round_in_place(x: np.ndarray, name: str) -> np.ndarray:
-    """Round x, which is written to, and return it; `round_to` says how.
-
-    >>> round_in_place(np.array([257.0], np.float32), "bfloat16")
-    array([256.], dtype=float32)
-    """
+    """Round x, which is written to, and return it."""
     if x.dtype == np.float32 and name in LOST:
         return _cut(x, LOST[name]) if name == "bfloat16" else _to_float16(x)
     if name == "bfloat16":
@@ -78,7 +67,7 @@ def _to_float16(x: np.ndarray) -> np.ndarray:
     small = abs(x) < 2.0 ** -14
     tiny = x[small]
     _cut(x, LOST["float16"])
-    # Next to 0.75 float32 has just the spacing of float16's subnormal numbers.
+    # Near 0.75 the spacing of float32 is that of float16's subnormal numbers.
     x[small] = np.copysign((tiny + np.float32(0.75)) - np.float32(0.75), tiny)
     large = abs(x) > 65504
     x[large] = np.copysign(np.float32(np.inf), x[large])

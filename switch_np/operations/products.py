@@ -1,7 +1,7 @@
-"""A matrix product with a transposed weight, in the order that suits a BLAS.
+"""A matrix product with a transposed weight, y = x Wᵀ, in the order that suits the BLAS.
 
-y = x Wᵀ. Where x has few rows it is computed as (W xᵀ)ᵀ: NumPy transposes a small y faster than a
-BLAS repacks a large W.
+If x has few rows, it is computed as (W xᵀ)ᵀ: transposing a small y in NumPy is faster than the
+BLAS's repacking of a large W.
 """
 
 from __future__ import annotations

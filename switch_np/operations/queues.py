@@ -1,4 +1,4 @@
-"""Sorting for the plan: the k largest scores of a row, and first-come-first-served queues."""
+"""Sorting for the plan: the k largest scores of a row, and first come, first served queues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def largest(scores: np.ndarray, k: int) -> np.ndarray:
 def stable_order(numbers: np.ndarray, highest: int) -> np.ndarray:
     """Return the stable order that sorts integers from 0 to `highest`.
 
-    NumPy radix-sorts integers of at most 16 bits, several times faster than wider ones.
+    NumPy sorts integers of up to 16 bits by radix, several times faster than wider ones.
 
     >>> stable_order(np.array([3, 0, 3]), 3).tolist()
     [1, 0, 2]
@@ -29,7 +29,7 @@ def stable_order(numbers: np.ndarray, highest: int) -> np.ndarray:
 
 def sort_into_queues(queue: np.ndarray, num_queues: int
                      ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the members, queue after queue, their positions in their queues, and the lengths.
+    """Return the members, queue by queue, their positions in their queues, and the queues' lengths.
 
     `queue` names the queue that each joins, in order of arrival; `num_queues` stands for none.
 

@@ -1,4 +1,4 @@
-"""The rectifier max(x, 0), with slope 0 at the kink.
+"""The rectifier, max(x, 0), with slope 0 at the kink.
 
 Forward:   y = x where x > 0, else 0
 Backward:  d_x = d_y where y > 0, else 0. y > 0 exactly where x > 0, so y is all that is kept.
@@ -10,9 +10,7 @@ import numpy as np
 
 
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return y, shaped like x: fresh, or in `out`, which may be x itself.
-
-    A complex step needs the real part to decide.
+    """Return y, shaped like x: fresh, or in `out`, which may be x.
 
     >>> forward(np.array([-1.0, 0.0, 2.0])).tolist()
     [0.0, 0.0, 2.0]
@@ -24,5 +22,5 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def backward(d_y: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return d_x from d_y and the output y: fresh, or in `out`, which may be d_y itself."""
+    """Return d_x from d_y and the output y: fresh, or in `out`, which may be d_y."""
     return np.asanyarray(np.multiply(d_y, y.real > 0, out=out))

@@ -1,8 +1,8 @@
-"""Arrays that round the result of every operation: unchanged code then computes in bfloat16.
+"""Arrays that round the result of every operation, so that unchanged code computes in bfloat16.
 
-Stored is float32 (or float64) with the lower bits at zero; what lies in such an array is a number
-of its precision. Products and sums add up in the wider dtype and are rounded once, as matrix units
-do. A plain array that meets a rounded one is taken as it is, and the result is rounded.
+They are stored in float32 (or float64), with the lower bits zero. Products and sums accumulate in
+the wider dtype and are rounded once, as in matrix units. A plain array that meets a rounded one is
+taken as it is, and the result is rounded.
 
 Forward:   y = round(f(x)) for every f
 Backward:  straight through, d_x = f'(x) d_y, itself rounded: the hand-written backward is code like
@@ -22,8 +22,8 @@ from switch_np.operations.precision import round_in_place, round_to
 class Rounded(np.ndarray):
     """An array whose ufuncs, products and einsums give rounded arrays of its own class.
 
-    Whatever else adds up (`np.dot`, `cumsum`) is not rounded, and `np.asarray` or
-    `np.ascontiguousarray` make it plain; the core uses none of these.
+    Other sums (`np.dot`, `cumsum`) are not rounded, and `np.asarray` and `np.ascontiguousarray`
+    return plain arrays; the core uses none of these.
     """
 
     precision = ""
@@ -46,15 +46,15 @@ class Rounded(np.ndarray):
         return self._stored(result.copy()) if type(result) is np.ndarray else result
 
     def argmax(self, *args: Any, **kwargs: Any) -> Any:
-        """Return places, plain."""
+        """Return indices, in a plain array."""
         return plain(self).argmax(*args, **kwargs)
 
     def argsort(self, *args: Any, **kwargs: Any) -> Any:
-        """Return places, plain."""
+        """Return indices, in a plain array."""
         return plain(self).argsort(*args, **kwargs)
 
     def _stored(self, value: Any) -> Any:
-        """Return a fresh result rounded, in this class; a result that is no float as it is."""
+        """Return a fresh result rounded, in this class; what is not floating point, as it is."""
         value = np.asarray(value)
         if value.dtype.kind == "c":
             raise TypeError(f"an array rounded to {self.precision} must not meet complex numbers: "
@@ -80,7 +80,7 @@ KINDS = {kind.precision: kind for kind in (Bfloat16, Float16)}
 
 
 def enter(x: np.ndarray, name: str) -> Rounded:
-    """Return x rounded, as an array that goes on rounding.
+    """Return x rounded, as an array that keeps rounding.
 
     >>> x = enter(np.array([1.0, 2.0], np.float32), "bfloat16")
     >>> (x / 3).tolist(), ((x / 3) * 3).tolist()
@@ -96,9 +96,9 @@ def plain(x: Any) -> Any:
 
 
 def cast(x: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return x in the precision of `like`: rounded as that rounds, or plain; x itself if it is so.
+    """Return x as an array of the class of `like`, rounded or plain; x itself if it is one.
 
-    Straight-through: the gradient of a cast is cast back, and nothing else.
+    The gradient goes straight through: it is cast back, and nothing else.
 
     >>> x = np.array([1.001], np.float32)
     >>> cast(x, like=enter(x, "bfloat16")).tolist(), cast(x, like=x) is x

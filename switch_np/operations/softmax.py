@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-SHORT = 32    # numbers in a row
+SHORT = 32    # length of a row below which columns are faster
 
 
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities (..., n) and log Σ exp(x) (...), for logits x (..., n).
 
-    The probabilities are all that `backward` needs. They are fresh, or in `out`, which may be x.
+    The probabilities are all that `backward` needs: fresh, or in `out`, which may be x.
 
-    Examples
-    --------
     >>> probs, log_z = forward(np.array([[0.0, np.log(3.0)]]))
     >>> probs.round(3), log_z.round(3)
     (array([[0.25, 0.75]]), array([1.386]))
@@ -32,8 +30,8 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
             return probs, log_z
         out[:] = probs
         return out, log_z
-    place = x.real.argmax(axis=-1)[..., None]
-    highest = np.take_along_axis(x.real, place, -1)         # in half the time of max
+    index = x.real.argmax(axis=-1)[..., None]
+    highest = np.take_along_axis(x.real, index, -1)         # in half the time of max
     probs = np.subtract(x, highest, out=out)
     np.exp(probs, out=probs)
     total = _sum(probs)
@@ -42,10 +40,7 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
 
 
 def _by_columns(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same with the numbers of a row far apart in memory.
-
-    Along short rows NumPy pays for each row; laid out as columns, they are many at a time.
-    """
+    """Return the same, with rows laid out as columns: NumPy is slow along short rows."""
     probs = x.reshape(-1, x.shape[-1]).T.copy()
     highest = probs.real.max(axis=0)
     probs -= highest

@@ -1,8 +1,8 @@
-"""Several threads for work that falls into independent parts: NumPy's loops and products run apart.
+"""Independent calls on several threads: NumPy's loops and products release the interpreter.
 
-Off unless the environment asks for it: SWITCH_NP_NUM_THREADS=2, together with one thread for the
-BLAS, which would otherwise share out the same cores; the command line sets both. The parts never
-depend on the number of threads, and each has places of its own; so no number does either.
+Off unless the environment variable SWITCH_NP_NUM_THREADS is above 1. The BLAS should then have one
+thread, since its own would compete for the cores; the command line sets both. How work is cut never
+depends on the number of threads, and each call writes to memory of its own, so no result does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 @cache
 def count() -> int:
-    """Return the number of threads to use; 1 where the environment says nothing."""
+    """Return the number of threads to use; 1 unless the environment says otherwise."""
     wanted = os.environ.get(VARIABLE, "1")
     if not (wanted.isascii() and wanted.isdigit() and int(wanted)):
         raise ValueError(f"{VARIABLE} must be a whole number of at least 1, got {wanted!r}")
@@ -33,48 +33,48 @@ def count() -> int:
 
 
 def alone(size: int) -> bool:
-    """Whether so many elements are computed on the calling thread."""
+    """Whether work on so many elements stays on the calling thread.
+
+    Below SMALL, threads lose more by taking turns at the interpreter than they gain.
+    """
     return size < SMALL or count() == 1
 
 
 def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> list[Result]:
-    """Return what `work` gives for each part, in order, as `map` does; its calls may run at once.
+    """Return work(*arguments) for each row of the columns, in order, as `map` does.
 
-    `size` is the number of elements that are computed in all; fewer than SMALL elements are
-    computed on the calling thread, since two that take turns at the interpreter would lose more
-    than they gain.
-
-    After an error in a part no other is begun, and the error is raised here once all have come to
-    rest. The caller's `np.errstate` holds in every thread.
+    The calls may run at once if `size`, the number of elements computed in all, is large enough.
+    After an error no further call begins, and the error is raised here once all threads are done.
+    The caller's `np.errstate` holds in every thread.
 
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
     """
     if alone(size):
-        return [work(*part) for part in zip(*columns)]
-    parts = list(zip(*columns))
-    results: list[Any] = [None] * len(parts)
-    remaining, settings = iter(enumerate(parts)), np.geterr()
+        return [work(*arguments) for arguments in zip(*columns)]
+    calls = list(zip(*columns))
+    results: list[Any] = [None] * len(calls)
+    remaining, settings = iter(enumerate(calls)), np.geterr()
     begun: list[SimpleQueue[BaseException | None]] = []
 
     def drain() -> BaseException | None:
         try:
-            for place, part in remaining:
-                results[place] = work(*part)
+            for i, arguments in remaining:
+                results[i] = work(*arguments)
         except BaseException as error:
-            deque(remaining, maxlen=0)           # leaves nothing to those that have not begun
+            deque(remaining, maxlen=0)           # leaves nothing to threads that have not begun
             return error
         return None
 
     def help_out() -> None:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        begun.append(ended)         # said before a part is taken; one that comes late finds none
-        # To set the default anew would, in NumPy 1.26, undo the settings of other threads.
+        begun.append(ended)         # before taking a call: a helper too late for one isn't awaited
+        # Setting what is set already would, in NumPy 1.26, undo the settings of other threads.
         with nullcontext() if np.geterr() == settings else np.errstate(**settings):
             error = drain()
         ended.put(error)
 
-    for _ in range(min(count(), len(parts)) - 1):
+    for _ in range(min(count(), len(calls)) - 1):
         _helpers().put(help_out)
     ends = drain(), *(ended.get() for ended in begun.copy())
     errors = [error for error in ends if error is not None]
@@ -86,9 +86,9 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
 
 
 def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slice]:
-    """Cut rows of this width into parts of so many elements, or a row; at least one part.
+    """Cut rows of this width into slices of so many elements, or of one row; at least one slice.
 
-    The last may be half as long again as the others, rather than have little to do.
+    The last may be half as long again as the others, so that none is short.
 
     >>> cut(0, 5, 2 ** 16)
     [slice(0, 2, None), slice(2, 5, None)]
@@ -102,9 +102,9 @@ def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slic
 
 @cache
 def _helpers() -> SimpleQueue[Callable[[], None]]:
-    """Return where the threads beside the caller's own, started when first needed, get their work.
+    """Return the queue of the helper threads, which start when first needed.
 
-    A plain queue: with futures, as an executor has them, each call would take 0.1 ms longer.
+    An executor, with its futures, would add 0.1 ms to each call.
     """
     jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
@@ -118,4 +118,4 @@ def _helpers() -> SimpleQueue[Callable[[], None]]:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)    # a child has none of the threads
+    os.register_at_fork(after_in_child=_helpers.cache_clear)    # threads do not survive a fork

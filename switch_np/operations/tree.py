@@ -16,7 +16,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """
     flat = {}
     for key, value in tree.items():
-        if hasattr(value, "items"):       # far quicker than asking whether it is a Mapping
+        if hasattr(value, "items"):       # far faster than isinstance(value, Mapping)
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
@@ -40,7 +40,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply(function: Callable[..., Any], tree: Mapping[str, Any], *others: Mapping[str, Any]) -> Any:
-    """Return a tree of function(leaf, ...), over one tree or several of one structure.
+    """Return a tree of function(leaf, ...), over one tree or several of the same structure.
 
     >>> apply(lambda a, b: a + b, {"x": {"y": 1}}, {"x": {"y": 10}})
     {'x': {'y': 11}}

@@ -1,22 +1,18 @@
-"""Text, objectives, optimizers and the loop that trains a model on them.
+"""Training a model: the data, the optimizers, the loop and its checkpoints, in reading order.
 
-In reading order:
+    corpus             text as bytes, a part of it held out; the byte-bigram baseline
+    objective          the task "lm": predict the next byte
+    vocabulary         token ids of the other two tasks: the bytes, PAD, END and sentinels
+    span_mask          which tokens a window loses: T5's random spans
+    span_corruption    the task "span": fill in the missing spans
+    pairs              the task "pairs": read a source, write its target
+    optimizer          AdamW, the learning-rate schedule, gradient clipping
+    adafactor          Adafactor
+    selective          the precision that parameters compute in, selective precision among them
+    train_config       the options of training
+    tasks              the three tasks as the trainer sees them; the unigram baseline
+    checkpoint         arrays and state in one .npz
+    trainer            start, advance, evaluate, save and load a run
 
-train_config      the options: which task, how many steps, which rate and precision
-corpus            the text: prose that comes with Python, or files of your own
-objective         the task "bytes": predict the byte that follows
-vocabulary        the ids of text-to-text tasks: 256 bytes and a few that are not text
-padded_rows       sequences of unequal length as one array; the decoder's inputs
-span_mask         which tokens of a window are dropped
-span_corruption   the task "span": T5's pre-training, in which missing spans are filled in
-pairs             the task "pairs": fine-tuning on a source and a target
-tasks             the three tasks under one interface
-unigram           a baseline that ignores the context
-optimizer         AdamW, the learning rate's schedule, clipping by the global norm
-adafactor         Adafactor, whose second moments take a row and a column per matrix
-selective         selective precision: the router in float32, all else in bfloat16
-trainer           one step after another; it computes and writes nothing
-checkpoint        a run in one .npz file, without pickle
-
-Imported by the commands and the experiments.
+It stands on operations, transformer and `switch_np.model`; commands and experiments import it.
 """

@@ -1,27 +1,25 @@
-"""Adafactor: adaptive rates whose second moments need a row and a column per matrix.
+"""Adafactor: per-entry rates from second moments kept by row and by column, not by entry.
 
 Source: Shazeer and Stern, "Adafactor: Adaptive learning rates with sublinear memory cost" (2018),
 algorithms 4 (matrices), 5 (vectors), 6 (the defaults). For a matrix X with gradient G, at step t:
 
     β̂ = 1 - t^-c,   ρ = min(cap, 1 / √t),   α = max(ε₂, RMS(X)) ρ
-    R ← β̂ R + (1 - β̂) (G² + ε₁) averaged along each row,   C the same along each column
+    R ← β̂ R + (1 - β̂) (row means of G² + ε₁),   C likewise with column means
     V̂ = R C / mean(R),   U = G / √V̂,   Û = U / max(1, RMS(U) / d)
     X ← X - α Û - α λ X
 
-The paper sums over rows and columns; means give the same V̂. A vector keeps the whole V, with the
-same β̂ and ε₁. V̂ needs no bias correction, since β̂ = 0 at the first step.
+The paper takes sums over rows and columns; means give the same V̂. A vector keeps V̂ in full. No
+bias correction is needed, since β̂ = 0 at the first step. An array with more than two axes, such as
+the experts' (E, D, F), is a batch of matrices; each RMS is taken over the whole array.
 
-An array of more than two axes, such as the experts' (E, D, F), is a batch of matrices over its
-last two: each expert has rows and columns of its own. Both RMS are taken over the whole array.
+These algorithms have neither a first moment nor weight decay. With beta_1, α Û is replaced by
+M ← β₁ M + (1 - β₁) α Û, without bias correction, as in mesh_tensorflow, which trained the Switch
+Transformer. λ is scaled by α, as in transformers.
 
-The paper has no first moment and no weight decay here. With beta_1, M ← β₁ M + (1 - β₁) α Û, not
-corrected for its start at 0, takes the place of α Û, as in mesh_tensorflow, with which the Switch
-Transformer was trained. λ is scaled by α, as in transformers.
-
-Who differs. All decay vectors too. transformers: the cap is 1e-2, always. torch.optim: no ε₁ in G²,
-but √V̂ ≥ ε₁, by default 2e-16 in float64; the decay is cap·λ X; always relative and scaled, no first
-moment. optax: the decay is λ X; β̂ is computed in float32; it and mesh_tensorflow factor along the
-two largest axes, if both have 128 entries or more (mesh_tensorflow: 32).
+Who differs. All decay vectors too. transformers: the cap is always 1e-2. torch.optim: √V̂ ≥ ε₁ in
+place of ε₁ in G² (by default 2e-16 in float64); the decay is cap·λ X; always relative and scaled,
+no first moment. optax: the decay is λ X; β̂ is computed in float32; it and mesh_tensorflow factor
+along the two largest axes, if both have at least 128 entries (mesh_tensorflow: 32).
 """
 
 from __future__ import annotations
@@ -35,29 +33,21 @@ import numpy as np
 
 from switch_np.operations import check, tree
 
-SMALLEST = float(np.finfo(np.float32).tiny)   # below it, float32 loses digits and then is 0
+SMALLEST = float(np.finfo(np.float32).tiny)   # smaller float32 numbers lose digits, or are 0
 
 
 @dataclass(frozen=True)
 class Adafactor:
-    """The optimizer's options; the defaults are the paper's.
+    """The options of Adafactor; the defaults are the paper's.
 
     Parameters
     ----------
-    decay
-        c: the second moments' β̂ is 1 - t^-c.
-    epsilon_1, epsilon_2
-        Added to squared gradients; the least RMS that a parameter counts as having.
-    clip_threshold
-        d: an update of a larger RMS is scaled down to it.
+    decay, epsilon_1, epsilon_2, clip_threshold, weight_decay
+        c, ε₁, ε₂, d and λ above; λ is for arrays of two or more axes.
     beta_1
-        Decay of the first moment; None: there is none, and no array of the parameter's size.
-    weight_decay
-        λ, for weights of two or more axes; scales and biases are not decayed.
-    relative_step
-        True: the learning rate is the cap of ρ. False: it is ρ.
-    scale_parameter
-        True: ρ is multiplied by the parameter's RMS. False: α = ρ.
+        Decay of the first moment; None: keep none.
+    relative_step, scale_parameter
+        False: ρ is the learning rate, which otherwise is its cap; False: α = ρ.
 
     Examples
     --------
@@ -88,7 +78,7 @@ class Adafactor:
 
 
 def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
-    """Return the moments, zeros: in each parameter's place a dict of arrays.
+    """Return the moments, zeros: for each parameter a dict of arrays.
 
     {"row": (..., n), "column": (..., m)} for an array (..., n, m), {"v": (n,)} for a vector; with
     beta_1 also "m", of the parameter's shape.
@@ -97,46 +87,32 @@ def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
     >>> {name: value.shape for name, value in tree.flatten(moments).items()}
     {'w_in.row': (8, 16), 'w_in.column': (8, 64), 'scale.v': (16,)}
     """
-    def start(value: np.ndarray) -> dict[str, np.ndarray]:
+    def zeros(value: np.ndarray) -> dict[str, np.ndarray]:
         moment = ({"row": np.zeros_like(value[..., 0]), "column": np.zeros_like(value[..., 0, :])}
                   if value.ndim > 1 else {"v": np.zeros_like(value)})
         return moment if config.beta_1 is None else {**moment, "m": np.zeros_like(value)}
 
-    moments: dict[str, Any] = tree.apply(start, params)
+    moments: dict[str, Any] = tree.apply(zeros, params)
     return moments
 
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
          config: Adafactor, learning_rate: float, count: int) -> None:
-    """Take one step, in place: `params` and `moments` are written to.
+    """Take one step, in place, as `optimizer.step` does.
 
-    Parameters
-    ----------
-    params, grads
-        Trees of one structure.
-    moments
-        From `init`.
-    config
-        Options.
-    learning_rate
-        With relative_step the cap of ρ = min(learning_rate, 1 / √t), the paper's 1e-2; without it
-        ρ itself.
-    count
-        t, the number of this step, counted from 1.
+    With relative_step `learning_rate` is the cap of ρ (1e-2 in the paper), otherwise ρ itself.
 
-    Examples
-    --------
     >>> params, grads = {"w": np.full((2, 2), 4.0)}, {"w": np.array([[0.5, -1.0], [1.0, -2.0]])}
     >>> step(params, grads, init(params, Adafactor()), Adafactor(), learning_rate=1e-2, count=1)
     >>> params["w"].round(6).tolist()
     [[3.96, 4.04], [3.96, 4.04]]
     """
     rho = min(learning_rate, 1 / math.sqrt(count)) if config.relative_step else learning_rate
-    share = float(count) ** -config.decay
+    weight = float(count) ** -config.decay
 
     def update(value: np.ndarray, grad: np.ndarray, moment: Mapping[str, np.ndarray]) -> None:
         alpha = rho * max(config.epsilon_2, _rms(value)) if config.scale_parameter else rho
-        change = _normalize(grad, moment, share, config.epsilon_1)
+        change = _normalize(grad, moment, weight, config.epsilon_1)
         change *= alpha / max(1.0, _rms(change) / config.clip_threshold)
         if config.beta_1 is not None:
             _average(moment["m"], change, 1 - config.beta_1)
@@ -148,27 +124,27 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
     tree.apply(update, params, grads, moments)
 
 
-def _normalize(grad: np.ndarray, moment: Mapping[str, np.ndarray], share: float,
+def _normalize(grad: np.ndarray, moment: Mapping[str, np.ndarray], weight: float,
                epsilon_1: float) -> np.ndarray:
-    """Return U = G / √V̂, after this gradient's share of the second moments."""
+    """Update the second moments, 1 - β̂ being `weight`, and return U = G / √V̂."""
     square = grad * grad + epsilon_1
     if grad.ndim < 2:
-        _average(moment["v"], square, share)
-        scaled: np.ndarray = grad / np.sqrt(moment["v"])
-        return scaled
-    _average(moment["row"], square.mean(-1), share)
-    _average(moment["column"], square.mean(-2), share)
+        _average(moment["v"], square, weight)
+        change: np.ndarray = grad / np.sqrt(moment["v"])
+        return change
+    _average(moment["row"], square.mean(-1), weight)
+    _average(moment["column"], square.mean(-2), weight)
     # Roots before the product: where every gradient is 0, R C = ε₁², which is 0 in float32.
     row = np.sqrt(moment["row"]) / np.sqrt(moment["row"].mean(-1, keepdims=True))
-    change: np.ndarray = grad / row[..., :, None]
+    change = grad / row[..., :, None]
     change /= np.sqrt(moment["column"])[..., None, :]
     return change
 
 
-def _average(moment: np.ndarray, value: np.ndarray, share: float) -> None:
-    # Not moment += share * (value - moment): that loses ε₁ beside a large moment.
-    moment *= 1 - share
-    moment += share * value
+def _average(moment: np.ndarray, value: np.ndarray, weight: float) -> None:
+    # Not moment += weight * (value - moment): that loses ε₁ beside a large moment.
+    moment *= 1 - weight
+    moment += weight * value
 
 
 def _rms(value: np.ndarray) -> float:

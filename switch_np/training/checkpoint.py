@@ -1,7 +1,7 @@
 """Save and load a training run in one .npz file, without pickle.
 
-The file holds every parameter and moment by its path name, and the rest (configs, step, generators'
-states) as one JSON text. A run stopped in between leaves the older file whole.
+It holds every parameter and moment under its path name, and the rest (configs, step, states of the
+generators) as JSON. Interrupted saving leaves the previous file intact.
 """
 
 from __future__ import annotations
@@ -18,31 +18,26 @@ from switch_np.operations import files, tree
 
 
 def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write a tree of arrays and a JSON-able dict.
+    """Write a tree of arrays, and a dict of what JSON can hold.
 
-    Examples
-    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(f"{folder}/run.npz", {"params": {"w": np.ones(2)}}, {"step": 3})
     ...     load(f"{folder}/run.npz")
     ({'params': {'w': array([1., 1.])}}, {'step': 3})
     """
+    flat: dict[str, Any] = {"state": np.array(json.dumps(state)), **tree.flatten(arrays)}
     with files.replacing(path) as file:
-        entries: dict[str, Any] = {"state": np.array(json.dumps(state)), **tree.flatten(arrays)}
-        np.savez(file, **entries)
+        np.savez(file, **flat)
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tree of arrays and the dict that `save` wrote.
 
-    Raises
-    ------
-    ValueError
-        Naming the file, where it is missing, broken, or no checkpoint.
+    Raises ValueError, naming the file, if it is missing, broken, or no checkpoint.
     """
     try:
-        with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
         state = json.loads(flat.pop("state").item())
     except OSError as error:

@@ -1,13 +1,12 @@
-"""The text to train on, as bytes: technical prose that every CPython carries, or one's own files.
+"""The text to train on, as bytes: technical prose that comes with CPython, or the user's files.
 
 The built-in text is `pydoc_data.topics`, the chapters of the language reference behind `help()`.
-Several chapters repeat others, so each paragraph is taken once: otherwise the held-out tail would
-hold text that was trained on.
+Chapters repeat paragraphs; each is taken once, or the held-out text would hold training text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,22 +16,17 @@ from switch_np.operations import check
 
 
 class Corpus(NamedTuple):
-    """Bytes (uint8) to train on, and the tail held out from training."""
+    """Bytes (uint8) to train on, and the end of the text, held out from training."""
 
     train: np.ndarray
     held_out: np.ndarray
 
 
 def load(files: Sequence[str | Path] = (), held_out_share: float = 0.1) -> Corpus:
-    """Return the text of the files, or the built-in one if there are none, with its tail held out.
+    """Return the text of the files, or the built-in text if there are none, split in two.
 
-    Raises
-    ------
-    ValueError
-        Naming the file that is missing, unreadable or empty.
+    Raises ValueError, naming the file, if one is missing, unreadable or empty.
 
-    Examples
-    --------
     >>> corpus = load()
     >>> len(corpus.train) > 300_000, bytes(corpus.train[:22]).decode()
     (True, 'The "assert" statement')
@@ -49,17 +43,40 @@ def built_in() -> bytes:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise ValueError("text must be given with --text FILE: this Python carries no "
+        raise ValueError("text must be given with --text FILE: this Python has no "
                          "pydoc_data.topics, the built-in text") from error
-    return "\n\n".join(_once(paragraph for _, chapter in sorted(topics.items())
-                             for paragraph in chapter.split("\n\n"))).encode()
+    paragraphs = [paragraph for _, chapter in sorted(topics.items())
+                  for paragraph in chapter.split("\n\n")]
+    first = {paragraph.strip(): paragraph for paragraph in reversed(paragraphs)}
+    first.pop("", None)
+    return "\n\n".join(reversed(first.values())).encode()
+
+
+def read(file: str | Path, name: str) -> bytes:
+    """Return the contents of a file; errors call it `name`, and give its path."""
+    path = Path(file)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name} must be a readable file, got {path}: {error.strerror}") from error
+    if not text:
+        raise ValueError(f"{name} must be a file with bytes in it, got {path}, which is empty")
+    return text
+
+
+def check_lengths(corpus: Corpus, least: int, wanted: str) -> None:
+    """Refuse a text whose training or held-out part has fewer than `least` bytes."""
+    for part, data in (("training", corpus.train), ("held-out", corpus.held_out)):
+        if len(data) < least:
+            raise ValueError(f"text must have at least {wanted} = {least} bytes in its {part} "
+                             f"part, got {len(data)}")
 
 
 def bigram_bits_per_byte(corpus: Corpus, smoothing: float = 0.05) -> float:
-    """Return the held-out bits per byte of a byte-bigram model fitted on the training text.
+    """Return the held-out bits per byte of a byte bigram fitted to the training text: a baseline.
 
-    P(b | a) = (count(a, b) + smoothing) / (count(a) + 256 smoothing). A baseline that knows one
-    byte of context; the default smoothing is close to its best on the built-in text.
+    P(b | a) = (count(a, b) + smoothing) / (count(a) + 256 smoothing). The default smoothing is
+    close to the best for the built-in text.
 
     >>> even = np.tile(np.arange(2, dtype=np.uint8), 500)
     >>> bigram_bits_per_byte(Corpus(even, even)) < 0.1
@@ -70,21 +87,3 @@ def bigram_bits_per_byte(corpus: Corpus, smoothing: float = 0.05) -> float:
     counts += smoothing
     bits = -np.log2(counts / counts.sum(axis=1, keepdims=True))
     return float(bits[corpus.held_out[:-1], corpus.held_out[1:]].mean())
-
-
-def _once(paragraphs: Iterable[str]) -> list[str]:
-    first = {paragraph.strip(): paragraph for paragraph in reversed(list(paragraphs))}
-    first.pop("", None)
-    return list(first.values())[::-1]
-
-
-def read(file: str | Path, name: str) -> bytes:
-    """Return what is in a file; the error calls it `name`, and names the file."""
-    path = Path(file)
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{name} must be a readable file, got {path}: {error.strerror}") from error
-    if not text:
-        raise ValueError(f"{name} must be a file with bytes in it, got {path}, which is empty")
-    return text

@@ -1,17 +1,15 @@
 """Selective precision: the router computes in float32, all else in bfloat16.
 
-Source: section 2.4 of the paper. The router's input is cast to float32; its softmax and the gates
-are computed in float32, on the token's own machine; what leaves it is cast back to bfloat16, so
-that whatever an all-to-all carries, tokens, experts' outputs and their gradients, is bfloat16.
+Source: section 2.4 of the paper. The router's input is cast to float32; its softmax and gates are
+computed in float32, on the token's own machine, and cast back to bfloat16. So what an all-to-all
+carries (tokens, the experts' outputs, and the gradients of both) is bfloat16.
 
-A parameter says in which precision it computes: `stored` rounds all of them, and leaves the
-router's as they are where the mode says so. The layer then casts at the router's two doors: x to
-the precision of `w_router`, the gates (and, backwards, the router's d_x) to that of x. With plain
-arrays both casts are nothing.
+The precision of the parameters decides: `stored` rounds them, but for the router's where the mode
+says so. The layer casts x to the precision of `w_router`, and the gates (in the backward pass, the
+router's d_x) to that of x. With plain arrays neither cast does anything.
 
-The arrays handed in are the master weights, float32, and stay so: an optimizer adds to them what
-bfloat16 would often be too coarse to hold. So do the authors (mesh_tensorflow's `slice_dtype`
-"must be float32 for training").
+The arrays handed in are float32 master weights and stay float32, as in mesh_tensorflow (its
+`slice_dtype` "must be float32 for training"): an update is often too small for bfloat16.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from typing import Any
 
 from switch_np.operations import check, rounded, tree
 
-# What the parameters are rounded to; the router's; None: left as they are.
+# The precision of the router's parameters comes second; None: leave as they are.
 MODES: dict[str, tuple[str | None, str | None]] = {
     "float64": (None, None),
     "float32": (None, None),
@@ -33,18 +31,12 @@ ROUTER = ("w_router", "b_router")
 
 
 def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Return the parameters of a layer or a model as a mode computes with them.
+    """Return the parameters of a layer or a model as they compute in this mode.
 
-    Parameters
-    ----------
-    params
-        Arrays, or nested dicts of them; not written to.
-    mode
-        "float32", "float64": as they are. "bfloat16", "float16": all rounded, and with them all
-        that is computed. "selective": bfloat16, but for the router.
+    "float32", "float64": unchanged. "bfloat16", "float16": all rounded, so that all that is
+    computed with them is. "selective": bfloat16 except for the router. `params` is a tree of
+    arrays.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> params = {"w_router": np.array([[1.001]]), "w_in": np.array([[[1.001]]])}
     >>> {name: value.item() for name, value in stored(params, "selective").items()}

@@ -1,4 +1,4 @@
-"""T5's pre-training: text with spans missing goes in, the spans come out.
+"""The task "span", T5's pre-training: the model reads text with spans missing and writes the spans.
 
 Source: Raffel et al. (2020), sections 3.1.4 and 3.3.4; section 2 of the Switch paper trains on it.
 
@@ -7,10 +7,9 @@ Source: Raffel et al. (2020), sections 3.1.4 and 3.3.4; section 2 of the Switch 
     targets   <0> for inviting <1> last END
     inputs    PAD <0> for inviting <1> last
 
-Source and targets are one operation: a sentinel in place of each dropped span, and in place of each
-kept one. That is T5's code; its paper's figure 2 closes the targets with one more sentinel.
-`fill` is the way back. The mask is of `span_mask`: windows of one length give sources of one
-length and targets of one length, so nothing is padded.
+Source and targets come from one operation: a sentinel replaces each dropped span, or each kept one.
+That is T5's code; figure 2 of its paper ends the targets with one more sentinel. `fill` inverts it.
+Windows of one length give sources of one length and targets of one length, so nothing is padded.
 """
 
 from __future__ import annotations
@@ -18,51 +17,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from switch_np.operations import check
-from switch_np.training import padded_rows, span_mask
-from switch_np.training.corpus import Corpus
+from switch_np.training import corpus as corpora, span_mask
 from switch_np.training.span_mask import MEAN_SPAN, RATE
 from switch_np.training.vocabulary import (
-    END, FIRST_SENTINEL, PAD, VOCAB_SIZE, is_sentinel, until_end)
+    END, FIRST_SENTINEL, PAD, VOCAB_SIZE, shift_right, until_end)
 from switch_np.transformer.batch import Batch
 
 
 def missing_spans(rng: np.random.Generator, data: np.ndarray, batch_size: int, seq_len: int,
                   rate: float = RATE, mean_span: float = MEAN_SPAN) -> Batch:
-    """Return windows from random places of the text, corrupted.
+    """Return corrupted windows from random positions of the text.
 
     >>> data = np.frombuffer(b"to be or not to be, that is the question", np.uint8)
     >>> batch = missing_spans(np.random.default_rng(0), data, 4, 32)
     >>> batch.source.shape, batch.inputs.shape
     ((4, 30), (4, 8))
     """
-    begin = rng.integers(0, len(data) - seq_len + 1, batch_size)
-    return corrupt(rng, data[begin[:, None] + np.arange(seq_len)], rate, mean_span)
+    windows = sliding_window_view(data, seq_len)
+    return corrupt(rng, windows[rng.integers(0, len(windows), batch_size)], rate, mean_span)
 
 
 def held_out(data: np.ndarray, batch_size: int, seq_len: int, rate: float = RATE,
              mean_span: float = MEAN_SPAN, seed: int = 0) -> Iterator[Batch]:
-    """Yield the whole text in consecutive windows, none twice; a last short piece is left out.
+    """Yield the text in consecutive windows, corrupted; a short rest is left out.
 
-    The seed alone says what is missing, whatever the batch size.
+    What is missing depends on the seed, not on the batch size.
 
     >>> [len(batch.inputs) for batch in held_out(np.arange(50, dtype=np.uint8), 2, 16)]
     [2, 1]
     """
-    count = len(data) // seq_len
-    windows = data[:count * seq_len].reshape(count, seq_len)
-    mask = span_mask.draw(np.random.default_rng(seed), count, seq_len, rate, mean_span)
-    for begin in range(0, count, batch_size):
+    windows = sliding_window_view(data, seq_len)[::seq_len]
+    mask = span_mask.draw(np.random.default_rng(seed), len(windows), seq_len, rate, mean_span)
+    for begin in range(0, len(windows), batch_size):
         yield _batch(windows[begin:begin + batch_size], mask[begin:begin + batch_size])
 
 
 def corrupt(rng: np.random.Generator, windows: np.ndarray, rate: float = RATE,
             mean_span: float = MEAN_SPAN) -> Batch:
-    """Return windows (B, L) of bytes as source, inputs and targets, spans drawn for each.
+    """Return windows (B, L) of bytes as source, inputs and targets, with spans drawn for each.
 
-    Examples
-    --------
     >>> from switch_np.training.vocabulary import decode, encode
     >>> batch = corrupt(np.random.default_rng(0), encode("to be or not to be")[None], 0.3, 3.0)
     >>> decode(batch.source[0]), decode(batch.targets[0])
@@ -74,14 +70,12 @@ def corrupt(rng: np.random.Generator, windows: np.ndarray, rate: float = RATE,
 
 
 def fill(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the text: one row's source (M,) with the spans of a target (S,) put back.
+    """Return the text: the source (M,) of one row with the spans of a target (S,) put back.
 
-    What a model writes may be malformed. Of two spans for one sentinel the first counts; text
-    before the first sentinel, after END, or for a sentinel that the source lacks is left out, and
-    so is PAD; where a span is missing, the sentinel stays.
+    A target that a model wrote may be malformed. Of two spans for one sentinel the first counts;
+    PAD and text before the first sentinel, after END, or for a sentinel that the source lacks is
+    left out; where a span is missing, the sentinel stays.
 
-    Examples
-    --------
     >>> from switch_np.training.vocabulary import decode
     >>> a, b = FIRST_SENTINEL, FIRST_SENTINEL + 1
     >>> source = np.array([72, a, 111, b, END])
@@ -97,31 +91,22 @@ def fill(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     for span in _split(target)[1:]:
         spans.setdefault(int(span[0]), span[1:])
     head, *rest = _split(source)
-    filled = [part for kept in rest for part in (spans.get(int(kept[0]), kept[:1]), kept[1:])]
+    filled = [ids for kept in rest for ids in (spans.get(int(kept[0]), kept[:1]), kept[1:])]
     return np.concatenate([head, *filled])
 
 
-def check_text(corpus: Corpus, seq_len: int, rate: float = RATE,
+def check_text(corpus: corpora.Corpus, seq_len: int, rate: float = RATE,
                mean_span: float = MEAN_SPAN) -> None:
-    """Refuse a text without one window in each part, and windows that cannot be corrupted.
-
-    >>> check_text(Corpus(np.zeros(90, np.uint8), np.zeros(9, np.uint8)), 16)
-    Traceback (most recent call last):
-    ValueError: text must leave at least seq_len, 16, bytes for its held-out part, got 9
-    """
+    """Refuse windows that cannot be corrupted, and a text too short for one in each part."""
     check.integer("seq_len", seq_len, 2)
     span_mask.spans_of(seq_len, rate, mean_span)
-    for name, data in (("training", corpus.train), ("held-out", corpus.held_out)):
-        if len(data) < seq_len:
-            raise ValueError(f"text must leave at least seq_len, {seq_len}, bytes for its {name} "
-                             f"part, got {len(data)}")
+    corpora.check_lengths(corpus, seq_len, "seq_len")
 
 
 def _batch(windows_BL: np.ndarray, mask_BL: np.ndarray) -> Batch:
     ids_BL = windows_BL.astype(np.int64)
     targets_BS = _with_sentinels(ids_BL, ~mask_BL)
-    return Batch(padded_rows.shift_right(targets_BS), targets_BS,
-                 source=_with_sentinels(ids_BL, mask_BL))
+    return Batch(shift_right(targets_BS), targets_BS, source=_with_sentinels(ids_BL, mask_BL))
 
 
 def _with_sentinels(ids_BL: np.ndarray, mask_BL: np.ndarray) -> np.ndarray:
@@ -134,5 +119,5 @@ def _with_sentinels(ids_BL: np.ndarray, mask_BL: np.ndarray) -> np.ndarray:
 
 
 def _split(ids: np.ndarray) -> list[np.ndarray]:
-    """Return what stands before the first sentinel, and each sentinel with what follows it."""
-    return np.split(ids, np.flatnonzero(is_sentinel(ids)))
+    """Return the ids before the first sentinel, then each sentinel with the ids after it."""
+    return np.split(ids, np.flatnonzero(ids >= FIRST_SENTINEL))

@@ -2,17 +2,13 @@
 
 Source: Raffel et al. (2020), section 3.3.4, and `random_spans_noise_mask` of their code. A window
 of L tokens loses n = round(rate · L) of them in k = round(n / mean span) spans. The n dropped and
-the L - n kept tokens are each cut at random into k pieces, none empty, and the pieces take turns,
-beginning with kept text. So all windows of one length lose the same number, and all masks of this
-form are equally likely.
+the L - n kept tokens are each cut at random into k non-empty pieces, which alternate, beginning
+with kept text. So all windows of one length lose equally many tokens, and all such masks are
+equally likely.
 
-What follows from it: the first token is never dropped, the last always, and where one span is
-enough it is always the window's tail. Of 64 tokens, one in the middle is dropped 12 % of the time.
-T5's code can roll the mask around against this, but does not unless asked to; nor is it done here.
-A half is rounded to the even number, as T5 does.
-
-Edge cases: at least one token is dropped and one kept; k is at least 1, and where more is dropped
-than kept at most the number kept, which T5 leaves open.
+Hence the first token is never dropped and the last always is, and a single span is the window's
+tail. T5's code can roll the mask against this, but by default does not. Halves round to even, as in
+T5. At least one token is dropped and one kept; k is at least 1 and, unlike T5's, at most L - n.
 """
 
 from __future__ import annotations
@@ -22,20 +18,15 @@ import numpy as np
 from switch_np.operations import check
 from switch_np.training.vocabulary import SENTINELS
 
-RATE = 0.15           # share of tokens dropped, T5's and the Switch paper's
+RATE = 0.15           # fraction of tokens dropped, T5's and the Switch paper's
 MEAN_SPAN = 3.0
 
 
 def spans_of(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> tuple[int, int]:
     """Return how many tokens a window of `length` loses, and in how many spans.
 
-    Raises
-    ------
-    ValueError
-        Where a value is out of range, or there are more spans than sentinels.
+    Raises ValueError if a value is out of range, or more spans are needed than there are sentinels.
 
-    Examples
-    --------
     >>> spans_of(512), spans_of(64)
     ((77, 26), (10, 3))
     """
@@ -52,9 +43,7 @@ def spans_of(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> t
 
 
 def pieces(rng: np.random.Generator, rows: int, items: int, count: int) -> np.ndarray:
-    """Cut `items` into `count` pieces, none empty, anew for each row; return their lengths (B, P).
-
-    All ways to cut are equally likely.
+    """Return the lengths (B, P) of `count` non-empty pieces of `items`, cut at random, by row.
 
     >>> pieces(np.random.default_rng(0), 2, 5, 3).sum(axis=1).tolist()
     [5, 5]
@@ -68,11 +57,10 @@ def draw(rng: np.random.Generator, rows: int, length: int, rate: float = RATE,
          mean_span: float = MEAN_SPAN) -> np.ndarray:
     """Return (B, L) bool, True where a token is dropped.
 
-    >>> for row in draw(np.random.default_rng(0), 3, 40).astype(int):
+    >>> for row in draw(np.random.default_rng(0), 2, 40).astype(int):
     ...     print(*row, sep="")
-    0000000000000001110000000000000000000111
-    0000000000000000000000000001111000000011
-    0000000000000111000000000000000000000111
+    0000000000000001111000000000000000000011
+    0000000000000000000000000001100000001111
     """
     dropped, spans = spans_of(length, rate, mean_span)
     kept_BP = pieces(rng, rows, length - dropped, spans)

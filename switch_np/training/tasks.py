@@ -1,33 +1,32 @@
-"""What a model can be asked: the byte that follows, missing spans, or the answer to a question.
+"""The three tasks as the trainer sees them, and the unigram baseline.
 
-A task knows its text, draws batches from it, reads the held-out part in full, and has a measure and
-a baseline. `lm` suits a decoder-only model, `span` an encoder-decoder, `pairs` both.
+"lm" (`objective`) is for decoder-only models, "span" (`span_corruption`) for encoder-decoders,
+"pairs" (`pairs`) for both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.training import corpus as corpora, objective, pairs, span_corruption, unigram
+from switch_np.training import corpus as corpora, objective, pairs, span_corruption
 from switch_np.training.train_config import TrainConfig
-from switch_np.training.corpus import Corpus
-from switch_np.training.pairs import PairCorpus
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.batch import Batch
 from switch_np.transformer.model_config import ModelConfig
+from switch_np.transformer.cross_entropy import IGNORED
 
 
 class Measure(NamedTuple):
-    """How the held-out cross-entropy is reported: its name, in words, and per nat."""
+    """How the held-out cross-entropy is reported: name, description, and factor per nat."""
 
     column: str
-    words: str
+    description: str
     scale: float
 
 
@@ -36,35 +35,16 @@ PERPLEXITY = Measure("neg_log_perplexity", "negative log perplexity (nats per to
 
 
 class Task(NamedTuple):
-    """One task.
+    """A task: its data, batches, measure and baseline."""
 
-    Attributes
-    ----------
-    vocab_size
-        The least vocabulary that it needs.
-    encoder
-        Whether the model must have an encoder (True), must have none (False), or may (None).
-    measure
-        How its loss is reported.
-    load
-        (files) -> corpus, the built-in text for none.
-    check
-        (corpus, config, model_config): refuse a text that does not fit.
-    draw, held_out
-        (rng, data, config, model_config) -> Batch; (data, batch_size, config, model_config) ->
-        batches of the whole text.
-    baseline
-        (corpus, config, model_config) -> its name and its value in the task's measure.
-    """
-
-    vocab_size: int
-    encoder: bool | None
+    vocab_size: int                     # the smallest that will do
+    encoder: bool | None                # whether the model must have one; None: it may
     measure: Measure
-    load: Callable[[Sequence[str | Path]], Any]
-    check: Callable[[Any, TrainConfig, ModelConfig], None]
-    draw: Callable[[np.random.Generator, Any, TrainConfig, ModelConfig], Batch]
-    held_out: Callable[[Any, int, TrainConfig, ModelConfig], Iterator[Batch]]
-    baseline: Callable[[Any, TrainConfig, ModelConfig], tuple[str, float]]
+    load: Callable[[Sequence[str | Path]], Any]                      # the corpus in these files
+    check: Callable[[Any, TrainConfig, ModelConfig], None]           # refuse a corpus
+    draw: Callable[[np.random.Generator, Any, TrainConfig, ModelConfig], Batch]      # for a step
+    held_out: Callable[[Any, int, TrainConfig, ModelConfig], Iterator[Batch]]        # in order
+    baseline: Callable[[Any, TrainConfig, ModelConfig], tuple[str, float]]     # name, in `measure`
 
 
 def named(name: str) -> Task:
@@ -78,35 +58,53 @@ def named(name: str) -> Task:
 
 
 def check_model(name: str, model_config: ModelConfig) -> None:
-    """Refuse a model that cannot be asked this.
+    """Refuse a model that does not fit the task.
 
     >>> check_model("span", ModelConfig(vocab_size=290))
     Traceback (most recent call last):
     ValueError: num_encoder_layers must be at least 1 for the task 'span', got 0
     """
     task = named(name)
-    if task.encoder and not model_config.encoder:
-        raise ValueError(f"num_encoder_layers must be at least 1 for the task {name!r}, got 0")
-    if task.encoder is False and model_config.encoder:
-        raise ValueError(f"num_encoder_layers must be 0 for the task {name!r}, got "
+    if task.encoder not in (None, model_config.encoder is not None):
+        wanted = "at least 1" if task.encoder else "0"
+        raise ValueError(f"num_encoder_layers must be {wanted} for the task {name!r}, got "
                          f"{model_config.num_encoder_layers}")
     if model_config.vocab_size < task.vocab_size:
         raise ValueError(f"vocab_size must be at least {task.vocab_size} for the task {name!r}, "
                          f"got {model_config.vocab_size}")
 
 
-def _check_bytes(corpus: Corpus, config: TrainConfig, model_config: ModelConfig) -> None:
-    for name, data in (("training", corpus.train), ("held-out", corpus.held_out)):
-        if len(data) <= config.seq_len:
-            raise ValueError(f"text must leave more than seq_len, {config.seq_len}, bytes for its "
-                             f"{name} part, got {len(data)}")
+def unigram(train: Iterable[Batch], held_out: Iterable[Batch], smoothing: float = 0.1) -> float:
+    """Return the mean log-probability of the held-out targets, in nats: a baseline at most 0.
+
+    It knows no context: P(v) = (count(v) + smoothing) / (count + V smoothing), counted in the
+    training targets. The default smoothing is close to the best for missing spans of the built-in
+    text.
+
+    >>> even = [Batch(inputs=np.zeros((1, 2), int), targets=np.array([[7, 8]]))] * 1000
+    >>> round(unigram(even, even, smoothing=0.0), 4)        # -log 2
+    -0.6931
+    """
+    check.number("smoothing", smoothing, 0)
+    train_V, held_out_V = _target_counts(train), _target_counts(held_out)
+    smooth_V = train_V + smoothing
+    with np.errstate(divide="ignore"):       # without smoothing an unseen id has probability 0
+        log_probs_V = np.log(smooth_V / smooth_V.sum())
+    seen_V = held_out_V > 0
+    return float((held_out_V[seen_V] * log_probs_V[seen_V]).sum() / held_out_V.sum())
 
 
-def _load_pairs(files: Sequence[str | Path]) -> PairCorpus:
-    if not files:
-        raise ValueError("text must be given for the task 'pairs': files with a pair a line, "
-                         "source TAB target")
-    return pairs.load(files)
+def _target_counts(batches: Iterable[Batch]) -> np.ndarray:
+    counts_V = np.zeros(VOCAB_SIZE)
+    for batch in batches:
+        counts_V += np.bincount(batch.targets[batch.targets != IGNORED], minlength=VOCAB_SIZE)
+    if not counts_V.any():
+        raise ValueError("batches must hold at least one target that counts, got none")
+    return counts_V
+
+
+def _spans(config: TrainConfig) -> tuple[int, float, float]:
+    return config.seq_len, config.corruption, config.mean_span
 
 
 def _form(model_config: ModelConfig) -> pairs.Form:
@@ -114,34 +112,28 @@ def _form(model_config: ModelConfig) -> pairs.Form:
 
 
 def _unigram(corpus: Any, config: TrainConfig, model_config: ModelConfig) -> tuple[str, float]:
-    read = named(config.task).held_out
-    train, held_out = (read(data, 64, config, model_config)
+    train, held_out = (named(config.task).held_out(data, 64, config, model_config)
                        for data in (corpus.train, corpus.held_out))
-    return "unigram", unigram.neg_log_perplexity(train, held_out)
+    return "unigram", unigram(train, held_out)
 
 
 TASKS = {
     "lm": Task(
-        256, False, BITS, corpora.load, _check_bytes,
-        lambda rng, data, config, _: objective.next_byte(
-            rng, data, config.batch_size, config.seq_len),
-        lambda data, size, config, _: objective.held_out(data, size, config.seq_len),
+        256, False, BITS, corpora.load,
+        lambda corpus, c, _: corpora.check_lengths(corpus, c.seq_len + 1, "seq_len + 1"),
+        lambda rng, data, c, _: objective.next_byte(rng, data, c.batch_size, c.seq_len),
+        lambda data, size, c, _: objective.held_out(data, size, c.seq_len),
         lambda corpus, *_: ("byte bigram", corpora.bigram_bits_per_byte(corpus))),
     "span": Task(
         VOCAB_SIZE, True, PERPLEXITY, corpora.load,
-        lambda corpus, config, _: span_corruption.check_text(
-            corpus, config.seq_len, config.corruption, config.mean_span),
-        lambda rng, data, config, _: span_corruption.missing_spans(
-            rng, data, config.batch_size, config.seq_len, config.corruption, config.mean_span),
-        lambda data, size, config, _: span_corruption.held_out(
-            data, size, config.seq_len, config.corruption, config.mean_span),
+        lambda corpus, c, _: span_corruption.check_text(corpus, *_spans(c)),
+        lambda rng, data, c, _: span_corruption.missing_spans(rng, data, c.batch_size, *_spans(c)),
+        lambda data, size, c, _: span_corruption.held_out(data, size, *_spans(c)),
         _unigram),
     "pairs": Task(
-        VOCAB_SIZE, None, PERPLEXITY, _load_pairs,
-        lambda corpus, config, model_config: pairs.check_lengths(
-            corpus, config.seq_len, _form(model_config)),
-        lambda rng, data, config, model_config: pairs.random_pairs(
-            rng, data, config.batch_size, _form(model_config)),
-        lambda data, size, config, model_config: pairs.held_out(data, size, _form(model_config)),
+        VOCAB_SIZE, None, PERPLEXITY, pairs.load,
+        lambda corpus, c, model: pairs.check_lengths(corpus, c.seq_len, _form(model)),
+        lambda rng, data, c, model: pairs.random_pairs(rng, data, c.batch_size, _form(model)),
+        lambda data, size, _, model: pairs.held_out(data, size, _form(model)),
         _unigram),
 }

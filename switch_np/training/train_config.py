@@ -1,4 +1,4 @@
-"""The options of training: what a model is asked, for how long, at which rate and precision."""
+"""The options of training: which task, for how long, at what learning rate and precision."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from switch_np.training import selective
 from switch_np.training.adafactor import Adafactor
 from switch_np.training.optimizer import AdamW
 
-TASK_NAMES = ["lm", "span", "pairs"]         # what they are: see `tasks`
+TASK_NAMES = ["lm", "span", "pairs"]         # described in `tasks`
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The options of training.
+    """The options of training, validated when it is made.
 
     Parameters
     ----------
     task
-        What the model is asked: "lm", the byte that follows; "span", missing spans of text; or
-        "pairs", the target to each source (`tasks`).
+        "lm": predict the next byte; "span": fill in missing spans; "pairs": write the target of
+        each source.
     steps, batch_size, seq_len
-        Number of steps; windows (or pairs) per step; bytes per window (or ids per pair at most).
+        Number of steps; windows (or pairs) per step; bytes per window (or at most ids per pair).
     corruption, mean_span
-        Of missing spans: the share of bytes that are taken out, and the mean length of a span.
+        For "span": the fraction of bytes dropped, and the mean length of a span.
     learning_rate, warmup
-        Peak of the rate, and the steps in which it rises; then it falls along a half cosine.
-    max_norm
-        Gradients are scaled down to this global norm.
-    seed
-        Of initialization, text and noise.
+        Peak rate, reached in a linear warm-up of so many steps; a half cosine to 0 follows.
+    max_norm, seed
+        The global norm that gradients are clipped to; of initialization, batches and noise.
     dtype
-        "float32" or "float64"; or "bfloat16", "float16", "selective": what `selective` makes of
-        float32 parameters, which stay float32 between the steps.
+        "float32" or "float64"; or "bfloat16", "float16", "selective" (see `selective`), whose
+        parameters are float32 between steps.
     optimizer
-        AdamW's own options, or Adafactor's; then the rate is what Adafactor says of it.
+        The options of AdamW or of Adafactor, which may cap or scale the learning rate.
     """
 
     task: str = "lm"
@@ -58,8 +56,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "seq_len", "warmup"):
             check.integer(name, getattr(self, name), 1)
         check.integer("seed", self.seed, 0)
-        check.number("learning_rate", self.learning_rate, 0)
-        check.number("max_norm", self.max_norm, 0)
+        for name in ("learning_rate", "max_norm"):
+            check.number(name, getattr(self, name), 0)
         check.number("corruption", self.corruption, 0, 1)
         check.number("mean_span", self.mean_span, 1)
         check.choice("dtype", self.dtype, list(selective.MODES))
@@ -68,9 +66,9 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Return the config that `asdict` took apart; what an older one lacks has its default."""
+        """Return the config that `asdict` took apart; options missing from old files default."""
         check.instance("train config", values, Mapping)
         names = {f.name for f in fields(cls)}
         check.keys("train config", values, names & set(values) | {"optimizer"})
-        rule = Adafactor if "decay" in values["optimizer"] else AdamW
-        return cls(**{**values, "optimizer": rule(**values["optimizer"])})
+        kind = Adafactor if "decay" in values["optimizer"] else AdamW
+        return cls(**{**values, "optimizer": kind(**values["optimizer"])})

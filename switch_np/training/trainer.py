@@ -1,8 +1,8 @@
-"""Training, one step at a time. It computes numbers and writes none; whoever calls it shows them.
+"""The training loop, one step at a time. It prints and plots nothing; that is up to the caller.
 
-All that a run depends on is in one `Run`: parameters, moments, the step, and the states of the two
-generators that choose the text and draw the noise. So a run that was stopped, saved and loaded goes
-on as if it had not been.
+All that a run depends on is in one `Run`: parameters, moments, step, and the states of the two
+generators, one for batches and one for noise. So a run that was stopped, saved and loaded continues
+as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import numpy as np
 from switch_np import model
 from switch_np.model import Loss
 from switch_np.operations import check, tree
-from switch_np.training import selective
-from switch_np.training import adafactor, checkpoint, optimizer, tasks
+from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
 from switch_np.training.adafactor import Adafactor
-from switch_np.training.train_config import TrainConfig
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
+from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.checks import check_params
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.cross_entropy import IGNORED
+
+LossAndGrads = Callable[[dict[str, Any]], tuple[Loss, dict[str, Any]]]
 
 
 @dataclass
@@ -47,25 +48,16 @@ class Run:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The parameters as they compute, in training and after: rounded as `config.dtype` says."""
+        """The parameters as they compute, rounded as `config.dtype` says."""
         return selective.stored(self.params, self.config.dtype)
 
 
 def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairCorpus,
           params: Mapping[str, Any] | None = None) -> Run:
-    """Return a run before its first step.
+    """Return a run before its first step, on a corpus that the task loaded.
 
-    Parameters
-    ----------
-    model_config, config
-        Of the model and of the training.
-    corpus
-        As the task loads it.
-    params
-        Start from these, which are copied: fine-tuning. None: draw them.
+    `params` are copied, for fine-tuning; without them parameters are drawn.
 
-    Examples
-    --------
     >>> text = np.frombuffer(b"to be or not to be " * 20, np.uint8)
     >>> corpus = Corpus(text[:300], text[300:])
     >>> run = start(ModelConfig(num_layers=2), TrainConfig(seq_len=16), corpus)
@@ -79,21 +71,18 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     dtype = np.float64 if config.dtype == "float64" else np.float32
     if params is None:
-        params = model.init(init_rng, model_config, dtype)
+        own = model.init(init_rng, model_config, dtype)
     else:
         check_params(params, model_config)
-        params = tree.apply(lambda value: np.array(value, dtype), params)
-    return Run(model_config, config, dict(params), _moments(params, config), text_rng, noise_rng,
+        own = tree.apply(lambda value: np.array(value, dtype), params)
+    return Run(model_config, config, own, _moments(own, config), text_rng, noise_rng,
                _text_id(corpus))
 
 
 def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
-    Raises
-    ------
-    FloatingPointError
-        Where loss or gradient is no longer finite; the parameters stay as they were.
+    Raises FloatingPointError, with the parameters unchanged, if loss or gradients are not finite.
     """
     begin = time.perf_counter()
     batch = tasks.named(run.config.task).draw(
@@ -102,18 +91,10 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[Loss, float]:
         params, batch, run.model_config, rng=run.noise_rng, training=True))
 
 
-def update(run: Run, begin: float, loss_and_grads: Callable[[dict[str, Any]], tuple[
-        Loss, dict[str, Any]]]) -> tuple[Loss, float]:
-    """Take one step, in place, on any loss; return and raise what `advance` does.
+def update(run: Run, begin: float, loss_and_grads: LossAndGrads) -> tuple[Loss, float]:
+    """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
-    Parameters
-    ----------
-    run
-        The run.
-    begin
-        When the step's work began, by `time.perf_counter`.
-    loss_and_grads
-        Makes both of the parameters as they compute: `run.stored`.
+    `begin` is the time at which the step's work began, by `time.perf_counter`.
     """
     config = run.config
     try:
@@ -122,23 +103,22 @@ def update(run: Run, begin: float, loss_and_grads: Callable[[dict[str, Any]], tu
             grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not (math.isfinite(loss.total) and math.isfinite(norm)):
             raise ValueError(f"loss {loss.total}, gradient norm {norm}")
-    except ValueError as error:       # the batch is ours and fits, so it is the numbers
+    except ValueError as error:       # the batch is known to fit, so it must be the numbers
         raise FloatingPointError(f"not finite at step {run.step + 1}: try a lower learning rate "
                                  f"({error})") from error
     run.step += 1
     rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    rule = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
-    rule.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
+    method = adafactor if isinstance(config.optimizer, Adafactor) else optimizer
+    method.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
     run.seconds += time.perf_counter() - begin
     return loss, norm
 
 
 def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
-    """Return the loss on a held-out text, all of it, in the measure of the run's task.
+    """Return the loss on all held-out data, with the evaluation capacity factor.
 
-    Bits per byte for "lm"; for the other tasks the negative log perplexity in nats per token, as
-    the paper has it. The evaluation capacity factor holds, and no noise but what the Switch layers'
-    conventions draw outside training too: that comes from a generator of its own, always the same.
+    In bits per byte for "lm"; for the other tasks the paper's negative log perplexity, in nats per
+    token. Noise that conventions draw outside training too is the same every time.
     """
     task = tasks.named(run.config.task)
     nats = tokens = 0.0
@@ -161,10 +141,7 @@ def save(run: Run, path: str | Path) -> None:
 
 
 def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
-    """Return the run that `save` wrote.
-
-    With a corpus, refuse to go on with another text than the run began with.
-    """
+    """Return the run that `save` wrote; a corpus other than the one it began with is refused."""
     arrays, state = checkpoint.load(path)
     try:
         model_config = ModelConfig.from_dict(state["model"])
@@ -172,8 +149,10 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         check_params(arrays["params"], model_config)
         _check_moments(arrays["moments"], _moments(arrays["params"], config))
         run = Run(model_config, config, arrays["params"], arrays["moments"],
-                  _generator(state["text_rng"]), _generator(state["noise_rng"]),
+                  np.random.default_rng(), np.random.default_rng(),
                   state["text_id"], state["step"], state["seconds"])
+        run.text_rng.bit_generator.state = state["text_rng"]
+        run.noise_rng.bit_generator.state = state["noise_rng"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"checkpoint must hold one run of one model, got {path}, where "
                          f"{error}") from error
@@ -183,7 +162,7 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
 
 
 def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Return the moments before the first step, by the rule that the options belong to."""
+    """Return the optimizer's moments before the first step."""
     if isinstance(config.optimizer, Adafactor):
         return adafactor.init(params, config.optimizer)
     return optimizer.init(params)
@@ -196,15 +175,9 @@ def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
         check.floats(f"moments[{name!r}]", flat[name], value.shape, like=value)
 
 
-def _generator(state: Mapping[str, Any]) -> np.random.Generator:
-    rng = np.random.default_rng()
-    rng.bit_generator.state = state
-    return rng
-
-
 def _text_id(corpus: Corpus | PairCorpus) -> str:
     digest = hashlib.sha256()
-    for part in corpus:
-        digest.update(part.tobytes() if isinstance(part, np.ndarray)
-                      else b"".join(b"%b\t%b\n" % pair for pair in part))
+    for data in corpus:
+        digest.update(data.tobytes() if isinstance(data, np.ndarray)
+                      else b"".join(b"%b\t%b\n" % pair for pair in data))
     return digest.hexdigest()

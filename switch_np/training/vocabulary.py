@@ -1,8 +1,7 @@
-"""The ids of text-to-text tasks: the 256 bytes, and the few that are no text.
+"""The token ids of the tasks "span" and "pairs": the 256 bytes, PAD, END and sentinels.
 
 Source: Raffel et al. (2020), section 3.1.4, and their code, whose decoder starts from PAD. A
-sentinel stands for the text that is missing at its place; T5 has 100 of them, but short windows
-need fewer.
+sentinel marks where text is missing. T5 has 100 of them; short windows need fewer.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 from switch_np.operations import check
 from switch_np.transformer.cross_entropy import IGNORED
 
-PAD = 256                   # fills rows up, and starts the decoder
+PAD = 256                   # pads rows to one length, and starts the decoder
 END = 257                   # ends every source and every target
 FIRST_SENTINEL = 258        # sentinel n has the id FIRST_SENTINEL + n
 SENTINELS = 32
@@ -20,7 +19,7 @@ VOCAB_SIZE = FIRST_SENTINEL + SENTINELS
 
 
 def encode(text: str | bytes) -> np.ndarray:
-    """Return the ids of a text, one per byte of its UTF-8.
+    """Return the ids (int64) of a text, one per byte of its UTF-8.
 
     >>> encode("né").tolist()
     [110, 195, 169]
@@ -30,24 +29,19 @@ def encode(text: str | bytes) -> np.ndarray:
 
 
 def decode(ids: np.ndarray) -> str:
-    """Return ids as text: sentinel n as <n>, while PAD, END and ignored targets leave no trace.
+    """Return ids (S,) as text: sentinel n as <n>; PAD, END and ignored targets are left out.
 
-    Bytes that are no UTF-8, such as half a character at a span's edge, become U+FFFD.
+    Bytes that are not UTF-8, such as half a character at the edge of a span, become U+FFFD.
 
     >>> decode(np.array([PAD, 72, 105, FIRST_SENTINEL + 1, 33, END]))
     'Hi<1>!'
     """
     check.integers("ids", ids, ("S",), IGNORED, VOCAB_SIZE)
-    return b"".join(map(_piece, ids.tolist())).decode("utf-8", errors="replace")
-
-
-def is_sentinel(ids: np.ndarray) -> np.ndarray:
-    """Return which ids are sentinels."""
-    return (FIRST_SENTINEL <= ids) & (ids < VOCAB_SIZE)
+    return b"".join(map(_text, ids.tolist())).decode("utf-8", errors="replace")
 
 
 def until_end(ids: np.ndarray) -> np.ndarray:
-    """Return what stands before the first END; all, if there is none.
+    """Return the ids before the first END; all, if there is none.
 
     >>> until_end(np.array([72, 105, END, 33])).tolist()
     [72, 105]
@@ -55,7 +49,16 @@ def until_end(ids: np.ndarray) -> np.ndarray:
     return ids[:(ids != END).cumprod().sum()]
 
 
-def _piece(token: int) -> bytes:
+def shift_right(targets: np.ndarray) -> np.ndarray:
+    """Return the decoder's inputs for targets (B, S): PAD, then all but the last.
+
+    >>> shift_right(np.array([[1, 2, 3]])).tolist()
+    [[256, 1, 2]]
+    """
+    return np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
+
+
+def _text(token: int) -> bytes:
     if 0 <= token < PAD:
         return bytes([token])
     return f"<{token - FIRST_SENTINEL}>".encode() if token >= FIRST_SENTINEL else b""

@@ -79,9 +79,8 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
         In generation, which has no backward: keys and values (B, H, M, A) of the tokens before
         these. Those of the memory, if there is one, come after them.
     """
-    heads = len(bias)
-    q_BHSA = _split(x_BSD, params["w_q"], heads)
-    k_BHMA, v_BHMA = _keys_and_values(params, memory, heads, past)
+    q_BHSA = _split(x_BSD, params["w_q"], len(bias))
+    k_BHMA, v_BHMA = _keys_and_values(params, memory, len(bias), past)
     scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
     if padding_BM is not None:
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
@@ -141,7 +140,7 @@ def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,
            weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return d_x and d_W for heads = split(x W)."""
     d_product = _flat(d_heads_BHSA.swapaxes(1, 2))
-    d_weight = x_BSD.reshape(-1, x_BSD.shape[-1]).T @ d_product
+    d_weight = x_BSD.reshape(-1, len(weight)).T @ d_product
     return (d_product @ weight.T).reshape(x_BSD.shape), d_weight
 
 

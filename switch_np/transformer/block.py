@@ -68,20 +68,10 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
             past: BlockCache | None = None) -> tuple[np.ndarray, LayerOutput | None, BlockCache]:
     """Return the new residual stream (B, S, D), and what the Switch layer gave (None if dense).
 
-    Parameters
-    ----------
-    params
-        The block's own: with `cross_attention` it looks at the memory, with `switch` it routes.
-    x_BSD, bias_HSM
-        The residual stream; relative positions and the causal mask.
-    memory
-        The encoder's output (B, M, D).
-    padding_BS, memory_padding
-        Bool, True where a token, or one of the memory (B, M), is padding.
-    noise, plan, training
-        Dropout masks and router noise; decisions to replay; selects the capacity factor.
-    past
-        In generation, the cache of the tokens before these; the new cache then has no backward.
+    With `cross_attention` among its parameters a block attends to the memory (B, M, D), with
+    `switch` it routes. `bias_HSM` holds relative positions and the causal mask; padding is bool,
+    True where a token is padding; noise and plan are replayed; `training` selects the capacity
+    factor. In generation `past` is the cache of the tokens before; such a cache has no backward.
     """
     own, crossed = (None, None) if past is None else _keys_and_values(past)
 

@@ -34,7 +34,7 @@ class StackConfig(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Switch Transformer, decoder-only or encoder-decoder, validated when it is made.
+    """The options of a Switch Transformer, decoder-only or encoder-decoder, validated.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class ModelConfig:
         return {**encoder, "decoder": self.decoder}
 
     def is_switch(self, layer: int) -> bool:
-        """Whether the decoder's block `layer`, counted from 0, has a Switch layer."""
+        """Whether the decoder's block `layer` has a Switch layer."""
         return self.decoder.is_switch(layer)
 
     @property

@@ -48,18 +48,8 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
             ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
     """Return the normed stream (B, S, D) and what each Switch layer gave.
 
-    Parameters
-    ----------
-    params, x_BSD
-        The stack's parameters, and the embedded tokens.
-    config, kind
-        The model's options, and this stack's.
-    plans
-        Decisions to replay, one for each Switch layer, or none.
-    padding_BS, memory, memory_padding, noise, training
-        As in `block.forward`.
-    past
-        In generation, the cache of the tokens before these; the new cache then has no backward.
+    `params`, `kind` and `past` are the stack's; `plans` holds decisions to replay, one per Switch
+    layer, or nothing. The rest is as in `block.forward`.
     """
     s, seen = x_BSD.shape[1], 0 if past is None else past.seen
     bias_HSM, bias_cache = position_bias.forward(
@@ -77,7 +67,7 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
             plan=next(remaining, None) if kind.is_switch(layer) else None,
             past=past and past.blocks[layer])
         caches.append(cache)
-        switched += [out] if out is not None else []
+        switched += [] if out is None else [out]
     y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD, config.norm_epsilon)
     y_BSD = dropout.forward(y_BSD, noise.last, config.dropout)
     return y_BSD, switched, StackCache(bias_cache, caches, norm_cache, noise, config.dropout)

@@ -143,11 +143,10 @@ RULES = {
 def their_arrays(leaves, config):
     """Return our arrays, as tensors, under their names: one matrix per expert, transposed."""
     state = {}
-    for path, theirs_ in hugging_face._names(config):
-        parts = [leaves[path]] if isinstance(theirs_, str) else leaves[path].unbind()
-        names = [theirs_] if isinstance(theirs_, str) else theirs_
-        state |= {name: part.T if path.split(".")[-1].startswith("w_") else part
-                  for name, part in zip(names, parts)}
+    for path, names in hugging_face._names(config):
+        tensors_ = leaves[path].unbind() if hugging_face._is_per_expert(path) else [leaves[path]]
+        state |= {name: tensor.T if path.split(".")[-1].startswith("w_") else tensor
+                  for name, tensor in zip(names, tensors_)}
     return state
 
 

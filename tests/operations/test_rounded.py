@@ -7,11 +7,6 @@ from switch_np.operations import rounded
 from switch_np.operations.precision import round_to
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def on_grid(x, name="bfloat16"):
     return np.array_equal(round_to(np.array(x), name), x)
 

@@ -1,23 +1,16 @@
 """Adafactor against its formulas, and what it keeps, changes and refuses."""
 
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
+from training.small_run import CORPUS, MODEL
 
 from switch_np.operations import tree
-from switch_np.training import adafactor, checkpoint, trainer
+from switch_np.training import adafactor, trainer
 from switch_np.training.adafactor import Adafactor
-from switch_np.training.corpus import Corpus
-from switch_np.training.optimizer import AdamW
-from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.model_config import ModelConfig
+from switch_np.training.train_config import TrainConfig
 
-TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8)
-CORPUS = Corpus(TEXT[:1500], TEXT[1500:])
-MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2)
-TRAIN = TrainConfig(steps=8, batch_size=3, seq_len=12, warmup=2, optimizer=Adafactor())
 SHAPES = {"vector": (5,), "matrix": (4, 3), "experts": (2, 3, 5)}
 CONFIGS = [
     Adafactor(),
@@ -35,56 +28,37 @@ def draw(rng, dtype=np.float64):
 
 
 class Formulas:
-    """Algorithms 4 and 5 of the paper for one array, entry by entry, with sums as it has them."""
+    """Algorithms 4 and 5 of the paper for one array, with sums as it has them."""
 
     def __init__(self, x, config):
-        self.x, self.config, self.t = x.copy(), config, 0
-        self.squares = {}
-        self.m = np.zeros_like(x)
+        self.x, self.config, self.t, self.averages = x.copy(), config, 0, {}
+
+    def average(self, name, beta, value):
+        self.averages[name] = beta * self.averages.get(name, 0) + (1 - beta) * value
+        return self.averages[name]
 
     def step(self, g, cap):
         o, self.t = self.config, self.t + 1
         beta = 1 - self.t ** -o.decay
         rho = min(cap, 1 / math.sqrt(self.t)) if o.relative_step else cap
         alpha = rho * (max(o.epsilon_2, rms(self.x)) if o.scale_parameter else 1)
-        u = np.empty_like(g)
-        for batch in np.ndindex(g.shape[:-2]):
-            u[batch] = self.normalized(batch, g[batch], beta)
-        clipped = u / max(1, rms(u) / o.clip_threshold)
-        change = alpha * clipped
+        square = g ** 2 + o.epsilon_1
+        if g.ndim == 1:
+            v = self.average("V", beta, square)
+        else:
+            r = self.average("R", beta, square.sum(-1, keepdims=True))
+            c = self.average("C", beta, square.sum(-2, keepdims=True))
+            v = r * c / r.sum(-2, keepdims=True)
+        u = g / np.sqrt(v)
+        change = alpha * u / max(1, rms(u) / o.clip_threshold)
         if o.beta_1 is not None:
-            change = self.m = o.beta_1 * self.m + (1 - o.beta_1) * change
+            change = self.average("M", o.beta_1, change)
         decay = o.weight_decay if g.ndim > 1 else 0
         self.x = self.x - change - alpha * decay * self.x
 
-    def normalized(self, batch, g, beta):
-        """Return G / √V̂ of one matrix, or of a vector."""
-        u = np.empty_like(g)
-        for at in np.ndindex(g.shape):
-            self.accumulate((batch, "v", at), beta, g[at] ** 2 + self.config.epsilon_1)
-        if g.ndim == 1:
-            for at in np.ndindex(g.shape):
-                u[at] = g[at] / math.sqrt(self.squares[batch, "v", at])
-            return u
-        rows, columns = map(range, g.shape)
-        for i in rows:
-            self.accumulate((batch, "R", i), beta,
-                            sum(g[i, j] ** 2 + self.config.epsilon_1 for j in columns))
-        for j in columns:
-            self.accumulate((batch, "C", j), beta,
-                            sum(g[i, j] ** 2 + self.config.epsilon_1 for i in rows))
-        total = sum(self.squares[batch, "R", i] for i in rows)
-        for i, j in np.ndindex(g.shape):
-            v = self.squares[batch, "R", i] * self.squares[batch, "C", j] / total
-            u[i, j] = g[i, j] / math.sqrt(v)
-        return u
-
-    def accumulate(self, key, beta, value):
-        self.squares[key] = beta * self.squares.get(key, 0) + (1 - beta) * value
-
 
 def rms(x):
-    return math.sqrt(sum(value ** 2 for value in x.ravel()) / x.size)
+    return math.sqrt((x ** 2).mean())
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -148,23 +122,7 @@ def test_rows_without_gradient_stay_where_they_are(dtype, config):
     assert (params["unused"] == 1).all() and (params["scale"] == 1).all()
 
 
-def test_every_option_changes_something():
-    def end(**options):
-        rng = np.random.default_rng(2)
-        params, config = draw(rng), Adafactor(**options)
-        moments = adafactor.init(params, config)
-        for t in range(1, 6):
-            adafactor.step(params, draw(rng), moments, config, 0.6, t)
-        return np.concatenate([value.ravel() for value in params.values()])
-
-    usual = end()
-    for name, value in {"decay": 0.5, "epsilon_1": 0.1, "epsilon_2": 9.0, "clip_threshold": 0.5,
-                        "beta_1": 0.5, "weight_decay": 0.1, "relative_step": False,
-                        "scale_parameter": False}.items():
-        assert np.abs(end(**{name: value}) - usual).max() > 1e-3, name
-
-
-@pytest.mark.parametrize("options, error, words", [
+@pytest.mark.parametrize("options, error, message", [
     ({"decay": -0.8}, ValueError, "decay must be finite, at least 0, got -0.8"),
     ({"epsilon_1": 0.0}, ValueError, "epsilon_1 must be finite, at least 1.17549e-38, got 0.0"),
     ({"epsilon_2": "x"}, TypeError, "epsilon_2 must be a number, got 'x'"),
@@ -174,34 +132,9 @@ def test_every_option_changes_something():
     ({"relative_step": 1}, TypeError, "relative_step must be True or False, got 1"),
     ({"scale_parameter": None}, TypeError, "scale_parameter must be True or False, got None"),
 ])
-def test_nonsense_is_refused(options, error, words):
-    with pytest.raises(error, match=words):
+def test_nonsense_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
         Adafactor(**options)
-
-
-def test_a_training_config_knows_its_rule_again():
-    for rule in (AdamW(beta_1=0.8), *CONFIGS):
-        config = TrainConfig(optimizer=rule)
-        assert TrainConfig.from_dict(asdict(config)) == config
-    written_before = {"beta_1": 0.9, "beta_2": 0.95, "epsilon": 1e-8, "weight_decay": 0.0}
-    values = {**asdict(TrainConfig()), "optimizer": written_before}
-    assert TrainConfig.from_dict(values).optimizer == AdamW(beta_2=0.95, weight_decay=0.0)
-    with pytest.raises(TypeError, match="optimizer must be a AdamW or Adafactor, got 'adafactor'"):
-        TrainConfig(optimizer="adafactor")
-
-
-def test_moments_of_another_rule_or_precision_are_refused(tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    trainer.save(trainer.start(MODEL, TRAIN, CORPUS), path)
-    arrays, state = checkpoint.load(path)
-    other = {**state["training"], "optimizer": asdict(AdamW())}
-    checkpoint.save(path, arrays, {**state, "training": other})
-    with pytest.raises(ValueError, match=r"one run of one model.*moments must have the keys"):
-        trainer.load(path)
-    arrays["moments"] = tree.apply(lambda value: value.astype(np.float64), arrays["moments"])
-    checkpoint.save(path, arrays, state)
-    with pytest.raises(ValueError, match=r"moments\['.*'\] must be float32 like the rest"):
-        trainer.load(path)
 
 
 def test_the_model_learns_with_it():

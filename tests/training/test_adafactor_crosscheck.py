@@ -23,8 +23,7 @@ def torch():
 
 @pytest.fixture
 def transformers():
-    return pytest.importorskip("transformers.optimization",
-                               reason="transformers is not installed")
+    return pytest.importorskip("transformers.optimization", reason="transformers is not installed")
 
 
 @pytest.fixture
@@ -60,12 +59,13 @@ def ours(config, learning_rate, steps=STEPS):
     return path, moments
 
 
-def theirs_in_torch(torch, make, steps=STEPS):
-    """Return the same of a torch.optim.Optimizer, made of the vectors and of the others."""
+def theirs_in_torch(torch, kind, steps=STEPS, of_vectors=(), **options):
+    """Return the same of a torch.optim.Optimizer; vectors may have options of their own."""
     params, grads = problem(steps)
     leaves = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
-    optimizer = make([leaf for leaf in leaves.values() if leaf.ndim == 1],
-                     [leaf for leaf in leaves.values() if leaf.ndim > 1])
+    optimizer = kind([
+        {"params": [leaf for leaf in leaves.values() if leaf.ndim == 1], **dict(of_vectors)},
+        {"params": [leaf for leaf in leaves.values() if leaf.ndim > 1]}], **options)
     path = []
     for grad in grads:
         for name, leaf in leaves.items():
@@ -114,14 +114,10 @@ def test_transformers(torch, transformers, scale, relative, beta_1, weight_decay
     config = Adafactor(beta_1=beta_1, weight_decay=weight_decay, relative_step=relative,
                        scale_parameter=scale)
     path, moments = ours(config, 1e-2 if relative else 0.2)
-
-    def make(vectors, others):
-        return transformers.Adafactor(
-            [{"params": vectors, "weight_decay": 0.0}, {"params": others}],
-            lr=None if relative else 0.2, beta1=beta_1, weight_decay=weight_decay,
-            relative_step=relative, scale_parameter=scale)
-
-    wanted, states = theirs_in_torch(torch, make)
+    wanted, states = theirs_in_torch(
+        torch, transformers.Adafactor, of_vectors={"weight_decay": 0.0},
+        lr=None if relative else 0.2, beta1=beta_1, weight_decay=weight_decay,
+        relative_step=relative, scale_parameter=scale)
     assert worst(path, wanted) < 1e-12
     assert_equal_moments(moments, states, {"row": "exp_avg_sq_row", "column": "exp_avg_sq_col",
                                            "v": "exp_avg_sq", "m": "exp_avg"})
@@ -129,24 +125,17 @@ def test_transformers(torch, transformers, scale, relative, beta_1, weight_decay
 
 def test_transformers_other_options(torch, transformers):
     config = Adafactor(decay=0.6, epsilon_1=0.1, epsilon_2=5.0, clip_threshold=0.3)
-
-    def make(vectors, others):
-        return transformers.Adafactor(vectors + others, eps=(0.1, 5.0), clip_threshold=0.3,
-                                      decay_rate=-0.6)
-
-    assert worst(ours(config, 1e-2)[0], theirs_in_torch(torch, make)[0]) < 1e-12
+    wanted, _ = theirs_in_torch(torch, transformers.Adafactor, eps=(0.1, 5.0), clip_threshold=0.3,
+                                decay_rate=-0.6)
+    assert worst(ours(config, 1e-2)[0], wanted) < 1e-12
 
 
 def test_torch_optim_up_to_weight_decay(torch):
     """With a cap of 0.3 the relative step is 1 / √t from step 12 on."""
     config = Adafactor(decay=0.7, epsilon_2=0.5, clip_threshold=1.5)
     path, moments = ours(config, 0.3)
-
-    def make(vectors, others):
-        return torch.optim.Adafactor(vectors + others, lr=0.3, eps=(1e-30, 0.5), d=1.5,
+    wanted, states = theirs_in_torch(torch, torch.optim.Adafactor, lr=0.3, eps=(1e-30, 0.5), d=1.5,
                                      beta2_decay=-0.7)
-
-    wanted, states = theirs_in_torch(torch, make)
     assert worst(path, wanted) < 1e-12
     assert_equal_moments(moments, states, {"row": "row_var", "column": "col_var", "v": "variance"})
 
@@ -191,25 +180,25 @@ def test_optax_factors_along_the_two_largest_axes(optax, shape, axes):
 
 
 def test_each_library_scales_the_weight_decay_otherwise(torch, transformers, optax):
-    """What λ = 0.1 takes off in one step, as a share of the parameter; here α = cap · RMS."""
-    def share(run):
+    """What λ = 0.1 takes off a parameter in one step, as a fraction; here α = cap · RMS."""
+    def taken(run):
         return {name: (run(0.0)[name] - run(0.1)[name]) / params[name] for name in SHAPES}
 
     params, _ = problem(1)
-    runs = {
-        "ours": lambda decay: ours(Adafactor(weight_decay=decay), 1e-2, 1)[0][0],
-        "transformers": lambda decay: theirs_in_torch(
-            torch, lambda a, b: transformers.Adafactor(a + b, weight_decay=decay), 1)[0][0],
-        "torch": lambda decay: theirs_in_torch(
-            torch, lambda a, b: torch.optim.Adafactor(a + b, weight_decay=decay), 1)[0][0],
-        "optax": lambda decay: theirs_in_optax(
-            optax, optax.adafactor(1e-2, weight_decay_rate=decay), 1)[0][0]}
+    found = {
+        "ours": taken(lambda decay: ours(Adafactor(weight_decay=decay), 1e-2, 1)[0][0]),
+        "transformers": taken(lambda decay: theirs_in_torch(
+            torch, transformers.Adafactor, 1, weight_decay=decay)[0][0]),
+        "torch": taken(lambda decay: theirs_in_torch(
+            torch, torch.optim.Adafactor, 1, weight_decay=decay)[0][0]),
+        "optax": taken(lambda decay: theirs_in_optax(
+            optax, optax.adafactor(1e-2, weight_decay_rate=decay), 1)[0][0])}
     for name, value in params.items():
         alpha = 1e-2 * np.sqrt(np.mean(value ** 2))
         wanted = {"ours": 0.1 * alpha * (value.ndim > 1), "transformers": 0.1 * alpha,
                   "torch": 0.1 * 1e-2, "optax": 0.1}
-        for library, run in runs.items():
-            np.testing.assert_allclose(share(run)[name], wanted[library], rtol=1e-6, atol=1e-12,
+        for library in wanted:
+            np.testing.assert_allclose(found[library][name], wanted[library], rtol=1e-6, atol=1e-12,
                                        err_msg=f"{library}, {name}")
 
 

@@ -1,4 +1,4 @@
-"""Pairs of source and target, padding, vocabulary, and the baseline of their targets."""
+"""Pairs of source and target, in files and in batches; planted mistakes are seen."""
 
 from dataclasses import replace
 
@@ -8,13 +8,11 @@ from support import TINY, broken
 from test_shapes import trace
 
 from switch_np import model
-from switch_np.training import corpus as corpora, padded_rows, pairs, span_corruption, unigram
+from switch_np.training import pairs, vocabulary
 from switch_np.training.pairs import Pair, PairCorpus
-from switch_np.training.vocabulary import (
-    END, FIRST_SENTINEL, PAD, SENTINELS, VOCAB_SIZE, decode, encode)
-from switch_np.transformer.batch import Batch
-from switch_np.transformer.model_config import ModelConfig
+from switch_np.training.vocabulary import END, PAD, VOCAB_SIZE
 from switch_np.transformer.cross_entropy import IGNORED
+from switch_np.transformer.model_config import ModelConfig
 
 
 def random_pairs(seed, count=6):
@@ -77,12 +75,14 @@ def test_pairs(check):
 
 
 @pytest.mark.parametrize("check, right, wrong", [
-    (check_encoder_decoder, "np.where(padding_BS, PAD, padded_rows.shift_right(ids_BS))",
-     "padded_rows.shift_right(ids_BS)"),
-    (check_encoder_decoder, "padded_rows.shift_right(ids_BS))", "ids_BS)"),
+    (check_encoder_decoder, "np.where(padding_BS, PAD, shift_right(ids_BS))",
+     "shift_right(ids_BS)"),
+    (check_encoder_decoder, "shift_right(ids_BS))", "ids_BS)"),
     (check_encoder_decoder, "np.where(padding_BS, IGNORED, ids_BS)", "ids_BS"),
     (check_encoder_decoder, "padding_BS, source_BM", "~padding_BS, source_BM"),
     (check_encoder_decoder, "np.append(encode(text), END)", "encode(text)"),
+    (check_encoder_decoder, "np.full(padding_BS.shape, PAD)", "np.zeros(padding_BS.shape, int)"),
+    (check_encoder_decoder, "return ids_BS, padding_BS", "return ids_BS, ids_BS == 97"),
     (check_decoder_only, ">= source_B1", "> source_B1"),
     (check_decoder_only, ") & ~padding_BS", ")"),
     (check_decoder_only, "padding[:, 1:] ", "padding[:, :-1] "),
@@ -95,13 +95,11 @@ def test_a_mistake_in_the_pairs_is_seen(check, right, wrong):
         check(broken(pairs, right, wrong))
 
 
-@pytest.mark.parametrize("name, right, wrong", [
-    ("pad", "np.full(padding_BS.shape, PAD)", "np.zeros(padding_BS.shape, int)"),
-    ("pad", "return ids_BS, padding_BS", "return ids_BS, ids_BS == 97"),
-    ("shift_right", "((0, 0), (1, 0)), constant_values=PAD)", "((0, 0), (1, 0)))"),
-    ("shift_right", "targets[:, :-1], ((0, 0), (1, 0))", "targets[:, 1:], ((0, 0), (0, 1))")])
-def test_a_mistake_in_the_rows_is_seen(monkeypatch, name, right, wrong):
-    monkeypatch.setattr(padded_rows, name, getattr(broken(padded_rows, right, wrong), name))
+@pytest.mark.parametrize("right, wrong", [
+    ("((0, 0), (1, 0)), constant_values=PAD)", "((0, 0), (1, 0)))"),
+    ("targets[:, :-1], ((0, 0), (1, 0))", "targets[:, 1:], ((0, 0), (0, 1))")])
+def test_a_mistake_in_the_shift_is_seen(monkeypatch, right, wrong):
+    monkeypatch.setattr(pairs, "shift_right", broken(vocabulary, right, wrong).shift_right)
     with pytest.raises(AssertionError):
         check_encoder_decoder(pairs)
 
@@ -135,17 +133,19 @@ def test_files_and_their_lines(tmp_path):
         pairs.load([other])
 
 
-def test_pairs_that_do_not_fit_are_said():
+def test_pairs_that_do_not_fit_are_refused():
     short, long = Pair(b"12", b"34"), Pair(b"1234567", b"89")
     for corpus, seq_len, form, got in (
             (PairCorpus((short, short), (long,)), 7, pairs.encoder_decoder,
-             "got 8 in pair 1 of the held-out"),
+             "got 8 for pair 1 of the held-out"),
             (PairCorpus((short, long), (short,)), 9, pairs.decoder_only,
-             "got 10 in pair 2 of the training")):
-        with pytest.raises(ValueError, match=f"pairs must need at most seq_len, {seq_len}.*{got}"):
+             "got 10 for pair 2 of the training")):
+        with pytest.raises(ValueError, match=f"pairs must need at most seq_len = {seq_len}.*{got}"):
             pairs.check_lengths(corpus, seq_len, form)
         pairs.check_lengths(corpus, seq_len + 1, form)
-    with pytest.raises(ValueError, match="pairs must leave at least one for their training part"):
+        widths = [ids.shape[1] for some in corpus for ids in form(some) if ids is not None]
+        assert max(widths) == seq_len + 1
+    with pytest.raises(ValueError, match="pairs must leave at least one for the training part"):
         pairs.check_lengths(PairCorpus((), (short,)), 9)
 
 
@@ -153,36 +153,4 @@ def test_suffixes_say_the_shape():
     found, seen = trace(lambda: [form(random_pairs(0)) for form in (pairs.encoder_decoder,
                                                                     pairs.decoder_only)])
     assert not found and len(seen) >= 9
-    assert padded_rows.pad([np.array([], np.int64), np.array([5])])[0].tolist() == [[PAD], [5]]
-
-
-def test_vocabulary():
-    assert VOCAB_SIZE == 256 + 2 + SENTINELS == 290
-    assert encode(bytes(range(256))).tolist() == list(range(256))
-    assert decode(encode("naïve <0>\t")) == "naïve <0>\t"
-    ids = [PAD, 97, FIRST_SENTINEL, 98, VOCAB_SIZE - 1, END, IGNORED]
-    assert decode(np.array(ids)) == "a<0>b<31>"
-    assert decode(np.array([195, FIRST_SENTINEL, 169])) == "\ufffd<0>\ufffd"
-    with pytest.raises(ValueError, match=r"ids must lie in -100 \.\. 289, got 290"):
-        decode(np.array([VOCAB_SIZE]))
-
-
-def test_the_unigram_is_the_entropy_of_known_shares():
-    rng = np.random.default_rng(0)
-    ids = rng.choice([5, END], (3, 40_000), p=[0.25, 0.75])
-    train, held_out = ([Batch(ids, np.where(rng.random(ids.shape) < 0.5, IGNORED, ids))]
-                       for _ in range(2))
-    want = 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
-    assert abs(unigram.neg_log_perplexity(train, held_out) - want) < 0.005
-    unseen = [Batch(ids, np.full_like(ids, 9))]
-    assert unigram.neg_log_perplexity(train, unseen, 0.0) == -np.inf
-    counted = (train[0].targets != IGNORED).sum()
-    np.testing.assert_allclose(unigram.neg_log_perplexity(train, unseen, 2.0),
-                               np.log(2 / (counted + 2 * VOCAB_SIZE)), rtol=1e-12)
-    with pytest.raises(ValueError, match="batches must hold at least one target that counts"):
-        unigram.neg_log_perplexity(train, [])
-
-
-def test_the_unigram_knows_less_than_the_bytes_and_more_than_nothing():
-    train, held_out = (span_corruption.held_out(part, 256, 64) for part in corpora.load())
-    assert -np.log(VOCAB_SIZE) < unigram.neg_log_perplexity(train, held_out) < -2
+    assert pairs._pad([np.array([], np.int64), np.array([5])])[0].tolist() == [[PAD], [5]]

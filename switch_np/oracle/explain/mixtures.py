@@ -29,9 +29,9 @@ def other_gates(name: str, evidence: Evidence) -> Iterator[str]:
     fits = {}
     for text, gates_TK in _gates(truth).items():
         fits[text] = evidence.misfit("y", _remixed(truth, gates_TK))
-    best = min(fits, key=lambda text: fits[text])
-    if fits[best] < np.inf:
-        yield f"y: {best}"
+    least = min(fits.values())
+    if least < np.inf:                              # of equal gates, the first description
+        yield f"y: {next(text for text in fits if fits[text] <= 1.001 * least + 1e-6)}"
     found = _solved(evidence)
     if found is not None and evidence.misfit("y", _remixed(truth, found)) < np.inf:
         yield _in_numbers(truth, found)
@@ -45,7 +45,11 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
                             for values in (truth.probs, truth.logits))
     k = gates_TK.shape[1]
     first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
-    found = {
+    found: dict[str, np.ndarray] = {}
+    if scale != 1:
+        found |= {f"the gate scale, {scale:g}, is not applied": gates_TK / scale,
+                  f"the gate scale, {scale:g}, is applied twice": gates_TK * scale}
+    found |= {
         "the gates are not applied": np.ones_like(gates_TK),
         "the gates are applied twice": gates_TK ** 2,
         "the gates are the scores as they are": chosen_TK,
@@ -57,9 +61,6 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
         "the gates are the softmax over all experts": scale * np.take_along_axis(
             _softmax(truth.logits), plan.expert, axis=1),
         "the gates are the sigmoid of the logits": scale * sigmoid(logits_TK)}
-    if scale != 1:
-        found |= {f"the gate scale, {scale:g}, is not applied": gates_TK / scale,
-                  f"the gate scale, {scale:g}, is applied twice": gates_TK * scale}
     if k > 1:
         found |= {"every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
                   "the choices' gates are swapped: the first expert gets the last one's":

@@ -63,7 +63,7 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
     truth, found = replayed.reference, {}
     for name in ("balance_loss", "z_loss"):
         came = precision_of(given.get(name))
-        if name in got and came is not None and _finer(came, precision):
+        if name in got and np.isfinite(got[name]) and came and _finer(came, precision):
             want, sigma = truth.outputs()[name], truth.sigma(came)[name]
             finer = tensor_verdict(name, got[name], want, sigma, truth)
             if not finer.ok:

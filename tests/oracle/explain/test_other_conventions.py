@@ -1,5 +1,6 @@
 """Kernels that are right under other conventions are recognised."""
 
+import numpy as np
 import pytest
 from oracle.explain.kernels import PLAIN, all_of, problem
 
@@ -37,3 +38,27 @@ def test_weights_in_another_layout_are_recognised():
     assert oracle.compare(ref, **turned).diagnosis == ("w_router is used transposed",)
     report = oracle.compare(ref, **turned, expert=got.plan.expert)
     assert report.diagnosis[0] == "w_router is used transposed" and len(report.diagnosis) == 3
+
+
+def read_as_halves(w):
+    woven = np.stack([w["w_gate"], w["w_in"]], axis=3).reshape(4, 8, 24)
+    return {"w_gate": woven[..., :12], "w_in": woven[..., 12:]}
+
+
+def read_as_interleaved(w):
+    both = np.concatenate([w["w_gate"], w["w_in"]], axis=2)
+    return {"w_gate": both[..., ::2], "w_in": both[..., 1::2]}
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda w: {"w_in": w["w_in"].swapaxes(1, 2).reshape(w["w_in"].shape)},
+     "w_in is reshaped where it should be transposed"),
+    (lambda w: {"w_out": np.repeat(w["w_out"][:1], 4, axis=0)},
+     "w_out of expert 0 is used for all experts"),
+    (read_as_halves, "the fused w_gate and w_in are halves, want interleaved"),
+    (read_as_interleaved, "the fused w_gate and w_in are interleaved, want halves"),
+])
+def test_weights_read_in_another_way_are_recognised(change, words):
+    asked, ref = problem(snp.SwitchConfig.like("hf_mixtral", num_experts=4))
+    got = oracle.reference(**asked | {"params": {**asked["params"], **change(asked["params"])}})
+    assert oracle.compare(ref, **all_of(got)).diagnosis[0] == words

@@ -98,6 +98,8 @@ def test_a_loss_that_is_right_for_bfloat16_only_is_told():
     assert report.ok and str(report).startswith("pass, blind to balance_loss beyond bfloat16: ")
     assert "balance_loss came in float32" in str(report)
     assert not oracle.compare(ref, **near, precision="float32").ok
+    lost = {"y": ref.y, "balance_loss": np.float32(np.nan)}
+    assert oracle.compare(ref, **lost, precision="bfloat16").verdict == "fail"
 
 
 def test_a_scalar_loss_does_not_loosen_the_rest():

@@ -1,0 +1,58 @@
+"""Checkpoints replace older ones whole; broken ones are refused by name."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from training.small_run import CORPUS, MODEL, TRAIN
+
+from switch_np.operations import tree
+from switch_np.training import checkpoint, trainer
+from switch_np.training.adafactor import Adafactor
+
+
+def test_a_checkpoint_replaces_the_older_one_whole(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.npz"
+    checkpoint.save(path, {"w": np.ones(2)}, {"step": 1})
+
+    def full_disk(file, **arrays):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.save(path, {"w": np.zeros(2)}, {"step": 2})
+    arrays, state = checkpoint.load(path)
+    assert state == {"step": 1} and arrays["w"].tolist() == [1, 1]
+
+
+def test_broken_files_are_refused_by_name(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    with pytest.raises(ValueError, match=r"checkpoint must be a readable file, got .*missing"):
+        checkpoint.load(tmp_path / "missing.npz")
+    trainer.save(trainer.start(MODEL, TRAIN, CORPUS), path)
+    whole = path.read_bytes()
+    for content in (b"", b"not a zip", b"PK\x03\x04 half a zip", whole[:len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"checkpoint must be .*checkpoint\.npz"):
+            trainer.load(path)
+    np.savez(path, state=np.array([object()], dtype=object))
+    with pytest.raises(ValueError, match="checkpoint must be"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda arrays, state: state["model"].update(d_ff=17), "must have shape"),
+    (lambda arrays, state: state.pop("text_rng"), "text_rng"),
+    (lambda arrays, state: state["training"].update(optimizer=asdict(Adafactor())),
+     "moments must have the keys"),
+    (lambda arrays, state: arrays.update(moments=tree.apply(np.float64, arrays["moments"])),
+     r"moments\['.*'\] must be float32 like the rest")])
+def test_arrays_and_state_that_do_not_fit_are_refused(tmp_path, change, message):
+    path = tmp_path / "checkpoint.npz"
+    trainer.save(trainer.start(MODEL, TRAIN, CORPUS), path)
+    arrays, state = checkpoint.load(path)
+    change(arrays, state)
+    checkpoint.save(path, arrays, state)
+    with pytest.raises(ValueError, match=f"checkpoint must hold one run of one model.*{message}"):
+        trainer.load(path)

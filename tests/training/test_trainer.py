@@ -1,0 +1,70 @@
+"""Exact resume, fine-tuning, and what stops a run."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training.small_run import CORPUS, MODEL, TRAIN
+
+from switch_np.operations import tree
+from switch_np.training import optimizer, trainer
+from switch_np.training.adafactor import Adafactor
+from switch_np.training.corpus import Corpus
+
+
+def advance(run, steps):
+    return [(float(loss.total), norm, [plan.load.tolist() for plan in loss.plans])
+            for loss, norm in (trainer.advance(run, CORPUS) for _ in range(steps))]
+
+
+@pytest.mark.parametrize("options", [optimizer.AdamW(), Adafactor(),
+                                     Adafactor(beta_1=0.9, weight_decay=0.1)])
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, options):
+    train = replace(TRAIN, optimizer=options)
+    whole = trainer.start(MODEL, train, CORPUS)
+    rows = advance(whole, 8)
+    for stop in (1, 3, 7):
+        first = trainer.start(MODEL, train, CORPUS)
+        found = advance(first, stop)
+        trainer.save(first, tmp_path / "checkpoint.npz")
+        second = trainer.load(tmp_path / "checkpoint.npz", CORPUS)
+        assert found + advance(second, 8 - stop) == rows
+        tree.apply(np.testing.assert_array_equal, whole.params, second.params)
+        tree.apply(np.testing.assert_array_equal, whole.moments, second.moments)
+    assert trainer.evaluate(whole, CORPUS.held_out) == trainer.evaluate(second, CORPUS.held_out)
+
+
+def test_fine_tuning_starts_from_a_copy_with_dropouts_of_its_own():
+    first = trainer.start(MODEL, TRAIN, CORPUS)
+    advance(first, 2)
+    before = tree.apply(np.copy, first.params)
+    tuned = replace(MODEL, dropout=0.3, switch=replace(MODEL.switch, expert_dropout=0.0))
+    second = trainer.start(tuned, TRAIN, CORPUS, params=first.params)
+    tree.apply(np.testing.assert_array_equal, second.params, before)
+    advance(second, 2)
+    tree.apply(np.testing.assert_array_equal, first.params, before)
+    with pytest.raises(ValueError, match="must have shape"):
+        trainer.start(replace(MODEL, d_ff=17), TRAIN, CORPUS, params=first.params)
+
+
+def test_another_seed_is_another_run():
+    one = trainer.start(MODEL, TRAIN, CORPUS)
+    two = trainer.start(MODEL, replace(TRAIN, seed=1), CORPUS)
+    assert advance(one, 1) != advance(two, 1)
+
+
+def test_resuming_on_another_text_is_refused(tmp_path):
+    trainer.save(trainer.start(MODEL, TRAIN, CORPUS), tmp_path / "c.npz")
+    other = Corpus(CORPUS.train[1:], CORPUS.held_out)
+    with pytest.raises(ValueError, match="text must be the one that the run began with"):
+        trainer.load(tmp_path / "c.npz", other)
+
+
+def test_divergence_is_reported_and_leaves_the_run_as_it_was():
+    run = trainer.start(MODEL, TRAIN, CORPUS)
+    run.params["decoder"]["0"]["feed_forward"]["w_in"][0, 0] = np.nan
+    before = tree.apply(np.copy, run.params)
+    with pytest.raises(FloatingPointError, match="not finite at step 1: try a lower learning rat"):
+        trainer.advance(run, CORPUS)
+    assert run.step == 0
+    tree.apply(np.testing.assert_array_equal, run.params, before)
