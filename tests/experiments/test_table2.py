@@ -6,23 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.tiny import CORPUS, MODEL
 from switch_np.experiments import results, table2
 from switch_np.operations.precision import round_to
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import trainer
-from switch_np.training.corpus import Corpus
-from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.model_config import ModelConfig
+from switch_np.training.train_config import TrainConfig
 
-TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)
-CORPUS = Corpus(TEXT[:2000], TEXT[2000:])
-MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
-                    switch=SwitchConfig(num_experts=16))
+TINY = replace(MODEL, switch=SwitchConfig(num_experts=16))
 
 
 def run(dtype, steps=4, advance=table2.trainer.advance):
     train = TrainConfig(steps=steps, batch_size=3, seq_len=12, warmup=2, dtype=dtype)
-    made = trainer.start(MODEL, train, CORPUS)
+    made = trainer.start(TINY, train, CORPUS)
     for _ in range(steps):
         if advance is trainer.advance:
             advance(made, CORPUS)
@@ -59,7 +55,7 @@ def test_weights_that_are_bfloat16_too_have_no_bits_below():
 def test_bytes_are_two_a_number_where_nothing_communicated_is_float32():
     train = TrainConfig(batch_size=2, seq_len=16)
     count = 4 * 16 * int(1.25 * 32 / 16) * 8               # 4 ways, E, slots, D; one such layer
-    widths = [table2.bytes_per_step(MODEL, replace(train, dtype=mode)) / count
+    widths = [table2.bytes_per_step(TINY, replace(train, dtype=mode)) / count
               for mode in ("float64", "float32", "bfloat16", "selective", "float16")]
     assert widths == [8, 4, 2, 2, 2]
 
