@@ -42,16 +42,13 @@ class Arm:
     model, train
         The options. `train.seed` is replaced by each seed.
     needs
-        The name of an arm whose finished run of the same seed is `source` below.
-    begin
-        begin(run, source): change a run in place before its first step.
-    advance
-        advance(run, corpus, source): take a step in place; return the loss and the gradients' norm.
-        `source` is None where nothing is needed.
-    evaluate
-        evaluate(run, corpus): numbers by name, measured at each point of the curve.
-    conclude
-        conclude(run, corpus): more numbers by name for the row of the finished run.
+        The name of an arm whose finished run of the same seed is `source` below; None without.
+    begin, advance
+        begin(run, source) changes a run in place before its first step; advance(run, corpus,
+        source) takes a step in place, and returns the loss and the gradients' norm.
+    evaluate, conclude
+        evaluate(run, corpus): numbers by name, measured at each point of the curve;
+        conclude(run, corpus): more of them for the row of the finished run.
     corpus
         Returns the text, or whatever `advance` and `evaluate` take.
 
@@ -82,8 +79,7 @@ class Arm:
 
     def options(self) -> dict[str, Any]:
         """Return the options that tell two arms apart, ready for JSON."""
-        train = asdict(self.train)
-        train.pop("seed")
+        train = {name: value for name, value in asdict(self.train).items() if name != "seed"}
         return {"model": self.model.to_dict(), "training": train, "needs": self.needs}
 
 
@@ -93,15 +89,13 @@ class Experiment:
 
     Parameters
     ----------
-    name
-        For the command line and the result files.
+    name, seeds
+        For the command line and the result files; those of a full run.
     arms
         In the order in which they are shown, each after the arm that it needs.
     summary, draw
         summary(results): the rows of a table, strings by column; draw(results): the picture. Both
         take results with any of the arms and seeds.
-    seeds
-        Those of a full run.
     speed
         speed(rounds, runs): rows of timings, taken after all training; `runs` are the finished runs
         of one seed, by arm.

@@ -5,10 +5,10 @@ training is -2.72 with standard deviation 0.01; with the usual 1.0 it is -3.60 w
 
 Here: 12 blocks, every other one with 32 experts, five seeds, 150 steps of Adafactor without
 clipping by a global norm, as in T5: it updates a weight in proportion to the weight's size, so one
-rate means the same at each scale. How harmful a scale is depends on the rate: there are four, from
-too low to too high for both scales, and each scale is also taken at its best. Comparisons at one
-rate are at 0.15, in trials the highest that was not too high for both. AdamW, whose updates do not
-depend on the weights' size, has one arm per scale at its usual rate.
+rate means the same at each scale. There are four rates, from too low to too high for both scales;
+comparisons at one rate are at 0.15, in trials the highest that was not too high for both, and each
+scale is also taken at its best. AdamW, whose updates do not depend on the weights' size, has one
+arm per scale at its usual rate.
 
 The review of the paper has s/√n for √(s/n), with s from 10 to 1. Since s/√n = √(s²/n), these are
 the scales 100 and 1: the review's small scale is the paper's large one. Scale 100 has its own arms.
@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np import plots
-from switch_np.experiments import activation_sizes, formatting, toy
+from switch_np.experiments import activation_sizes, results, toy
 from switch_np.experiments.activation_sizes import ActivationSizes
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, by_arm, select
@@ -54,17 +54,17 @@ def name_of(scale: float, rate: float) -> str:
     return f"scale-{scale:g}-rate-{rate:g}"
 
 
-def conclude(run: Run, corpus: Corpus) -> dict[str, float]:
-    """Return the sizes of the activations, by column."""
-    stream, experts, added = measure(run, corpus)
-    named = {"stream": dict(enumerate(stream)), "experts": experts, "added": added}
-    return {f"{what}_{n}": value for what, sizes in named.items() for n, value in sizes.items()}
-
-
 def measure(run: Run, corpus: Corpus) -> ActivationSizes:
     """Return the sizes of a run's activations on the held-out text."""
     batch = next(objective.held_out(corpus.held_out, 64, run.config.seq_len))
     return activation_sizes.by_depth(run.params, batch.inputs, run.model_config)
+
+
+def conclude(run: Run, corpus: Corpus) -> dict[str, float]:
+    """Return these sizes by column: stream_0, stream_1 ..., experts_1, added_1 ..."""
+    stream, experts, added = measure(run, corpus)
+    named = {"stream": dict(enumerate(stream)), "experts": experts, "added": added}
+    return {f"{what}_{n}": value for what, sizes in named.items() for n, value in sizes.items()}
 
 
 def at_start(scale: float) -> ActivationSizes:
@@ -76,10 +76,11 @@ def at_start(scale: float) -> ActivationSizes:
 def at_end(found: Results, scale: float) -> ActivationSizes:
     """Return the sizes after the last step at the compared rate, means over the seeds."""
     runs = select(found.rows, arm=name_of(scale, COMPARED))
-    mean = {name: float(np.nanmean(values)) for name, values in runs.items() if "_" in name}
-    return ActivationSizes([mean[f"stream_{n}"] for n in range(MODEL.num_layers + 1)],
-                           {n: mean[f"experts_{n}"] for n in MODEL.switch_layers},
-                           {n: mean[f"added_{n}"] for n in MODEL.switch_layers})
+    stream, experts, added = ({n: float(np.nanmean(runs[f"{what}_{n}"])) for n in blocks}
+                              for what, blocks in (("stream", range(MODEL.num_layers + 1)),
+                                                   ("experts", MODEL.switch_layers),
+                                                   ("added", MODEL.switch_layers)))
+    return ActivationSizes([*stream.values()], experts, added)
 
 
 def nats_by_arm(found: Results) -> dict[str, np.ndarray]:
@@ -106,10 +107,9 @@ def leads(found: Results) -> dict[str, float]:
     """
     nats = nats_by_arm(found)
     small, large = (nats[name_of(scale, COMPARED)] for scale in (SMALL, LARGE))
-    best_small, best_large = (nats[name_of(scale, best_rate(found, scale))].mean()
-                              for scale in (SMALL, LARGE))
+    best = [nats[name_of(scale, best_rate(found, scale))].mean() for scale in (SMALL, LARGE)]
     return {"lead": large.mean() - small.mean(), "std_small": _std(small),
-            "std_large": _std(large), "lead_at_best": best_large - best_small}
+            "std_large": _std(large), "lead_at_best": best[1] - best[0]}
 
 
 def findings(found: Results) -> list[str]:
@@ -123,9 +123,9 @@ def findings(found: Results) -> list[str]:
         f"Its seeds spread {'less' if std_small < std_large else 'no less'}: standard deviation "
         f"{std_small:.2f} against {std_large:.2f}; the paper: 0.01 against 0.68.",
         f"Each at its own best rate ({best_rate(found, SMALL):g} and {best_rate(found, LARGE):g}), "
-        f"scale {SMALL:g} is {_ahead(lead_at_best)}.",
-        f"With AdamW scale {SMALL:g} is {_ahead(adamw)}.",
-        f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats at best."]
+        f"scale {SMALL:g} is {_ahead(lead_at_best)}.", f"With AdamW scale {SMALL:g} is "
+        f"{_ahead(adamw)}.", f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats "
+        f"at best."]
 
 
 def _ahead(nats: float) -> str:
@@ -135,7 +135,7 @@ def _ahead(nats: float) -> str:
     ('0.04 nats behind scale 1', 'level with scale 1')
     """
     large = f"scale {LARGE:g}"
-    return f"level with {large}" if abs(nats) < 0.005 else formatting.lead(nats, "nats", large, 2)
+    return f"level with {large}" if abs(nats) < 0.005 else results.lead(nats, "nats", large, 2)
 
 
 def _std(values: np.ndarray) -> float:
@@ -145,14 +145,18 @@ def _std(values: np.ndarray) -> float:
 def summary(found: Results) -> list[dict[str, str]]:
     """Return mean and standard deviation of quality by scale and rate, beside the paper's."""
     paper = {name_of(scale, COMPARED): numbers for scale, numbers in PAPER.items()}
-    finite = {arm: nats[np.isfinite(nats)] for arm, nats in nats_by_arm(found).items()}
-    return [{"initialization": EXPERIMENT.labels[arm], "seeds": str(len(nats)),
-             "diverged": str(len(nats) - len(finite[arm])),
-             "neg. log perp.\nmean": f"{-finite[arm].mean():.3f}" if len(finite[arm]) else "",
-             "neg. log perp.\nstd": f"{_std(finite[arm]):.3f}" if len(finite[arm]) > 1 else "",
-             "paper's\nmean": f"{paper[arm][0]:.2f}" if arm in paper else "",
-             "paper's\nstd": f"{paper[arm][1]:.2f}" if arm in paper else ""}
-            for arm, nats in nats_by_arm(found).items()]
+    nats = nats_by_arm(found)
+    finite = {arm: each[np.isfinite(each)] for arm, each in nats.items()}
+    return results.words(nats, {
+        "initialization": EXPERIMENT.labels,
+        "seeds": {arm: str(len(each)) for arm, each in nats.items()},
+        "diverged": {arm: str(len(nats[arm]) - len(each)) for arm, each in finite.items()},
+        "neg. log perp.\nmean": {arm: f"{-each.mean():.3f}" for arm, each in finite.items()
+                                 if len(each)},
+        "neg. log perp.\nstd": {arm: f"{_std(each):.3f}" for arm, each in finite.items()
+                                if len(each) > 1},
+        "paper's\nmean": {arm: f"{mean:.2f}" for arm, (mean, _) in paper.items()},
+        "paper's\nstd": {arm: f"{std:.2f}" for arm, (_, std) in paper.items()}})
 
 
 def draw(found: Results) -> plots.Figure:
@@ -163,14 +167,12 @@ def draw(found: Results) -> plots.Figure:
     starts = {scale: at_start(scale) for scale in SCALES}
     ends = {scale: at_end(found, scale) for scale in SCALES}
     growth = ", ".join(f"{stream[-1] / stream[0]:.1f}" for stream, _, _ in starts.values())
-    draw_depth(axes[1, 0], starts).set_title(
-        f"before training: from the embedding to the last block the stream grows\n"
-        f"{growth} times (scales 0.1, 1, 100)", fontsize=10)
+    plots.finding(draw_depth(axes[1, 0], starts), f"before training: from the embedding to the "
+                  f"last block the stream grows {growth} times (scales 0.1, 1, 100)")
     small, large, review = (sizes.stream for sizes in ends.values())
     calm = bool(np.all(small < np.minimum(large, review)))
-    draw_depth(axes[1, 1], ends).set_title(
-        f"after {found.rows['steps'].max():.0f} steps at rate {COMPARED}"
-        + ": the small scale is still the calm one" * calm, fontsize=10)
+    plots.finding(draw_depth(axes[1, 1], ends), f"after {found.rows['steps'].max():.0f} steps at "
+                  f"rate {COMPARED}" + ": the small scale is still the calm one" * calm)
     low, high = zip(*(ax.get_ylim() for ax in axes[1]))
     for ax in axes[1]:
         ax.set_ylim(min(low), 5 * max(high))
@@ -187,12 +189,11 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     plots.seeds_by_arm(ax, nats, "held-out nats per byte (lower is better)", paper,
                        "the paper's neg. log perplexity", labels=EXPERIMENT.labels, looks=looks)
     lead, std_small, std_large, _ = leads(found).values()
-    title = f"at rate {COMPARED} scale {SMALL:g} is {formatting.lead(lead, 'nats', digits=2)}"
+    title = f"at rate {COMPARED} scale {SMALL:g} is {results.lead(lead, 'nats', digits=2)}"
     if np.isfinite(std_small + std_large):
-        title += (f"; std over the seeds:\n{std_small:.2f} with scale 0.1, {std_large:.2f} with "
+        title += (f"; std over the seeds: {std_small:.2f} with scale 0.1, {std_large:.2f} with "
                   f"scale 1")
-    ax.set_title(title, fontsize=10)
-    return ax
+    return plots.finding(ax, title)
 
 
 def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
@@ -209,14 +210,13 @@ def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
                  {rate: f"{rate:g}" for rate in RATES})
     ax.set_ylim(near.min() - 0.05, top)
     if far:
-        ax.annotate(f"scale {REVIEW:g} is beyond: " + ", ".join(
-            f"{nats.mean():.2f} at rate {rate:g}" for rate, nats in far.items()),
-            (0.02, 0.97), xycoords="axes fraction", fontsize=9, va="top", color=COLORS[REVIEW])
+        beyond = ", ".join(f"{nats.mean():.2f} at rate {rate:g}" for rate, nats in far.items())
+        ax.annotate(f"scale {REVIEW:g} is beyond: {beyond}", (0.02, 0.97),
+                    xycoords="axes fraction", fontsize=9, va="top", color=COLORS[REVIEW])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
-    best = formatting.lead(leads(found)["lead_at_best"], "nats", digits=2)
-    ax.set_title(f"each at its own best rate ({best_rate(found, SMALL):g}, "
-                 f"{best_rate(found, LARGE):g}) scale {SMALL:g} is {best}", fontsize=10)
-    return ax
+    best = results.lead(leads(found)["lead_at_best"], "nats", digits=2)
+    return plots.finding(ax, f"each at its own best rate ({best_rate(found, SMALL):g}, "
+                         f"{best_rate(found, LARGE):g}) scale {SMALL:g} is {best}")
 
 
 def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plots.Axes:
@@ -236,14 +236,13 @@ def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plo
     return ax
 
 
-def _arm(name: str, label: str, scale: float, train: TrainConfig) -> Arm:
-    return Arm(name, config(scale), train, f"scale {scale:g}, {label}", conclude=conclude,
-               corpus=toy.text)
+TRAINED = {
+    **{name_of(scale, rate): (scale, f"rate {rate:g}", replace(TRAIN, learning_rate=rate))
+       for scale, rates in ((SMALL, RATES), (LARGE, RATES), (REVIEW, (0.03, COMPARED)))
+       for rate in rates},
+    **{f"scale-{scale:g}-adamw": (scale, "AdamW", ADAMW) for scale in (SMALL, LARGE)}}
 
-
-EXPERIMENT = Experiment("table3", (
-    *(_arm(name_of(scale, rate), f"rate {rate:g}", scale, replace(TRAIN, learning_rate=rate))
-      for scale, rates in ((SMALL, RATES), (LARGE, RATES), (REVIEW, (0.03, COMPARED)))
-      for rate in rates),
-    *(_arm(f"scale-{scale:g}-adamw", "AdamW", scale, ADAMW) for scale in (SMALL, LARGE))),
+EXPERIMENT = Experiment("table3", tuple(
+    Arm(name, config(scale), train, f"scale {scale:g}, {label}", conclude=conclude,
+        corpus=toy.text) for name, (scale, label, train) in TRAINED.items()),
     summary, draw, seeds=(0, 1, 2, 3, 4))

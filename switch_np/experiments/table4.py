@@ -19,10 +19,9 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np import model, plots
-from switch_np.experiments import character_names, formatting, toy
+from switch_np.experiments import character_names, results, toy
 from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, Table, by_arm, curve, select
+from switch_np.experiments.results import Results, Table, by_arm, curve, select, spreads
 from switch_np.operations import softmax, tree
 from switch_np.training import tasks
 from switch_np.training.train_config import TrainConfig
@@ -126,7 +125,7 @@ def findings(found: Results) -> list[str]:
 
     def against(first: str, second: str, other: str) -> str:
         nats, seeds = lead(found, first, second)
-        return f"{formatting.lead(nats, 'nats', other)} ({seeds} of {len(ends[first])} seeds ahead)"
+        return f"{results.lead(nats, 'nats', other)} ({seeds} of {len(ends[first])} seeds ahead)"
 
     return [
         f"0.4 inside the experts and 0.1 elsewhere is "
@@ -139,44 +138,38 @@ def findings(found: Results) -> list[str]:
         f"{last_step(found):.0f} (dense: {turn['dense-0']:.0f}); since its best point a run has "
         f"lost {lost['switch-0']:.2f} nats (dense: {lost['dense-0']:.2f}).",
         f"Expert dropout alone ends {against('switch-0-experts-0.4', 'switch-0', 'none')}; "
-        f"at the best points it is {formatting.lead(gain, 'nats')}.",
+        f"at the best points it is {results.lead(gain, 'nats')}.",
         f"At 0.1 everywhere Switch is {against('switch-0.1', 'dense-0.1', 'dense')}; the "
         f"paper: 1.8 points ahead on GLUE."]
 
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's quality, beside the paper's; bits per byte for pre-training."""
-    ends, trains, right, bits = (by_arm(found.rows, name) for name in (
-        "neg_log_perplexity", "train_neg_log_perplexity", "right", "bits_per_byte"))
-    tuned = {arm: arm in SETTINGS for arm in ends}
-    return [{
-        "": EXPERIMENT.labels[arm],
-        "bits\nper byte": "" if tuned[arm] else mean_and_spread(bits[arm], 3),
-        "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned[arm] else "",
-        "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned[arm] else "",
-        "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned[arm] else "",
-        "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned[arm] else "",
-        "right %": mean_and_spread(100 * right[arm], 1) if tuned[arm] else "",
-        "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": " / ".join(map(str, PAPER.get(arm, ())))}
-        for arm in ends]
+    bits = {arm: values for arm, values in by_arm(found.rows, "bits_per_byte").items()
+            if arm not in SETTINGS}
+    ends, trains, right = ({arm: values for arm, values in by_arm(found.rows, name).items()
+                            if arm in SETTINGS}
+                           for name in ("neg_log_perplexity", "train_neg_log_perplexity", "right"))
+    return results.words({**bits, **ends}, {
+        "": EXPERIMENT.labels, "bits\nper byte": spreads(bits, 3),
+        "held-out\nneg. log perp.": spreads(ends, 3),
+        "at its\nbest": spreads({arm: at_best(found.curves, arm) for arm in ends}, 3),
+        "best\nat step": {arm: f"{best_step(found.curves, arm):.0f}" for arm in ends},
+        "training\nneg. log perp.": spreads(trains, 3), "right %": spreads(right, 1, 100),
+        "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": {
+            arm: " / ".join(map(str, numbers)) for arm, numbers in PAPER.items()}})
 
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality by seed, the curves, and the held-out against the training loss."""
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
-    gain, seeds = lead(found, "switch-0-experts-0.4", "switch-0")
-    last, turn = last_step(found), best_step(found.curves, "switch-0")
-    turns = f"is best at step {turn:.0f}, then worse" if turn < last else "does not turn"
-    count = len(by_arm(found.rows, "seed")["switch-0"])
-    draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0")).set_title(
-        f"no dropout: held-out quality {turns};\nexpert dropout alone: {gain:+.3f} nats at the "
-        f"end, {seeds} of {count} seeds ahead", fontsize=10)
+    ax = draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0"))
+    plots.finding(ax, findings(found)[3])
+    ax = draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
-    arms = ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3")
-    draw_overfitting(axes[1, 1], found, arms).set_title(
-        f"at the end the held-out loss is above the training loss by\n{none:.2f} nats without "
-        f"dropout, {little:.2f} with 0.1, {much:.2f} with 0.3", fontsize=10)
+    plots.finding(ax, f"at the end the held-out loss is above the training loss by {none:.2f} nats "
+                  f"without dropout, {little:.2f} with 0.1, {much:.2f} with 0.3")
     draw_gap(axes[1, 0], found)
     return figure
 
@@ -194,16 +187,12 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
 
 def draw_overfitting(ax: plots.Axes, found: Results, arms: tuple[str, ...]) -> plots.Axes:
     """Draw held-out and training loss against steps, a colour per arm."""
-    for arm in arms:
-        for column, dashes in (("neg_log_perplexity", "-"), ("train_neg_log_perplexity", ":")):
-            steps, values = curve(found.curves, arm, column)
-            ax.plot(steps, -values.mean(axis=0), dashes, color=COLORS[arm], linewidth=1.8,
-                    label=EXPERIMENT.labels[arm] if dashes == "-" else None)
-            ax.fill_between(steps, -values.max(axis=0), -values.min(axis=0), color=COLORS[arm],
-                            alpha=0.12, linewidth=0)
+    for column, dashes in (("neg_log_perplexity", "-"), ("train_neg_log_perplexity", ":")):
+        labels = {arm: EXPERIMENT.labels[arm] if dashes == "-" else "_unlisted" for arm in arms}
+        plots.curves_by_arm(ax, {**found.curves, "loss": -found.curves[column]}, labels, "loss",
+                            "nats per token", xlabel="step of fine-tuning", ylim=(0, 1.0),
+                            looks={arm: (COLORS[arm], dashes) for arm in arms})
     ax.plot([], [], ":", color="#555555", label="the same on the training pairs")
-    ax.set(xlabel="step of fine-tuning", ylabel="nats per token", ylim=(0, 1.0))
-    ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
     return ax
 
@@ -225,9 +214,8 @@ def draw_gap(ax: plots.Axes, found: Results) -> plots.Axes:
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="lower right")
     gain, seeds = lead(found, "switch-0.1-experts-0.4", "switch-0.1")
-    ax.set_title(f"0.4 inside the experts, 0.1 elsewhere: {gain:+.3f} nats\nagainst 0.1 everywhere "
-                 f"({seeds} of {len(train['switch-0.1'])} seeds ahead)", fontsize=10)
-    return ax
+    return plots.finding(ax, f"0.4 inside the experts, 0.1 elsewhere: {gain:+.3f} nats against 0.1 "
+                         f"everywhere ({seeds} of {len(train['switch-0.1'])} seeds ahead)")
 
 
 BASE = replace(ModelConfig(), vocab_size=VOCAB_SIZE)
