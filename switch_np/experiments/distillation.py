@@ -48,10 +48,8 @@ def copy_weights(run: Run, source: Run) -> None:
 def advance(run: Run, corpus: Corpus, source: Run | None, weight: float) -> tuple[Loss, float]:
     """Take a step of the trainer, with `weight` of the loss on the teacher's probabilities.
 
-    Returns
-    -------
-    Loss, float
-        `total` is that loss, `cross_entropy` that of the right tokens alone; the gradients' norm.
+    Return the loss, whose `cross_entropy` is that of the right tokens alone, and the gradients'
+    norm.
     """
     if source is None:
         raise ValueError("source must be the teacher's run, got None")
@@ -77,8 +75,6 @@ def advance(run: Run, corpus: Corpus, source: Run | None, weight: float) -> tupl
 
 def kept(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return, by student, the fraction of the teacher's gain over dense that it keeps.
-
-    `values` has a number, or one per seed, for dense, the teacher and the students.
 
     >>> kept({"dense": np.array([2.1]), "teacher": np.array([2.0]),
     ...       "copied": np.array([2.05])})["copied"].round(3).tolist()

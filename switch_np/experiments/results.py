@@ -1,13 +1,10 @@
 """The numbers of an experiment: CSV files, the same as dicts of arrays, and as words.
 
-NAME.csv has a row per run, NAME_curves.csv a row per run and point of its curve, NAME_speed.csv the
-timings. All but the timings are the same on every run and with any number of processes, so they
-hold no seconds.
-
-Columns of NAME.csv: arm, seed, steps (asked for), done (fewer if the run diverged), params; then
-those of the curve's last point, and what the arm measures of a finished run alone. Columns of
-NAME_curves.csv: arm, seed, step; train_bits and dropped, means since the previous point; then what
-the arm measures, `bits_per_byte` on held-out text by default.
+NAME.csv has a row per run: arm, seed, steps (asked for), done (fewer if the run diverged), params;
+those of the curve's last point; what the arm measures of a finished run alone. NAME_curves.csv has
+a row per run and point of its curve: arm, seed, step; train_bits and dropped, means since the
+previous point; what the arm measures, by default `bits_per_byte` on held-out text. NAME_speed.csv
+has the timings. All but these are the same on every run and with any number of processes.
 """
 
 from __future__ import annotations
@@ -150,17 +147,14 @@ def curve(curves: Table, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def steps_to(steps: np.ndarray, values: np.ndarray, threshold: float) -> float:
-    """Return the step at which a falling curve first is at most `threshold`; NaN if never.
-
-    Between two points the curve is taken as straight.
+    """Return the step at which a curve of straight lines first is at most `threshold`, or NaN.
 
     >>> steps_to(np.array([10, 20, 30]), np.array([4.0, 3.0, 2.0]), 2.5)
     25.0
     """
-    below = np.flatnonzero(values <= threshold)
-    if not len(below):
+    n = int(np.argmax(values <= threshold))
+    if not values[n] <= threshold:
         return float("nan")
-    n = int(below[0])
     if n == 0:
         return float(steps[0])
     fraction = (values[n - 1] - threshold) / (values[n - 1] - values[n])

@@ -39,8 +39,6 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
 
     Parameters
     ----------
-    arm, seed
-        What to train.
     folder, source
         Where checkpoints are written, and a run is resumed (None: nothing is written); the folder
         of the run that the arm needs.

@@ -66,8 +66,7 @@ def of_training(runs: Mapping[str, Run], corpus: Corpus, base: str,
                 rounds: int) -> list[dict[str, Any]]:
     """Time training steps of several runs, which advance by as many; return a row per run.
 
-    Columns: arm, milliseconds; ratio, low and high, as in `Timing`; flops_ratio, the operations of
-    a step with full buffers as a multiple of the base's.
+    A row has `Timing`'s numbers, and the operations of a step with full buffers over the base's.
     """
     found = compare({name: partial(trainer.advance, run, corpus) for name, run in runs.items()},
                     base, rounds)

@@ -49,9 +49,9 @@ def config(scale: float) -> ModelConfig:
     return replace(MODEL, init_scale=scale)
 
 
-def name_of(scale: float, rate: float) -> str:
-    """Return the arm of this scale and rate, such as "scale-0.1-rate-0.15"."""
-    return f"scale-{scale:g}-rate-{rate:g}"
+def name_of(scale: float, rate: float | None) -> str:
+    """Return the arm of this scale and rate of Adafactor, or with AdamW."""
+    return f"scale-{scale:g}-" + ("adamw" if rate is None else f"rate-{rate:g}")
 
 
 def measure(run: Run, corpus: Corpus) -> ActivationSizes:
@@ -76,10 +76,9 @@ def at_start(scale: float) -> ActivationSizes:
 def at_end(found: Results, scale: float) -> ActivationSizes:
     """Return the sizes after the last step at the compared rate, means over the seeds."""
     runs = select(found.rows, arm=name_of(scale, COMPARED))
-    stream, experts, added = ({n: float(np.nanmean(runs[f"{what}_{n}"])) for n in blocks}
-                              for what, blocks in (("stream", range(MODEL.num_layers + 1)),
-                                                   ("experts", MODEL.switch_layers),
-                                                   ("added", MODEL.switch_layers)))
+    stream, experts, added = ({int(name.split("_")[1]): float(np.nanmean(values))
+                               for name, values in runs.items() if name.startswith(f"{what}_")}
+                              for what in ActivationSizes._fields)
     return ActivationSizes([*stream.values()], experts, added)
 
 
@@ -115,27 +114,22 @@ def leads(found: Results) -> dict[str, float]:
 def findings(found: Results) -> list[str]:
     """Return what came of the paper's claims, as sentences made from the numbers."""
     lead, std_small, std_large, lead_at_best = leads(found).values()
-    nats = nats_by_arm(found)
-    adamw = nats[f"scale-{LARGE:g}-adamw"].mean() - nats[f"scale-{SMALL:g}-adamw"].mean()
-    review = nats[name_of(REVIEW, best_rate(found, REVIEW))].mean()
+    nats, rates = nats_by_arm(found), [best_rate(found, scale) for scale in SCALES]
+    adamw = nats[name_of(LARGE, None)].mean() - nats[name_of(SMALL, None)].mean()
+    review = nats[name_of(REVIEW, rates[2])].mean()
+
+    def ahead(nats: float) -> str:
+        large = f"scale {LARGE:g}"
+        return f"level with {large}" if abs(nats) < 0.005 else results.lead(nats, "nats", large, 2)
+
     return [
-        f"At rate {COMPARED} scale {SMALL:g} is {_ahead(lead)}; the paper: 0.88 nats ahead.",
+        f"At rate {COMPARED} scale {SMALL:g} is {ahead(lead)}; the paper: 0.88 nats ahead.",
         f"Its seeds spread {'less' if std_small < std_large else 'no less'}: standard deviation "
         f"{std_small:.2f} against {std_large:.2f}; the paper: 0.01 against 0.68.",
-        f"Each at its own best rate ({best_rate(found, SMALL):g} and {best_rate(found, LARGE):g}), "
-        f"scale {SMALL:g} is {_ahead(lead_at_best)}.", f"With AdamW scale {SMALL:g} is "
-        f"{_ahead(adamw)}.", f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats "
-        f"at best."]
-
-
-def _ahead(nats: float) -> str:
-    """Say how far the small scale is ahead of the large one.
-
-    >>> _ahead(-0.04), _ahead(0.001)
-    ('0.04 nats behind scale 1', 'level with scale 1')
-    """
-    large = f"scale {LARGE:g}"
-    return f"level with {large}" if abs(nats) < 0.005 else results.lead(nats, "nats", large, 2)
+        f"Each at its own best rate ({rates[0]:g} and {rates[1]:g}), scale {SMALL:g} is "
+        f"{ahead(lead_at_best)}.",
+        f"With AdamW scale {SMALL:g} is {ahead(adamw)}.",
+        f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats at best."]
 
 
 def _std(values: np.ndarray) -> float:
@@ -183,40 +177,31 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw a dot per seed at the compared rate and with AdamW, beside the paper's."""
     nats = {arm: seeds for arm, seeds in nats_by_arm(found).items()
             if arm.endswith((f"rate-{COMPARED}", "adamw"))}
-    looks = {arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms}
-    paper = {name_of(scale, COMPARED): f"{mean:.2f}, std {std:.2f}"
-             for scale, (mean, std) in PAPER.items()}
-    plots.seeds_by_arm(ax, nats, "held-out nats per byte (lower is better)", paper,
-                       "the paper's neg. log perplexity", labels=EXPERIMENT.labels, looks=looks)
-    lead, std_small, std_large, _ = leads(found).values()
-    title = f"at rate {COMPARED} scale {SMALL:g} is {results.lead(lead, 'nats', digits=2)}"
-    if np.isfinite(std_small + std_large):
-        title += (f"; std over the seeds: {std_small:.2f} with scale 0.1, {std_large:.2f} with "
-                  f"scale 1")
-    return plots.finding(ax, title)
+    plots.seeds_by_arm(
+        ax, nats, "held-out nats per byte (lower is better)",
+        {name_of(scale, COMPARED): f"{mean:.2f}, std {std:.2f}"
+         for scale, (mean, std) in PAPER.items()},
+        "the paper's neg. log perplexity", labels=EXPERIMENT.labels,
+        looks={arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms})
+    seeds = min(map(len, nats.values()))
+    return plots.finding(ax, " ".join(findings(found)[:2 if seeds > 1 else 1]))
 
 
 def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
-    """Draw quality against the learning rate, a line per scale; points far above are named."""
+    """Draw quality against the learning rate, a line per scale; the review's may be far above."""
     series = {scale: {rate: bits[np.isfinite(bits)] * np.log(2)
                       for rate, bits in by_scale(found, scale).items() if np.isfinite(bits).any()}
               for scale in SCALES}
     near = np.concatenate([nats for scale in (SMALL, LARGE) for nats in series[scale].values()])
-    top = near.max() + 0.25 * np.ptp(near) + 0.05
-    far = {rate: nats for rate, nats in series[REVIEW].items() if nats.max() > top}
-    series[REVIEW] = {rate: nats for rate, nats in series[REVIEW].items() if rate not in far}
     plots.ranges(ax, {f"scale {scale:g}": points for scale, points in series.items() if points},
                  "learning rate (Adafactor)", "held-out nats per byte (lower is better)",
                  {rate: f"{rate:g}" for rate in RATES})
-    ax.set_ylim(near.min() - 0.05, top)
-    if far:
-        beyond = ", ".join(f"{nats.mean():.2f} at rate {rate:g}" for rate, nats in far.items())
-        ax.annotate(f"scale {REVIEW:g} is beyond: {beyond}", (0.02, 0.97),
-                    xycoords="axes fraction", fontsize=9, va="top", color=COLORS[REVIEW])
+    ax.set_ylim(near.min() - 0.05, near.max() + 0.25 * np.ptp(near) + 0.05)
+    *_, at_best, _, review = findings(found)
+    ax.annotate(review, (0.02, 0.97), xycoords="axes fraction", fontsize=9, va="top",
+                color=COLORS[REVIEW])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
-    best = results.lead(leads(found)["lead_at_best"], "nats", digits=2)
-    return plots.finding(ax, f"each at its own best rate ({best_rate(found, SMALL):g}, "
-                         f"{best_rate(found, LARGE):g}) scale {SMALL:g} is {best}")
+    return plots.finding(ax, at_best)
 
 
 def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plots.Axes:
@@ -236,13 +221,14 @@ def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plo
     return ax
 
 
-TRAINED = {
-    **{name_of(scale, rate): (scale, f"rate {rate:g}", replace(TRAIN, learning_rate=rate))
-       for scale, rates in ((SMALL, RATES), (LARGE, RATES), (REVIEW, (0.03, COMPARED)))
-       for rate in rates},
-    **{f"scale-{scale:g}-adamw": (scale, "AdamW", ADAMW) for scale in (SMALL, LARGE)}}
+def _arm(scale: float, rate: float | None) -> Arm:
+    train = ADAMW if rate is None else replace(TRAIN, learning_rate=rate)
+    label = f"scale {scale:g}, " + ("AdamW" if rate is None else f"rate {rate:g}")
+    return Arm(name_of(scale, rate), config(scale), train, label, conclude=conclude,
+               corpus=toy.text)
 
-EXPERIMENT = Experiment("table3", tuple(
-    Arm(name, config(scale), train, f"scale {scale:g}, {label}", conclude=conclude,
-        corpus=toy.text) for name, (scale, label, train) in TRAINED.items()),
+
+EXPERIMENT = Experiment("table3", (
+    *(_arm(scale, rate) for scale in (SMALL, LARGE) for rate in RATES), _arm(REVIEW, 0.03),
+    _arm(REVIEW, COMPARED), _arm(SMALL, None), _arm(LARGE, None)),
     summary, draw, seeds=(0, 1, 2, 3, 4))
