@@ -23,10 +23,10 @@ import numpy as np
 
 from switch_np import model, plots
 from switch_np.experiments import results, soft_cross_entropy, toy
-from switch_np.experiments.experiment import Arm, Experiment
+from switch_np.experiments.experiment import Arm, Experiment, copy_weights
 from switch_np.experiments.results import Results, by_arm, curve, spreads
 from switch_np.model import Loss
-from switch_np.operations import rounded, softmax, tree
+from switch_np.operations import rounded, softmax
 from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
@@ -35,14 +35,6 @@ from switch_np.transformer.model_config import ModelConfig
 
 PAPER = {"dense": -1.636, "teacher": -1.444, "copied": -1.639, "probabilities": -1.631,
          "probabilities-copied": -1.598, "mixed-copied": -1.580}
-
-
-def copy_weights(run: Run, source: Run) -> None:
-    """Copy every weight that both runs have under one name: all but the experts."""
-    taught = tree.flatten(source.params)
-    for name, value in tree.flatten(run.params).items():
-        if name in taught:
-            value[:] = taught[name]
 
 
 def advance(run: Run, corpus: Corpus, source: Run | None, weight: float) -> tuple[Loss, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from switch_np.experiments.results import Results
 from switch_np.model import Loss
-from switch_np.operations import check
+from switch_np.operations import check, tree
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.trainer import Run
@@ -27,6 +27,14 @@ def advance(run: Run, corpus: Any, source: Run | None) -> tuple[Loss, float]:
 def held_out(run: Run, corpus: Any) -> dict[str, float]:
     """Return the bits per byte on the whole held-out text."""
     return {"bits_per_byte": trainer.evaluate(run, corpus.held_out)}
+
+
+def copy_weights(run: Run, source: Run) -> None:
+    """Copy every weight that both runs have under one name: for dense, all but the experts."""
+    taught = tree.flatten(source.params)
+    for name, value in tree.flatten(run.params).items():
+        if name in taught:
+            value[:] = taught[name]
 
 
 @dataclass(frozen=True)

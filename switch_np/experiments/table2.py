@@ -25,7 +25,7 @@ from switch_np import model, plots
 from switch_np.experiments import toy
 from switch_np.experiments.activation_sizes import switch_cache
 from switch_np.experiments.experiment import Arm, Experiment, advance
-from switch_np.experiments.results import Results, curve, mean_and_spread, select
+from switch_np.experiments.results import Results, Table, curve, mean_and_spread, select
 from switch_np.model import Loss
 from switch_np.operations import softmax, tree
 from switch_np.operations.precision import WIDTH, round_in_place
@@ -43,8 +43,6 @@ DIVERGED = 7.0                      # bits per byte
 LABELS = {"float32": "float32", "bfloat16": "all bfloat16", "selective": "selective precision",
           "float16": "all float16", "weights": "all bfloat16, weights too"}
 PAPER = {"float32": (-1.718, 1160), "bfloat16": (-3.780, 1390), "selective": (-1.716, 1390)}
-
-Ends = Mapping[str, np.ndarray]     # numbers of one arm's finished runs, a value per seed
 
 
 def advance_weights_too(run: Run, corpus: Any, source: Run | None) -> tuple[Loss, float]:
@@ -116,17 +114,15 @@ def megabytes(mode: str) -> float:
     return bytes_per_step(arm.model, arm.train) / 1e6
 
 
-def at_ends(found: Results, mode: str, rate: float) -> Ends:
+def at_ends(found: Results, mode: str, rate: float) -> Table:
     """Return one arm's final numbers, {} if it was not run; `end` is NaN where a run diverged."""
-    arm = f"{mode}-{rate}"
-    ends = select(found.rows, arm=arm)
+    ends = select(found.rows, arm=f"{mode}-{rate}")
     if not len(ends["seed"]):
         return {}
-    steps, bits = curve(found.curves, arm, "bits_per_byte")
+    steps, bits = curve(found.curves, f"{mode}-{rate}", "bits_per_byte")
     diverged = ~(ends["bits_per_byte"] < DIVERGED)
-    early = bits[:, np.searchsorted(steps, EARLY * found.rows["steps"].max())]
-    return {**ends, "early": early, "end": np.where(diverged, np.nan, ends["bits_per_byte"]),
-            "diverged": diverged}
+    return {**ends, "early": bits[:, np.searchsorted(steps, EARLY * found.rows["steps"].max())],
+            "end": np.where(diverged, np.nan, ends["bits_per_byte"]), "diverged": diverged}
 
 
 def summary(found: Results) -> list[dict[str, str]]:
@@ -182,7 +178,7 @@ def draw(found: Results) -> plots.Figure:
     return figure
 
 
-def _draw_by_rate(ax: plots.Axes, arms: Mapping[str, Mapping[float, Ends]], name: str, ylabel: str,
+def _draw_by_rate(ax: plots.Axes, arms: Mapping[str, Mapping[float, Table]], name: str, ylabel: str,
                   factor: float = 1) -> dict[str, dict[float, np.ndarray]]:
     """Draw one of the numbers against the rate; return it, NaN where a run diverged, by label."""
     series = {LABELS[mode]: {rate: np.where(ends["diverged"], np.nan, factor * ends[name])

@@ -67,12 +67,6 @@ def conclude(run: Run, corpus: Corpus) -> dict[str, float]:
     return {f"{what}_{n}": value for what, sizes in named.items() for n, value in sizes.items()}
 
 
-def at_start(scale: float) -> ActivationSizes:
-    """Return the sizes before the first step, with seed 0."""
-    corpus = toy.text()
-    return measure(trainer.start(config(scale), TRAIN, corpus), corpus)
-
-
 def at_end(found: Results, scale: float) -> ActivationSizes:
     """Return the sizes after the last step at the compared rate, means over the seeds."""
     runs = select(found.rows, arm=name_of(scale, COMPARED))
@@ -158,7 +152,9 @@ def draw(found: Results) -> plots.Figure:
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
     draw_rates(axes[0, 1], found)
-    starts = {scale: at_start(scale) for scale in SCALES}
+    corpus = toy.text()
+    starts = {scale: measure(trainer.start(config(scale), TRAIN, corpus), corpus)
+              for scale in SCALES}
     ends = {scale: at_end(found, scale) for scale in SCALES}
     growth = ", ".join(f"{stream[-1] / stream[0]:.1f}" for stream, _, _ in starts.values())
     plots.finding(draw_depth(axes[1, 0], starts), f"before training: from the embedding to the "

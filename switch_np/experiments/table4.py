@@ -20,9 +20,9 @@ import numpy as np
 
 from switch_np import model, plots
 from switch_np.experiments import character_names, results, toy
-from switch_np.experiments.experiment import Arm, Experiment
+from switch_np.experiments.experiment import Arm, Experiment, copy_weights
 from switch_np.experiments.results import Results, Table, by_arm, curve, spreads
-from switch_np.operations import softmax, tree
+from switch_np.operations import softmax
 from switch_np.training import tasks
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.pairs import Pair, PairCorpus
@@ -46,11 +46,6 @@ PAPER = {"dense-0.1": (82.9, 19.6, 83.5, 72.4), "switch-0.1": (84.7, 19.1, 83.7,
 COLORS = {"dense-0": "#999999", "dense-0.1": "#000000", "switch-0": "#D55E00",
           "switch-0-experts-0.4": "#009E73", "switch-0.1": "#0072B2", "switch-0.2": "#56B4E9",
           "switch-0.3": "#CC79A7", "switch-0.1-experts-0.4": "#E69F00"}
-
-
-def take_over(run: Run, source: Run) -> None:
-    """Start from a copy of the pre-trained run's parameters."""
-    run.params = tree.apply(np.copy, source.params)
 
 
 def measure(run: Run, corpus: PairCorpus) -> dict[str, float]:
@@ -106,8 +101,8 @@ def lead(found: Results, first: str, second: str) -> tuple[float, int]:
 
 def overfit(found: Results, arm: str) -> float:
     """Return how many nats the held-out loss lies above the training loss at the end."""
-    train, held_out = (by_arm(found.rows, f"{kind}neg_log_perplexity")[arm].mean()
-                       for kind in ("train_", ""))
+    train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
+        "train_neg_log_perplexity", "neg_log_perplexity"))
     return float(train - held_out)
 
 
@@ -158,7 +153,7 @@ def draw(found: Results) -> plots.Figure:
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
     ax = draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0"))
-    plots.finding(ax, " ".join(findings(found)[2:4]))
+    plots.finding(ax, " ".join(findings(found)[2:4]), 64)
     ax = draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
     plots.finding(ax, f"at the end the held-out loss is above the training loss by {none:.2f} nats "
@@ -220,7 +215,7 @@ def _fine_tuned(name: str, dense: bool, rate: float, expert_rate: float) -> Arm:
     kind = "dense" if dense else "Switch"
     model = replace(toy.switch(KINDS[kind].model, expert_dropout=expert_rate), dropout=rate)
     label = f"{kind}, dropout {rate:g}" + f", experts {expert_rate:g}" * (expert_rate != rate)
-    return Arm(name, model, FINE_TUNING, label, needs=KINDS[kind].name, begin=take_over,
+    return Arm(name, model, FINE_TUNING, label, needs=KINDS[kind].name, begin=copy_weights,
                evaluate=measure, corpus=character_names.load)
 
 

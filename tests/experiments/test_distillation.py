@@ -45,5 +45,3 @@ def test_a_student_copies_all_but_the_experts():
     for name, value in tree.flatten(student.params).items():
         source = before if name.startswith("decoder.1.feed_forward.") else taught
         np.testing.assert_array_equal(value, source[name], name)
-    student.params["embedding"]["table"][:] = 0
-    assert teacher.params["embedding"]["table"].any()           # a copy, not the array itself

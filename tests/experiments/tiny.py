@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from switch_np.experiments import results
+from switch_np.experiments import results, speed
 from switch_np.experiments.experiment import Arm
 from switch_np.switch.config import SwitchConfig
 from switch_np.training.corpus import Corpus
@@ -38,27 +38,17 @@ MORE = {"table2": ("router_flips", "ties", "gate_error", "flips", "logit"),
 
 def fake(experiment, seeds=(0, 1, 2)):
     """Results of the right form: arms in the order of their quality, dense the worst."""
-    rng, rows, curves = np.random.default_rng(0), [], []
+    rng, rows, curves, times = np.random.default_rng(0), [], [], []
     more = dict.fromkeys(MORE.get(experiment.name, ()), 0.5)
-    curved = more if experiment.name == "table4" else {}
     for place, arm in enumerate(experiment.arms):
         for seed in seeds:
             bits = 2.5 - 0.05 * place + 0.01 * rng.random()
-            named = {"arm": arm.name, "seed": seed}
-            rows.append({**named, "steps": 50, "done": 50, "params": 1000 * 2 ** place,
-                         "train_bits": bits, "dropped": 0.1, "bits_per_byte": bits, **more})
-            curves += [{**named, "step": step, "train_bits": bits, "dropped": 0.1,
-                        "bits_per_byte": bits + 5 / step - 0.1, **curved}
+            row = {"arm": arm.name, "seed": seed, "dropped": 0.1, "bits_per_byte": bits, **more}
+            rows.append(row | {"steps": 50, "params": 1000 * 2 ** place})
+            curves += [row | {"step": step, "bits_per_byte": bits + 5 / step - 0.1}
                        for step in range(10, 51, 10)]
-    return results.Results(results.table(rows), results.table(curves), fake_speed(experiment))
-
-
-def fake_speed(experiment):
-    rows = []
-    for place, arm in enumerate(experiment.arms if experiment.speed else ()):
-        for layout in ("buffers", "packed") if place else ("both",):
-            row = {"layout": layout, "arm": arm.name, "milliseconds": 1.0,
-                   "ratio": 1 + 0.1 * place, "low": 1.0, "high": 2.0, "flops_ratio": 1.0}
-            rows += [{"size": size, **row} for size in ("toy", "wide")] if (
-                experiment.name == "table1") else [row]
-    return results.table(rows)
+        times += [{"size": size, "layout": layout, "arm": arm.name, "ratio": 1 + 0.1 * place}
+                  for layout in (speed.LAYOUTS if place else ("both",))
+                  for size in (("toy", "wide") if experiment.name == "table1" else ("toy",))]
+    return results.Results(results.table(rows), results.table(curves),
+                           results.table(times if experiment.speed else []))
