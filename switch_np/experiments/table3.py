@@ -112,17 +112,17 @@ def findings(found: Results) -> list[str]:
     adamw = nats[name_of(LARGE, None)].mean() - nats[name_of(SMALL, None)].mean()
     review = nats[name_of(REVIEW, rates[2])].mean()
 
-    def ahead(nats: float) -> str:
+    def against_large(nats: float) -> str:
         large = f"scale {LARGE:g}"
         return f"level with {large}" if abs(nats) < 0.005 else results.lead(nats, "nats", large, 2)
 
     return [
-        f"At rate {COMPARED} scale {SMALL:g} is {ahead(lead)}; the paper: 0.88 nats ahead.",
+        f"At rate {COMPARED} scale {SMALL:g} is {against_large(lead)}; the paper: 0.88 nats ahead.",
         f"Its seeds spread {'less' if std_small < std_large else 'no less'}: standard deviation "
         f"{std_small:.2f} against {std_large:.2f}; the paper: 0.01 against 0.68.",
         f"Each at its own best rate ({rates[0]:g} and {rates[1]:g}), scale {SMALL:g} is "
-        f"{ahead(lead_at_best)}.",
-        f"With AdamW scale {SMALL:g} is {ahead(adamw)}.",
+        f"{against_large(lead_at_best)}.",
+        f"With AdamW scale {SMALL:g} is {against_large(adamw)}.",
         f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats at best."]
 
 
