@@ -2,23 +2,20 @@
 
 An experiment is one file: its docstring says what the paper claims and what is run here, and its
 `EXPERIMENT` holds the arms, each trained once per seed. To add one, write the file and add its name
-to `NAMES`. In reading order:
+to `NAMES`; README.md beside this file tells what they show. In reading order:
 
 The experiments
     `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
     `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `exploration`: noise in the
     router (called "noise" by the command and in the results); `distillation`: Switch into dense.
 What an experiment is made of
-    `experiment`: arms and experiments; `runner`: one run, which can be stopped and resumed;
-    `pool`: many runs in several processes; `results`: CSV files, and tables as dicts of arrays.
-What several experiments share
+    `experiment`: arms and experiments; `runner`: one run, which can be stopped and resumed; `pool`:
+    many runs in several processes; `results`: CSV files, tables as dicts of arrays and as words.
+What some experiments need
     `toy`: models and text; `flops`: operations of a training step; `speed`: timing in turns;
-    `formatting`: numbers as text.
-What one experiment needs
     `soft_cross_entropy` (distillation), `activation_sizes` (table3), `character_names` (table4).
 
-README.md beside this file tells what the experiments show. `commands` and notebooks import these
-modules, and `plots` imports `results`; nothing else does.
+`commands` and notebooks import these modules, and `plots` imports `results`; nothing else does.
 """
 
 from __future__ import annotations
@@ -59,9 +56,8 @@ def run_live(name: str, arm: str, steps: int, seed: int = 0) -> Outcome:
     """
     arms = {each.name: each for each in load(name).shortened(steps).arms}
     check.choice("arm", arm, list(arms))
-    if arms[arm].needs:
-        raise ValueError(f"arm must not need another arm's run, got {arm!r}, which needs "
-                         f"{arms[arm].needs!r}")
+    if needed := arms[arm].needs:
+        raise ValueError(f"arm must not need another's run, got {arm!r}, which needs {needed!r}")
     outcome = runner.complete(arms[arm], seed)
     assert outcome is not None             # nothing could stop it
     return outcome

@@ -20,20 +20,11 @@ from switch_np.transformer.norm import NormCache
 
 
 class ActivationSizes(NamedTuple):
-    """Root mean squares in a decoder.
+    """Root mean squares in a decoder, `experts` and `added` by block with a Switch layer."""
 
-    Attributes
-    ----------
-    stream
-        The residual stream before block 0, and after each block.
-    experts, added
-        By block with a Switch layer: the experts' outputs, and these times their gates, which is
-        what the layer adds to the stream.
-    """
-
-    stream: list[float]
-    experts: dict[int, float]
-    added: dict[int, float]
+    stream: list[float]                # the residual stream before block 0, and after each block
+    experts: dict[int, float]          # the experts' outputs
+    added: dict[int, float]            # these times their gates: what the layer adds to the stream
 
 
 def by_depth(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig) -> ActivationSizes:
@@ -46,9 +37,8 @@ def by_depth(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig) ->
     ([0.89, 1.14, 1.22], [1])
     """
     _, outputs, cache = model.forward(params, ids, config)
-    stack = cache.runs["decoder"].stack
+    stack, layers = cache.runs["decoder"].stack, config.switch_layers
     norms = [[kept.self_attention.norm for kept in block.slices] for block in stack.blocks]
-    layers = config.switch_layers
     return ActivationSizes(
         [_before(each, config.norm_epsilon) for each in [*norms, [stack.norm]]],
         {n: rms(switch_cache(stack.blocks[n]).mixture.combine.out_RD) for n in layers},
@@ -62,11 +52,7 @@ def switch_cache(block: BlockCache) -> LayerCache:
 
 
 def rms(values: np.ndarray) -> float:
-    """Return the root mean square.
-
-    >>> rms(np.array([3.0, 4.0, 0.0, 0.0]))
-    2.5
-    """
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 

@@ -2,11 +2,9 @@
 
 "latin small letter e with acute" is Ll, a lower-case letter; "thai digit four" is Nd, a decimal
 digit. The words of a name give much of the answer away, so what is learnt carries over to other
-names; but a few hundred pairs can also be learnt by heart, at the cost of the rest.
-
-Names and categories are those of Unicode 3.2, which every CPython carries beside the newest
-(`unicodedata.ucd_3_2_0`, for internationalized domain names), so every Python has the same pairs.
-Ideographs and Hangul syllables are left out: their names follow a rule.
+names; but a few hundred pairs can also be learnt by heart, at the cost of the rest. Names and
+categories are those of Unicode 3.2, which every CPython carries beside the newest, so every Python
+has the same pairs. Ideographs and Hangul syllables are left out: their names follow a rule.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Distillation (table 6): a trained Switch model into its dense counterpart.
 
 The paper: a dense student a twentieth of its teacher's size keeps 29 % of what Switch gains over
-dense. Taught by the teacher's probabilities alone it keeps 3 %; started from the teacher's
-non-expert weights too, 20 %; with the loss 0.75 for the right token and 0.25 for the teacher's
-probabilities, 29 %. The copied weights alone gain nothing.
+dense: 3 % when taught by the teacher's probabilities alone, 20 % when started from the teacher's
+non-expert weights too, 29 % with the loss 0.75 for the right token and 0.25 for the teacher's
+probabilities. The copied weights alone gain nothing.
 
 Here: the toy Switch model (16 experts) is the teacher and routes as in evaluation, without noise.
 The student has its d_ff and no experts, trains as many steps on the same text, and shares its first
@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 
 from switch_np import model, plots
-from switch_np.experiments import formatting, soft_cross_entropy, toy
-from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, by_arm, select
+from switch_np.experiments import results, soft_cross_entropy, toy
+from switch_np.experiments.experiment import Arm, Experiment, copy_weights
+from switch_np.experiments.results import Results, by_arm, curve, spreads
 from switch_np.model import Loss
-from switch_np.operations import rounded, softmax, tree
+from switch_np.operations import rounded, softmax
 from switch_np.training import objective, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
@@ -38,21 +37,11 @@ PAPER = {"dense": -1.636, "teacher": -1.444, "copied": -1.639, "probabilities": 
          "probabilities-copied": -1.598, "mixed-copied": -1.580}
 
 
-def copy_weights(run: Run, source: Run) -> None:
-    """Copy every weight that both runs have under one name: all but the experts."""
-    taught = tree.flatten(source.params)
-    for name, value in tree.flatten(run.params).items():
-        if name in taught:
-            value[:] = taught[name]
-
-
 def advance(run: Run, corpus: Corpus, source: Run | None, weight: float) -> tuple[Loss, float]:
     """Take a step of the trainer, with `weight` of the loss on the teacher's probabilities.
 
-    Returns
-    -------
-    Loss, float
-        `total` is that loss, `cross_entropy` that of the right tokens alone; the gradients' norm.
+    Return the loss, whose `cross_entropy` is that of the right tokens alone, and the gradients'
+    norm.
     """
     if source is None:
         raise ValueError("source must be the teacher's run, got None")
@@ -79,8 +68,6 @@ def advance(run: Run, corpus: Corpus, source: Run | None, weight: float) -> tupl
 def kept(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return, by student, the fraction of the teacher's gain over dense that it keeps.
 
-    `values` has a number, or one per seed, for dense, the teacher and the students.
-
     >>> kept({"dense": np.array([2.1]), "teacher": np.array([2.0]),
     ...       "copied": np.array([2.05])})["copied"].round(3).tolist()
     [0.5]
@@ -93,16 +80,17 @@ def kept(values: Mapping[str, Any]) -> dict[str, Any]:
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's size, quality and fraction of the gain, beside the paper's."""
     bits, params = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "params")
-    means = kept({arm: values.mean() for arm, values in bits.items()})
-    gains = {arm: f"{100 * means[arm]:.0f} ({', '.join(f'{100 * one:.0f}' for one in seeds)})"
-             for arm, seeds in kept(bits).items()}
-    paper = {arm: f"{100 * fraction:.0f}" for arm, fraction in kept(PAPER).items()}
-    return [{"model": EXPERIMENT.labels[arm], "parameters": f"{params[arm][0]:,.0f}",
-             "bits\nper byte": mean_and_spread(bits[arm], 3),
-             "neg. log\nperplexity": mean_and_spread(-bits[arm] * np.log(2), 3),
-             "gain kept,\n% (by seed)": gains.get(arm, ""),
-             "paper: neg.\nlog perplexity": f"{PAPER[arm]:.3f}" if arm in PAPER else "",
-             "paper: gain\nkept, %": paper.get(arm, "")} for arm in bits]
+    means, gains, paper = (kept(each) for each in (
+        {arm: values.mean() for arm, values in bits.items()}, bits, PAPER))
+    return results.words(bits, {
+        "model": EXPERIMENT.labels,
+        "parameters": {arm: f"{count[0]:,.0f}" for arm, count in params.items()},
+        "bits\nper byte": spreads(bits, 3), "neg. log\nperplexity": spreads(bits, 3, -np.log(2)),
+        "gain kept,\n% (by seed)": {
+            arm: f"{100 * means[arm]:.0f} ({', '.join(f'{100 * one:.0f}' for one in seeds)})"
+            for arm, seeds in gains.items()},
+        "paper: neg.\nlog perplexity": {arm: f"{value:.3f}" for arm, value in PAPER.items()},
+        "paper: gain\nkept, %": {arm: f"{100 * gain:.0f}" for arm, gain in paper.items()}})
 
 
 def draw(found: Results) -> plots.Figure:
@@ -113,18 +101,17 @@ def draw(found: Results) -> plots.Figure:
     figure, axes = plots.figure(columns=2, size=(14, 4.5))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)", paper,
                        "the paper: neg. log perplexity (gain kept)", labels=labels)
-    ahead = formatting.lead(bits["longer"].mean() - bits["mixed-copied"].mean(), "bits",
-                            "dense that trained as long as teacher and student together")
+    ahead = results.lead(bits["longer"].mean() - bits["mixed-copied"].mean(), "bits",
+                         "dense that trained as long as teacher and student together")
     plots.finding(axes[0, 0], f"0.25 probabilities and copied weights are {ahead}", 60)
-    ends = np.concatenate(list(bits.values()))
+    ends = found.rows["bits_per_byte"]
     plots.curves_by_arm(axes[0, 1], found.curves, labels,
                         ylim=(ends.min() - 0.05, ends.max() + 0.6))
-    step = found.curves["step"].min()
-    first = by_arm(select(found.curves, step=step), "bits_per_byte")
-    plots.finding(axes[0, 1], f"copied weights alone are "
-                  f"{first['dense'].mean() - first['copied'].mean():.2f} bits ahead of dense after "
-                  f"{step:.0f} steps, {bits['dense'].mean() - bits['copied'].mean():.3f} at the "
-                  f"end", 60)
+    (steps, dense), (_, copied) = (curve(found.curves, arm, "bits_per_byte")
+                                   for arm in ("dense", "copied"))
+    leads = dense.mean(axis=0) - copied.mean(axis=0)
+    plots.finding(axes[0, 1], f"copied weights alone are {leads[0]:.2f} bits ahead of dense after "
+                  f"{steps[0]:.0f} steps, {leads[-1]:.3f} at the end", 60)
     return figure
 
 

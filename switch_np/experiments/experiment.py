@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from switch_np.experiments.results import Results
 from switch_np.model import Loss
-from switch_np.operations import check
+from switch_np.operations import check, tree
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.trainer import Run
@@ -29,48 +29,37 @@ def held_out(run: Run, corpus: Any) -> dict[str, float]:
     return {"bits_per_byte": trainer.evaluate(run, corpus.held_out)}
 
 
+def copy_weights(run: Run, source: Run) -> None:
+    """Copy every weight that both runs have under one name: for dense, all but the experts."""
+    taught = tree.flatten(source.params)
+    for name, value in tree.flatten(run.params).items():
+        if name in taught:
+            value[:] = taught[name]
+
+
 @dataclass(frozen=True)
 class Arm:
     """One way to train, run once per seed.
 
     The functions are sent to other processes, so they must be a module's own, not lambdas.
 
-    Parameters
-    ----------
-    name, label
-        For folders and CSV files; for pictures and tables (default: the name).
-    model, train
-        The options. `train.seed` is replaced by each seed.
-    needs
-        The name of an arm whose finished run of the same seed is `source` below.
-    begin
-        begin(run, source): change a run in place before its first step.
-    advance
-        advance(run, corpus, source): take a step in place; return the loss and the gradients' norm.
-        `source` is None where nothing is needed.
-    evaluate
-        evaluate(run, corpus): numbers by name, measured at each point of the curve.
-    conclude
-        conclude(run, corpus): more numbers by name for the row of the finished run.
-    corpus
-        Returns the text, or whatever `advance` and `evaluate` take.
-
-    Examples
-    --------
     >>> Arm("dense", ModelConfig(switch_every=0)).train.steps
     1200
     """
 
-    name: str
+    name: str                          # for folders and CSV files
     model: ModelConfig
-    train: TrainConfig = field(default_factory=TrainConfig)
-    label: str = ""
-    needs: str = ""
+    train: TrainConfig = field(default_factory=TrainConfig)       # its seed is replaced by each
+    label: str = ""                    # for pictures and tables; default: the name
+    needs: str = ""                    # an arm whose finished run of the same seed is `source`
+    # begin(run, source): change a run in place before its first step.
     begin: Callable[[Run, Run], None] | None = None
+    # advance(run, corpus, source): take a step in place; return loss and gradients' norm.
     advance: Callable[[Run, Any, Run | None], tuple[Loss, float]] = advance
+    # Numbers by name, evaluate's at each point of the curve, conclude's of the finished run.
     evaluate: Callable[[Run, Any], Mapping[str, float]] = held_out
     conclude: Callable[[Run, Any], Mapping[str, float]] | None = None
-    corpus: Callable[[], Any] = corpora.load
+    corpus: Callable[[], Any] = corpora.load      # returns what `advance` and `evaluate` take
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w.-]*", self.name):
@@ -82,8 +71,7 @@ class Arm:
 
     def options(self) -> dict[str, Any]:
         """Return the options that tell two arms apart, ready for JSON."""
-        train = asdict(self.train)
-        train.pop("seed")
+        train = {name: value for name, value in asdict(self.train).items() if name != "seed"}
         return {"model": self.model.to_dict(), "training": train, "needs": self.needs}
 
 
@@ -91,27 +79,15 @@ class Arm:
 class Experiment:
     """Arms, seeds, and functions that turn their numbers into a table and a picture.
 
-    Parameters
-    ----------
-    name
-        For the command line and the result files.
-    arms
-        In the order in which they are shown, each after the arm that it needs.
-    summary, draw
-        summary(results): the rows of a table, strings by column; draw(results): the picture. Both
-        take results with any of the arms and seeds.
-    seeds
-        Those of a full run.
-    speed
-        speed(rounds, runs): rows of timings, taken after all training; `runs` are the finished runs
-        of one seed, by arm.
+    Table and picture are made of the results of all arms with any seeds.
     """
 
-    name: str
-    arms: tuple[Arm, ...]
-    summary: Callable[[Results], list[dict[str, str]]]
+    name: str                          # for the command line and the result files
+    arms: tuple[Arm, ...]              # as they are shown, each after the arm that it needs
+    summary: Callable[[Results], list[dict[str, str]]]            # words by column, a dict per row
     draw: Callable[[Results], Figure]
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2)                            # those of a full run
+    # speed(rounds, runs): rows of timings of one seed's finished runs, by arm.
     speed: Callable[[int, Mapping[str, Run]], list[dict[str, Any]]] | None = None
 
     def __post_init__(self) -> None:
@@ -137,10 +113,9 @@ class Experiment:
         if steps is None:
             return self
         check.integer("steps", steps, 1)
-        longest = max(arm.train.steps for arm in self.arms)
-
-        def cut(train: TrainConfig) -> TrainConfig:
-            count = max(round(train.steps * steps / longest), 1)
-            return replace(train, steps=count, warmup=min(train.warmup, max(count // 10, 1)))
-
-        return replace(self, arms=tuple(replace(arm, train=cut(arm.train)) for arm in self.arms))
+        longest, arms = max(arm.train.steps for arm in self.arms), []
+        for arm in self.arms:
+            count = max(round(arm.train.steps * steps / longest), 1)
+            warmup = min(arm.train.warmup, max(count // 10, 1))
+            arms.append(replace(arm, train=replace(arm.train, steps=count, warmup=warmup)))
+        return replace(self, arms=tuple(arms))

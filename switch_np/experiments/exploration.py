@@ -12,22 +12,21 @@ from __future__ import annotations
 import numpy as np
 
 from switch_np import plots
-from switch_np.experiments import toy
+from switch_np.experiments import results, toy
 from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, by_arm
+from switch_np.experiments.results import Results, by_arm, spreads
 
 PAPER = {"argmax": -1.471, "sample": -1.570, "input-dropout": -1.480, "jitter": -1.468}
 
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's quality and dropped tokens, beside the paper's quality."""
-    bits, dropped = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "dropped")
-    return [{"router": EXPERIMENT.labels[arm],
-             "bits per byte": mean_and_spread(bits[arm], 3),
-             "neg. log perp.": mean_and_spread(-bits[arm] * np.log(2), 3),
-             "dropped %": mean_and_spread(100 * dropped[arm], 1),
-             "paper's neg. log perp.": f"{PAPER[arm]:.3f}"} for arm in bits]
+    bits = by_arm(found.rows, "bits_per_byte")
+    return results.words(bits, {
+        "router": EXPERIMENT.labels, "bits per byte": spreads(bits, 3),
+        "neg. log perp.": spreads(bits, 3, -np.log(2)),
+        "dropped %": spreads(by_arm(found.rows, "dropped"), 1, 100),
+        "paper's neg. log perp.": {arm: f"{value:.3f}" for arm, value in PAPER.items()}})
 
 
 def draw(found: Results) -> plots.Figure:
@@ -37,14 +36,12 @@ def draw(found: Results) -> plots.Figure:
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
                        {arm: f"{value:.3f}" for arm, value in PAPER.items()},
                        "the paper: neg. log\nperplexity (higher is better)", labels=labels)
-    ends = np.concatenate(list(bits.values()))
+    ends = found.rows["bits_per_byte"]
     plots.curves_by_arm(axes[0, 1], found.curves, labels,
                         ylim=(ends.min() - 0.02, ends.max() + 0.3))
-    means = {arm: values.mean() for arm, values in bits.items()}
-    worst = max(means, key=means.__getitem__)
-    rest = [mean for arm, mean in means.items() if arm != worst]
-    plots.finding(axes[0, 1], f"{labels[worst]} is {means[worst] - max(rest):.3f} bits behind the "
-                  f"next; the others lie within {np.ptp(rest):.3f}")
+    *rest, worst = sorted((values.mean(), arm) for arm, values in bits.items())
+    plots.finding(axes[0, 1], f"{labels[worst[1]]} is {worst[0] - rest[-1][0]:.3f} bits behind the "
+                  f"next; the others lie within {rest[-1][0] - rest[0][0]:.3f}")
     return figure
 
 

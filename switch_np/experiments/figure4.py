@@ -3,12 +3,10 @@
 The paper: the test loss falls steadily with 1, 2, 4 ... 256 experts, and 64 experts reach in 60,000
 steps what T5-Base reaches in 450,000.
 
-Here: the toy with 1 expert (dense) to 64, factor 1.25: loss against steps, time and parameters, and
-the time of a step against the number of experts, with fixed buffers and packed. The products per
-token are equal; the router's own work, and what is done once per expert, grow.
-
-The review of the paper writes the balance loss without the factor N, which makes it weaker the more
-experts there are; two arms, with 16 and 64 experts, show that.
+Here: the toy with 1 expert (dense) to 64, factor 1.25. The products per token are equal; the
+router's own work, and what is done once per expert, grow. The review of the paper writes the
+balance loss without the factor N, which makes it weaker the more experts there are; two arms, with
+16 and 64 experts, show that.
 """
 
 from __future__ import annotations
@@ -20,16 +18,14 @@ from typing import Any
 import numpy as np
 
 from switch_np import plots
-from switch_np.experiments import speed, toy
+from switch_np.experiments import results, speed, toy
 from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, Table, by_arm, curve, steps_to
-from switch_np.training import corpus as corpora
+from switch_np.experiments.results import Results, Table, by_arm, curve, spreads, steps_to
+from switch_np.experiments.speed import LAYOUTS
 from switch_np.training.trainer import Run
 
 EXPERTS = (1, 2, 4, 8, 16, 32, 64)
 WITHOUT_N = (16, 64)
-LAYOUTS = ("buffers", "packed")
 PAPER = {"experts-1": "1.00", "experts-64": f"{60 / 450:.2f}"}      # of dense's steps
 
 
@@ -41,7 +37,7 @@ def name_of(count: int) -> str:
 def time_steps(rounds: int, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Time a step of each trained model, in both layouts."""
     timed = {name_of(count): runs[name_of(count)] for count in EXPERTS}
-    return speed.of_layouts(timed, corpora.load(), name_of(1), 3 * rounds)
+    return speed.of_layouts(timed, name_of(1), 3 * rounds)
 
 
 def step_ratios(timings: Table, layout: str) -> dict[int, float]:
@@ -68,20 +64,20 @@ def falls_to(found: Results) -> int:
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's size, quality, speed and steps to dense's quality."""
-    bits, params, dropped = (by_arm(found.rows, name)
-                             for name in ("bits_per_byte", "params", "dropped"))
+    bits, params = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "params")
     reached = steps_to_dense(found)
+    shares = {arm: steps / reached[name_of(1)] for arm, steps in reached.items()}
     ratios = {layout: speed.ratios(found.speed, layout) for layout in LAYOUTS if found.speed}
-    return [{
-        "experts": EXPERIMENT.labels[arm], "parameters": f"{params[arm][0]:,.0f}",
-        "bits per byte": mean_and_spread(bits[arm], 3),
-        "neg. log perp.": mean_and_spread(-bits[arm] * np.log(2), 3),
-        "dropped %": mean_and_spread(100 * dropped[arm], 1),
-        "dense's quality after\nso much of its steps": "never" if np.isnan(reached[arm])
-        else f"{reached[arm] / reached[name_of(1)]:.2f}",
-        **{f"step time to dense,\n{layout}": f"{ratio[arm]:.2f}" if arm in ratio else ""
+    return results.words(bits, {
+        "experts": EXPERIMENT.labels,
+        "parameters": {arm: f"{count[0]:,.0f}" for arm, count in params.items()},
+        "bits per byte": spreads(bits, 3), "neg. log perp.": spreads(bits, 3, -np.log(2)),
+        "dropped %": spreads(by_arm(found.rows, "dropped"), 1, 100),
+        "dense's quality after\nso much of its steps": {
+            arm: "never" if np.isnan(share) else f"{share:.2f}" for arm, share in shares.items()},
+        **{f"step time to dense,\n{layout}": {arm: f"{times:.2f}" for arm, times in ratio.items()}
            for layout, ratio in ratios.items()},
-        "paper's share\nof dense's steps": PAPER.get(arm, "")} for arm in bits]
+        "paper's share\nof dense's steps": PAPER})
 
 
 def looks() -> dict[str, tuple[str, str]]:
@@ -93,7 +89,7 @@ def looks() -> dict[str, tuple[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw loss against steps, time and parameters, and step time against experts."""
-    ends = np.concatenate(list(by_arm(found.rows, "bits_per_byte").values()))
+    ends = found.rows["bits_per_byte"]
     zoom: dict[str, Any] = dict(ylim=(ends.min() - 0.02, ends.max() + 0.3), looks=looks())
     figure, axes = plots.figure(2, 2, size=(13, 9))
     shown = {arm: label for arm, label in EXPERIMENT.labels.items() if "without" not in arm}
@@ -101,7 +97,7 @@ def draw(found: Results) -> plots.Figure:
     plots.finding(axes[0, 0], _first(found, dict.fromkeys(EXPERTS, 1.0), "steps"))
     _draw_size(axes[1, 0], found)
     if not found.speed:
-        speed.not_measured(axes[:, 1])
+        plots.finding(axes[0, 1], "speed was not measured")
         return figure
     plots.curves_by_arm(axes[0, 1], found.curves, shown,
                         x_scale=speed.ratios(found.speed, "packed"),
@@ -127,27 +123,24 @@ def _first(found: Results, cost_of_step: Mapping[int, float], unit: str) -> str:
 def _draw_size(ax: plots.Axes, found: Results) -> None:
     """Draw final loss against parameters, with and without the factor N."""
     bits, params = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "params")
-    series = {"with the paper's balance loss": [name_of(count) for count in EXPERTS],
-              "without its factor N": [f"{name_of(count)}-without-N" for count in WITHOUT_N]}
-    sizes = {count: params[name_of(count)][0] for count in EXPERTS}
-    plots.ranges(ax, {label: {params[arm][0]: bits[arm] for arm in arms}
-                      for label, arms in series.items()}, "parameters (experts)",
+    arms = {"with the paper's balance loss": [name_of(count) for count in EXPERTS],
+            "without its factor N": [f"{name_of(count)}-without-N" for count in WITHOUT_N]}
+    sizes = {params[name_of(count)][0]: count for count in EXPERTS}
+    plots.ranges(ax, {label: {params[arm][0]: bits[arm] for arm in names}
+                      for label, names in arms.items()}, "parameters (experts)",
                  "held-out bits per byte",
-                 {size: f"{size / 1000:.0f}k\n({count})" for count, size in sizes.items()})
+                 {size: f"{size / 1000:.0f}k\n({count})" for size, count in sizes.items()})
     last = falls_to(found)
     plots.finding(ax, "the second expert does not lower the mean loss" if last == 1 else
                   "each doubling of the experts lowers the mean loss" if last == EXPERTS[-1] else
                   f"each doubling lowers the mean loss up to {last} experts")
 
 
-def _without_n(count: int) -> Arm:
-    config = toy.switch(num_experts=count)
-    return Arm(f"{name_of(count)}-without-N", label=f"{count}, loss without N",
-               model=replace(config, balance_coef=config.balance_coef / count))
-
+MODELS = {1: toy.dense()} | {count: toy.switch(num_experts=count) for count in EXPERTS[1:]}
 
 EXPERIMENT = Experiment("figure4", (
-    Arm(name_of(1), toy.dense(), label="1 (dense)"),
-    *(Arm(name_of(count), toy.switch(num_experts=count), label=f"{count}")
-      for count in EXPERTS[1:]),
-    *map(_without_n, WITHOUT_N)), summary, draw, seeds=(0, 1), speed=time_steps)
+    *(Arm(name_of(count), model, label=f"{count}" + " (dense)" * (count == 1))
+      for count, model in MODELS.items()),
+    *(Arm(f"{name_of(count)}-without-N", label=f"{count}, loss without N", model=replace(
+        MODELS[count], balance_coef=MODELS[count].balance_coef / count)) for count in WITHOUT_N)),
+    summary, draw, seeds=(0, 1), speed=time_steps)

@@ -1,9 +1,9 @@
 """Many runs in several processes, each with one BLAS thread, which stop together.
 
 A run's numbers depend on its arm and seed alone, provided that this process too has one BLAS thread
-(the command line sees to that): the number of processes changes nothing but the time. Each run has
-its own process and a pipe to it. Its progress comes back through the pipe, the request to stop goes
-out; and if this process dies, the pipe breaks, and the run saves and ends too.
+(the command line sees to that): the number of processes changes nothing but the time. A pipe to
+each run's process brings its progress back and takes the request to stop there; if this process
+dies, the pipe breaks, and the run saves and ends too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -34,6 +34,11 @@ class Job(NamedTuple):
     folder: Path
     source: Path | None
 
+    @property
+    def name(self) -> str:
+        """What messages call the run."""
+        return f"arm {self.arm.name}, seed {self.seed}"
+
 
 class Worker(NamedTuple):
     """A job at work in a process of its own."""
@@ -44,14 +49,18 @@ class Worker(NamedTuple):
 
 
 def run_all(jobs: Sequence[Job], processes: int, stop: Callable[[], bool],
-            on_step: Callable[[Job, int], None],
-            on_done: Callable[[Job, Outcome], None]) -> bool:
+            on_step: Callable[[Job, int], None], on_done: Callable[[Job, Outcome], None]) -> bool:
     """Complete every job; return False if `stop` ended it.
 
     A job stands after the one it needs. With one process the runs take place in this one, in order.
     """
     if processes == 1:
-        return _run_here(jobs, stop, on_step, on_done)
+        for job in jobs:
+            outcome = runner.complete(*job, stop=stop, report=partial(on_step, job))
+            if outcome is None:
+                return False
+            on_done(job, outcome)
+        return True
     waiting, workers = list(jobs), list[Worker]()
     unfinished = {job.folder for job in jobs}
 
@@ -75,38 +84,22 @@ def run_all(jobs: Sequence[Job], processes: int, stop: Callable[[], bool],
     return not unfinished
 
 
-def _run_here(jobs: Sequence[Job], stop: Callable[[], bool], on_step: Callable[[Job, int], None],
-              on_done: Callable[[Job, Outcome], None]) -> bool:
-    for job in jobs:
-        outcome = runner.complete(*job, stop=stop, report=partial(on_step, job))
-        if outcome is None:
-            return False
-        on_done(job, outcome)
-    return True
-
-
 def _start(job: Job) -> Worker:
+    """Start a process with one BLAS thread that ignores Ctrl-C: its parent tells it to stop."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(job, there), daemon=True)
-    with _one_thread_and_no_interrupt():
-        process.start()
-    there.close()
-    return Worker(job, process, here)
-
-
-@contextmanager
-def _one_thread_and_no_interrupt() -> Iterator[None]:
-    """Let a new process inherit one BLAS thread, and ignore Ctrl-C: its parent tells it to stop."""
     added = environment.missing(own_threads=1)
-    os.environ.update(added)
+    os.environ.update(added)                      # inherited, as is the signal's handler
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        yield
+        process.start()
     finally:
         signal.signal(signal.SIGINT, before)
         for name in added:
             del os.environ[name]
+    there.close()
+    return Worker(job, process, here)
 
 
 def _work(job: Job, pipe: Connection) -> None:
@@ -120,9 +113,9 @@ def _work(job: Job, pipe: Connection) -> None:
     try:
         send(runner.complete(*job, stop=pipe.poll, report=send))
     except (ValueError, TypeError, OSError) as error:
-        send(ValueError(f"arm {job.arm.name}, seed {job.seed}: {error}"))
+        send(ValueError(f"{job.name}: {error}"))
     except Exception:
-        send(RuntimeError(f"arm {job.arm.name}, seed {job.seed}: {traceback.format_exc()}"))
+        send(RuntimeError(f"{job.name}: {traceback.format_exc()}"))
 
 
 def _listen(workers: list[Worker], on_step: Callable[[Job, int], None],
@@ -134,8 +127,7 @@ def _listen(workers: list[Worker], on_step: Callable[[Job, int], None],
         try:
             message = pipe.recv()
         except (EOFError, ConnectionResetError):
-            message = RuntimeError(f"arm {job.arm.name}, seed {job.seed}: its process ended "
-                                   f"without a result")
+            message = RuntimeError(f"{job.name}: its process ended without a result")
         if isinstance(message, int):
             on_step(job, message)
             continue

@@ -1,20 +1,17 @@
-"""The numbers of an experiment as CSV files, and back as plain dicts of arrays.
+"""The numbers of an experiment: CSV files, the same as dicts of arrays, and as words.
 
-NAME.csv has a row per run, NAME_curves.csv a row per run and point of its curve, NAME_speed.csv the
-timings. All but the timings are the same on every run and with any number of processes, so they
-hold no seconds.
-
-Columns of NAME.csv: arm, seed, steps (asked for), done (fewer if the run diverged), params; then
-those of the curve's last point, and what the arm measures of a finished run alone. Columns of
-NAME_curves.csv: arm, seed, step; train_bits and dropped, means since the previous point; then what
-the arm measures, `bits_per_byte` on held-out text by default.
+NAME.csv has a row per run: arm, seed, steps (asked for), done (fewer if the run diverged), params;
+those of the curve's last point; what the arm measures of a finished run alone. NAME_curves.csv has
+a row per run and point of its curve: arm, seed, step; train_bits and dropped, means since the
+previous point; what the arm measures, by default `bits_per_byte` on held-out text. NAME_speed.csv
+has the timings. All but these are the same on every run and with any number of processes.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,11 +82,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def records(columns: Table) -> list[dict[str, Any]]:
-    """Return the rows of a table, a dict each.
-
-    >>> records({"arm": np.array(["dense"]), "bits": np.array([2.5])})
-    [{'arm': 'dense', 'bits': 2.5}]
-    """
+    """Return the rows of a table, a dict each: the inverse of `table`."""
     return [dict(zip(columns, values))
             for values in zip(*(column.tolist() for column in columns.values()))]
 
@@ -128,8 +121,7 @@ def select(columns: Table, **wanted: Any) -> Table:
 def by_arm(columns: Table, name: str) -> dict[str, np.ndarray]:
     """Return a column's values by arm, one per seed, in the order of the rows.
 
-    >>> runs = {"arm": np.array(["a", "b", "b"]), "bits": np.array([3.0, 1.0, 2.0])}
-    >>> by_arm(runs, "bits")
+    >>> by_arm({"arm": np.array(["a", "b", "b"]), "bits": np.array([3.0, 1.0, 2.0])}, "bits")
     {'a': array([3.]), 'b': array([1., 2.])}
     """
     return {str(arm): columns[name][columns["arm"] == arm]
@@ -155,18 +147,54 @@ def curve(curves: Table, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def steps_to(steps: np.ndarray, values: np.ndarray, threshold: float) -> float:
-    """Return the step at which a falling curve first is at most `threshold`; NaN if never.
-
-    Between two points the curve is taken as straight.
+    """Return the step at which a curve of straight lines first is at most `threshold`, or NaN.
 
     >>> steps_to(np.array([10, 20, 30]), np.array([4.0, 3.0, 2.0]), 2.5)
     25.0
     """
-    below = np.flatnonzero(values <= threshold)
-    if not len(below):
+    n = int(np.argmax(values <= threshold))
+    if not values[n] <= threshold:
         return float("nan")
-    n = int(below[0])
     if n == 0:
         return float(steps[0])
     fraction = (values[n - 1] - threshold) / (values[n - 1] - values[n])
     return float(steps[n - 1] + fraction * (steps[n] - steps[n - 1]))
+
+
+def mean_and_spread(values: np.ndarray, digits: int) -> str:
+    """Return the mean over the seeds, and half the distance from the least to the greatest.
+
+    >>> mean_and_spread(np.array([2.0, 2.1, 2.4]), 2), mean_and_spread(np.array([2.0, np.nan]), 2)
+    ('2.17 ± 0.20', '2.00 (1 of 2 diverged)')
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return "diverged" if len(values) else ""
+    mean = f"{finite.mean():.{digits}f}"
+    if len(finite) < len(values):
+        return f"{mean} ({len(values) - len(finite)} of {len(values)} diverged)"
+    return mean if len(finite) == 1 else f"{mean} ± {np.ptp(finite) / 2:.{digits}f}"
+
+
+def spreads(values: Mapping[str, np.ndarray], digits: int, factor: float = 1) -> dict[str, str]:
+    """Return mean and spread of each arm's values, times a factor: a column of words."""
+    return {arm: mean_and_spread(factor * seeds, digits) for arm, seeds in values.items()}
+
+
+def words(arms: Iterable[Any], columns: Mapping[str, Mapping[Any, str]]) -> list[dict[str, str]]:
+    """Return a table of words, a row per arm, from its columns by arm; what is missing is empty.
+
+    >>> words(["dense", "moe"], {"model": {"dense": "Dense", "moe": "MoE"}, "paper": {"moe": "2"}})
+    [{'model': 'Dense', 'paper': ''}, {'model': 'MoE', 'paper': '2'}]
+    """
+    return [{head: column.get(arm, "") for head, column in columns.items()} for arm in arms]
+
+
+def lead(value: float, unit: str, other: str = "", digits: int = 3) -> str:
+    """Say how far something is ahead, or behind if the value is negative.
+
+    >>> lead(0.25, "bits", "dense"), lead(-0.04, "nats", digits=2)
+    ('0.250 bits ahead of dense', '0.04 nats behind')
+    """
+    side = "behind" if value <= 0 else "ahead of" if other else "ahead"
+    return f"{abs(value):.{digits}f} {unit} {side} {other}".rstrip()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ import numpy as np
 
 from switch_np.experiments.experiment import Arm
 from switch_np.operations import files
-from switch_np.switch.plan import Plan
 from switch_np.training import trainer
 from switch_np.training.trainer import Run
 from switch_np.transformer import model_parameters as parameters
@@ -40,12 +39,9 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
 
     Parameters
     ----------
-    arm, seed
-        What to train.
-    folder
-        Where checkpoints are written, and from where a run is resumed. None: nothing is written.
-    source
-        The folder of the run that the arm needs.
+    folder, source
+        Where checkpoints are written, and a run is resumed (None: nothing is written); the folder
+        of the run that the arm needs.
     stop, report
         stop() is asked before each step; report(steps done) is called after it.
     """
@@ -64,7 +60,8 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
             history["diverged"] = True
             break
         history["bits"].append(float(loss.cross_entropy) / float(np.log(2)))
-        history["dropped"].append(_dropped(loss.plans))
+        dropped = [plan.dropped_fraction for plan in loss.plans]
+        history["dropped"].append(float(np.mean(dropped)) if dropped else 0.0)
         if run.step in points:
             history["measured"].append(dict(arm.evaluate(run, corpus)))
         report(run.step)
@@ -72,7 +69,7 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
             saved = time.perf_counter()
             _save(run, history, folder)
     _save(run, history, folder)
-    outcome = _outcome(arm, run, history, points)
+    outcome = _outcome(arm, run, history)
     if arm.conclude is not None and not history["diverged"]:
         outcome.row.update(arm.conclude(run, corpus))
     return outcome
@@ -102,23 +99,17 @@ def _points(steps: int) -> list[int]:
     return [-(-n * steps // points) for n in range(1, points + 1)]
 
 
-def _dropped(plans: Sequence[Plan]) -> float:
-    return float(np.mean([plan.dropped_fraction for plan in plans])) if plans else 0.0
-
-
-def _outcome(arm: Arm, run: Run, history: dict[str, Any], points: list[int]) -> Outcome:
+def _outcome(arm: Arm, run: Run, history: dict[str, Any]) -> Outcome:
     """Return the row and the curve of a run that finished or diverged."""
-    named = {"arm": arm.name, "seed": run.config.seed}
-    curve = []
-    for begin, end, measured in zip([0, *points], points, history["measured"]):
-        means = {column: float(np.mean(history[kept][begin:end]))
-                 for column, kept in (("train_bits", "bits"), ("dropped", "dropped"))}
-        curve.append({**named, "step": end, **means, **measured})
-    last = {"train_bits": float("nan"), "dropped": float("nan")}
-    if not history["diverged"]:
-        last = {name: value for name, value in curve[-1].items() if name not in (*named, "step")}
+    named, points = {"arm": arm.name, "seed": run.config.seed}, _points(run.config.steps)
+    measured = [{"train_bits": float(np.mean(history["bits"][begin:end])),
+                 "dropped": float(np.mean(history["dropped"][begin:end])), **more}
+                for begin, end, more in zip([0, *points], points, history["measured"])]
+    last = ({"train_bits": float("nan"), "dropped": float("nan")} if history["diverged"]
+            else measured[-1])
     return Outcome({**named, "steps": run.config.steps, "done": run.step,
-                    "params": parameters.count_params(run.params), **last}, curve)
+                    "params": parameters.count_params(run.params), **last},
+                   [{**named, "step": step, **point} for step, point in zip(points, measured)])
 
 
 def _save(run: Run, history: dict[str, Any], folder: Path | None) -> None:

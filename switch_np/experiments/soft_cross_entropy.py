@@ -1,8 +1,7 @@
 """Cross-entropy against probabilities in place of one right token, in nats: for distillation.
 
 Source: section 4.2 of the paper: 0.75 of the loss for the right token and 0.25 for the teacher's
-probabilities. Both are one loss, whose target q is 0.75 at the right token plus 0.25 times the
-teacher's p.
+probabilities, which is one loss whose target q is 0.75 at the right token plus 0.25 times those.
 
 Forward:   L = mean over t of Σ_v q[t, v] (log Σ_u exp logits[t, u] - logits[t, v])
 Backward:  d_logits[t, v] = d_L (p[t, v] Σ_u q[t, u] - q[t, v]) / T, p the softmax of the logits.

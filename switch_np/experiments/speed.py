@@ -1,31 +1,30 @@
 """Which model's step is faster, and by how much: measured in turns, in one process.
 
-A machine is never quiet, and its clock speed varies. So the models take turns, one step each, for
-many rounds, each round starting with another model. Every round gives each model's ratio to the
-base model; the claims rest on the median. What is measured is the CPU time of this process, which
-other processes disturb least. Seconds are kept for a sense of scale: do not compare them between
-runs.
+A machine is never quiet, and its clock speed varies. So the models take turns, one step each, and
+each round starts with another model and gives each model's ratio to the base model; the claims rest
+on the median. What is measured is the CPU time of this process, which other processes disturb
+least. Seconds are kept for a sense of scale: do not compare them between runs.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np.experiments import flops, toy
 from switch_np.experiments.results import Table
 from switch_np.operations import check
-from switch_np.training import trainer
+from switch_np.training import corpus as corpora, trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+
+LAYOUTS = ("buffers", "packed")
 
 
 class Timing(NamedTuple):
@@ -48,19 +47,18 @@ def compare(steps: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> d
     check.choice("base", base, list(steps))
     check.integer("rounds", rounds, 1)
     names = list(steps)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds = {name: np.zeros(rounds + 1) for name in names}
     for count in range(rounds + 1):
         turn = count % len(names)
         for name in names[turn:] + names[:turn]:
             begin = time.process_time()
             steps[name]()
-            if count:
-                seconds[name].append(time.process_time() - begin)
+            seconds[name][count] = time.process_time() - begin
     found = {}
     for name, mine in seconds.items():
-        ratios = np.array(mine) / np.array(seconds[base])
+        ratios = mine[1:] / seconds[base][1:]                 # the first round is not timed
         low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-        found[name] = Timing(float(np.median(mine)), ratio, low, high)
+        found[name] = Timing(float(np.median(mine[1:])), ratio, low, high)
     return found
 
 
@@ -68,28 +66,26 @@ def of_training(runs: Mapping[str, Run], corpus: Corpus, base: str,
                 rounds: int) -> list[dict[str, Any]]:
     """Time training steps of several runs, which advance by as many; return a row per run.
 
-    Columns: arm, milliseconds; ratio, low and high, as in `Timing`; flops_ratio, the operations of
-    a step with full buffers as a multiple of the base's.
+    A row has `Timing`'s numbers, and the operations of a step with full buffers over the base's.
     """
     found = compare({name: partial(trainer.advance, run, corpus) for name, run in runs.items()},
                     base, rounds)
     work = {name: flops.step(run.model_config, run.config.batch_size, run.config.seq_len)
             for name, run in runs.items()}
-    return [{"arm": name, "milliseconds": 1000 * timing.seconds, "ratio": timing.ratio,
-             "low": timing.low, "high": timing.high, "flops_ratio": work[name] / work[base]}
-            for name, timing in found.items()]
+    return [{"arm": name, "milliseconds": 1000 * seconds, "ratio": ratio, "low": low, "high": high,
+             "flops_ratio": work[name] / work[base]}
+            for name, (seconds, ratio, low, high) in found.items()]
 
 
-def of_layouts(runs: Mapping[str, Run], corpus: Corpus, base: str,
-               rounds: int) -> list[dict[str, Any]]:
+def of_layouts(runs: Mapping[str, Run], base: str, rounds: int) -> list[dict[str, Any]]:
     """Time copies of the runs in both layouts, the dense `base` in one; each row has a layout."""
     copies = {}
     for arm in runs:
-        for layout in ("both",) if arm == base else ("buffers", "packed"):
+        for layout in ("both",) if arm == base else LAYOUTS:
             run = copies[f"{arm} {layout}"] = copy.deepcopy(runs[arm])
             if layout != "both":
                 run.model_config = toy.switch(run.model_config, layout=layout)
-    rows = of_training(copies, corpus, f"{base} both", rounds)
+    rows = of_training(copies, corpora.load(), f"{base} both", rounds)
     return [{"layout": layout, **row, "arm": arm} for row in rows
             for arm, layout in [row["arm"].split()]]
 
@@ -100,10 +96,3 @@ def ratios(timings: Table, layout: str) -> dict[str, float]:
         return {}
     return {arm: float(ratio) for arm, where, ratio in zip(
         timings["arm"].tolist(), timings["layout"], timings["ratio"]) if where in ("both", layout)}
-
-
-def not_measured(axes: Iterable[Axes]) -> None:
-    """Say so in place of pictures of speed."""
-    for ax in axes:
-        ax.text(0.5, 0.5, "speed was not measured", ha="center")
-        ax.set_axis_off()

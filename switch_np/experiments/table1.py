@@ -2,20 +2,18 @@
 
 The paper, after 100,000 steps with 128 experts: Switch beats MoE and dense models in quality for
 time. It bears small capacity factors better than MoE, is faster per step at the same factor, and
-faster still at a smaller one. The memory that this saves can go into a wider model (Switch-Base+),
-which is then the best. (At 1.25 the paper's MoE is slower than at 2.0.)
+faster still at a smaller one. A wider model for the memory that this saves (Switch-Base+) is best.
 
-Here: the toy (16 experts) as dense, MoE and Switch at the factors 2.0, 1.25 and 1.0, and Switch+:
-factor 1.0, widened until a step costs as many operations as that of MoE at 2.0, the factor at which
-its second choices fit. As in the paper the capacity is not multiplied by k, so MoE at factor 1.0
-drops at least half of its choices; all are evaluated at factor 2.0. Dense and Switch have the same
-operations per token but for the router.
+Here: the toy (16 experts) as dense, MoE and Switch at three capacity factors, and Switch+: factor
+1.0, widened until a step costs as many operations as that of MoE at 2.0, the factor at which its
+second choices fit. As in the paper the capacity is not multiplied by k, so MoE at factor 1.0 drops
+at least half of its choices; all are evaluated at factor 2.0.
 
-Speed is measured separately: training steps in turns, in the paper's fixed buffers, whose empty
-slots are computed too, and in the packed layout, whose cost follows the kept tokens. The toy's
-width is measured with the trained models; a width at which matrix products dominate with models at
-initialization (whose loads are more even than early in training). Time to a quality is steps times
-the measured ratio of a step to dense's; the quality is that of the worst run at its end.
+Speed is measured in the paper's fixed buffers, whose empty slots are computed too, and in the
+packed layout, whose cost follows the kept tokens: at the toy's width with the trained models, and
+at a width at which matrix products dominate with models at initialization (whose loads are more
+even than early in training). Time to a quality is steps times the measured ratio of a step to
+dense's; the quality is that of the worst run at its end.
 """
 
 from __future__ import annotations
@@ -27,17 +25,16 @@ from typing import Any
 import numpy as np
 
 from switch_np import plots
-from switch_np.experiments import formatting, speed, toy
+from switch_np.experiments import results, speed, toy
 from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, Table, by_arm, curve, select, steps_to
+from switch_np.experiments.results import Results, Table, by_arm, curve, select, spreads, steps_to
+from switch_np.experiments.speed import LAYOUTS
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.trainer import Run
 from switch_np.transformer.model_config import ModelConfig
 
 FACTORS = (2.0, 1.25, 1.0)
-LAYOUTS = ("buffers", "packed")
 
 # Negative log perplexity, hours to -1.50, examples per second.
 PAPER = {"dense": (-1.731, None, 1600),
@@ -45,6 +42,7 @@ PAPER = {"dense": (-1.731, None, 1600),
          "moe-1.25": (-1.559, 80.7, 790), "switch-1.25": (-1.553, 65.0, 910),
          "moe-1.0": (-1.572, 80.1, 860), "switch-1.0": (-1.561, 62.8, 1000),
          "switch-plus": (-1.534, 67.6, 780)}
+PAPER_SPEED = {arm: examples / PAPER["dense"][2] for arm, (_, _, examples) in PAPER.items()}
 
 # Wide enough that a step's time is that of its products: 16 times the toy's work.
 WIDE = toy.switch(replace(ModelConfig(), d_model=128, d_ff=512, num_heads=4, d_kv=32),
@@ -55,9 +53,9 @@ def models(base: ModelConfig) -> dict[str, tuple[str, ModelConfig]]:
     """Return the label and the config of each arm, around one Switch model."""
     arms = {"dense": ("dense", toy.dense(base))}
     for factor in FACTORS:
-        arms[f"moe-{factor}"] = (f"MoE top-2, {factor}", toy.switch(
-            base, top_k=2, capacity_factor=factor))
-        arms[f"switch-{factor}"] = (f"Switch, {factor}", toy.switch(base, capacity_factor=factor))
+        moe, switch = (toy.switch(base, top_k=k, capacity_factor=factor) for k in (2, 1))
+        arms |= {f"moe-{factor}": (f"MoE top-2, {factor}", moe),
+                 f"switch-{factor}": (f"Switch, {factor}", switch)}
     train = TrainConfig()
     plus = toy.widened(arms["switch-1.0"][1], arms["moe-2.0"][1], train.batch_size, train.seq_len)
     return arms | {"switch-plus": ("Switch+, 1.0", plus)}
@@ -65,12 +63,11 @@ def models(base: ModelConfig) -> dict[str, tuple[str, ModelConfig]]:
 
 def time_steps(rounds: int, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Time each model in both layouts, at the toy's width and at the wide one."""
-    corpus = corpora.load()
-    wide = {arm: trainer.start(config, TrainConfig(learning_rate=0.0), corpus)
+    wide = {arm: trainer.start(config, TrainConfig(learning_rate=0.0), corpora.load())
             for arm, (_, config) in models(WIDE).items()}
     return [{"size": size, **row}
             for size, ready, turns in (("toy", runs, 2 * rounds), ("wide", wide, rounds))
-            for row in speed.of_layouts(ready, corpus, "dense", turns)]
+            for row in speed.of_layouts(ready, "dense", turns)]
 
 
 def step_ratios(timings: Table, size: str, layout: str) -> dict[str, float]:
@@ -94,35 +91,33 @@ def threshold(found: Results) -> float:
 
 def steps_to_threshold(found: Results) -> dict[str, np.ndarray]:
     """Return, by arm and seed, after how many steps the held-out text reaches the threshold."""
-    level = threshold(found)
     curves = {arm: curve(found.curves, arm, "bits_per_byte") for arm in by_arm(found.rows, "seed")}
-    return {arm: np.array([steps_to(steps, values, level) for values in seeds])
+    return {arm: np.array([steps_to(steps, values, threshold(found)) for values in seeds])
             for arm, (steps, seeds) in curves.items()}
 
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's quality, speed and time to a quality, beside the paper's."""
-    bits, dropped = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "dropped")
-    reached, level = steps_to_threshold(found), threshold(found)
+    bits, reached = by_arm(found.rows, "bits_per_byte"), steps_to_threshold(found)
     ratios = {(size, layout): step_ratios(found.speed, size, layout)
               for size in ("toy", "wide") for layout in LAYOUTS if found.speed}
-    rows = []
-    for arm in bits:
-        quality, hours, examples = PAPER[arm]
-        rows.append({
-            "model": EXPERIMENT.labels[arm], "bits\nper byte": mean_and_spread(bits[arm], 3),
-            "neg. log\nperplexity": mean_and_spread(-bits[arm] * np.log(2), 3),
-            "dropped\n%": mean_and_spread(100 * dropped[arm], 1),
-            f"steps to\n{level:.3f} bits": mean_and_spread(reached[arm], 0),
-            **{f"the same in\ndense's time,\n{layout}": mean_and_spread(
-                reached[arm] * ratio[arm], 0)
-               for (size, layout), ratio in ratios.items() if size == "toy"},
-            **{f"examples/s\n/ dense's, {size},\n{layout}": f"{1 / ratio[arm]:.2f}"
-               for (size, layout), ratio in ratios.items()},
-            "paper:\nneg. log\nperplexity": f"{quality:.3f}",
-            "paper:\nhours\nto -1.50": "never" if hours is None else f"{hours}",
-            "paper:\nexamples/s\n/ T5-Base's": f"{examples / PAPER['dense'][2]:.2f}"})
-    return rows
+    return results.words(bits, {
+        "model": EXPERIMENT.labels, "bits\nper byte": spreads(bits, 3),
+        "neg. log\nperplexity": spreads(bits, 3, -np.log(2)),
+        "dropped\n%": spreads(by_arm(found.rows, "dropped"), 1, 100),
+        f"steps to\n{threshold(found):.3f} bits": spreads(reached, 0),
+        **{f"the same in\ndense's time,\n{layout}": spreads(
+            {arm: steps * ratio[arm] for arm, steps in reached.items()}, 0)
+           for (size, layout), ratio in ratios.items() if size == "toy"},
+        **{f"examples/s\n/ dense's, {size},\n{layout}": {
+            arm: f"{1 / times:.2f}" for arm, times in ratio.items()}
+           for (size, layout), ratio in ratios.items()},
+        "paper:\nneg. log\nperplexity": {arm: f"{quality:.3f}"
+                                         for arm, (quality, _, _) in PAPER.items()},
+        "paper:\nhours\nto -1.50": {arm: f"{hours or 'never'}"
+                                    for arm, (_, hours, _) in PAPER.items()},
+        "paper:\nexamples/s\n/ T5-Base's": {arm: f"{ratio:.2f}"
+                                            for arm, ratio in PAPER_SPEED.items()}})
 
 
 def looks() -> dict[str, tuple[str, str]]:
@@ -142,12 +137,16 @@ def draw(found: Results) -> plots.Figure:
                        "the paper: neg. log perplexity (higher is better)", labels=labels,
                        looks=looks())
     last = float(found.rows["steps"].max())
-    lowest = np.nanmin(found.rows["bits_per_byte"])
-    zoom: dict[str, Any] = dict(ylim=(lowest - 0.02, threshold(found) + 0.35), looks=looks())
+    lowest, level = np.nanmin(found.rows["bits_per_byte"]), threshold(found)
+    zoom: dict[str, Any] = dict(ylim=(lowest - 0.02, level + 0.35), looks=looks())
     plots.curves_by_arm(axes[1, 0], found.curves, labels, xlim=(0, last), **zoom)
-    plots.finding(axes[1, 0], _lead(bits))
+    dense, moe, switch = (min(values.mean() for arm, values in bits.items() if arm.startswith(kind))
+                          for kind in ("dense", "moe", "switch-"))
+    plots.finding(axes[1, 0], "at equal steps the best Switch is "
+                  f"{results.lead(dense - switch, 'bits', 'dense')}, "
+                  f"{results.lead(moe - switch, 'bits', 'the best MoE')}")
     if not found.speed:
-        speed.not_measured(axes[:, 1])
+        plots.finding(axes[0, 1], "speed was not measured")
         return figure
     _draw_speed(axes[0, 1], found)
     ratios = step_ratios(found.speed, "toy", "buffers")
@@ -156,34 +155,24 @@ def draw(found: Results) -> plots.Figure:
                         xlim=(0, last * max(ratios.values())), **zoom)
     times = {arm: steps.mean() * ratios[arm] for arm, steps in steps_to_threshold(found).items()}
     first = min(times, key=lambda arm: np.nan_to_num(times[arm], nan=np.inf))
-    plots.finding(axes[1, 1], f"first at {threshold(found):.3f} bits: {labels[first]}, in "
+    plots.finding(axes[1, 1], f"first at {level:.3f} bits: {labels[first]}, in "
                   f"{times[first] / times['dense']:.2f} of dense's time")
     return figure
 
 
 def _draw_speed(ax: plots.Axes, found: Results) -> None:
     """Draw examples per second of the wide models, in both layouts, beside the paper's."""
-    series = {name: {arm: 1 / ratio for arm, ratio in step_ratios(
-        found.speed, "wide", layout).items()}
+    series = {name: {arm: 1 / ratio
+                     for arm, ratio in step_ratios(found.speed, "wide", layout).items()}
               for name, layout in zip(("fixed buffers", "packed"), LAYOUTS)}
-    series["the paper"] = {arm: numbers[2] / PAPER["dense"][2] for arm, numbers in PAPER.items()}
-    plots.series_by_arm(ax, series, "examples per second, as a multiple of dense's; d_model 128",
-                        EXPERIMENT.labels)
+    plots.series_by_arm(ax, series | {"the paper": PAPER_SPEED}, "examples per second, as a "
+                        "multiple of dense's; d_model 128", EXPERIMENT.labels)
     slower = [claim for claim, holds in faster(found.speed, "wide").items() if not holds]
     plots.finding(ax, "fixed buffers: " + (
         "not faster is " + ", ".join(slower) if slower else
         "Switch is faster than MoE at each factor, and faster the smaller the factor"))
 
 
-def _lead(bits: Mapping[str, np.ndarray]) -> str:
-    """Say by how much the best Switch arm leads dense and MoE at equal steps."""
-    dense, moe, switch = (min(values.mean() for arm, values in bits.items() if arm.startswith(kind))
-                          for kind in ("dense", "moe", "switch-"))
-    return (f"at equal steps the best Switch is {formatting.lead(dense - switch, 'bits', 'dense')}"
-            f", {formatting.lead(moe - switch, 'bits', 'the best MoE')}")
-
-
-EXPERIMENT = Experiment(
-    "table1", tuple(Arm(name, config, label=label)
-                    for name, (label, config) in models(ModelConfig()).items()),
+EXPERIMENT = Experiment("table1", tuple(
+    Arm(name, config, label=label) for name, (label, config) in models(ModelConfig()).items()),
     summary, draw, speed=time_steps)

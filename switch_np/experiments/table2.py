@@ -5,14 +5,10 @@ float32 -1.718 (1160); bfloat16 -3.780 (1390), diverged; selective precision -1.
 
 Here: the toy with 32 experts, 300 steps at three learning rates, in the modes of
 `switch.selective` and two more: float16 throughout, and bfloat16 whose weights are bfloat16 between
-steps too, where the other modes (and the authors) let the optimizer update float32 weights.
-Measured on held-out text: bits per byte early and at the end; how many tokens go to another expert
-than in float64 with the same parameters and text, for the routers alone, each on the very input it
-got, and for the whole model; and how far the gates are off. A run diverged if its numbers stopped
-being finite, or if it ends above 7 bits per byte (8 is to know nothing).
-
-How large a difference must be to mean anything: runs of one seed whose initial embedding differs by
-a thousandth end up to 0.05 bits apart after 300 steps, in float32 as in the others.
+steps too, where the other modes (and the authors) let the optimizer update float32 weights. A run
+diverged if its numbers stopped being finite, or if it ends above 7 bits per byte (8 is to know
+nothing). Runs of one seed whose initial embedding differs by a thousandth end up to 0.05 bits apart
+after 300 steps, in float32 as in the others: smaller differences mean nothing.
 
 Bytes are counted, for an all-to-all that carries each Switch layer's buffers to the experts and
 back, and their gradients likewise. Rounding is emulated, so there are no times.
@@ -29,8 +25,7 @@ from switch_np import model, plots
 from switch_np.experiments import toy
 from switch_np.experiments.activation_sizes import switch_cache
 from switch_np.experiments.experiment import Arm, Experiment, advance
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, by_arm, curve
+from switch_np.experiments.results import Results, Table, curve, mean_and_spread, select
 from switch_np.model import Loss
 from switch_np.operations import softmax, tree
 from switch_np.operations.precision import WIDTH, round_in_place
@@ -48,8 +43,6 @@ DIVERGED = 7.0                      # bits per byte
 LABELS = {"float32": "float32", "bfloat16": "all bfloat16", "selective": "selective precision",
           "float16": "all float16", "weights": "all bfloat16, weights too"}
 PAPER = {"float32": (-1.718, 1160), "bfloat16": (-3.780, 1390), "selective": (-1.716, 1390)}
-
-Ends = Mapping[str, np.ndarray]     # numbers of one arm's finished runs, a value per seed
 
 
 def advance_weights_too(run: Run, corpus: Any, source: Run | None) -> tuple[Loss, float]:
@@ -71,11 +64,10 @@ def against_float64(run: Run, text: np.ndarray) -> dict[str, float]:
     Returns
     -------
     dict
-        router_flips: the fraction of tokens that a router sends elsewhere than float64 would, given
-        the same input. ties: the fraction with two best experts, whose order then decides.
-        gate_error: the median relative error of the gates of tokens that are routed alike. flips:
-        the fraction routed differently if the whole model is float64. These are means over the
-        layers; logit is the largest magnitude of a router logit.
+        Means over the layers. router_flips, flips: the fraction of tokens that go to another expert
+        than if the router, given the same input, or the whole model were float64. ties: the
+        fraction with two best experts, whose order then decides. gate_error: the median relative
+        error of the gates of tokens that are routed alike. And the greatest router logit.
     """
     config = run.model_config
     ids = next(objective.held_out(text, ROUTED, run.config.seq_len)).inputs
@@ -122,18 +114,15 @@ def megabytes(mode: str) -> float:
     return bytes_per_step(arm.model, arm.train) / 1e6
 
 
-def at_ends(found: Results, mode: str, rate: float) -> Ends:
+def at_ends(found: Results, mode: str, rate: float) -> Table:
     """Return one arm's final numbers, {} if it was not run; `end` is NaN where a run diverged."""
-    arm = f"{mode}-{rate}"
-    ends = {name: by_arm(found.rows, name).get(arm, np.zeros(0))
-            for name in ("bits_per_byte", "router_flips", "ties", "flips", "gate_error", "logit")}
-    final = ends.pop("bits_per_byte")
-    if not len(final):
+    ends = select(found.rows, arm=f"{mode}-{rate}")
+    if not len(ends["seed"]):
         return {}
-    steps, bits = curve(found.curves, arm, "bits_per_byte")
-    diverged = ~(final < DIVERGED)
-    return ends | {"early": bits[:, np.searchsorted(steps, EARLY * found.rows["steps"].max())],
-                   "end": np.where(diverged, np.nan, final), "diverged": diverged}
+    steps, bits = curve(found.curves, f"{mode}-{rate}", "bits_per_byte")
+    diverged = ~(ends["bits_per_byte"] < DIVERGED)
+    return {**ends, "early": bits[:, np.searchsorted(steps, EARLY * found.rows["steps"].max())],
+            "end": np.where(diverged, np.nan, ends["bits_per_byte"]), "diverged": diverged}
 
 
 def summary(found: Results) -> list[dict[str, str]]:
@@ -157,23 +146,25 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality over steps and over learning rates, flipped routes, and bytes."""
-    arms = {mode: {rate: at_ends(found, mode, rate) for rate in RATES} for mode in LABELS}
-    labels = {f"{mode}-{RATES[0]}": label for mode, label in LABELS.items()}
+    arms = {mode: {rate: ends for rate in RATES if (ends := at_ends(found, mode, rate))}
+            for mode in LABELS}
     figure, axes = plots.figure(2, 2, size=(13, 8.5))
-    plots.curves_by_arm(axes[0, 0], found.curves, labels)
-    ends = {mode: np.mean(rates[RATES[0]]["end"]) for mode, rates in arms.items()}
-    costs = [f"{LABELS[mode]} {round(ends[mode] - ends['float32'], 3) + 0.0:+.3f}"
+    plots.curves_by_arm(axes[0, 0], found.curves,
+                        {f"{mode}-{RATES[0]}": label for mode, label in LABELS.items()})
+    means = {mode: np.mean(rates[RATES[0]]["end"]) for mode, rates in arms.items()}
+    costs = [f"{LABELS[mode]} {round(means[mode] - means['float32'], 3) + 0.0:+.3f}"
              for mode in ("bfloat16", "selective", "weights")]
     plots.finding(axes[0, 0], f"at rate {RATES[0]:g}, bits per byte beyond float32's: "
                   + ", ".join(costs))
-    ticks = {rate: f"{rate:g}" for rate in RATES}
-    plots.ranges(axes[0, 1], _by_rate(arms, "end"), "peak learning rate",
-                 "held-out bits per byte at the end", ticks)
-    plots.finding(axes[0, 1], _stability(arms))
-    flips = {label: {rate: 100 * seeds for rate, seeds in rates.items()}
-             for label, rates in _by_rate(arms, "router_flips").items()}
-    plots.ranges(axes[1, 0], flips, "peak learning rate", "tokens that the router sends\n"
-                 "to another expert than float64 would, %", ticks)
+    _draw_by_rate(axes[0, 1], arms, "end", "held-out bits per byte at the end")
+    lost = {LABELS[mode]: sum(int(ends["diverged"].sum()) for ends in rates.values())
+            for mode, rates in arms.items()}
+    some = [f"{label} {count}" for label, count in lost.items() if count]
+    runs = sum(len(ends["end"]) for ends in arms["float32"].values())
+    plots.finding(axes[0, 1], f"of {runs} runs each, diverged (and not drawn): "
+                  + ", ".join([*some, "others none"] if some else ["none"]))
+    flips = _draw_by_rate(axes[1, 0], arms, "router_flips", "tokens that the router sends\n"
+                          "to another expert than float64 would, %", 100)
     half, mixed = ([np.nanmean(seeds) for seeds in flips[LABELS[mode]].values()]
                    for mode in ("bfloat16", "selective"))
     plots.finding(axes[1, 0], f"a bfloat16 router sends {min(half):.1f} to {max(half):.1f} % of "
@@ -187,30 +178,20 @@ def draw(found: Results) -> plots.Figure:
     return figure
 
 
-def _by_rate(arms: Mapping[str, Mapping[float, Ends]],
-             name: str) -> dict[str, dict[float, np.ndarray]]:
-    """Return one of the numbers by label and rate; NaN where a run diverged."""
-    return {LABELS[mode]: {rate: np.where(ends["diverged"], np.nan, ends[name])
-                           for rate, ends in rates.items() if ends}
-            for mode, rates in arms.items()}
-
-
-def _stability(arms: Mapping[str, Mapping[float, Ends]]) -> str:
-    """Say how many runs diverged, by mode."""
-    counts = {LABELS[mode]: sum(int(ends["diverged"].sum()) for ends in rates.values())
-              for mode, rates in arms.items()}
-    runs = sum(len(ends["end"]) for ends in arms["float32"].values())
-    some = ", ".join(f"{label} {count}" for label, count in counts.items() if count)
-    return f"of {runs} runs each, diverged (and not drawn): " + (
-        f"{some}, others none" if some else "none")
+def _draw_by_rate(ax: plots.Axes, arms: Mapping[str, Mapping[float, Table]], name: str, ylabel: str,
+                  factor: float = 1) -> dict[str, dict[float, np.ndarray]]:
+    """Draw one of the numbers against the rate; return it, NaN where a run diverged, by label."""
+    series = {LABELS[mode]: {rate: np.where(ends["diverged"], np.nan, factor * ends[name])
+                             for rate, ends in rates.items()} for mode, rates in arms.items()}
+    plots.ranges(ax, series, "peak learning rate", ylabel, {rate: f"{rate:g}" for rate in RATES})
+    return series
 
 
 def _arm(mode: str, rate: float) -> Arm:
-    weights_too = mode == "weights"
-    train = TrainConfig(steps=300, batch_size=16, warmup=20, learning_rate=rate,
-                        dtype="bfloat16" if weights_too else mode)
+    dtype, step = ("bfloat16", advance_weights_too) if mode == "weights" else (mode, advance)
+    train = TrainConfig(steps=300, batch_size=16, warmup=20, learning_rate=rate, dtype=dtype)
     return Arm(f"{mode}-{rate}", toy.switch(num_experts=32), train, f"{LABELS[mode]}, {rate:g}",
-               advance=advance_weights_too if weights_too else advance, evaluate=evaluate)
+               advance=step, evaluate=evaluate)
 
 
 EXPERIMENT = Experiment("table2", tuple(_arm(mode, rate) for mode in LABELS for rate in RATES),

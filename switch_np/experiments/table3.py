@@ -5,10 +5,10 @@ training is -2.72 with standard deviation 0.01; with the usual 1.0 it is -3.60 w
 
 Here: 12 blocks, every other one with 32 experts, five seeds, 150 steps of Adafactor without
 clipping by a global norm, as in T5: it updates a weight in proportion to the weight's size, so one
-rate means the same at each scale. How harmful a scale is depends on the rate: there are four, from
-too low to too high for both scales, and each scale is also taken at its best. Comparisons at one
-rate are at 0.15, in trials the highest that was not too high for both. AdamW, whose updates do not
-depend on the weights' size, has one arm per scale at its usual rate.
+rate means the same at each scale. There are four rates, from too low to too high for both scales;
+comparisons at one rate are at 0.15, in trials the highest that was not too high for both, and each
+scale is also taken at its best. AdamW, whose updates do not depend on the weights' size, has one
+arm per scale at its usual rate.
 
 The review of the paper has s/√n for √(s/n), with s from 10 to 1. Since s/√n = √(s²/n), these are
 the scales 100 and 1: the review's small scale is the paper's large one. Scale 100 has its own arms.
@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np import plots
-from switch_np.experiments import activation_sizes, formatting, toy
+from switch_np.experiments import activation_sizes, results, toy
 from switch_np.experiments.activation_sizes import ActivationSizes
 from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.results import Results, by_arm, select
@@ -49,16 +49,9 @@ def config(scale: float) -> ModelConfig:
     return replace(MODEL, init_scale=scale)
 
 
-def name_of(scale: float, rate: float) -> str:
-    """Return the arm of this scale and rate, such as "scale-0.1-rate-0.15"."""
-    return f"scale-{scale:g}-rate-{rate:g}"
-
-
-def conclude(run: Run, corpus: Corpus) -> dict[str, float]:
-    """Return the sizes of the activations, by column."""
-    stream, experts, added = measure(run, corpus)
-    named = {"stream": dict(enumerate(stream)), "experts": experts, "added": added}
-    return {f"{what}_{n}": value for what, sizes in named.items() for n, value in sizes.items()}
+def name_of(scale: float, rate: float | None) -> str:
+    """Return the arm of this scale and rate of Adafactor, or with AdamW."""
+    return f"scale-{scale:g}-" + ("adamw" if rate is None else f"rate-{rate:g}")
 
 
 def measure(run: Run, corpus: Corpus) -> ActivationSizes:
@@ -67,19 +60,20 @@ def measure(run: Run, corpus: Corpus) -> ActivationSizes:
     return activation_sizes.by_depth(run.params, batch.inputs, run.model_config)
 
 
-def at_start(scale: float) -> ActivationSizes:
-    """Return the sizes before the first step, with seed 0."""
-    corpus = toy.text()
-    return measure(trainer.start(config(scale), TRAIN, corpus), corpus)
+def conclude(run: Run, corpus: Corpus) -> dict[str, float]:
+    """Return these sizes by column: stream_0, stream_1 ..., experts_1, added_1 ..."""
+    stream, experts, added = measure(run, corpus)
+    named = {"stream": dict(enumerate(stream)), "experts": experts, "added": added}
+    return {f"{what}_{n}": value for what, sizes in named.items() for n, value in sizes.items()}
 
 
 def at_end(found: Results, scale: float) -> ActivationSizes:
     """Return the sizes after the last step at the compared rate, means over the seeds."""
     runs = select(found.rows, arm=name_of(scale, COMPARED))
-    mean = {name: float(np.nanmean(values)) for name, values in runs.items() if "_" in name}
-    return ActivationSizes([mean[f"stream_{n}"] for n in range(MODEL.num_layers + 1)],
-                           {n: mean[f"experts_{n}"] for n in MODEL.switch_layers},
-                           {n: mean[f"added_{n}"] for n in MODEL.switch_layers})
+    stream, experts, added = ({int(name.split("_")[1]): float(np.nanmean(values))
+                               for name, values in runs.items() if name.startswith(f"{what}_")}
+                              for what in ActivationSizes._fields)
+    return ActivationSizes([*stream.values()], experts, added)
 
 
 def nats_by_arm(found: Results) -> dict[str, np.ndarray]:
@@ -106,36 +100,30 @@ def leads(found: Results) -> dict[str, float]:
     """
     nats = nats_by_arm(found)
     small, large = (nats[name_of(scale, COMPARED)] for scale in (SMALL, LARGE))
-    best_small, best_large = (nats[name_of(scale, best_rate(found, scale))].mean()
-                              for scale in (SMALL, LARGE))
+    best = [nats[name_of(scale, best_rate(found, scale))].mean() for scale in (SMALL, LARGE)]
     return {"lead": large.mean() - small.mean(), "std_small": _std(small),
-            "std_large": _std(large), "lead_at_best": best_large - best_small}
+            "std_large": _std(large), "lead_at_best": best[1] - best[0]}
 
 
 def findings(found: Results) -> list[str]:
     """Return what came of the paper's claims, as sentences made from the numbers."""
     lead, std_small, std_large, lead_at_best = leads(found).values()
-    nats = nats_by_arm(found)
-    adamw = nats[f"scale-{LARGE:g}-adamw"].mean() - nats[f"scale-{SMALL:g}-adamw"].mean()
-    review = nats[name_of(REVIEW, best_rate(found, REVIEW))].mean()
+    nats, rates = nats_by_arm(found), [best_rate(found, scale) for scale in SCALES]
+    adamw = nats[name_of(LARGE, None)].mean() - nats[name_of(SMALL, None)].mean()
+    review = nats[name_of(REVIEW, rates[2])].mean()
+
+    def against_large(nats: float) -> str:
+        large = f"scale {LARGE:g}"
+        return f"level with {large}" if abs(nats) < 0.005 else results.lead(nats, "nats", large, 2)
+
     return [
-        f"At rate {COMPARED} scale {SMALL:g} is {_ahead(lead)}; the paper: 0.88 nats ahead.",
+        f"At rate {COMPARED} scale {SMALL:g} is {against_large(lead)}; the paper: 0.88 nats ahead.",
         f"Its seeds spread {'less' if std_small < std_large else 'no less'}: standard deviation "
         f"{std_small:.2f} against {std_large:.2f}; the paper: 0.01 against 0.68.",
-        f"Each at its own best rate ({best_rate(found, SMALL):g} and {best_rate(found, LARGE):g}), "
-        f"scale {SMALL:g} is {_ahead(lead_at_best)}.",
-        f"With AdamW scale {SMALL:g} is {_ahead(adamw)}.",
+        f"Each at its own best rate ({rates[0]:g} and {rates[1]:g}), scale {SMALL:g} is "
+        f"{against_large(lead_at_best)}.",
+        f"With AdamW scale {SMALL:g} is {against_large(adamw)}.",
         f"Scale {REVIEW:g}, the review's usual one, gets to {review:.2f} nats at best."]
-
-
-def _ahead(nats: float) -> str:
-    """Say how far the small scale is ahead of the large one.
-
-    >>> _ahead(-0.04), _ahead(0.001)
-    ('0.04 nats behind scale 1', 'level with scale 1')
-    """
-    large = f"scale {LARGE:g}"
-    return f"level with {large}" if abs(nats) < 0.005 else formatting.lead(nats, "nats", large, 2)
 
 
 def _std(values: np.ndarray) -> float:
@@ -145,14 +133,18 @@ def _std(values: np.ndarray) -> float:
 def summary(found: Results) -> list[dict[str, str]]:
     """Return mean and standard deviation of quality by scale and rate, beside the paper's."""
     paper = {name_of(scale, COMPARED): numbers for scale, numbers in PAPER.items()}
-    finite = {arm: nats[np.isfinite(nats)] for arm, nats in nats_by_arm(found).items()}
-    return [{"initialization": EXPERIMENT.labels[arm], "seeds": str(len(nats)),
-             "diverged": str(len(nats) - len(finite[arm])),
-             "neg. log perp.\nmean": f"{-finite[arm].mean():.3f}" if len(finite[arm]) else "",
-             "neg. log perp.\nstd": f"{_std(finite[arm]):.3f}" if len(finite[arm]) > 1 else "",
-             "paper's\nmean": f"{paper[arm][0]:.2f}" if arm in paper else "",
-             "paper's\nstd": f"{paper[arm][1]:.2f}" if arm in paper else ""}
-            for arm, nats in nats_by_arm(found).items()]
+    nats = nats_by_arm(found)
+    finite = {arm: each[np.isfinite(each)] for arm, each in nats.items()}
+    return results.words(nats, {
+        "initialization": EXPERIMENT.labels,
+        "seeds": {arm: str(len(each)) for arm, each in nats.items()},
+        "diverged": {arm: str(len(nats[arm]) - len(each)) for arm, each in finite.items()},
+        "neg. log perp.\nmean": {arm: f"{-each.mean():.3f}" for arm, each in finite.items()
+                                 if len(each)},
+        "neg. log perp.\nstd": {arm: f"{_std(each):.3f}" for arm, each in finite.items()
+                                if len(each) > 1},
+        "paper's\nmean": {arm: f"{mean:.2f}" for arm, (mean, _) in paper.items()},
+        "paper's\nstd": {arm: f"{std:.2f}" for arm, (_, std) in paper.items()}})
 
 
 def draw(found: Results) -> plots.Figure:
@@ -160,17 +152,17 @@ def draw(found: Results) -> plots.Figure:
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
     draw_rates(axes[0, 1], found)
-    starts = {scale: at_start(scale) for scale in SCALES}
+    corpus = toy.text()
+    starts = {scale: measure(trainer.start(config(scale), TRAIN, corpus), corpus)
+              for scale in SCALES}
     ends = {scale: at_end(found, scale) for scale in SCALES}
     growth = ", ".join(f"{stream[-1] / stream[0]:.1f}" for stream, _, _ in starts.values())
-    draw_depth(axes[1, 0], starts).set_title(
-        f"before training: from the embedding to the last block the stream grows\n"
-        f"{growth} times (scales 0.1, 1, 100)", fontsize=10)
+    plots.finding(draw_depth(axes[1, 0], starts), f"before training: from the embedding to the "
+                  f"last block the stream grows {growth} times (scales 0.1, 1, 100)")
     small, large, review = (sizes.stream for sizes in ends.values())
     calm = bool(np.all(small < np.minimum(large, review)))
-    draw_depth(axes[1, 1], ends).set_title(
-        f"after {found.rows['steps'].max():.0f} steps at rate {COMPARED}"
-        + ": the small scale is still the calm one" * calm, fontsize=10)
+    plots.finding(draw_depth(axes[1, 1], ends), f"after {found.rows['steps'].max():.0f} steps at "
+                  f"rate {COMPARED}" + ": the small scale is still the calm one" * calm)
     low, high = zip(*(ax.get_ylim() for ax in axes[1]))
     for ax in axes[1]:
         ax.set_ylim(min(low), 5 * max(high))
@@ -181,42 +173,31 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw a dot per seed at the compared rate and with AdamW, beside the paper's."""
     nats = {arm: seeds for arm, seeds in nats_by_arm(found).items()
             if arm.endswith((f"rate-{COMPARED}", "adamw"))}
-    looks = {arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms}
-    paper = {name_of(scale, COMPARED): f"{mean:.2f}, std {std:.2f}"
-             for scale, (mean, std) in PAPER.items()}
-    plots.seeds_by_arm(ax, nats, "held-out nats per byte (lower is better)", paper,
-                       "the paper's neg. log perplexity", labels=EXPERIMENT.labels, looks=looks)
-    lead, std_small, std_large, _ = leads(found).values()
-    title = f"at rate {COMPARED} scale {SMALL:g} is {formatting.lead(lead, 'nats', digits=2)}"
-    if np.isfinite(std_small + std_large):
-        title += (f"; std over the seeds:\n{std_small:.2f} with scale 0.1, {std_large:.2f} with "
-                  f"scale 1")
-    ax.set_title(title, fontsize=10)
-    return ax
+    plots.seeds_by_arm(
+        ax, nats, "held-out nats per byte (lower is better)",
+        {name_of(scale, COMPARED): f"{mean:.2f}, std {std:.2f}"
+         for scale, (mean, std) in PAPER.items()},
+        "the paper's neg. log perplexity", labels=EXPERIMENT.labels,
+        looks={arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms})
+    seeds = min(map(len, nats.values()))
+    return plots.finding(ax, " ".join(findings(found)[:2 if seeds > 1 else 1]))
 
 
 def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
-    """Draw quality against the learning rate, a line per scale; points far above are named."""
+    """Draw quality against the learning rate, a line per scale; the review's may be far above."""
     series = {scale: {rate: bits[np.isfinite(bits)] * np.log(2)
                       for rate, bits in by_scale(found, scale).items() if np.isfinite(bits).any()}
               for scale in SCALES}
     near = np.concatenate([nats for scale in (SMALL, LARGE) for nats in series[scale].values()])
-    top = near.max() + 0.25 * np.ptp(near) + 0.05
-    far = {rate: nats for rate, nats in series[REVIEW].items() if nats.max() > top}
-    series[REVIEW] = {rate: nats for rate, nats in series[REVIEW].items() if rate not in far}
     plots.ranges(ax, {f"scale {scale:g}": points for scale, points in series.items() if points},
                  "learning rate (Adafactor)", "held-out nats per byte (lower is better)",
                  {rate: f"{rate:g}" for rate in RATES})
-    ax.set_ylim(near.min() - 0.05, top)
-    if far:
-        ax.annotate(f"scale {REVIEW:g} is beyond: " + ", ".join(
-            f"{nats.mean():.2f} at rate {rate:g}" for rate, nats in far.items()),
-            (0.02, 0.97), xycoords="axes fraction", fontsize=9, va="top", color=COLORS[REVIEW])
+    ax.set_ylim(near.min() - 0.05, near.max() + 0.25 * np.ptp(near) + 0.05)
+    *_, at_best, _, review = findings(found)
+    ax.annotate(review, (0.02, 0.97), xycoords="axes fraction", fontsize=9, va="top",
+                color=COLORS[REVIEW])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
-    best = formatting.lead(leads(found)["lead_at_best"], "nats", digits=2)
-    ax.set_title(f"each at its own best rate ({best_rate(found, SMALL):g}, "
-                 f"{best_rate(found, LARGE):g}) scale {SMALL:g} is {best}", fontsize=10)
-    return ax
+    return plots.finding(ax, at_best)
 
 
 def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plots.Axes:
@@ -236,14 +217,14 @@ def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plo
     return ax
 
 
-def _arm(name: str, label: str, scale: float, train: TrainConfig) -> Arm:
-    return Arm(name, config(scale), train, f"scale {scale:g}, {label}", conclude=conclude,
+def _arm(scale: float, rate: float | None) -> Arm:
+    train = ADAMW if rate is None else replace(TRAIN, learning_rate=rate)
+    label = f"scale {scale:g}, " + ("AdamW" if rate is None else f"rate {rate:g}")
+    return Arm(name_of(scale, rate), config(scale), train, label, conclude=conclude,
                corpus=toy.text)
 
 
 EXPERIMENT = Experiment("table3", (
-    *(_arm(name_of(scale, rate), f"rate {rate:g}", scale, replace(TRAIN, learning_rate=rate))
-      for scale, rates in ((SMALL, RATES), (LARGE, RATES), (REVIEW, (0.03, COMPARED)))
-      for rate in rates),
-    *(_arm(f"scale-{scale:g}-adamw", "AdamW", scale, ADAMW) for scale in (SMALL, LARGE))),
+    *(_arm(scale, rate) for scale in (SMALL, LARGE) for rate in RATES), _arm(REVIEW, 0.03),
+    _arm(REVIEW, COMPARED), _arm(SMALL, None), _arm(LARGE, None)),
     summary, draw, seeds=(0, 1, 2, 3, 4))

@@ -5,11 +5,11 @@ Switch-Base (0.1: 84.7 / 19.1 / 83.7 / 73.0; 0.3: 83.9 / 19.6 / 83.4 / 70.7); dr
 inside the experts alone does (85.2 / 19.6 / 83.7 / 73.0).
 
 Here: the toy, dense and with 16 experts, is pre-trained on the built-in text without dropout, then
-fine-tuned on 384 pairs, the name of a character and its category (`character_names`), each read 33
-times. The arms are the paper's five settings, and three that show what there is to regularize: no
-dropout, for both models, and expert dropout alone. Dropout 0.1 everywhere includes the experts.
-Quality is the negative log perplexity of held-out answers, and the fraction of them that is right
-in full, both after the last step and at each run's best point.
+fine-tuned on 384 pairs (`character_names`), each read 33 times. The arms are the paper's five
+settings, and three that show what there is to regularize: no dropout, for both models, and expert
+dropout alone. Dropout 0.1 everywhere includes the experts. Quality is the negative log perplexity
+of held-out answers, and the fraction of them that is right in full, both after the last step and at
+each run's best point.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np import model, plots
-from switch_np.experiments import character_names, formatting, toy
-from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.formatting import mean_and_spread
-from switch_np.experiments.results import Results, Table, by_arm, curve, select
-from switch_np.operations import softmax, tree
+from switch_np.experiments import character_names, results, toy
+from switch_np.experiments.experiment import Arm, Experiment, copy_weights
+from switch_np.experiments.results import Results, Table, by_arm, curve, spreads
+from switch_np.operations import softmax
 from switch_np.training import tasks
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.pairs import Pair, PairCorpus
@@ -49,11 +48,6 @@ COLORS = {"dense-0": "#999999", "dense-0.1": "#000000", "switch-0": "#D55E00",
           "switch-0.3": "#CC79A7", "switch-0.1-experts-0.4": "#E69F00"}
 
 
-def take_over(run: Run, source: Run) -> None:
-    """Start from a copy of the pre-trained run's parameters."""
-    run.params = tree.apply(np.copy, source.params)
-
-
 def measure(run: Run, corpus: PairCorpus) -> dict[str, float]:
     """Return the quality on the held-out pairs, and on every other training pair."""
     quality, right = score(run, corpus.held_out)
@@ -64,8 +58,7 @@ def measure(run: Run, corpus: PairCorpus) -> dict[str, float]:
 def score(run: Run, pairs: tuple[Pair, ...]) -> tuple[float, float]:
     """Return the negative log perplexity, and the fraction of answers that is right in full.
 
-    An answer is right if greedy decoding would write it. There is no noise, and the evaluation
-    capacity factor holds.
+    An answer is right if greedy decoding, as in evaluation, would write it.
     """
     nats = tokens = right = 0.0
     for batch in tasks.named("pairs").held_out(pairs, 64, run.config, run.model_config):
@@ -96,14 +89,11 @@ def best_step(curves: Table, arm: str) -> float:
 
 def last_step(found: Results) -> float:
     """Return the steps of fine-tuning."""
-    return float(select(found.rows, arm="switch-0")["steps"][0])
+    return float(by_arm(found.rows, "steps")["switch-0"][0])
 
 
 def lead(found: Results, first: str, second: str) -> tuple[float, int]:
-    """Return by how many nats an arm is ahead of another at the end, and with how many seeds.
-
-    Two runs of one seed start from the same pre-trained model, or from two of the same seed.
-    """
+    """Return by how many nats an arm is ahead of another at the end, and with how many seeds."""
     quality = by_arm(found.rows, "neg_log_perplexity")
     ahead = quality[first] - quality[second]
     return float(ahead.mean()), int((ahead > 0).sum())
@@ -111,8 +101,8 @@ def lead(found: Results, first: str, second: str) -> tuple[float, int]:
 
 def overfit(found: Results, arm: str) -> float:
     """Return how many nats the held-out loss lies above the training loss at the end."""
-    train, held_out = (by_arm(found.rows, f"{kind}neg_log_perplexity")[arm].mean()
-                       for kind in ("train_", ""))
+    train, held_out = (by_arm(found.rows, name)[arm].mean() for name in (
+        "train_neg_log_perplexity", "neg_log_perplexity"))
     return float(train - held_out)
 
 
@@ -121,12 +111,11 @@ def findings(found: Results) -> list[str]:
     turn = {arm: best_step(found.curves, arm) for arm in ("switch-0", "dense-0")}
     ends = by_arm(found.rows, "neg_log_perplexity")
     lost = {arm: (at_best(found.curves, arm) - ends[arm]).mean() for arm in turn}
-    gain = (at_best(found.curves, "switch-0-experts-0.4")
-            - at_best(found.curves, "switch-0")).mean()
+    alone, none = (at_best(found.curves, arm) for arm in ("switch-0-experts-0.4", "switch-0"))
 
     def against(first: str, second: str, other: str) -> str:
         nats, seeds = lead(found, first, second)
-        return f"{formatting.lead(nats, 'nats', other)} ({seeds} of {len(ends[first])} seeds ahead)"
+        return f"{results.lead(nats, 'nats', other)} ({seeds} of {len(ends[first])} seeds ahead)"
 
     return [
         f"0.4 inside the experts and 0.1 elsewhere is "
@@ -139,44 +128,36 @@ def findings(found: Results) -> list[str]:
         f"{last_step(found):.0f} (dense: {turn['dense-0']:.0f}); since its best point a run has "
         f"lost {lost['switch-0']:.2f} nats (dense: {lost['dense-0']:.2f}).",
         f"Expert dropout alone ends {against('switch-0-experts-0.4', 'switch-0', 'none')}; "
-        f"at the best points it is {formatting.lead(gain, 'nats')}.",
+        f"at the best points it is {results.lead((alone - none).mean(), 'nats')}.",
         f"At 0.1 everywhere Switch is {against('switch-0.1', 'dense-0.1', 'dense')}; the "
         f"paper: 1.8 points ahead on GLUE."]
 
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's quality, beside the paper's; bits per byte for pre-training."""
-    ends, trains, right, bits = (by_arm(found.rows, name) for name in (
-        "neg_log_perplexity", "train_neg_log_perplexity", "right", "bits_per_byte"))
-    tuned = {arm: arm in SETTINGS for arm in ends}
-    return [{
-        "": EXPERIMENT.labels[arm],
-        "bits\nper byte": "" if tuned[arm] else mean_and_spread(bits[arm], 3),
-        "held-out\nneg. log perp.": mean_and_spread(ends[arm], 3) if tuned[arm] else "",
-        "at its\nbest": mean_and_spread(at_best(found.curves, arm), 3) if tuned[arm] else "",
-        "best\nat step": f"{best_step(found.curves, arm):.0f}" if tuned[arm] else "",
-        "training\nneg. log perp.": mean_and_spread(trains[arm], 3) if tuned[arm] else "",
-        "right %": mean_and_spread(100 * right[arm], 1) if tuned[arm] else "",
-        "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": " / ".join(map(str, PAPER.get(arm, ())))}
-        for arm in ends]
+    bits, ends, trains, right = ({arm: values for arm, values in by_arm(found.rows, name).items()
+                                  if (arm in SETTINGS) == (name != "bits_per_byte")} for name in (
+        "bits_per_byte", "neg_log_perplexity", "train_neg_log_perplexity", "right"))
+    return results.words([*bits, *ends], {
+        "": EXPERIMENT.labels, "bits\nper byte": spreads(bits, 3),
+        "held-out\nneg. log perp.": spreads(ends, 3),
+        "at its\nbest": spreads({arm: at_best(found.curves, arm) for arm in ends}, 3),
+        "best\nat step": {arm: f"{best_step(found.curves, arm):.0f}" for arm in ends},
+        "training\nneg. log perp.": spreads(trains, 3), "right %": spreads(right, 1, 100),
+        "the paper: GLUE / CNNDM /\nSQuAD / SuperGLUE": {
+            arm: " / ".join(map(str, numbers)) for arm, numbers in PAPER.items()}})
 
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality by seed, the curves, and the held-out against the training loss."""
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
-    gain, seeds = lead(found, "switch-0-experts-0.4", "switch-0")
-    last, turn = last_step(found), best_step(found.curves, "switch-0")
-    turns = f"is best at step {turn:.0f}, then worse" if turn < last else "does not turn"
-    count = len(by_arm(found.rows, "seed")["switch-0"])
-    draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0")).set_title(
-        f"no dropout: held-out quality {turns};\nexpert dropout alone: {gain:+.3f} nats at the "
-        f"end, {seeds} of {count} seeds ahead", fontsize=10)
+    ax = draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0-experts-0.4", "dense-0"))
+    plots.finding(ax, " ".join(findings(found)[2:4]), 64)
+    ax = draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
-    arms = ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3")
-    draw_overfitting(axes[1, 1], found, arms).set_title(
-        f"at the end the held-out loss is above the training loss by\n{none:.2f} nats without "
-        f"dropout, {little:.2f} with 0.1, {much:.2f} with 0.3", fontsize=10)
+    plots.finding(ax, f"at the end the held-out loss is above the training loss by {none:.2f} nats "
+                  f"without dropout, {little:.2f} with 0.1, {much:.2f} with 0.3")
     draw_gap(axes[1, 0], found)
     return figure
 
@@ -187,23 +168,19 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     return plots.seeds_by_arm(
         ax, {arm: -quality[arm] for arm in SETTINGS if arm in quality},
         "held-out nats per token after the last step (lower is better)",
-        {arm: f"{numbers[0]} / {numbers[3]}" for arm, numbers in PAPER.items()},
+        {arm: f"{glue} / {super_glue}" for arm, (glue, _, _, super_glue) in PAPER.items()},
         "the paper: GLUE / SuperGLUE (higher is better)", labels=EXPERIMENT.labels,
         looks={arm: (color, "-") for arm, color in COLORS.items()})
 
 
 def draw_overfitting(ax: plots.Axes, found: Results, arms: tuple[str, ...]) -> plots.Axes:
     """Draw held-out and training loss against steps, a colour per arm."""
-    for arm in arms:
-        for column, dashes in (("neg_log_perplexity", "-"), ("train_neg_log_perplexity", ":")):
-            steps, values = curve(found.curves, arm, column)
-            ax.plot(steps, -values.mean(axis=0), dashes, color=COLORS[arm], linewidth=1.8,
-                    label=EXPERIMENT.labels[arm] if dashes == "-" else None)
-            ax.fill_between(steps, -values.max(axis=0), -values.min(axis=0), color=COLORS[arm],
-                            alpha=0.12, linewidth=0)
+    for column, dashes in (("neg_log_perplexity", "-"), ("train_neg_log_perplexity", ":")):
+        labels = {arm: EXPERIMENT.labels[arm] if dashes == "-" else "_unlisted" for arm in arms}
+        plots.curves_by_arm(ax, {**found.curves, "loss": -found.curves[column]}, labels, "loss",
+                            "nats per token", xlabel="step of fine-tuning", ylim=(0, 1.0),
+                            looks={arm: (COLORS[arm], dashes) for arm in arms})
     ax.plot([], [], ":", color="#555555", label="the same on the training pairs")
-    ax.set(xlabel="step of fine-tuning", ylabel="nats per token", ylim=(0, 1.0))
-    ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
     return ax
 
@@ -224,25 +201,23 @@ def draw_gap(ax: plots.Axes, found: Results) -> plots.Axes:
            xlim=(0, top), ylim=(0, top))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="lower right")
-    gain, seeds = lead(found, "switch-0.1-experts-0.4", "switch-0.1")
-    ax.set_title(f"0.4 inside the experts, 0.1 elsewhere: {gain:+.3f} nats\nagainst 0.1 everywhere "
-                 f"({seeds} of {len(train['switch-0.1'])} seeds ahead)", fontsize=10)
-    return ax
+    return plots.finding(ax, findings(found)[0])
 
 
-BASE = replace(ModelConfig(), vocab_size=VOCAB_SIZE)
-KINDS = {True: ("dense", toy.dense(BASE)), False: ("Switch", BASE)}
+BASE = ModelConfig(vocab_size=VOCAB_SIZE)
+KINDS = {"dense": Arm("pretrained-dense", toy.dense(BASE), PRETRAINING, "pre-training, dense",
+                      corpus=toy.text),
+         "Switch": Arm("pretrained-switch", BASE, PRETRAINING, "pre-training, Switch",
+                       corpus=toy.text)}
 
 
 def _fine_tuned(name: str, dense: bool, rate: float, expert_rate: float) -> Arm:
-    kind, config = KINDS[dense]
+    kind = "dense" if dense else "Switch"
+    model = replace(toy.switch(KINDS[kind].model, expert_dropout=expert_rate), dropout=rate)
     label = f"{kind}, dropout {rate:g}" + f", experts {expert_rate:g}" * (expert_rate != rate)
-    return Arm(name, replace(toy.switch(config, expert_dropout=expert_rate), dropout=rate),
-               FINE_TUNING, label, needs=f"pretrained-{kind.lower()}", begin=take_over,
+    return Arm(name, model, FINE_TUNING, label, needs=KINDS[kind].name, begin=copy_weights,
                evaluate=measure, corpus=character_names.load)
 
 
-EXPERIMENT = Experiment("table4", (
-    *(Arm(f"pretrained-{kind.lower()}", config, PRETRAINING, f"pre-training, {kind}",
-          corpus=toy.text) for kind, config in KINDS.values()),
-    *(_fine_tuned(name, *setting) for name, setting in SETTINGS.items())), summary, draw)
+EXPERIMENT = Experiment("table4", (*KINDS.values(), *(
+    _fine_tuned(name, *setting) for name, setting in SETTINGS.items())), summary, draw)

@@ -27,26 +27,19 @@ def dense(model: ModelConfig | None = None) -> ModelConfig:
 
 
 def widened(model: ModelConfig, like: ModelConfig, batch_size: int, seq_len: int) -> ModelConfig:
-    """Return `model` with d_model and d_kv grown until a step costs about as much as with `like`.
-
-    Its heads fill d_model, and their width is even.
+    """Return `model`, its even heads widened until a step costs about as much as with `like`.
 
     >>> wide = widened(switch(capacity_factor=1.0), switch(capacity_factor=2.0), 32, 64)
     >>> wide.d_model, wide.d_kv, wide.d_ff
     (36, 18, 64)
     """
-    goal = flops.step(like, batch_size, seq_len)
-    heads = model.num_heads
+    goal, heads = flops.step(like, batch_size, seq_len), model.num_heads
     candidates = [replace(model, d_model=heads * width, d_kv=width)
                   for width in range(model.d_model // heads, 2 * model.d_model // heads + 1, 2)]
     return min(candidates, key=lambda each: abs(flops.step(each, batch_size, seq_len) - goal))
 
 
 def text() -> Corpus:
-    """Return the built-in text with 4 KB of its held-out part: enough for the points of a curve.
-
-    >>> len(text().held_out)
-    4097
-    """
+    """Return the built-in text with 4 KB of its held-out part: enough for the points of a curve."""
     whole = corpora.load()
     return Corpus(whole.train, whole.held_out[:64 * 64 + 1])

@@ -6,28 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from switch_np.experiments import results, table2
+from experiments.tiny import CORPUS, MODEL
+from switch_np.experiments import experiment, results, table2
 from switch_np.operations.precision import round_to
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import trainer
-from switch_np.training.corpus import Corpus
-from switch_np.training.trainer import TrainConfig
-from switch_np.transformer.model_config import ModelConfig
+from switch_np.training.train_config import TrainConfig
 
-TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 60, np.uint8)
-CORPUS = Corpus(TEXT[:2000], TEXT[2000:])
-MODEL = ModelConfig(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=2,
-                    switch=SwitchConfig(num_experts=16))
+TINY = replace(MODEL, switch=SwitchConfig(num_experts=16))
 
 
-def run(dtype, steps=4, advance=table2.trainer.advance):
-    train = TrainConfig(steps=steps, batch_size=3, seq_len=12, warmup=2, dtype=dtype)
-    made = trainer.start(MODEL, train, CORPUS)
-    for _ in range(steps):
-        if advance is trainer.advance:
-            advance(made, CORPUS)
-        else:
-            advance(made, CORPUS, None)
+def run(dtype, advance=experiment.advance):
+    train = TrainConfig(steps=4, batch_size=3, seq_len=12, warmup=2, dtype=dtype)
+    made = trainer.start(TINY, train, CORPUS)
+    for _ in range(4):
+        advance(made, CORPUS, None)
     return made
 
 
@@ -48,10 +41,8 @@ def test_a_bfloat16_router_flips_routes_and_a_float32_one_does_not():
 
 
 def test_weights_that_are_bfloat16_too_have_no_bits_below():
-    made = run("bfloat16", advance=table2.advance_weights_too)
-    master = run("bfloat16")
-    for mine, is_rounded in ((made, True), (master, False)):
-        w_router = mine.params["decoder"]["1"]["switch"]["w_router"]
+    for advance, is_rounded in ((table2.advance_weights_too, True), (experiment.advance, False)):
+        w_router = run("bfloat16", advance).params["decoder"]["1"]["switch"]["w_router"]
         assert np.array_equal(round_to(w_router, "bfloat16"), w_router) is is_rounded
         assert w_router.dtype == np.float32 and type(w_router) is np.ndarray
 
@@ -59,23 +50,21 @@ def test_weights_that_are_bfloat16_too_have_no_bits_below():
 def test_bytes_are_two_a_number_where_nothing_communicated_is_float32():
     train = TrainConfig(batch_size=2, seq_len=16)
     count = 4 * 16 * int(1.25 * 32 / 16) * 8               # 4 ways, E, slots, D; one such layer
-    widths = [table2.bytes_per_step(MODEL, replace(train, dtype=mode)) / count
+    widths = [table2.bytes_per_step(TINY, replace(train, dtype=mode)) / count
               for mode in ("float64", "float32", "bfloat16", "selective", "float16")]
     assert widths == [8, 4, 2, 2, 2]
 
 
 def invented(seeds=(0, 1), lost=("float16-0.1",)):
     """Return results in which every number is made up, and some arms diverged."""
-    arms = [arm.name for arm in table2.EXPERIMENT.arms]
     rows, curves = [], []
-    for arm, seed in itertools.product(arms, seeds):
-        point = {"arm": arm, "seed": seed, "train_bits": 4.0, "dropped": 0.1, "gate_error": 1e-3,
-                 "bits_per_byte": 8.0 if arm in lost else 4 + 0.01 * seed, "flips": 0.02,
-                 "router_flips": 0.01 if arm.startswith("bfloat16") else 0.0, "ties": 0.0,
-                 "logit": 3.0}
+    for arm, seed in itertools.product(table2.EXPERIMENT.labels, seeds):
+        point = {"arm": arm, "seed": seed, "gate_error": 1e-3, "flips": 0.02, "ties": 0.0,
+                 "bits_per_byte": 8.0 if arm in lost else 4 + 0.01 * seed,
+                 "router_flips": 0.01 if arm.startswith("bfloat16") else 0.0}
         curves += [point | {"step": step} for step in (75, 150, 300)]
-        rows.append(point | {"steps": 300, "done": 300})
-    rows[0] |= {"done": 17, "bits_per_byte": np.nan}              # numbers were no longer finite
+        rows.append(point | {"steps": 300})
+    rows[0] |= {"bits_per_byte": np.nan}                          # numbers were no longer finite
     del curves[1:3]
     return results.Results(results.table(rows), results.table(curves), {})
 
@@ -95,19 +84,15 @@ def test_a_run_diverged_if_not_finite_or_close_to_knowing_nothing():
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_the_picture_says_what_came_out(seeds):
-    axes = table2.draw(invented(seeds)).axes
-    titles = words(axes)
-    count = len(seeds) * 3
-    assert (f"of {count} runs each, diverged (and not drawn): float32 1, "
-            f"all float16 {len(seeds)}, others none") in titles
-    assert "sends 1.0 to 1.0 % of the tokens" in titles and "0.00 %" in titles
-    assert "1/2 of float32's" in titles
-    nobody = table2.draw(invented((1, 2), lost=())).axes
-    assert "drawn): float32 1, others none" in words(nobody)
+    def titles(found):
+        return " ".join(" ".join(ax.get_title() for ax in table2.draw(found).axes).split())
 
-
-def words(axes):
-    return " ".join(" ".join(ax.get_title() for ax in axes).split())
+    said = titles(invented(seeds))
+    assert (f"of {len(seeds) * 3} runs each, diverged (and not drawn): float32 1, "
+            f"all float16 {len(seeds)}, others none") in said
+    assert "sends 1.0 to 1.0 % of the tokens" in said and "0.00 %" in said
+    assert "1/2 of float32's" in said
+    assert "drawn): float32 1, others none" in titles(invented((1, 2), lost=()))
 
 
 def test_the_arms_are_the_modes_at_each_rate():
