@@ -51,13 +51,16 @@ WORDS = {
     "gate_scale_missing": "y is divided by 2.5",
     "last_choice_lost": "token 0: the router's choice",
     "first_gate_for_all": "y is the right experts' outputs with other gates",
-    "shared_expert_missing": "y lacks the shared expert",
+    "shared_expert_missing": "y: the shared expert is left out",
+    "output_bias_without_gate": "y: b_out is added without the gate",
+    "dx_overwritten": "d_x lacks what comes back through",
+    "dx_of_own_experts": "d_x lacks what comes back through",
     "first_half_of_tokens": "the first half",
 }
 # Rounded to bfloat16 already, or rounded so on purpose: no different from a right bfloat16 kernel.
 BELOW_BFLOAT16 = {"router_in_bfloat16", "hidden_in_bfloat16"}
 # Another cause comes first, or none, on the first problem that shows them.
-NAMED_OTHERWISE = {"capacity_not_divided", "z_loss_counts_padding", "dx_overwritten"}
+NAMED_OTHERWISE = {"capacity_not_divided", "z_loss_counts_padding"}
 
 
 @functools.cache
