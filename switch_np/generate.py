@@ -6,8 +6,6 @@ new token alone (`model.decode` with `past`). The encoder keeps the config's cap
 groups="rows", as in transformers, where a row depends on itself alone; otherwise it has none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

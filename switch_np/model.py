@@ -1,7 +1,5 @@
 """The model as it is called: it checks arguments and draws noise; `transformer.model` computes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -10,7 +10,7 @@ import switch_np as snp
 from switch_np import generate, model
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
-from switch_np.oracle.truth import adapters
+from switch_np.operations import adapters
 from switch_np import plans as plan
 
 CONFIG = snp.SwitchConfig(num_experts=3)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from switch_np.oracle import vectors
-from switch_np.oracle.truth.roundoff import PRECISIONS
+from switch_np.operations.roundoff import PRECISIONS
 
 STATUS = {"pass": 0, "fail": 1, "out of range": 3, "undecided": 3}
 

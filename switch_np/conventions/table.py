@@ -3,8 +3,6 @@
 Source: the libraries' own code; `presets` says which version of each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check, tree
-from switch_np.oracle.truth.adapters import to_numpy
+from switch_np.operations.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
 from switch_np.transformer.checks import check_params
 from switch_np.transformer.model_config import ModelConfig

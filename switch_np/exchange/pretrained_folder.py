@@ -12,7 +12,7 @@ import numpy as np
 
 from switch_np.exchange import hugging_face
 from switch_np.operations import files
-from switch_np.oracle.vectors import safetensors
+from switch_np.operations import safetensors
 from switch_np.transformer.model_config import ModelConfig
 
 ONE, SEVERAL = "model.safetensors", "model.safetensors.index.json"

@@ -18,8 +18,6 @@ What some experiments need
 `commands` and notebooks import these modules, and `plots` imports `results`; nothing else does.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from switch_np.experiments import results, runner

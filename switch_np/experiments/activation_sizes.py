@@ -5,8 +5,6 @@ block adds passes through two weights and grows like s; the embedding is one wei
 √s.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ categories are those of Unicode 3.2, which every CPython carries beside the newe
 has the same pairs. Ideographs and Hangul syllables are left out: their names follow a rule.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from functools import lru_cache

@@ -12,8 +12,6 @@ behind it, and the toy is far from converged; so a student with copied weights m
 with dense trained on: its own weights copied, and as many steps again.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from functools import partial

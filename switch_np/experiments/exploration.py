@@ -7,8 +7,6 @@ Here: the toy (16 experts, factor 1.25) with each of the four; jitter 0.01 as in
 dropout 0.1 (the paper names no rate). All are evaluated without noise.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from switch_np import plots

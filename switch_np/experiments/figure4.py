@@ -9,8 +9,6 @@ balance loss without the factor N, which makes it weaker the more experts there 
 16 and 64 experts, show that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

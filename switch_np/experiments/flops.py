@@ -5,8 +5,6 @@ width, not with its square. The backward of a product is two products of the sam
 costs three times its forward.
 """
 
-from __future__ import annotations
-
 from switch_np.transformer.model_config import ModelConfig
 
 

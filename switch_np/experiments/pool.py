@@ -6,8 +6,6 @@ each run's process brings its progress back and takes the request to stop there;
 dies, the pipe breaks, and the run saves and ends too.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -7,8 +7,6 @@ previous point; what the arm measures, by default `bits_per_byte` on held-out te
 has the timings. All but these are the same on every run and with any number of processes.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence

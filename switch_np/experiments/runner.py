@@ -3,8 +3,6 @@
 The measured numbers are written before the checkpoint, so a checkpoint always has its numbers.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -8,8 +8,6 @@ Backward:  d_logits[t, v] = d_L (p[t, v] Σ_u q[t, u] - q[t, v]) / T, p the soft
            q comes from outside and is not differentiated.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -6,8 +6,6 @@ on the median. What is measured is the CPU time of this process, which other pro
 least. Seconds are kept for a sense of scale: do not compare them between runs.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Callable, Mapping

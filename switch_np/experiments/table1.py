@@ -16,8 +16,6 @@ even than early in training). Time to a quality is steps times the measured rati
 dense's; the quality is that of the worst run at its end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -14,8 +14,6 @@ Bytes are counted, for an all-to-all that carries each Switch layer's buffers to
 back, and their gradients likewise. Rounding is emulated, so there are no times.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -14,8 +14,6 @@ The review of the paper has s/√n for √(s/n), with s from 10 to 1. Since s/�
 the scales 100 and 1: the review's small scale is the paper's large one. Scale 100 has its own arms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -12,8 +12,6 @@ of held-out answers, and the fraction of them that is right in full, both after 
 each run's best point.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

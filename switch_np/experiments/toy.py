@@ -1,7 +1,5 @@
 """The experiments' models and text: the default toy, its dense counterpart, and wider models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

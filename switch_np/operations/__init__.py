@@ -12,6 +12,7 @@ Numbers and rows:
 
 initialization   truncated normal numbers with standard deviation √(scale / fan-in)
 precision        rounding to bfloat16 and float16 in arrays that stay float32 or float64
+roundoff         the precisions in which kernels compute: unit roundoff and range
 rounded          arrays that round after every operation
 rows             rows of an array by number, some of them missing
 queues           the k largest scores, and first-come-first-served queues
@@ -23,6 +24,8 @@ schedule         which rows are computed together: blocks and threads
 threads          the threads themselves
 environment      how many of them, and the memory they keep: set before NumPy is imported
 check            messages that name the argument, what came and what is wanted
+adapters         arrays of any library as NumPy arrays, without importing that library
 files            files written beside their name and renamed; JSON read
+safetensors      safetensors files, read and written
 gradcheck        the complex step, and the check of a backward against it
 """

@@ -19,7 +19,7 @@ from switch_np.oracle.judge.compare import NoVerdict, assert_matches, compare
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.prove.certify import Certificate, certify
 from switch_np.oracle.prove.score import Score, score
-from switch_np.oracle.truth.adapters import to_numpy
+from switch_np.operations.adapters import to_numpy
 from switch_np.oracle.truth.reference import Reference, reference
 from switch_np.oracle.vectors.draw import draw
 

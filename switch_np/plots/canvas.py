@@ -1,7 +1,5 @@
 """What all pictures share: the figure, text, and the colours of the experts."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures of experiments: each arm's result with each seed, and the curves that led there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import cycle
 from textwrap import wrap

@@ -1,7 +1,5 @@
 """Pictures of gradients, right and wrong, and of tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pictures of precision: the bits of numbers, errors against limits, and bars to compare sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pictures of one batch: who goes where, into which slot, and how even that is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pictures of a training run: loss, load, text coloured by expert; and curves of any kind."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

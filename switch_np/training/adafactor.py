@@ -21,8 +21,6 @@ no first moment. optax: the decay is λ X; β̂ is computed in float32; it and m
 along the two largest axes, if both have at least 128 entries (mesh_tensorflow: 32).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ It holds arrays under their path names, and all else as JSON. An interrupted `sa
 previous file intact.
 """
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The built-in text is `pydoc_data.topics`, the language reference behind `help()`
 paragraphs; each is taken once, or the held-out text would hold training text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

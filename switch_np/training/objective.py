@@ -1,7 +1,5 @@
 """The task "lm": predict the byte that follows each byte."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

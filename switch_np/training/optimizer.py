@@ -10,8 +10,6 @@ term. Here, as in torch.optim.AdamW and optax, η = η_t α scales both: our λ 
 by α. PyTorch decays every array by default; here scales and biases are not decayed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ A file holds one pair per line, source TAB target. An encoder-decoder reads the 
 the target; a decoder alone continues the source, and only the target's ids count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple

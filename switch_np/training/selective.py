@@ -10,8 +10,6 @@ mesh_tensorflow (whose `slice_dtype` "must be float32 for training"): an update 
 for bfloat16.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

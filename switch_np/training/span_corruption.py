@@ -19,8 +19,6 @@ is the window's tail; T5's code can roll the mask against this, but by default d
 of one length give sources of one length, and targets, so nothing is padded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

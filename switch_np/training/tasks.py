@@ -1,7 +1,5 @@
 """The three tasks as the trainer sees them, and the unigram baseline."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path

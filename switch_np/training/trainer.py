@@ -4,8 +4,6 @@ All that a run depends on is in one `Run`, generators included: a run that was s
 loaded continues as if it had never stopped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time

@@ -4,8 +4,6 @@ Source: Raffel et al. (2020), section 3.1.4, and their code, whose decoder start
 sentinel marks where text is missing. T5 has 100 of them; short windows need fewer.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from switch_np.operations import check

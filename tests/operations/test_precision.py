@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from switch_np.operations.precision import round_to
-from switch_np.oracle.truth.roundoff import named
+from switch_np.operations.roundoff import named
 
 HALVES = ["bfloat16", "float16"]
 FLOATS = [np.float32, np.float64]

@@ -3,8 +3,6 @@
 Each function yields, in words, the tensors made from the reference that explain what came.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations
 

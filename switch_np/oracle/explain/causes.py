@@ -5,8 +5,6 @@ for a tensor that failed, and so fit it at least twice as well as the truth does
 whole limits for one that passed. Its sigma is the truth's, plus some for the numbers it changes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +17,7 @@ from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import as_plan, by_token
 from switch_np.oracle.truth.reference import Reference, solve, with_plain_counts
 from switch_np.oracle.truth.solution import Problem
-from switch_np.oracle.truth.roundoff import named
+from switch_np.operations.roundoff import named
 from switch_np.switch.plan import Plan
 
 BARS = 5.0                                  # standard errors in an error bar, besides rounding

@@ -7,8 +7,6 @@ A suspect that explains every failing tensor is named first; "or:" marks one tha
 as the line before, and "unknown" a tensor that nothing explains.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,7 +18,7 @@ from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
 from switch_np.oracle.truth.reference import Reference
-from switch_np.oracle.truth.roundoff import PRECISIONS, QUARTER
+from switch_np.operations.roundoff import PRECISIONS, QUARTER
 
 FAMILIES = (
     algebra.losses_of_no_account, algebra.not_zero, algebra.one_term, algebra.scaled,

@@ -1,7 +1,5 @@
 """The truth row by row: what each row of an expert adds to the gradients."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Other ways to choose experts from the same scores: groups, biases and precision gone wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

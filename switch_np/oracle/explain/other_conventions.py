@@ -4,8 +4,6 @@ Each suspect is the reference itself on a changed problem, so it works for every
 slower than algebra and tried only when nothing simpler explains what came.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

@@ -4,8 +4,6 @@ A weight's gradient is Σ over an expert's rows of input ⊗ d_z, and d_x sums o
 Each function yields, in words, the sums that explain what came.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

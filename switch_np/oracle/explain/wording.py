@@ -1,7 +1,5 @@
 """Terms, factors and blocks of a tensor in words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

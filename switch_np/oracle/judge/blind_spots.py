@@ -4,8 +4,6 @@ A term is unseen if every tensor that was handed in and has it would pass withou
 terms are, where their coefficients are small beside d_y and the precision is coarse.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from switch_np.oracle.judge.choices import FLIP
 from switch_np.oracle.judge.judge_choices import Replayed, routing_of, tau
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
-from switch_np.oracle.truth.adapters import is_finer, precision_of
+from switch_np.operations.adapters import is_finer, precision_of
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import LOSSES
 

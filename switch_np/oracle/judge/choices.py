@@ -12,15 +12,13 @@ The comparison with tau is exact: the rounding error of the difference is taken 
 TwoSum), so a gap just above tau is never let through.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from switch_np.oracle.truth.adapters import lift, precision_of, to_numpy
-from switch_np.oracle.truth.roundoff import named
+from switch_np.operations.adapters import lift, precision_of, to_numpy
+from switch_np.operations.roundoff import named
 
 SAME, FLIP, WRONG = 0, 1, 2
 CHUNK = 2 ** 22                                          # scores looked at in one go

@@ -5,8 +5,6 @@ routing, outputs, gradients; then the diagnosis. The kernel's own decisions are 
 flip at a near-tie is a line of the report and not a thousand mismatches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,9 +18,9 @@ from switch_np.oracle.explain import diagnosis, wording
 from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, near_ties
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
-from switch_np.oracle.truth import adapters
+from switch_np.operations import adapters
 from switch_np.oracle.truth.reference import Reference
-from switch_np.oracle.truth.roundoff import QUARTER, named
+from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.truth.solution import LOSSES
 
 HALVES = ("float16", "bfloat16")

@@ -4,8 +4,6 @@ Where a token lies at a near tie, another choice is as right as the reference's.
 wrong under the reference's own choices and that one explains it far better.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -5,8 +5,6 @@ scores. Experts within tau of the cut are legal. Which choices are kept must fol
 by the capacity's rule, exactly. Choices that a kernel does not tell are inferred from its y.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,7 +16,7 @@ from switch_np.oracle.judge.inferred_choices import by_score, infer, plan_of
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.truth.reference import Reference, solve
-from switch_np.oracle.truth.roundoff import named
+from switch_np.operations.roundoff import named
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 

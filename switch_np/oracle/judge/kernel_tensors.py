@@ -1,7 +1,5 @@
 """The tensors that a kernel gave, in float64 and in shape, and what is wrong with the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 
 from switch_np.oracle.explain import wording
 from switch_np.oracle.judge.tensor import tensor_verdict
-from switch_np.oracle.truth import adapters
+from switch_np.operations import adapters
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import LOSSES
 

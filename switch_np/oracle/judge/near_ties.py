@@ -5,8 +5,6 @@ config's own rules and computed under that plan, 12 times. The root mean square 
 joins sigma; what lies beyond even then, no flip explains.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from switch_np import plans

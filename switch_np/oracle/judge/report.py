@@ -1,7 +1,5 @@
 """What `compare` found: the verdicts, in words for people and in values for programs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

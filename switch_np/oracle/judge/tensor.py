@@ -6,8 +6,6 @@ A block is what belongs to one expert: its slice of a weight, its column of the 
 rows of x and y. sigma is 0 where the mathematics has a zero; there only 0 passes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -14,8 +14,6 @@ Where a library stops or straightens a gradient, the forward under a complex ste
 factors at their real parts, so what is certified is that surrogate; the certificate names them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

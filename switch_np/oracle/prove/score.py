@@ -5,8 +5,6 @@ layers one after the other, and a few that need no bug at all: all zeros, all Na
 permuted, the last row lost. A test worth having refuses every one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,7 @@ from unittest import SkipTest
 import numpy as np
 
 from switch_np.oracle.explain import museum
-from switch_np.oracle.truth.adapters import lift, precision_of, to_numpy
+from switch_np.operations.adapters import lift, precision_of, to_numpy
 
 Result = dict[str, Any]
 NUMBERS = ("y", "balance_loss", "z_loss", "expert", "kept", "slot")

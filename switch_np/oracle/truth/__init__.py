@@ -3,11 +3,9 @@
 In reading order:
 
 solution         a problem, and all the numbers that answer it
-adapters         arrays of any library as NumPy arrays, without importing that library
 decisions        another library's choices of experts as a plan
 caches           the intermediates that the oracle reads in a layer's cache
 reference        outputs, losses and every gradient in float64, term by term
-roundoff         the precisions in which kernels compute: unit roundoff and range
 rounding_array   arrays whose arithmetic rounds at random, as a kernel's does
 rounding         the standard deviation of each number's rounding error: sigma
 

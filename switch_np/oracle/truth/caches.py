@@ -3,8 +3,6 @@
 `READ` lists it, so that whoever changes a cache knows what hangs on it; a test holds it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

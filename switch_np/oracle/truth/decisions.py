@@ -4,8 +4,6 @@ The derivative is that of the layer with these decisions frozen. The ids may be 
 experts, also such as the router would not have chosen: replay has no opinion, `compare` has.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from switch_np import plans
-from switch_np.oracle.truth.adapters import to_numpy
+from switch_np.operations.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 

@@ -11,8 +11,6 @@ backward d_x meets the router only as d_logits W_rᵀ, so the same backward with
 d_x's `experts` alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -26,7 +24,8 @@ from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import check
 from switch_np.operations.queues import largest
-from switch_np.oracle.truth import adapters, caches, rounding
+from switch_np.operations import adapters
+from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import LOSSES, Problem, Solution, frozen

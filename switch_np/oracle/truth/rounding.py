@@ -10,8 +10,6 @@ where all samples and the reference are 0 the mathematics has a zero: sigma is 0
 give exactly 0.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ import numpy as np
 from switch_np import switch_layer
 from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.rounding_array import Rough, rough_class
-from switch_np.oracle.truth.roundoff import named
+from switch_np.operations.roundoff import named
 from switch_np.oracle.truth.solution import Solution
 
 SAMPLES = 12

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.oracle.truth.roundoff import Precision
+from switch_np.operations.roundoff import Precision
 
 KINK = 8.0                     # within so many standard deviations of 0 a sign may fall either way
 EXACT = (np.maximum, np.minimum, np.negative, np.absolute, np.sign)

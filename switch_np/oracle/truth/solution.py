@@ -3,8 +3,6 @@
 `truth` solves problems; what judges a solution, or measures its noise, needs the numbers alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -3,8 +3,6 @@
 All inputs are numbers of bfloat16 and of float16, so that one file serves every precision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ Random-sign upstream, weights large enough that the router has opinions, and coe
 the three parts of the router's gradient of one size, so that the loss of one can't hide.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@ two and at most 256 times it, which eight significant bits hold: bfloat16 gives 
 The z-loss alone has a logarithm in it and is left out; decisions are handed in, for all is a tie.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

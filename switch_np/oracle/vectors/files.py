@@ -12,8 +12,6 @@ demand ==. Each case is a safetensors and an npz file with the same arrays of F6
 manifest says what each hunts, and what the complex step says of its gradients (`certify`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile
@@ -30,8 +28,8 @@ from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import LIMIT, RMS_LIMIT
 from switch_np.oracle.prove.certify import certify
 from switch_np.oracle.truth.reference import Reference, reference
-from switch_np.oracle.truth.roundoff import PRECISIONS
-from switch_np.oracle.vectors import safetensors
+from switch_np.operations.roundoff import PRECISIONS
+from switch_np.operations import safetensors
 from switch_np.oracle.vectors.cases import CASES, Case
 from switch_np.switch.config import SwitchConfig
 

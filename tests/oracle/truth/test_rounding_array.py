@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from switch_np.operations import activations
-from switch_np.oracle.truth import roundoff
+from switch_np.operations import roundoff
 from switch_np.oracle.truth.rounding_array import rough_class
 
 

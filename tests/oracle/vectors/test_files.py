@@ -13,7 +13,7 @@ from switch_np import __main__ as command_line
 from switch_np.operations.precision import round_to
 from switch_np.oracle import vectors
 from switch_np.oracle.truth import rounding
-from switch_np.oracle.vectors import safetensors
+from switch_np.operations import safetensors
 from switch_np.oracle.vectors.cases import CASES
 
 

@@ -12,8 +12,6 @@ wrong_gradients   bugs in gradients alone
 Imported by `diagnosis.py` and `prove/score.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache

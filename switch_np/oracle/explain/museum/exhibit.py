@@ -1,7 +1,5 @@
 """An exhibit of the museum: a bug, where it was seen, and the lines of the kernel it changes."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

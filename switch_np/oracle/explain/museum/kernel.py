@@ -7,8 +7,6 @@ of f, biases, gated experts of any activation, shared experts. `store` rounds ea
 Exhibits replace lines of this text, so each line they name occurs once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,15 +6,13 @@ has no bfloat16, so such values come over as float32, which holds every one of t
 the dtype that came is kept, since it says how exact the numbers can be.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
 import numpy as np
 
 from switch_np.operations import check
-from switch_np.oracle.truth.roundoff import PRECISIONS
+from switch_np.operations.roundoff import PRECISIONS
 
 
 def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle.truth import adapters
+from switch_np.operations import adapters
 
 
 class Tensor:

@@ -5,8 +5,6 @@ the header names dtype, shape and byte range of each tensor; then come the tenso
 the vectors, each is F64, I64 or U8: every language has them, and nothing is rounded on the way.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ subnormal instead. float16 and bfloat16 kernels store so and add up in float32, 
 matrix units do.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from switch_np.oracle.vectors import safetensors
+from switch_np.operations import safetensors
 
 
 def test_transposed_arrays_are_written_row_by_row(tmp_path):
