@@ -1,45 +1,36 @@
-"""Right layers of other libraries, with their own routing and autograd: PyTorch and JAX.
+"""Right layers of other libraries, with their own routing and autograd.
 
 Each takes a problem as `oracle.draw` gives it and a dtype name, and returns what it gives as its
-own library's arrays: y, balance_loss, z_loss, expert, kept and grads.
+own library's arrays: y, balance_loss, z_loss, expert, kept and grads. Those in PyTorch compute the
+paper's layer, Mixtral's and DeepSeek-V3's; "mixed" routes in float32 and multiplies in bfloat16.
 """
-
-import functools
 
 import numpy as np
 
 
-def of_torch(mixture):
-    """Make a kernel of a function that mixes the experts' outputs: y from the routing."""
-    @functools.wraps(mixture)
-    def kernel(problem, dtype):
-        import torch
+def torch_inputs(problem, dtype):
+    import torch
 
-        kind = getattr(torch, dtype)
-        leaves = {name: torch.tensor(value, dtype=kind, requires_grad=True)
-                  for name, value in {"x": problem["x"], **problem["params"]}.items()}
-        expert, place, kept, gates, balance, z = torch_router(torch, leaves, problem)
-        y = mixture(torch, leaves, expert, place, kept, gates)
-        torch.autograd.backward([y, balance, z], [
-            torch.tensor(problem["d_y"], dtype=kind),
-            torch.tensor(problem["balance_coef"], dtype=balance.dtype),
-            torch.tensor(problem["z_coef"], dtype=z.dtype)])
-        grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-                 for name, leaf in leaves.items()}
-        return {"y": y, "balance_loss": balance, "z_loss": z, "expert": expert, "kept": kept,
-                "grads": grads}
-
-    return kernel
+    kind = getattr(torch, "bfloat16" if dtype == "mixed" else dtype)
+    leaves = {name: torch.tensor(value, dtype=kind, requires_grad=True)
+              for name, value in {"x": problem["x"], **problem["params"]}.items()}
+    padding = torch.tensor(problem.get("padding", np.zeros(len(problem["x"]), bool)))
+    d_y = torch.tensor(problem["d_y"], dtype=kind)
+    return torch, leaves, d_y, padding, torch.float32 if dtype == "mixed" else kind
 
 
-def torch_router(torch, leaves, problem):
+def torch_router(torch, leaves, problem, padding, kind):
     """Return expert, slot (from a one-hot count), kept, gates and both losses."""
-    config = problem["config"]
-    real = ~torch.tensor(problem.get("padding", np.zeros(len(problem["x"]), bool)))
-    logits = leaves["x"] @ leaves["w_router"]
-    probs = torch.softmax(logits, dim=-1)
+    config, real, does = problem["config"], ~padding, problem["config"].conventions
+    sigmoid = does.scores == "sigmoid"
+    if sigmoid and kind is torch.float16:          # scores of 1e-7 that are divided by their sum
+        kind = torch.float32
+    logits = leaves["x"].to(kind) @ leaves["w_router"].to(kind)
+    if "b_router" in leaves:
+        logits = logits + leaves["b_router"].to(kind)
+    probs = torch.sigmoid(logits) if sigmoid else torch.softmax(logits, dim=-1)
     tokens, num_experts = probs.shape
-    expert = torch.topk(probs, config.top_k, dim=-1).indices
+    expert = torch.topk(torch_ranked(torch, probs.detach(), leaves, does), config.top_k).indices
     hot = torch.nn.functional.one_hot(expert, num_experts) * real[:, None, None]
     queue = hot.transpose(0, 1).reshape(-1, num_experts)
     place = ((queue.cumsum(0) - 1) * queue).sum(-1).reshape(config.top_k, tokens).T
@@ -48,48 +39,113 @@ def torch_router(torch, leaves, problem):
     count = max(int(real.sum()), 1)
     # float32 losses, as most libraries have them; float64 stays
     wide = probs if probs.dtype == torch.float64 else probs.float()
-    share = hot[:, 0].sum(0).to(wide.dtype) / count
+    counted = {"first": hot[:, :1], "none": hot[:, :0]}.get(does.balance_counts, hot)
+    share = counted.sum((0, 1)).to(wide.dtype) / count
     balance = num_experts * (share * (wide * real[:, None]).sum(0) / count).sum()
     log_z = torch.logsumexp(logits.to(wide.dtype), dim=-1)
-    return expert, place, kept, probs.gather(1, expert), balance, (log_z ** 2 * real).sum() / count
+    z = (log_z ** 2 * real).sum() / count * (does.z_when != "never")
+    gates = probs.gather(1, expert)
+    if does.renorm == "pre":
+        gates = gates / (gates.sum(-1, keepdim=True) + does.renorm_eps)
+    gates = (gates * does.gate_scale).to(leaves["x"].dtype)
+    return expert, place, kept, gates, balance, z
 
 
-@of_torch
-def torch_loop(torch, leaves, expert, place, kept, gates):
+def torch_ranked(torch, probs, leaves, does):
+    """Return the scores that experts are chosen by, with a bias and in groups where asked for."""
+    if not does.select_bias:
+        return probs
+    scores = probs.to(torch.promote_types(probs.dtype, torch.float32))
+    scores = scores + leaves["select_bias"].detach().to(scores.dtype)
+    groups = scores.reshape(len(scores), does.select_groups, -1)
+    best = torch.topk(torch.topk(groups, min(2, groups.shape[2])).values.sum(-1),
+                      does.select_groups_kept).indices
+    closed = torch.ones(groups.shape[:2], dtype=bool).scatter(1, best, False)
+    return groups.masked_fill(closed[..., None], -np.inf).reshape(scores.shape)
+
+
+def torch_network(torch, rows, leaves, e=slice(None), prefix=""):
+    """Return the outputs of expert e, of all at once on (E, C, D), or of the shared one."""
+    def weight(name):
+        return leaves[prefix + name][e]
+
+    linear = rows @ weight("w_in")
+    if prefix + "w_gate" in leaves:
+        hidden = torch.nn.functional.silu(rows @ weight("w_gate")) * linear
+    else:
+        hidden = torch.relu(linear)
+    return hidden @ weight("w_out")
+
+
+def torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept):
+    if "shared_w_in" in leaves:
+        shared = torch_network(torch, leaves["x"], leaves, prefix="shared_")
+        y = y + shared * ~padding[:, None]
+    torch.autograd.backward([y, balance, z], [
+        d_y, torch.tensor(problem["balance_coef"], dtype=balance.dtype),
+        torch.tensor(problem["z_coef"], dtype=z.dtype)])
+    grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+             for name, leaf in leaves.items()}
+    return {"y": y, "balance_loss": balance, "z_loss": z, "expert": expert, "kept": kept,
+            "grads": grads}
+
+
+def torch_loop(problem, dtype):
     """A loop over experts, each on its own tokens."""
+    torch, leaves, d_y, padding, kind = torch_inputs(problem, dtype)
+    expert, _, kept, gates, balance, z = torch_router(torch, leaves, problem, padding, kind)
     y = torch.zeros_like(leaves["x"])
     for e in range(leaves["w_in"].shape[0]):
         token, choice = torch.where(kept & (expert == e))
         if len(token):
-            hidden = torch.relu(leaves["x"][token] @ leaves["w_in"][e])
-            y = y.index_add(0, token, gates[token, choice, None] * (hidden @ leaves["w_out"][e]))
-    return y
+            out = torch_network(torch, leaves["x"][token], leaves, e)
+            y = y.index_add(0, token, gates[token, choice, None] * out)
+    return torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept)
 
 
-@of_torch
-def torch_grouped(torch, leaves, expert, place, kept, gates):
-    """Buffers of equal size and two batched products."""
+def torch_sorted(problem, dtype):
+    """All rows sorted by expert, computed in one piece an expert, and added up by token."""
+    torch, leaves, d_y, padding, kind = torch_inputs(problem, dtype)
+    expert, _, kept, gates, balance, z = torch_router(torch, leaves, problem, padding, kind)
+    token, choice = torch.where(kept)
+    order = torch.argsort(expert[token, choice], stable=True)
+    token, choice = token[order], choice[order]
+    sizes = torch.bincount(expert[token, choice], minlength=leaves["w_in"].shape[0]).tolist()
+    out = torch.cat([torch_network(torch, rows, leaves, e)
+                     for e, rows in enumerate(leaves["x"][token].split(sizes))])
+    weighted = torch.zeros((*expert.shape, d_y.shape[1]), dtype=d_y.dtype).index_put(
+        (token, choice), gates[token, choice, None] * out)
+    return torch_finish(torch, leaves, problem, weighted.sum(1), balance, z, d_y, padding, expert,
+                        kept)
+
+
+def torch_grouped(problem, dtype):
+    """Buffers of equal size and batched products."""
+    torch, leaves, d_y, padding, kind = torch_inputs(problem, dtype)
+    expert, place, kept, gates, balance, z = torch_router(torch, leaves, problem, padding, kind)
     token, choice = torch.where(kept)
     e, slot = expert[token, choice], place[token, choice]
     shape = (leaves["w_in"].shape[0], int(place.max()) + 1, leaves["x"].shape[1])
-    rows = torch.zeros(shape, dtype=gates.dtype).index_put((e, slot), leaves["x"][token])
-    out = torch.bmm(torch.relu(torch.bmm(rows, leaves["w_in"])), leaves["w_out"])
-    return torch.zeros_like(leaves["x"]).index_put(
+    rows = torch.zeros(shape, dtype=d_y.dtype).index_put((e, slot), leaves["x"][token])
+    out = torch_network(torch, rows, leaves)
+    y = torch.zeros_like(leaves["x"]).index_put(
         (token,), gates[token, choice, None] * out[e, slot], accumulate=True)
+    return torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept)
 
 
-@of_torch
-def torch_one_hot(torch, leaves, expert, place, kept, gates):
+def torch_one_hot(problem, dtype):
     """The paper's form: one-hot dispatch and combine tensors (T, E, C)."""
+    torch, leaves, d_y, padding, kind = torch_inputs(problem, dtype)
+    expert, place, kept, gates, balance, z = torch_router(torch, leaves, problem, padding, kind)
     hot = torch.nn.functional.one_hot
-    chosen = hot(expert, leaves["w_in"].shape[0]).to(gates.dtype)
-    where = hot(place, int(place.max()) + 1).to(gates.dtype) * kept[..., None]
+    slots = int(place.max()) + 1
+    chosen = hot(expert, leaves["w_in"].shape[0]).to(d_y.dtype)
+    where = hot(place, slots).to(d_y.dtype) * kept[..., None]
     dispatch = torch.einsum("tke,tkc->tec", chosen, where)
     combine = torch.einsum("tk,tke,tkc->tec", gates, chosen, where)
     rows = torch.einsum("tec,td->ecd", dispatch, leaves["x"])
-    hidden = torch.relu(torch.einsum("ecd,edf->ecf", rows, leaves["w_in"]))
-    out = torch.einsum("ecf,efd->ecd", hidden, leaves["w_out"])
-    return torch.einsum("tec,ecd->td", combine, out)
+    y = torch.einsum("tec,ecd->td", combine, torch_network(torch, rows, leaves))
+    return torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept)
 
 
 def jax_one_hot(problem, dtype):
@@ -136,4 +192,5 @@ def jax_one_hot(problem, dtype):
             "grads": grads}
 
 
-KERNELS = {"torch loop": torch_loop, "torch grouped": torch_grouped, "jax": jax_one_hot}
+KERNELS = {"torch loop": torch_loop, "torch sorted": torch_sorted, "torch grouped": torch_grouped,
+           "jax": jax_one_hot}
