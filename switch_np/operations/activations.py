@@ -77,11 +77,13 @@ def normal_cdf(x: np.ndarray) -> np.ndarray:
     >>> normal_cdf(np.array([-9.0, 0.0, 1.0, 9.0])).round(6).tolist()
     [0.0, 0.5, 0.841345, 1.0]
     """
+    if type(x) is not np.ndarray:                            # arrays that round: once, as erf does
+        return 0.5 + (normal_cdf(x.view(np.ndarray)) - 0.5).view(type(x)) * 1
     far = abs(x.real) > 8.5                                  # there it is 0 or 1 to the last bit
     near = np.where(far, 0, x)
     square = near * near
     term = near * np.exp(-0.5 * square) * (1 / math.sqrt(2 * math.pi))
-    # The largest x needs the most terms. Counted apart, the series ends in coarse arithmetic too.
+    # The largest x needs the most terms.
     size = float(abs(near.real).max(initial=0))
     largest, total, n = size * math.exp(-0.5 * size * size), term, 1
     while n < 9 or largest > 2.5e-18:                        # a term of 1e-18, times √(2π)

@@ -81,9 +81,10 @@ def torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, ke
     if "shared_w_in" in leaves:
         shared = torch_network(torch, leaves["x"], leaves, prefix="shared_")
         y = y + shared * ~padding[:, None]
-    torch.autograd.backward([y, balance, z], [
-        d_y, torch.tensor(problem["balance_coef"], dtype=balance.dtype),
-        torch.tensor(problem["z_coef"], dtype=z.dtype)])
+    seeds = {y: d_y, balance: torch.tensor(problem["balance_coef"], dtype=balance.dtype),
+             z: torch.tensor(problem["z_coef"], dtype=z.dtype)}
+    seeds = {value: seed for value, seed in seeds.items() if value.requires_grad}   # not all dropped
+    torch.autograd.backward(list(seeds), list(seeds.values()))
     grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
              for name, leaf in leaves.items()}
     return {"y": y, "balance_loss": balance, "z_loss": z, "expert": expert, "kept": kept,
