@@ -83,7 +83,7 @@ def torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, ke
         y = y + shared * ~padding[:, None]
     seeds = {y: d_y, balance: torch.tensor(problem["balance_coef"], dtype=balance.dtype),
              z: torch.tensor(problem["z_coef"], dtype=z.dtype)}
-    seeds = {value: seed for value, seed in seeds.items() if value.requires_grad}   # not all dropped
+    seeds = {value: seed for value, seed in seeds.items() if value.requires_grad}
     torch.autograd.backward(list(seeds), list(seeds.values()))
     grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
              for name, leaf in leaves.items()}
