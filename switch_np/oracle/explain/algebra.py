@@ -120,7 +120,7 @@ def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
     def explains(factors: np.ndarray) -> bool:
         return evidence.misfit(name, factors[label] * want) < np.inf
 
-    if len(names) < 2 or not other.any():
+    if len(names) < 2 or want.size <= len(names) or not other.any():
         return
     if zero.any() and explains(np.where(zero, 0.0, 1.0)):
         yield f"{name} is zero for {listed([names[b] for b in np.flatnonzero(zero)], truth)}"

@@ -58,8 +58,10 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
     if known:
         vague = unexplained or any(VAGUE in text for text in found)
         return known if vague or not found else found + known
+    right = [name for name in tensors if name not in failed]
+    but = f"; {', '.join(right)} {'are' if right[1:] else 'is'} right" if right else ""
     return found + _coarser(unexplained, evidence) + [
-        f"unknown: {summary(tensors[name], evidence.truth)}" for name in unexplained]
+        f"unknown: {summary(tensors[name], evidence.truth)}{but}" for name in unexplained]
 
 
 def _coarser(names: list[str], evidence: Evidence) -> list[str]:

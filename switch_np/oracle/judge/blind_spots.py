@@ -32,7 +32,7 @@ def unseen(truth: Reference, names: Iterable[str],
     ['the z term']
     """
     wanted, names = truth.outputs(), list(names)
-    found: dict[str, str] = {}
+    found = _nothing({name: wanted[name] for name in names})
     for term, apart in APART.items():
         sizes = {}
         for name in names:
@@ -48,6 +48,18 @@ def unseen(truth: Reference, names: Iterable[str],
                 found[f"the {term} term"] = (
                     f"the {term} term is at most {sizes[name]:.2g} sigma, in {name}: its absence "
                     f"would pass; compare once with {apart}")
+    return found
+
+
+def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return what must be 0 throughout, so that a kernel that computes nothing would pass."""
+    found = {}
+    if "y" in wanted and wanted["y"].size and not wanted["y"].any():
+        found["y"] = "y must be 0 throughout, since no token is kept: computing nothing would pass"
+    grads = [value for name, value in wanted.items() if name.startswith("d_") and value.size]
+    if grads and not any(value.any() for value in grads):
+        found["every gradient"] = ("every gradient handed in must be 0 throughout: computing "
+                                   "nothing would pass; compare once with a random d_y")
     return found
 
 

@@ -38,7 +38,7 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
         return ref.plan, bool(len(near)) and ref.plan.expert.shape[1] > 1 and (
             ref.problem.config.conventions.balance_counts == "first"
             or not ref.plan.kept.all())
-    alone, own = _never_drops(ref), _own_choices(ref.problem.config)
+    alone, own = _never_drops(ref), own_choices(ref.problem.config)
     if not len(near) or not own or (len(near) > MOST and not alone):
         return ref.plan, bool(len(near))
     errors = partial(_errors, ref, y, np.maximum(sigma, np.median(sigma[sigma > 0])))
@@ -54,9 +54,10 @@ def _never_drops(ref: Reference) -> bool:
 
 
 def _token_by_token(ref: Reference, errors: Errors, near: np.ndarray, tau_T: np.ndarray) -> Plan:
-    """Return the plan in which each token has the choices that explain its row of y best."""
+    """Return the plan in which wrong rows of y have the choices under which they are right."""
     rows = {token: _alternatives(ref, token, tau_T[token]) for token in near}
-    best_TK, error_T = ref.plan.expert.copy(), errors(ref.plan) - _row_noise(ref)
+    best_TK, noise = ref.plan.expert.copy(), _row_noise(ref)
+    error_T = np.where(errors(ref.plan) > noise, noise, 0.0)
     for i in range(max(map(len, rows.values()), default=0)):
         expert_TK = ref.plan.expert.copy()
         for token, others in rows.items():
@@ -130,7 +131,7 @@ def _alternatives(ref: Reference, token: int, tau: float,
     return rows
 
 
-def _own_choices(config: SwitchConfig) -> bool:
+def own_choices(config: SwitchConfig) -> bool:
     """Whether a token's experts follow from its scores alone."""
     conventions = config.conventions
     return conventions.chooser == "tokens" and conventions.second_choice == "largest"
@@ -139,7 +140,7 @@ def _own_choices(config: SwitchConfig) -> bool:
 def by_score(config: SwitchConfig) -> bool:
     """Whether a token's experts are just the k best scores."""
     conventions = config.conventions
-    return _own_choices(config) and conventions.select_groups == 1
+    return own_choices(config) and conventions.select_groups == 1
 
 
 def plan_of(ref: Reference, expert_TK: np.ndarray) -> Plan:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.oracle.judge.choices import FLIP, SAME, WRONG, RoutingReport, compare_routing
-from switch_np.oracle.judge.inferred_choices import by_score, infer, plan_of
+from switch_np.oracle.judge.inferred_choices import by_score, infer, own_choices, plan_of
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.truth.reference import Reference, solve
@@ -170,12 +170,13 @@ def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarr
     near-ties, and what is the reference's own row, stay as they came.
     """
     order_TK = np.broadcast_to(np.arange(expert_TK.shape[1]), expert_TK.shape).copy()
-    if not by_score(ref.problem.config):
+    if not own_choices(ref.problem.config):
         same_T = (np.sort(expert_TK, axis=1) == np.sort(ref.plan.expert, axis=1)).all(axis=1)
         place_TK = np.argsort(np.argsort(ref.plan.expert[same_T], axis=1), axis=1)
         order_TK[same_T] = np.take_along_axis(np.argsort(expert_TK[same_T], axis=1), place_TK, 1)
         return order_TK
     chosen_TK = np.take_along_axis(ref.scores, expert_TK, axis=1)
+    chosen_TK[np.isinf(chosen_TK).any(axis=1)] = 0.0          # of a closed group: as they came
     mixed_T = (np.diff(chosen_TK, axis=1) > tau_T[:, None]).any(axis=1) & (
         expert_TK != ref.plan.expert).any(axis=1)
     order_TK[mixed_T] = np.argsort(-chosen_TK[mixed_T], axis=1, kind="stable")

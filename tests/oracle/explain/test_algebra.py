@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracle.problems import all_of, judged, of_museum, problem, without
 
-from switch_np import oracle
+from switch_np import SwitchConfig, oracle
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
@@ -43,3 +43,10 @@ def test_what_is_wrong_everywhere_is_not_blamed_on_experts_without_tokens():
     assert oracle.compare(ref, grads={"w_in": wrong}).diagnosis == ("unknown: d_w_in is wrong",)
     stale = ref.grads["w_in"] + (np.arange(4) == 3)[:, None, None]
     assert "not zero for experts" in oracle.compare(ref, grads={"w_in": stale}).diagnosis[0]
+
+
+def test_a_factor_for_each_number_is_no_cause():
+    _, ref = problem(SwitchConfig(num_experts=4, router_bias=True))
+    wrong = ref.grads["b_router"] * [1.3, 0.2, 5.0, -2.0]
+    report = oracle.compare(ref, y=ref.y, grads={"b_router": wrong})
+    assert report.diagnosis == ("unknown: d_b_router is wrong; y is right",)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracle.problems import all_of, problem, without
 
-from switch_np import oracle
+from switch_np import SwitchConfig, oracle
 
 ASKED, REF = problem(tokens=64, precision="bfloat16")
 
@@ -97,3 +97,22 @@ def test_choices_are_judged_in_a_precision_of_their_own():
 def test_precisions_that_are_none_are_refused(precision, words):
     with pytest.raises((TypeError, ValueError), match=words):
         oracle.compare(REF, y=REF.y, precision=precision)
+
+
+@pytest.mark.parametrize("config, options, blind", [
+    (SwitchConfig(num_experts=4, capacity=0), {"balance_coef": 0.0, "z_coef": 0.0},
+     ("y", "every gradient")),
+    (SwitchConfig(num_experts=64, capacity_factor=1.0), {}, ("y",)),
+    (SwitchConfig(num_experts=4), {"padding": np.ones(32, bool)}, ("y", "every gradient")),
+    (SwitchConfig(num_experts=4), {"d_y": None, "balance_coef": 0.0, "z_coef": 0.0},
+     ("every gradient",)),
+    (SwitchConfig(num_experts=4), {}, ())])
+def test_passing_by_nothing_is_said(config, options, blind):
+    ref = oracle.reference(**problem(config)[0] | options)
+    nothing = {name: np.zeros_like(grad) for name, grad in ref.grads.items()}
+    report = oracle.compare(ref, y=ref.y, grads=ref.grads)
+    assert report.ok and tuple(report.unseen) == blind
+    if blind:
+        assert str(report).startswith(f"pass, blind to {' and '.join(blind)}: ")
+        grads = nothing if "every gradient" in blind else None
+        assert oracle.compare(ref, y=0 * ref.y if "y" in blind else ref.y, grads=grads).ok
