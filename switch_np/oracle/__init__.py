@@ -12,6 +12,7 @@ Imported by `pytest_plugin.py` and the commands; it needs the layer, not the mod
 """
 
 from switch_np.operations import gradcheck
+from switch_np.operations.adapters import to_numpy
 from switch_np.oracle import vectors
 from switch_np.oracle.explain import museum
 from switch_np.oracle.judge.choices import RoutingReport, compare_routing
@@ -19,7 +20,6 @@ from switch_np.oracle.judge.compare import NoVerdict, assert_matches, compare
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.prove.certify import Certificate, certify
 from switch_np.oracle.prove.score import Score, score
-from switch_np.operations.adapters import to_numpy
 from switch_np.oracle.truth.reference import Reference, reference
 from switch_np.oracle.vectors.draw import draw
 

@@ -72,6 +72,13 @@ def test_parameters_that_cannot_be_read_or_are_turned_are_named(asked):
         oracle.reference(**asked | {"params": params | {"w_in": params["w_in"].swapaxes(1, 2)}})
 
 
+def test_a_list_of_no_numbers_is_named(asked):
+    with pytest.raises(TypeError, match=r"^x must be an array of numbers"):
+        oracle.reference(**asked | {"x": [object()]})
+    with pytest.raises(TypeError, match=r"^params\['w_in'\] must be an array of numbers"):
+        oracle.reference(**asked | {"params": asked["params"] | {"w_in": [object()]}})
+
+
 def test_an_output_that_cannot_be_read_is_named(ref):
     for name, given in (("y", {"y": Unreadable()}), ("d_x", {"grads": {"x": Unreadable()}}),
                         ("expert", {"y": ref.y, "expert": Unreadable()})):

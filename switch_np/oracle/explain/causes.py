@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
+from switch_np.operations.roundoff import named
 from switch_np.oracle.explain.expert_rows import ExpertRows
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import as_plan, by_token
 from switch_np.oracle.truth.reference import Reference, solve, with_plain_counts
 from switch_np.oracle.truth.solution import Problem
-from switch_np.operations.roundoff import named
 from switch_np.switch.plan import Plan
 
 BARS = 5.0                                  # standard errors in an error bar, besides rounding

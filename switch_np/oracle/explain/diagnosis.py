@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from switch_np.operations.roundoff import PRECISIONS, QUARTER
 from switch_np.oracle.explain import (
     algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows, wrong_rows)
 from switch_np.oracle.explain.causes import Evidence
@@ -18,7 +19,6 @@ from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
 from switch_np.oracle.truth.reference import Reference
-from switch_np.operations.roundoff import PRECISIONS, QUARTER
 
 FAMILIES = (
     algebra.losses_of_no_account, algebra.not_zero, algebra.one_term, algebra.scaled,

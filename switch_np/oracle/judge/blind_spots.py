@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations.adapters import is_finer, precision_of
 from switch_np.oracle.judge.choices import FLIP
 from switch_np.oracle.judge.judge_choices import Replayed, routing_of, tau
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
-from switch_np.operations.adapters import is_finer, precision_of
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import LOSSES
 

@@ -13,14 +13,13 @@ from unittest import SkipTest
 
 import numpy as np
 
-from switch_np.operations import check
+from switch_np.operations import adapters, check
+from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.explain import diagnosis, wording
 from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, near_ties
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
-from switch_np.operations import adapters
 from switch_np.oracle.truth.reference import Reference
-from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.truth.solution import LOSSES
 
 HALVES = ("float16", "bfloat16")
@@ -112,13 +111,14 @@ def _judged_in(ref: Reference, given: Mapping[str, Any], asked: str | Mapping[st
     large = [value for name, value in given.items() if name not in LOSSES]
     rest = ref.precision if ref.precision in HALVES else (
         adapters.precision_of(*large) or adapters.precision_of(*given.values()) or ref.precision)
-    if asked is None:
+    if asked is not None:
+        check.instance("precision", asked, Mapping)
+    if not asked:
         finer = [name for name, value in given.items()
                  if (came := adapters.precision_of(value)) and adapters.is_finer(came, rest)]
         why = "the inputs' precision" if ref.precision == rest else "the coarsest that came"
         return ref, rest, [f"judged in {rest}, {why}: {', '.join(finer)} came in a finer one; "
                            "precision={name: ...} asks for it"] if finer else []
-    check.instance("precision", asked, Mapping)
     for name, own in asked.items():
         check.choice("precision's key", name, ["choice", *ref.outputs()])
         named(own)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np.operations.roundoff import named
 from switch_np.oracle.judge.choices import FLIP, SAME, WRONG, RoutingReport, compare_routing
 from switch_np.oracle.judge.inferred_choices import by_score, infer, own_choices, plan_of
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
 from switch_np.oracle.truth.reference import Reference, solve
-from switch_np.operations.roundoff import named
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 

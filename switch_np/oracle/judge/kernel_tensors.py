@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import adapters
 from switch_np.oracle.explain import wording
 from switch_np.oracle.judge.tensor import tensor_verdict
-from switch_np.operations import adapters
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import LOSSES
 

@@ -12,8 +12,8 @@ from unittest import SkipTest
 
 import numpy as np
 
-from switch_np.oracle.explain import museum
 from switch_np.operations.adapters import lift, precision_of, to_numpy
+from switch_np.oracle.explain import museum
 
 Result = dict[str, Any]
 NUMBERS = ("y", "balance_loss", "z_loss", "expert", "kept", "slot")

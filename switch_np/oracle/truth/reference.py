@@ -22,9 +22,8 @@ from switch_np import switch_layer
 from switch_np.conventions import arguments, choose, margins, serve
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise, decided
-from switch_np.operations import check
+from switch_np.operations import adapters, check
 from switch_np.operations.queues import largest
-from switch_np.operations import adapters
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
@@ -118,11 +117,12 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     check.number("z_coef", z_coef)
     if noise is not None:
         check.instance("noise", noise, Noise)
+    shapes = {name: adapters.shape_of(value, f"params[{name!r}]")
+              for name, value in params.items()}
     if isinstance(config, str):
-        config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
+        config = SwitchConfig.like(config, num_experts=shapes["w_router"][-1])
     check.instance("config", config, SwitchConfig)
-    check_memory(adapters.shape_of(x), {name: adapters.shape_of(value)
-                                        for name, value in params.items()}, config.num_choices)
+    check_memory(adapters.shape_of(x, "x"), shapes, config.num_choices)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x, "x")
@@ -154,8 +154,7 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     p = problem
     if plan is not None:
         plan = with_plain_counts(p, plan)
-    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                      noise=p.noise, training=p.training)
+    out, cache = p.forward(plan)
     nothing = np.zeros(p.x.shape)
     seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
                                          float(seed == "balance"), float(seed == "z")))
@@ -187,8 +186,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     p, conventions = problem, problem.config.conventions
     if conventions.balance_counts != "plain_over_k":
         return plan
-    out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                  noise=p.noise, training=p.training)
+    out, _ = p.forward(plan)
     count_GE, tokens_G = serve.balance_counts(
         plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
         plan.load.shape, p.padding_T, conventions, p.training)
@@ -197,10 +195,9 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
 
 def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.ndarray]]:
     """Return a problem's plan, and its numbers as `Solution.outputs` names them."""
-    p = problem
-    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                      noise=p.noise, training=p.training)
-    d_x, grads = switch_layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
+    out, cache = problem.forward(plan)
+    d_x, grads = switch_layer.backward(problem.d_y, cache, float(problem.balance_coef),
+                                       float(problem.z_coef))
     losses = {name: np.asarray(getattr(out, name)) for name in LOSSES}
     return out.plan, {"y": out.y, **losses, "d_x": d_x} | {
         f"d_{name}": grad for name, grad in grads.items()}

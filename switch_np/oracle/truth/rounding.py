@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from switch_np import switch_layer
+from switch_np.operations.roundoff import named
 from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.rounding_array import Rough, rough_class
-from switch_np.operations.roundoff import named
 from switch_np.oracle.truth.solution import Solution
 
 SAMPLES = 12
@@ -77,9 +77,9 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
         return entered
 
     p = ref.problem
-    out, cache = switch_layer.forward(
-        {name: enter(value) for name, value in p.params.items()}, enter(p.x), p.config,
-        plan=ref.plan, padding=p.padding, noise=p.noise, training=p.training)
+    entered = p._replace(x=enter(p.x),
+                         params={name: enter(value) for name, value in p.params.items()})
+    out, cache = entered.forward(ref.plan)
     cache = caches.with_rounded_log_z(cache)
     # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
     d_x, grads = switch_layer.backward(enter(p.d_y), cache, p.balance_coef, p.z_coef,

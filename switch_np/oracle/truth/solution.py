@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import switch_layer
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
-
 
 LOSSES = ("balance_loss", "z_loss")
 
@@ -43,6 +44,11 @@ class Problem(NamedTuple):
         if self.padding is None or self.config.conventions.padding_routing != "left_out":
             return np.ones(self.x[..., 0].size, bool)
         return ~self.padding.reshape(-1)
+
+    def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
+        """Return what the layer's forward gives under a plan, or under its own for None."""
+        return switch_layer.forward(self.params, self.x, self.config, plan=plan, noise=self.noise,
+                                    padding=self.padding, training=self.training)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,7 +13,6 @@ from switch_np.oracle.vectors import exact
 from switch_np.oracle.vectors.draw import draw
 from switch_np.switch.config import SwitchConfig
 
-
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 

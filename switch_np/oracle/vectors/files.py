@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from switch_np.conventions.noise import Noise
+from switch_np.operations import safetensors
+from switch_np.operations.roundoff import PRECISIONS
 from switch_np.oracle.judge.compare import compare
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import LIMIT, RMS_LIMIT
 from switch_np.oracle.prove.certify import certify
 from switch_np.oracle.truth.reference import Reference, reference
-from switch_np.operations.roundoff import PRECISIONS
-from switch_np.operations import safetensors
 from switch_np.oracle.vectors.cases import CASES, Case
 from switch_np.switch.config import SwitchConfig
 

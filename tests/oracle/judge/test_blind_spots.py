@@ -68,6 +68,7 @@ def test_a_single_output_is_judged_in_a_precision_of_its_own():
     lenient = oracle.compare(ref, **near)
     assert lenient.verdict == "pass" and lenient.unseen
     assert lenient.notes[0].startswith("judged in float16, the inputs' precision: y, balance_loss")
+    assert oracle.compare(ref, **near, precision={}).notes == lenient.notes
     strict = oracle.compare(ref, **near, precision={"balance_loss": "float32"})
     assert strict.verdict == "fail" and not strict.unseen
     assert not strict.tensors["balance_loss"].ok and strict.tensors["y"].ok

@@ -111,9 +111,9 @@ def recognise(evidence: Evidence) -> list[str]:
     own = [evidence.truth.plan.expert if evidence.legal else None]
     if evidence.replayed.given is None and evidence.truth is not ref:
         own.append(None)
-    chosen = _suspects(None, p, None)[0]["expert"]
-    if not np.array_equal(chosen, ref.plan.expert):       # its own choice is another convention's
-        own = [expert_TK for expert_TK in own if expert_TK is not None]
+    if own[-1] is None and not np.array_equal(
+            _suspects(None, p, None)[0]["expert"], ref.plan.expert):
+        own.pop()                                         # its own choice is another convention's
     fits: dict[str, float] = {}
     for exhibit in EXHIBITS.values():
         text = f"{exhibit.what}; seen: {exhibit.seen}"
