@@ -45,3 +45,17 @@ def rng():
     import numpy as np                   # not before the environment is settled
 
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture
+def jax():
+    """JAX in float64, for the length of a test."""
+    found = pytest.importorskip("jax", reason="JAX is not installed")
+    found.config.update("jax_enable_x64", True)
+    yield found
+    found.config.update("jax_enable_x64", False)

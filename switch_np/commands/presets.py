@@ -10,6 +10,7 @@ HEAD = ("preset", "source", "differs from the paper", "how the weights are laid 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=(
         "describe these in words; without a NAME, print all as a Markdown table"))
 

@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from switch_np.oracle import vectors
 from switch_np.operations.roundoff import PRECISIONS
+from switch_np.oracle import vectors
 
 STATUS = {"pass": 0, "fail": 1, "out of range": 3, "undecided": 3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("got", type=Path, metavar="GOT",
                         help="npz or safetensors with some or all of y, balance_loss, z_loss, d_x, "
                              "d_w_router, ..., expert, kept, slot")

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.exchange import hugging_face
-from switch_np.operations import files
-from switch_np.operations import safetensors
+from switch_np.operations import files, safetensors
 from switch_np.transformer.model_config import ModelConfig
 
 ONE, SEVERAL = "model.safetensors", "model.safetensors.index.json"

@@ -195,7 +195,7 @@ def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
     ax.annotate(review, (0.02, 0.97), xycoords="axes fraction", fontsize=9, va="top",
                 color=COLORS[REVIEW])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
-    return plots.finding(ax, at_best)
+    return plots.finding(ax, at_best, 60)
 
 
 def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plots.Axes:

@@ -58,10 +58,14 @@ class Rounded(np.ndarray):
 
 
 class Bfloat16(Rounded):
+    """Rounds to bfloat16."""
+
     precision = "bfloat16"
 
 
 class Float16(Rounded):
+    """Rounds to float16."""
+
     precision = "float16"
 
 

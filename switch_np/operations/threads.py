@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-VARIABLE = "SWITCH_NP_NUM_THREADS"
+from switch_np.operations.environment import OWN_THREADS
+
 SMALL = 2 ** 16    # elements below which threads lose more by taking turns than they gain
 Result = TypeVar("Result")
 
@@ -23,9 +24,9 @@ Result = TypeVar("Result")
 @cache
 def count() -> int:
     """Return the number of threads to use; 1 unless the environment says otherwise."""
-    wanted = os.environ.get(VARIABLE, "1")
+    wanted = os.environ.get(OWN_THREADS, "1")
     if not (wanted.isascii() and wanted.isdigit() and int(wanted)):
-        raise ValueError(f"{VARIABLE} must be a whole number of at least 1, got {wanted!r}")
+        raise ValueError(f"{OWN_THREADS} must be a whole number of at least 1, got {wanted!r}")
     return int(wanted)
 
 

@@ -30,11 +30,18 @@ from switch_np.transformer.model_noise import BlockNoise, of_slice
 
 
 class AttentionBranch(NamedTuple):
+    """Saved for backward: the caches of norm and attention."""
+
     norm: norm.NormCache
     attention: attention.AttentionCache
 
 
 class SliceCache(NamedTuple):
+    """Saved for backward, of one slice of the batch: its operations' caches and dropout masks.
+
+    `cross_attention` is None without an encoder, `dense` in a Switch block.
+    """
+
     self_attention: AttentionBranch
     cross_attention: AttentionBranch | None
     norm: norm.NormCache

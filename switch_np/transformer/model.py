@@ -45,6 +45,8 @@ class Loss(NamedTuple):
 
 
 class StackRun(NamedTuple):
+    """Saved for backward, of one stack: ids, cache and router losses."""
+
     ids_BS: np.ndarray
     stack: stack.StackCache
     losses: router_losses.RouterLosses
@@ -59,6 +61,8 @@ class ModelCache(NamedTuple):
 
 
 class LossCache(NamedTuple):
+    """Saved for backward: the caches of model and cross-entropy."""
+
     model: ModelCache
     cross_entropy: cross_entropy.CrossEntropyCache
 

@@ -10,7 +10,7 @@ from support import TINY, layer_problem, model_problem
 import switch_np as snp
 from switch_np import model
 from switch_np.__main__ import main
-from switch_np.operations import schedule, threads, tree
+from switch_np.operations import environment, schedule, threads, tree
 from switch_np.training import optimizer
 from switch_np.transformer.model_config import ModelConfig
 
@@ -191,14 +191,14 @@ def test_a_batch_in_slices_is_the_batch(monkeypatch):
 
 @pytest.mark.parametrize("said", ["0", "-1", "two", "1.5", ""])
 def test_a_wrong_number_of_threads_is_refused(monkeypatch, said):
-    monkeypatch.setenv(threads.VARIABLE, said)
+    monkeypatch.setenv(environment.OWN_THREADS, said)
     with pytest.raises(ValueError, match=r"SWITCH_NP_NUM_THREADS must be a whole number"):
         threads.count.__wrapped__()
 
 
 def test_the_command_line_refuses_it_before_any_work(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(threads.VARIABLE, "two")
+    monkeypatch.setenv(environment.OWN_THREADS, "two")
     monkeypatch.setattr(threads, "count", threads.count.__wrapped__)
     assert main(["train", "--steps", "1"]) == 2
     assert "SWITCH_NP_NUM_THREADS must be a whole number" in capsys.readouterr().err

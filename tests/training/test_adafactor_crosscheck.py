@@ -17,22 +17,13 @@ STEPS = 50
 
 
 @pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
-@pytest.fixture
 def transformers():
     return pytest.importorskip("transformers.optimization", reason="transformers is not installed")
 
 
 @pytest.fixture
-def optax():
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
-    found = pytest.importorskip("optax", reason="optax is not installed")
-    jax.config.update("jax_enable_x64", True)
-    yield found
-    jax.config.update("jax_enable_x64", False)
+def optax(jax):
+    return pytest.importorskip("optax", reason="optax is not installed")
 
 
 def problem(steps=STEPS):

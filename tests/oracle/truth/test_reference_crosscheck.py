@@ -12,19 +12,6 @@ pytestmark = [pytest.mark.crosscheck, pytest.mark.filterwarnings("default")]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
-@pytest.fixture
-def jax():
-    found = pytest.importorskip("jax", reason="JAX is not installed")
-    found.config.update("jax_enable_x64", True)
-    yield found
-    found.config.update("jax_enable_x64", False)
-
-
 def random_problem(seed, few_shapes=False):
     """Return a problem of random sizes, k, capacity and padding."""
     rng = np.random.default_rng([seed, 3])
