@@ -24,14 +24,14 @@ def test_an_older_run_is_not_overwritten(runs, call, tiny):
 
 
 @pytest.mark.parametrize("name, broken, message", [
-    ("config.json", "{}", "config.json must hold 'training' as the run wrote it"),
-    ("config.json", '{"training": 3}', "config.json must hold 'training' as the run wrote it"),
-    ("config.json", '{"training": {}}', "config.json must hold 'text' as the run wrote it"),
-    ("config.json", "[]", "config.json must hold a JSON object, got list in runs/a"),
-    ("config.json", "[", "config.json must be a readable JSON file, got Expecting value"),
-    ("metrics.csv", None, "metrics.csv must hold the steps 1 to 2 of this run, got something else "
-                          "in runs/a/metrics.csv"),
-    ("checkpoint.npz", "broken", "checkpoint must be")])
+    ("config.json", "{}", "config.json must be what the run wrote, got"),
+    ("config.json", '{"training": 3}', "config.json must be what the run wrote, got"),
+    ("config.json", '{"training": {}}', "config.json must be what the run wrote, got"),
+    ("config.json", "[]", "config.json must be a JSON file, got another or a broken one: JSON must "
+                          "hold an object, got list"),
+    ("config.json", "[", "config.json must be a JSON file, got another or a broken one: Expecting"),
+    ("metrics.csv", None, "runs/a/metrics.csv must be the steps 1 to 2 as this run wrote them"),
+    ("checkpoint.npz", "broken", "runs/a/checkpoint.npz must be an npz file")])
 def test_a_broken_file_is_refused_by_its_name(runs, call, name, broken, message):
     path = runs / "a" / name
     path.write_text(path.read_text()[:-90] if broken is None else broken)

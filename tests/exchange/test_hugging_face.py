@@ -106,9 +106,9 @@ def test_models_that_transformers_lacks_are_refused():
 
 
 @pytest.mark.parametrize("config, index, message", [
-    (None, None, r"config\.json must be a readable JSON file"),
-    ([], None, r"config\.json must hold a JSON object, got list"),
-    ({"model_type": "t5"}, None, "must have model_type 'switch_transformers', got 't5'"),
+    (None, None, r"config\.json must be a readable file"),
+    ([], None, r"config\.json must be a JSON file, got .* an object, got list"),
+    ({"model_type": "t5"}, None, "model_type must be one of 'switch_transformers', got 't5'"),
     *((OURS, index, r"index\.json must hold a 'weight_map' from names")
       for index in ({}, {"weight_map": 3}, {"weight_map": {"shared.weight": 3}})),
     (OURS, {"weight_map": {"shared.weight": "one"}}, "one must be a readable file, got"),
