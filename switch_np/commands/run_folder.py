@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from switch_np.model import Loss
-from switch_np.operations import files
+from switch_np.operations import check, files, reading
 from switch_np.switch.plan import Plan
 from switch_np.training import tasks
+from switch_np.training.train_config import TrainConfig
 from switch_np.training.trainer import Run
 from switch_np.transformer import router_losses
 from switch_np.transformer.model_config import ModelConfig
@@ -61,12 +62,23 @@ def write_config(folder: Path, run: Run, texts: Iterable[str]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return what `write_config` wrote."""
-    config = files.read_json(folder / "config.json")
-    for name, kind in (("training", dict), ("text", list)):
-        if not isinstance(config.get(name), kind):
-            raise ValueError(f"config.json must hold {name!r} as the run wrote it, got something "
-                             f"else in {folder}")
+    config = reading.json_file(folder / "config.json")
+    with reading.naming(folder / "config.json", "what the run wrote"):
+        check.keys("config", config, {"model", "training", "text"})
+        ModelConfig.from_dict(config["model"])
+        TrainConfig.from_dict(config["training"])
+        check.instance("text", config["text"], list)
+        for text in config["text"]:
+            check.instance("text", text, str)
     return config
+
+
+def check_config(folder: Path, config: dict[str, Any], run: Run) -> None:
+    """Refuse a config.json that says something else than the checkpoint beside it."""
+    if (ModelConfig.from_dict(config["model"]), TrainConfig.from_dict(config["training"])) != (
+            run.model_config, run.config):
+        raise ValueError(f"{folder / 'config.json'} must hold the options of the checkpoint beside "
+                         "it, got others")
 
 
 class Metrics:
@@ -83,7 +95,7 @@ class Metrics:
 
     def __init__(self, path: Path, run: Run) -> None:
         config = run.model_config
-        self.path, self.measure = path, tasks.named(run.config.task).measure
+        self.path, self.run, self.measure = path, run, tasks.named(run.config.task).measure
         self.layers = layer_names(config)
         self.losses = router_losses.names(config) if config.router_losses != "sum" else self.layers
         self.columns = ["step", "seconds", "loss", "cross_entropy", self.measure.column,
@@ -112,8 +124,9 @@ class Metrics:
         self.rows.append([row[name] for name in self.columns])
 
     def write(self) -> None:
-        """Write all rows to the file."""
+        """Write all rows to the file, and note their fingerprint in the run."""
         lines = [",".join(map(str, row)) for row in [self.columns, *self.rows]]
+        self.run.numbers_id = reading.fingerprint("\n".join(lines))
         files.write_text(self.path, "\n".join(lines) + "\n")
 
     def column(self, name: str) -> np.ndarray:
@@ -123,17 +136,18 @@ class Metrics:
 
     def _read(self, step: int) -> list[list[Any]]:
         """Return the rows up to `step`; any later ones are computed again."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise ValueError(f"the run must hold its metrics.csv, got {self.path}: "
-                             f"{error}") from error
-        header, *rows = [line.split(",") for line in lines[:step + 1]] or [[]]
-        steps = [row[0] for row in rows if len(row) == len(header)]
-        if header != self.columns or steps != [str(n) for n in range(1, step + 1)]:
-            raise ValueError(f"metrics.csv must hold the steps 1 to {step} of this run, got "
-                             f"something else in {self.path}")
-        return list(rows)
+        with reading.naming(self.path, f"the steps 1 to {step} as this run wrote them"):
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:step + 1]
+            header, *rows = [line.split(",") for line in lines]
+            steps = [row[0] for row in rows if len(row) == len(header)]
+            if (header != self.columns or len(steps) != step
+                    or steps != [str(n) for n in range(1, step + 1)]):
+                raise ValueError(f"{len(steps)} whole rows")
+            # The last row may have been saved before its measure on held-out text was taken.
+            saved = "\n".join(lines), "\n".join(lines).rpartition(",")[0] + ","
+            if self.run.numbers_id not in ("", *map(reading.fingerprint, saved)):
+                raise ValueError("other numbers")
+        return rows
 
 
 def layer_names(config: ModelConfig) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from switch_np.commands import generated_text, run_folder
 from switch_np.exchange import pretrained_folder as checkpoints
 from switch_np.generate import generate
-from switch_np.operations import check
+from switch_np.operations import check, reading
 from switch_np.training import trainer
 from switch_np.training.vocabulary import encode
 
@@ -76,10 +76,12 @@ def _source(args: argparse.Namespace,
     path = Path(args.run) / "tokenizer.json"
     if path.exists():
         try:
-            tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(path))
+            library = importlib.import_module("tokenizers")
         except ImportError as error:
             raise ValueError(f"{path} takes the tokenizers library: pip install tokenizers; "
                              f"or give token ids: --ids") from error
+        with reading.naming(path, "a tokenizer of the tokenizers library"):
+            tokenizer = library.Tokenizer.from_file(str(path))
         return np.array(tokenizer.encode(args.prompt).ids), tokenizer.decode
     ids = encode(args.prompt)
     if len(ids) and ids.max() >= vocab_size:

@@ -33,7 +33,9 @@ def _resumed(options: dict[str, Any]) -> tuple[Run, Any, Path]:
     folder = run_folder.existing(options.get("name"))
     config = run_folder.read_config(folder)
     corpus = tasks.named(config["training"].get("task", "lm")).load(config["text"])
-    return trainer.load(folder / "checkpoint.npz", corpus), corpus, folder
+    state = trainer.load(folder / "checkpoint.npz", corpus)
+    run_folder.check_config(folder, config, state)
+    return state, corpus, folder
 
 
 def _started(options: dict[str, Any]) -> tuple[Run, Any, Path]:

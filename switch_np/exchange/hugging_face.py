@@ -8,6 +8,7 @@ gradient of a tied table is the sum over its uses.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from switch_np.operations import check, tree
 from switch_np.operations.adapters import to_numpy
 from switch_np.switch.config import SwitchConfig
-from switch_np.transformer.checks import check_params
+from switch_np.transformer.checks import check_params, check_size
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_parameters import shapes
 
@@ -32,7 +33,8 @@ SWITCH_FIELDS = (("num_experts", "num_experts", 8), ("capacity", "expert_capacit
                  ("router_bias", "router_bias", False), ("jitter", "router_jitter_noise", 0.01),
                  ("expert_dropout", "dropout_rate", 0.1))
 TIED = ("shared.weight", "decoder.embed_tokens.weight", "encoder.embed_tokens.weight",
-        "lm_head.weight")      # of one table
+        "lm_head.weight")      # of one table; the head's is its own where the inputs alone share
+TABLES = {"all": 4, "inputs": 3, "none": 1}            # how many of these are one
 
 # Their names by our paths: in full, below a stack, below a block. Layer {last} is a block's last.
 NAMES = {
@@ -99,6 +101,20 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings == "all", "pad_token_id": 0, "eos_token_id": 1}
 
 
+def config_for(state: Mapping[str, Any], config: ModelConfig) -> ModelConfig:
+    """Return the config, which says 'none' of ties, with 'inputs' if the state's stacks share.
+
+    T5 1.1's way, which transformers 4 writes: `shared.weight`, and a head of its own.
+    """
+    check.instance("state", state, Mapping)
+    check.instance("config", config, ModelConfig)
+    shares = TIED[0] in state and all(
+        np.array_equal(to_numpy(state[name], name), to_numpy(state[TIED[0]], TIED[0]))
+        for name in TIED[1:3] if name in state)
+    return replace(config, tie_embeddings="inputs") if (
+        shares and config.tie_embeddings == "none") else config
+
+
 def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     """Return the parameters that a state dict holds, for a config from `config`.
 
@@ -106,10 +122,13 @@ def params(state: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     naming an array that is missing, does not belong to the model, or does not fit it.
     """
     check.instance("state", state, Mapping)
-    left, found, tied = dict(state), dict[str, np.ndarray](), config.tie_embeddings == "all"
-    tables = [left.pop(name) for name in (TIED if tied else TIED[:1]) if name in left]
-    if tied and tables:
+    left, found, ties = dict(state), dict[str, np.ndarray](), config.tie_embeddings
+    check_size("state", left, config)
+    tables = [left.pop(name) for name in TIED[:TABLES[ties]] if name in left]
+    if tables and ties != "none":
         left[TIED[0]] = tables[0]
+    elif tables and not left.keys() & set(TIED[1:3]):
+        left |= dict.fromkeys(TIED[1:3], tables[0])
     for ours, names in _names(config):
         if missing := [name for name in names if name not in left]:
             raise ValueError(f"state must hold {missing[0]!r} for {ours}, got no such name")
@@ -152,7 +171,7 @@ def _names(config: ModelConfig) -> Iterator[tuple[str, list[str]]]:
         stack, _, rest = path.partition(".")
         block, _, leaf = rest.partition(".")
         name = NAMES[next(key for key in (path, rest, leaf) if key in NAMES)]
-        if path == "embedding.table" and config.tie_embeddings == "all":
+        if path == "embedding.table" and config.tie_embeddings != "none":
             name = TIED[0]
         last, experts = 1 + (stack == "decoder"), config.switch.num_experts
         yield path, [name.format(stack=stack, block=block, last=last, e=e)
@@ -182,10 +201,10 @@ def _check_config(config: ModelConfig) -> None:
     same = SwitchConfig.like("hf_switch", expert_activation=config.activation, **{
         ours: getattr(config.switch, ours) for ours, _, _ in SWITCH_FIELDS})
     if (config.switch != same or config.gated or not config.encoder
-            or config.tie_embeddings == "inputs" or config.router_losses != "transformers"
+            or config.router_losses != "transformers"
             or 0 in (config.switch_every, config.encoder_switch_every)
             or config.dropout != config.switch.expert_dropout):
         raise ValueError(
             "config must be one that transformers can compute: an encoder-decoder with Switch "
-            "layers like 'hf_switch' in both stacks, not gated, tie_embeddings 'all' or 'none', "
-            "router_losses='transformers', and one rate of dropout for all")
+            "layers like 'hf_switch' in both stacks, not gated, router_losses='transformers', "
+            "and one rate of dropout for all")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.operations import files
+from switch_np.operations import files, reading
 
 Table = Mapping[str, np.ndarray]       # an array per column, all of one length
 
@@ -59,8 +59,11 @@ def read_csv(path: Path) -> Table:
     """Return the columns of a file: arrays of floats or strings; {} if there is no file."""
     if not path.exists():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        return table(list(csv.DictReader(file)))
+    with reading.naming(path, "a table"), open(path, newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file))
+        if len(set(header)) < len(header):
+            raise ValueError(f"columns of one name in {', '.join(header)}")
+        return table([dict(zip(header, row, strict=True)) for row in rows])
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

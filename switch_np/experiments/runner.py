@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.experiments.experiment import Arm
-from switch_np.operations import files
+from switch_np.operations import check, files, reading
 from switch_np.training import trainer
 from switch_np.training.trainer import Run
 from switch_np.transformer import model_parameters as parameters
@@ -113,6 +113,8 @@ def _outcome(arm: Arm, run: Run, history: dict[str, Any]) -> Outcome:
 def _save(run: Run, history: dict[str, Any], folder: Path | None) -> None:
     if folder is not None:
         files.write_text(folder / "history.json", json.dumps(history) + "\n")
+        numbers = {name: history[name] for name in ("bits", "dropped", "measured")}
+        run.numbers_id = reading.fingerprint(json.dumps(numbers))
         trainer.save(run, folder / "checkpoint.npz")
 
 
@@ -121,12 +123,13 @@ def _read(folder: Path, run: Run) -> dict[str, Any]:
     path = folder / "history.json"
     lengths = {"bits": run.step, "dropped": run.step,
                "measured": sum(point <= run.step for point in _points(run.config.steps))}
-    try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+    whole = reading.json_file(path)
+    with reading.naming(path, "the history of the checkpoint beside it"):
+        check.keys("history", whole, {*lengths, "diverged"})
+        check.flag("diverged", whole["diverged"])
         history = {name: whole[name][:length] for name, length in lengths.items()}
         if {name: len(values) for name, values in history.items()} != lengths:
             raise ValueError(f"{len(history['bits'])} of {run.step} steps")
+        if run.numbers_id not in ("", reading.fingerprint(json.dumps(history))):
+            raise ValueError("other numbers")
         return history | {"diverged": whole["diverged"] and len(whole["bits"]) == run.step}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"history must be that of the checkpoint beside it, got {path}: "
-                         f"{error}") from error

@@ -25,7 +25,8 @@ threads          the threads themselves
 environment      how many of them, and the memory they keep: set before NumPy is imported
 check            messages that name the argument, what came and what is wanted
 adapters         arrays of any library as NumPy arrays, without importing that library
-files            files written beside their name and renamed; JSON read
+files            files written beside their name and renamed
+reading          broken files refused by name; JSON and npz read
 safetensors      safetensors files, read and written
 gradcheck        the complex step, and the check of a backward against it
 """

@@ -1,11 +1,10 @@
-"""Write files under a temporary name and rename them, so that none is half written; read JSON."""
+"""Write files under a temporary name and rename them, so that none is half written."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 
 @contextmanager
@@ -35,19 +34,6 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds; a ValueError names the file and its folder."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name} must be a readable JSON file, got {error} "
-                         f"in {path.parent}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path.name} must hold a JSON object, got {type(values).__name__} in "
-                         f"{path.parent}")
-    return values
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,11 +6,15 @@ the vectors, each is F64, I64 or U8: every language has them, and nothing is rou
 """
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from switch_np.operations import reading
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1"), "F32": np.dtype("<f4"),
@@ -49,30 +53,32 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     Reads bfloat16 too, as float32, since that is what kernels write.
     """
-    data = memoryview(path.read_bytes())
-    begin = 8 + int.from_bytes(data[:8], "little")
-    if len(data) < begin:
-        raise ValueError(f"{path} must be a safetensors file, got {len(data)} bytes")
-    try:
-        header = json.loads(bytes(data[8:begin]))
+    with reading.naming(path, "a safetensors file"), open(path, "rb") as file:
+        data = memoryview(file.read(os.fstat(file.fileno()).st_size))
+        begin = 8 + int.from_bytes(data[:8], "little")
+        if len(data) < begin:
+            raise ValueError(f"{len(data)} bytes, where header and tensors begin at {begin}")
+        header = reading.json_object(bytes(data[8:begin]))
         about = dict(header.pop("__metadata__", {}))
-        return {name: _tensor(name, entry, data[begin:]) for name, entry in header.items()}, about
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} must be a safetensors file, whole and by the format, got "
-                         f"{type(error).__name__}: {error}") from error
+        arrays, end = {}, 0
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            with reading.naming(name, "a tensor as the format has it"):
+                arrays[name], end = _tensor(entry, data[begin:], end)
+        if end != len(data) - begin:
+            raise ValueError(f"{len(data) - begin - end} bytes after the last tensor")
+    return {name: arrays[name] for name in header}, about
 
 
-def _tensor(name: str, entry: Mapping[str, Any], data: memoryview) -> np.ndarray:
-    """Return the array that an entry of the header speaks of."""
-    begin, end = entry["data_offsets"]
-    if not 0 <= begin <= end <= len(data):
-        raise ValueError(f"{name} lies at {begin} .. {end} of {len(data)} bytes")
-    if entry["dtype"] == "BF16":
-        wide = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << np.uint32(16)
-        array: np.ndarray = wide.view(np.float32)
-    elif entry["dtype"] in DTYPES:
-        array = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
-    else:
-        raise ValueError(f"{name} must be of a dtype in {sorted(DTYPES)} or BF16, "
-                         f"got {entry['dtype']}")
-    return array.reshape(entry["shape"]).copy()
+def _tensor(entry: Mapping[str, Any], data: memoryview, last: int) -> tuple[np.ndarray, int]:
+    """Return the array that an entry of the header speaks of, and where it ends."""
+    (begin, end), shape, half = entry["data_offsets"], entry["shape"], entry["dtype"] == "BF16"
+    if not half and entry["dtype"] not in DTYPES:
+        raise ValueError(f"dtype must be in {sorted(DTYPES)} or BF16, got {entry['dtype']}")
+    dtype = np.dtype("<u2") if half else DTYPES[entry["dtype"]]
+    if not last == begin <= end <= len(data) or math.prod(shape) * dtype.itemsize != end - begin:
+        raise ValueError(f"shape {shape} of {entry['dtype']} at {begin} .. {end} of {len(data)} "
+                         f"bytes, the tensor before ending at {last}")
+    array = np.frombuffer(data[begin:end], dtype)
+    if half:
+        array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array.reshape(shape).copy(), end

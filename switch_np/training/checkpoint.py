@@ -5,14 +5,13 @@ previous file intact.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from switch_np.operations import files, tree
+from switch_np.operations import files, reading, tree
 
 
 def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -31,14 +30,7 @@ def save(path: str | Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `save` wrote; ValueError names a file that is missing, broken or another."""
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            flat = {name: file[name] for name in file.files}
-        state = json.loads(flat.pop("state").item())
-    except OSError as error:
-        raise ValueError(f"checkpoint must be a readable file, got {path}: "
-                         f"{error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"checkpoint must be an .npz written by a training run, got {path}, "
-                         f"which is broken or something else ({error})") from error
-    return tree.unflatten(flat), state
+    flat = reading.npz(path)
+    with reading.naming(path, "a checkpoint of a training run"):
+        state = reading.json_object(flat.pop("state").item())
+        return tree.unflatten(flat), state

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from switch_np.operations import check
 from switch_np.training import selective
 from switch_np.training.adafactor import Adafactor
@@ -60,6 +62,11 @@ class TrainConfig:
         check.choice("dtype", self.dtype, list(selective.MODES))
         check.instance("optimizer", self.optimizer, AdamW, Adafactor)
         check.plain(self)
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The precision of the parameters between steps."""
+        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:

@@ -4,6 +4,7 @@ All that a run depends on is in one `Run`, generators included: a run that was s
 loaded continues as if it had never stopped.
 """
 
+import copy
 import hashlib
 import math
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from switch_np import model
-from switch_np.operations import check, tree
+from switch_np.operations import check, reading, tree
 from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
@@ -38,6 +39,7 @@ class Run:
     text_id: str
     step: int = 0
     seconds: float = 0.0
+    numbers_id: str = ""      # fingerprint of the numbers kept in a file beside the checkpoint
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     tasks.named(config.task).check(corpus, config, model_config)
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
-    dtype = np.float64 if config.dtype == "float64" else np.float32
+    dtype = config.stored_dtype
     if params is None:
         own = model.init(init_rng, model_config, dtype)
     else:
@@ -128,30 +130,57 @@ def save(run: Run, path: str | Path) -> None:
     """Write a run to one file."""
     checkpoint.save(path, {"params": run.params, "moments": run.moments}, {
         "model": run.model_config.to_dict(), "training": asdict(run.config), "step": run.step,
-        "seconds": run.seconds, "text_id": run.text_id,
+        "seconds": run.seconds, "text_id": run.text_id, "numbers_id": run.numbers_id,
         "text_rng": run.text_rng.bit_generator.state,
-        "noise_rng": run.noise_rng.bit_generator.state})
+        "noise_rng": run.noise_rng.bit_generator.state, "numpy": np.__version__,
+        "next": [_next(run.text_rng), _next(run.noise_rng)]})
 
 
 def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
-    """Return the run that `save` wrote; a corpus other than the one it began with is refused."""
+    """Return the run that `save` wrote.
+
+    With a corpus, to go on: another than it began with is refused, and a NumPy that would draw
+    other random numbers.
+    """
     arrays, state = checkpoint.load(path)
-    try:
+    with reading.naming(path, "a checkpoint of a training run"):
         model_config = ModelConfig.from_dict(state["model"])
         config = TrainConfig.from_dict(state["training"])
-        check_params(arrays["params"], model_config)
+        check.keys("arrays", arrays, {"params", "moments"})
+        check_params(arrays["params"], model_config, finite=True)
+        check.choice("dtype", arrays["params"]["embedding"]["table"].dtype, [config.stored_dtype])
         _check_moments(arrays["moments"], _moments(arrays["params"], config))
+        check.integer("step", state["step"], 0)
+        check.number("step", state["step"], 0, config.steps + 1)
+        check.number("seconds", state["seconds"], 0)
         run = Run(model_config, config, arrays["params"], arrays["moments"],
-                  np.random.default_rng(), np.random.default_rng(), state["text_id"],
-                  state["step"], state["seconds"])
-        run.text_rng.bit_generator.state = state["text_rng"]
-        run.noise_rng.bit_generator.state = state["noise_rng"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"checkpoint must hold one run of one model, got {path}, where "
-                         f"{error}") from error
-    if corpus is not None and _text_id(corpus) != run.text_id:
+                  _generator(state["text_rng"]), _generator(state["noise_rng"]), state["text_id"],
+                  state["step"], state["seconds"], state.get("numbers_id", ""))
+        drawn = [_next(run.text_rng), _next(run.noise_rng)]
+    if corpus is None:
+        return run
+    if _text_id(corpus) != run.text_id:
         raise ValueError(f"text must be the one that the run began with, got another for {path}")
+    if drawn != state.get("next", drawn):
+        raise ValueError(f"{path} must go on with random numbers as NumPy {state.get('numpy')} "
+                         f"drew them, got NumPy {np.__version__}, which draws others")
     return run
+
+
+def _generator(state: Mapping[str, Any]) -> np.random.Generator:
+    """Return a generator in a saved state, of the kind it names: another NumPy's default may be."""
+    check.choice("bit_generator", state["bit_generator"], ["PCG64", "PCG64DXSM"])
+    rng = np.random.Generator(getattr(np.random, state["bit_generator"])())
+    rng.bit_generator.state = state
+    return rng
+
+
+def _next(rng: np.random.Generator) -> list[float]:
+    """Return what a generator would draw next, of each kind that a run draws; draw nothing."""
+    rng = copy.deepcopy(rng)
+    return [float(number) for number in (
+        rng.integers(1000), rng.random(), rng.random(dtype=np.float32), rng.standard_normal(),
+        *rng.permuted(np.arange(9)))]
 
 
 def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
@@ -165,7 +194,7 @@ def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
     flat, wanted = tree.flatten(moments), tree.flatten(like)
     check.keys("moments", flat, set(wanted))
     for name, value in wanted.items():
-        check.floats(f"moments[{name!r}]", flat[name], value.shape, like=value)
+        check.floats(f"moments[{name!r}]", flat[name], value.shape, like=value, finite=True)
 
 
 def _text_id(corpus: Corpus | PairCorpus) -> str:

@@ -76,11 +76,20 @@ def check_plans(plans: Sequence[Plan] | None, config: ModelConfig) -> None:
                          f"got {len(plans)}")
 
 
-def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
+def check_params(params: Mapping[str, Any], config: ModelConfig, finite: bool = False) -> None:
     """Refuse parameters of another structure, shape or precision than the config's."""
-    wanted, flat = shapes(config), tree.flatten(params)
+    flat = tree.flatten(params)
+    check_size("params", flat, config)
+    wanted = shapes(config)
     check.keys("params", flat, set(wanted))
     first = flat["embedding.table"]
     check.floats("params['embedding.table']", first, wanted["embedding.table"])
     for name, value in flat.items():
-        check.floats(f"params[{name!r}]", value, wanted[name], like=first)
+        check.floats(f"params[{name!r}]", value, wanted[name], like=first, finite=finite)
+
+
+def check_size(name: str, flat: Mapping[str, Any], config: ModelConfig) -> None:
+    """Refuse a config of far more layers than there are arrays, before it lists what each holds."""
+    layers = config.num_layers + config.num_encoder_layers
+    if layers > len(flat) + 1000:
+        raise ValueError(f"{name} must hold arrays for {layers} layers, got {len(flat)} arrays")

@@ -46,7 +46,7 @@ def test_what_cannot_be_is_refused(runs, call, words, message):
 
 def test_a_broken_checkpoint_is_refused(runs, call):
     (runs / "a/checkpoint.npz").write_bytes(b"broken")
-    assert "checkpoint must be" in call("sample", "a", status=2)[1]
+    assert "runs/a/checkpoint.npz must be an npz file" in call("sample", "a", status=2)[1]
 
 
 def test_a_checkpoint_of_transformers_writes(tmp_path, call):

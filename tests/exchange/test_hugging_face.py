@@ -4,6 +4,7 @@
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,28 @@ def test_a_state_that_does_not_fit_is_refused(change, message):
         hugging_face.params(state, config)
 
 
+def test_one_shared_table_and_a_head_of_its_own_go_round(tmp_path):
+    config = hugging_face.config({**VALUES, "tie_word_embeddings": False})
+    one = replace(config, tie_embeddings="inputs")
+    params = model.init(np.random.default_rng(0), one)
+    state = hugging_face.state_dict(params, one)
+    assert {"shared.weight", "lm_head.weight"} < set(state)
+    assert "decoder.embed_tokens.weight" not in state
+    assert hugging_face.config_for(state, config) == one
+    untied = hugging_face.params(state, config)             # the config alone cannot tell
+    for name in ("embedding", "encoder_embedding"):
+        np.testing.assert_array_equal(untied[name]["table"], params["embedding"]["table"])
+    tree.apply(np.testing.assert_array_equal, hugging_face.params(state, one), params)
+    pretrained_folder.save(tmp_path, params, one)
+    found = pretrained_folder.load(tmp_path)
+    assert found.config == one
+    tree.apply(np.testing.assert_array_equal, found.params, params)
+    assert hugging_face.config_for(hugging_face.state_dict(untied, config), config) == config
+    del state["lm_head.weight"]
+    with pytest.raises(ValueError, match=r"state must hold 'lm_head\.weight' for head\.w_head"):
+        hugging_face.params(state, one)
+
+
 def test_models_that_transformers_lacks_are_refused():
     for config in (ModelConfig(), ModelConfig(num_encoder_layers=2)):
         with pytest.raises(ValueError, match="config must be one that transformers can compute"):
@@ -106,13 +129,15 @@ def test_models_that_transformers_lacks_are_refused():
 
 
 @pytest.mark.parametrize("config, index, message", [
-    (None, None, r"config\.json must be a readable JSON file"),
-    ([], None, r"config\.json must hold a JSON object, got list"),
-    ({"model_type": "t5"}, None, "must have model_type 'switch_transformers', got 't5'"),
+    (None, None, r"config\.json must be a readable file"),
+    ([], None, r"config\.json must be a JSON file, got .* an object, got list"),
+    ({"model_type": "t5"}, None, "model_type must be one of 'switch_transformers', got 't5'"),
     *((OURS, index, r"index\.json must hold a 'weight_map' from names")
       for index in ({}, {"weight_map": 3}, {"weight_map": {"shared.weight": 3}})),
     (OURS, {"weight_map": {"shared.weight": "one"}}, "one must be a readable file, got"),
-    (OURS, None, r"model\.safetensors must be a readable file, got")])
+    (OURS, None, r"model\.safetensors must be a readable file, got"),
+    ({**OURS, "num_layers": "x"}, None, r"config\.json must be of a Switch Transformer, got"),
+    ({**OURS, "eos_token_id": []}, None, r"config\.json must be of a Switch .*IndexError")])
 def test_folders_without_a_model_are_refused(tmp_path, config, index, message):
     assert not pretrained_folder.holds_checkpoint(tmp_path)
     for name, values in (("config.json", config), (pretrained_folder.SEVERAL, index)):

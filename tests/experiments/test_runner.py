@@ -49,7 +49,7 @@ def test_a_checkpoint_of_other_options_or_a_broken_history_is_refused(tmp_path):
     with pytest.raises(ValueError, match="checkpoint must be of arm tiny, seed 1"):
         runner.complete(ARM, 1, tmp_path)
     (tmp_path / "history.json").write_text("{}")
-    with pytest.raises(ValueError, match="history must be that of the checkpoint"):
+    with pytest.raises(ValueError, match="must be the history of the checkpoint"):
         runner.complete(ARM, 0, tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, and nothing is left beside them."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def test_what_fails_leaves_the_older_file_and_nothing_beside_it(tmp_path, error)
 
 def metrics(path):
     rows = object.__new__(Metrics)
-    rows.path, rows.columns, rows.rows = path, ["step"], [[1]]
+    rows.path, rows.columns, rows.rows, rows.run = path, ["step"], [[1]], SimpleNamespace()
     rows.write()
 
 

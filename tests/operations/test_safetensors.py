@@ -1,5 +1,7 @@
 """safetensors files as plain NumPy writes and reads them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -17,3 +19,18 @@ def test_transposed_arrays_are_written_row_by_row(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"123")
     with pytest.raises(ValueError, match="must be a safetensors file"):
         safetensors.read(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("entries, message", [
+    ({"a": ("F64", [-1], [0, 8])}, "a must be a tensor .*shape"),
+    ({"a": ("F64", [1], [0, 8]), "b": ("F64", [1], [0, 8])}, "b must be a tensor .*at 0 .. 8"),
+    ({"a": ("F64", [1], [8, 16])}, "a must be a tensor .* before ending at 0"),
+    ({"a": ("F32", [1], [0, 4])}, "12 bytes after the last tensor"),
+    ({"a": ("F64", [2 ** 40], [0, 2 ** 43])}, "a must be a tensor")])
+def test_tensors_fill_the_file_one_after_another(tmp_path, entries, message):
+    header = json.dumps({name: dict(zip(("dtype", "shape", "data_offsets"), values))
+                         for name, values in entries.items()}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(ValueError, match=rf"a\.safetensors must be a safetensors.*{message}"):
+        safetensors.read(path)

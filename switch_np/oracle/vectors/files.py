@@ -14,8 +14,7 @@ manifest says what each hunts, and what the complex step says of its gradients (
 
 import hashlib
 import json
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.conventions.noise import Noise
-from switch_np.operations import safetensors
+from switch_np.operations import reading, safetensors
 from switch_np.operations.roundoff import PRECISIONS
 from switch_np.oracle.judge.compare import compare
 from switch_np.oracle.judge.report import Report
@@ -82,18 +81,15 @@ def _listed(manifest: Path) -> dict[str, dict[str, Any]]:
     """Return a manifest's entries whose files lie beside it as they were written."""
     if not manifest.exists():
         return {}
-    try:
-        return {entry["name"]: entry for entry in json.loads(manifest.read_text())["cases"]
+    with reading.naming(manifest, "a manifest of `vectors` to be written over"):
+        return {entry["name"]: entry for entry in reading.json_file(manifest)["cases"]
                 if all((manifest.parent / name).is_file()
                        and _digest(manifest.parent / name) == digest
                        for name, digest in entry["sha256"].items())}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{manifest} must be a manifest of `vectors`, got another file: it is not "
-                         "written over") from error
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return reading.fingerprint(path.read_bytes())
 
 
 def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -121,9 +117,21 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                for kind in PRECISIONS for name in outputs}
     whole = {name: value.astype(np.int64) if value.dtype.kind == "i" else value
              for name, value in arrays.items()}
-    return whole, {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
-                   "exact": json.dumps(case.exact), "training": json.dumps(bool(p.training)),
-                   "certificate": str(certify(ref))}
+    about = {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
+             "exact": json.dumps(case.exact), "training": json.dumps(bool(p.training)),
+             "certificate": str(certify(ref))}
+    return whole, {**about, "sha256": _sha256(whole, about)}
+
+
+def _sha256(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a case: the format of safetensors has none of its own."""
+    told = sorted((name, text) for name, text in about.items() if name != "sha256")
+    whole = hashlib.sha256(json.dumps(told).encode())
+    for name, array in sorted(arrays.items()):
+        kind = array.dtype.str.replace("b1", "u1")              # as safetensors files hold bool
+        whole.update(f"{name} {kind} {array.shape}".encode())
+        whole.update(array.tobytes())
+    return whole.hexdigest()
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -133,18 +141,10 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return safetensors.read(path)
     if path.suffix != ".npz":
         raise ValueError(f"{path} must end in .npz or .safetensors")
-    try:
-        with open(path, "rb") as file:
-            stored = np.load(file)
-            if isinstance(stored, np.ndarray):
-                raise ValueError("one array, as np.save writes it")
-            arrays = {name: stored[name] for name in stored.files}
-        about = arrays.pop("about", np.frombuffer(b"{}", np.uint8))
-        return arrays, dict(json.loads(about.tobytes()))
-    except (ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile,
-            zlib.error) as error:
-        raise ValueError(f"{path} must be an npz file, whole, got {type(error).__name__}: {error}"
-                         ) from error
+    arrays = reading.npz(path)
+    about = arrays.pop("about", np.frombuffer(b"{}", np.uint8))
+    with reading.naming(path, "an npz file of `vectors`"):
+        return arrays, reading.json_object(about.tobytes())
 
 
 def load(path: str | Path) -> tuple[Reference, bool]:
@@ -155,15 +155,14 @@ def load(path: str | Path) -> tuple[Reference, bool]:
     missing = [name for name in NEEDED if name not in {**arrays, **about}]
     if missing:
         raise ValueError(f"{path} must hold {', '.join(missing)} too, as `vectors` writes them")
-    try:
+    with reading.naming(path, "a case of `vectors`"):
+        if about.get("sha256", digest := _sha256(arrays, about)) != digest:
+            raise ValueError("contents other than `vectors` wrote, by their SHA-256")
         return _load(arrays, about), bool(json.loads(about["exact"]))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} must be a case of `vectors`, got one that cannot be computed: "
-                         f"{error}") from error
 
 
 def _load(arrays: dict[str, np.ndarray], about: dict[str, str]) -> Reference:
-    config = json.loads(about["config"])
+    config = reading.json_object(about["config"])
     inputs = {name[3:]: value for name, value in arrays.items() if name.startswith("in.")}
     noise = {name[6:]: inputs.pop(name) for name in list(inputs) if name.startswith("noise.")}
     asked: dict[str, Any] = {name: inputs.pop(name) for name in ("x", "d_y")}

@@ -172,6 +172,20 @@ def test_a_case_that_lacks_a_part_is_no_wrong_kernel(folder, tmp_path):
         load({})
 
 
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_a_case_with_another_number_is_refused(folder, tmp_path, kind):
+    """The format of safetensors has no checksum."""
+    path = tmp_path / f"case.{kind}"
+    arrays, about = vectors.read(folder / f"one_token.{kind}")
+    arrays["in.x"].flat[0] *= 2
+    if kind == "npz":
+        np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+    else:
+        safetensors.write(path, arrays, about)
+    with pytest.raises(ValueError, match=r"must be a case of `vectors`.*by their SHA-256"):
+        vectors.load(path)
+
+
 def test_cases_written_later_join_the_manifest(folder, tmp_path):
     manifest = tmp_path / "manifest.json"
 
