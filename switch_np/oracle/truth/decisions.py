@@ -26,10 +26,8 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
         A `Plan`; or expert ids (T,), (T, K) or (B, S, K) of any library; or a dict with `expert`
         and, as far as known, `kept` (bool) and `slot`, of the same shape. Without `kept` the
         capacity decides, in the order of the config.
-    config
-        Says the number of experts and the capacity.
-    num_tokens, num_groups, padding_T, training
-        As `plan.decide` takes them.
+    config, num_groups, padding_T, training
+        As `plans.decide` takes them.
 
     Examples
     --------
@@ -41,8 +39,7 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
     """
     if isinstance(decisions, Plan):
         return decisions
-    if not isinstance(decisions, Mapping):
-        decisions = {"expert": decisions}
+    decisions = decisions if isinstance(decisions, Mapping) else {"expert": decisions}
     check_keys(decisions)
     known = {name: by_token(name, value, num_tokens) for name, value in decisions.items()
              if value is not None}
@@ -56,8 +53,8 @@ def check_keys(decisions: Mapping[str, Any]) -> None:
     """Refuse decisions without experts, or with what is no decision."""
     said = sorted(str(name) for name, value in decisions.items() if value is not None)
     if set(said) - {"expert", "kept", "slot"} or "expert" not in said:
-        raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, got "
-                         f"the keys {said}")
+        raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, "
+                         f"got the keys {said}")
 
 
 def by_token(name: str, value: Any, num_tokens: int) -> np.ndarray:

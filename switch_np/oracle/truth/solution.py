@@ -1,6 +1,6 @@
 """A problem and its solution: what was asked of a layer, and every number that it should give.
 
-`truth` solves problems; what judges a solution, or measures its noise, needs the numbers alone.
+`reference` solves problems; what judges a solution, or measures its noise, needs the numbers alone.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import switch_layer
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
-
 
 LOSSES = ("balance_loss", "z_loss")
 
@@ -44,6 +45,11 @@ class Problem(NamedTuple):
             return np.ones(self.x[..., 0].size, bool)
         return ~self.padding.reshape(-1)
 
+    def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
+        """Return what the layer's forward gives under a plan, or under its own for None."""
+        return switch_layer.forward(self.params, self.x, self.config, plan=plan, noise=self.noise,
+                                    padding=self.padding, training=self.training)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Solution:
@@ -56,8 +62,7 @@ class Solution:
     grads
         The gradient of the objective with respect to "x" and every parameter.
     seeds
-        The same for the three parts of the objective: "output", "balance" and "z", the losses with
-        coefficient 1.
+        The same for its three parts: "output", "balance" and "z", the losses with coefficient 1.
     terms
         Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
     plan, margins, margin
@@ -67,10 +72,8 @@ class Solution:
         (T, E), (T, E), (T, K) of the router, and the (T, E) that the choice goes by.
     intermediates
         What the layer computed on its way, such as "experts.hidden": see `caches`.
-    problem
-        What was asked.
-    precision
-        The coarsest precision among the arrays handed in.
+    problem, precision
+        What was asked, and the coarsest precision among the arrays handed in.
     """
 
     y: np.ndarray
