@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from switch_np import switch_layer
 from switch_np.operations import check
 from switch_np.operations.gradcheck import STEP
 from switch_np.oracle.judge.tensor import blocks
@@ -83,11 +82,10 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
         directions = rng.standard_normal(grad.shape)
         for number in np.unique(label):
             v = np.where(label == number, directions, 0.0)
-            moved = (p.x if name == "x" else p.params[name]) + 1j * STEP * v
-            out, _ = switch_layer.forward(
-                {**p.params, **({} if name == "x" else {name: moved})},
-                moved if name == "x" else p.x, p.config, plan=ref.plan, padding=p.padding,
-                noise=p.noise, training=p.training)
+            step = 1j * STEP * v
+            moved = (p._replace(x=p.x + step) if name == "x" else
+                     p._replace(params={**p.params, name: p.params[name] + step}))
+            out, _ = moved.forward(ref.plan)
             steps = ((out.y * p.d_y).sum(), out.balance_loss, out.z_loss)
             for part, value in zip(SEEDS, steps):
                 along = ref.seeds[part][name] * v
@@ -97,11 +95,10 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
                 residuals[part, name, names[number]] = float(
                     error / scale if scale else (np.inf if error else 0.0))
     conventions = p.config.conventions
-    frozen = [text for text, held in (
+    return Certificate(residuals, tuple(factor for factor, held in (
         ("the gates' own divisors", conventions.gate_gradient == "unit"),
-        ("the dispatch mask's value, 1,",
-         conventions.dispatch_gradient == "straight_through")) if held]
-    return Certificate(residuals, tuple(frozen))
+        ("the dispatch mask's value, 1,", conventions.dispatch_gradient == "straight_through"))
+        if held))
 
 
 def _rounding(ref: Reference, part: str) -> dict[str, np.ndarray]:

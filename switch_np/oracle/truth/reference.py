@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, choose, margins, serve
-from switch_np.conventions.margins import Margins
+from switch_np.conventions import arguments, choose, serve
+from switch_np.conventions.margins import margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import adapters, check
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
-from switch_np.oracle.truth.solution import LOSSES, Problem, Solution, frozen
+from switch_np.oracle.truth.solution import Problem, Solution, frozen, outputs
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -164,12 +164,17 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     for name in terms.keys() & {"x", *caches.ROUTER}:
         terms[name] |= {"balance": seeds["balance"][name] * float(p.balance_coef),
                         "z": seeds["z"][name] * float(p.z_coef)}
-    scores, firm = _choice(out, p)
+    noise, bias_E = p.noise or Noise(), p.params.get("select_bias")
+    chosen_by = decided(p.config, noise)
+    scores_TE = choose.ranked(out.probs, out.logits, chosen_by.conventions, noise, bias_E)
+    firm = margins(out.probs, out.plan, chosen_by, logits_TE=out.logits, padding_T=p.padding_T,
+                   bias_E=bias_E, noise=noise, training=p.training)
+    firm.choice[~p.served_T] = np.inf
     return Reference(*map(frozen, (
         out.y, float(out.balance_loss), float(out.z_loss), float(
             (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
-        firm, out.probs, out.logits, out.gates, scores, caches.intermediates(cache), problem,
+        firm, out.probs, out.logits, out.gates, scores_TE, caches.intermediates(cache), problem,
         precision)))
 
 
@@ -189,21 +194,7 @@ def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.
     out, cache = problem.forward(plan)
     d_x, grads = switch_layer.backward(problem.d_y, cache, float(problem.balance_coef),
                                        float(problem.z_coef))
-    losses = {name: np.asarray(getattr(out, name)) for name in LOSSES}
-    return out.plan, {"y": out.y, **losses, "d_x": d_x} | {
-        f"d_{name}": grad for name, grad in grads.items()}
-
-
-def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
-    """Return what the experts were chosen by (T, E), and the margins of the plan."""
-    noise, bias_E = problem.noise or Noise(), problem.params.get("select_bias")
-    config = decided(problem.config, noise)
-    scores_TE = choose.ranked(out.probs, out.logits, config.conventions, noise, bias_E)
-    firm = margins.margins(out.probs, out.plan, config, logits_TE=out.logits,
-                           padding_T=problem.padding_T, bias_E=bias_E, noise=noise,
-                           training=problem.training)
-    firm.choice[~problem.served_T] = np.inf
-    return scores_TE, firm
+    return out.plan, outputs(out, {"x": d_x, **grads})
 
 
 def _check_memory(x_shape: tuple[int, ...], shapes: list[tuple[int, ...]], top_k: int) -> None:

@@ -18,26 +18,17 @@ from switch_np import switch_layer
 from switch_np.operations.roundoff import named
 from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.rounding_array import Rough, rough_class
-from switch_np.oracle.truth.solution import Solution
+from switch_np.oracle.truth.solution import Solution, outputs
 
 SAMPLES = 12
 ROW_FLOOR = 0.3
 
 
 class Rounding(NamedTuple):
-    """What rounding does to a problem's numbers.
+    """What rounding does to a problem's numbers."""
 
-    Attributes
-    ----------
-    sigma
-        Standard deviation per element of y, balance_loss, z_loss, d_x, d_w_router, ...; "scores"
-        (T, E) for the routing.
-    peak
-        The largest magnitude on the way, intermediates included.
-    """
-
-    sigma: dict[str, np.ndarray]
-    peak: float
+    sigma: dict[str, np.ndarray]     # per element of `Solution.outputs` and of "scores" (T, E)
+    peak: float                      # the largest magnitude on the way, intermediates included
 
 
 @np.errstate(over="ignore", invalid="ignore")        # an overflow shows in the sigma itself
@@ -86,8 +77,7 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
     # In the scores, what decides besides the router is left as it was.
     moved = out.probs - ref.probs if p.noise is None else out.logits - ref.logits
     scores = np.where(np.isfinite(ref.scores), ref.scores + np.asarray(moved), 0.0)
-    return {"y": out.y, "balance_loss": out.balance_loss, "z_loss": out.z_loss, "d_x": d_x,
-            "scores": scores} | {f"d_{name}": grad for name, grad in grads.items()}
+    return outputs(out, {"x": d_x, **grads}) | {"scores": scores}
 
 
 def _floored(sigma: np.ndarray, value: np.ndarray, smallest: float) -> np.ndarray:

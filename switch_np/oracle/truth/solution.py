@@ -101,9 +101,13 @@ class Solution:
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""
-        return {"y": self.y, "balance_loss": np.asarray(self.balance_loss),
-                "z_loss": np.asarray(self.z_loss)} | {
-                    f"d_{name}": grad for name, grad in self.grads.items()}
+        return outputs(self, self.grads)
+
+
+def outputs(out: Any, grads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return y and the losses of a layer's output, or of a solution, and gradients as "d_..."."""
+    return {name: np.asarray(getattr(out, name)) for name in ("y", *LOSSES)} | {
+        f"d_{name}": grad for name, grad in grads.items()}
 
 
 def frozen(value: Any) -> Any:
