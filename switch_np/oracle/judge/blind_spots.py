@@ -70,8 +70,7 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
         routing = routing_of(ref, truth.plan.expert, tau(ref, precision))
     if routing is not None and came is not None and is_finer(
             came, truth.judged_in.get("scores", precision)):
-        beyond = np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came)))
-        if beyond:
+        if beyond := np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came))):
             found[f"choices beyond {precision}"] = (
                 f"select_bias came in {came}, and {beyond} flips are wrong by it; compare with "
                 f"precision={{'choice': {came!r}}} if the router computes in {came}")

@@ -69,10 +69,8 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
 
     Parameters
     ----------
-    scores
-        (T, E) logits or probabilities, of any library.
-    expert
-        (T,) or (T, K) the ids chosen, in any order.
+    scores, expert
+        (T, E) logits or probabilities, and (T,) or (T, K) ids, in any order, of any array library.
     tau
         Scalar or (T,): a choice that gives up no more than this is legal. Default: four units in
         the last place of the row's largest score.

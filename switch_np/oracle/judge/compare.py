@@ -41,10 +41,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         What it gave, of any array library; what is not handed in is not judged.
     grads
         Its gradients, under the names of `ref.grads`. Per-expert ones may be a list of E arrays.
-    expert, kept, slot
-        Its decisions, (T,), (T, K) or (B, S, K): judged first, then replayed.
-    plan
-        The same as one value: a `Plan`, or a dict of the three.
+    expert, kept, slot, plan
+        Its decisions, (T,), (T, K) or (B, S, K), or all of them as a `Plan` or a dict of the three:
+        judged first, then replayed.
     precision
         "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among y and the
         gradients, or that of the inputs where they are of half precision. A dict names the

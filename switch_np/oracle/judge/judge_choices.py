@@ -23,18 +23,14 @@ TAU = 8.0
 
 
 class Replayed(NamedTuple):
-    """The verdict on decisions, and the reference under them.
-
-    `unsure`: whether flips at near-ties that nobody told of may explain what is wrong. `given`: the
-    decisions as they came.
-    """
+    """The verdict on decisions, and the reference under them."""
 
     reference: Reference
     routing: RoutingReport | None
     errors: list[str]
     notes: list[str]
-    unsure: bool
-    given: dict[str, Any] | None
+    unsure: bool                        # whether flips that were not told may explain what is wrong
+    given: dict[str, Any] | None        # the decisions as they came
 
 
 def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | None:
@@ -90,8 +86,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
     plan = ref.plan if (expert_TK == wanted_TK).all() else plan_of(ref, expert_TK)
     if "kept" in told:
-        kept_TK = np.take_along_axis(told["kept"].astype(bool), order_TK, axis=1)
-        kept_TK &= p.served_T[:, None]
+        kept_TK = p.served_T[:, None] & np.take_along_axis(told["kept"] != 0, order_TK, axis=1)
         near_T1 = (not p.config.conventions.papers) & (ref.margin <= tau_T)[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():

@@ -148,8 +148,6 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
     anew by the config's own rules. Infinite in the rows of y and d_x of tokens at an expert over
     its capacity: whether these are kept hangs on more flips at once than samples can show.
 
-    Examples
-    --------
     >>> from switch_np import SwitchConfig
     >>> from switch_np.oracle import draw, reference
     >>> config = SwitchConfig(num_experts=2, capacity_factor=None)

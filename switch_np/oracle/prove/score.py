@@ -63,10 +63,10 @@ class Score:
     def __str__(self) -> str:
         total = len(self.caught) + len(self.missed) + len(self.unseen)
         lines = [f"caught {len(self.caught)} of {total} broken kernels"]
-        for told, names in (("let through", self.missed), ("not reached", self.unseen)):
-            lines += [f"  {told}  {name}: " + (
-                museum.EXHIBITS[name].what if name in museum.EXHIBITS else
-                "needs no reference to be seen") for name in names]
+        whats = dict.fromkeys(BROKEN, "needs no reference to be seen") | {
+            name: exhibit.what for name, exhibit in museum.EXHIBITS.items()}
+        lines += [f"  let through  {name}: {whats[name]}" for name in self.missed]
+        lines += [f"  not reached  {name}: {whats[name]}" for name in self.unseen]
         return "\n".join(lines)
 
 
@@ -132,9 +132,9 @@ class _Trial:
         given = museum.run(self.exhibit, x, params, config, **asked)
         if self.change is not None:
             given = self.change(given)
-        self.differs |= any(not np.array_equal(value, right[name])
-                            for name, value in given.items() if name != "grads") or any(
-            not np.array_equal(grad, right["grads"][name]) for name, grad in given["grads"].items())
+        mine, theirs = (museum.flat(each) | {name: each[name] for name in ("expert", "kept", "slot")}
+                        for each in (given, right))
+        self.differs |= any(not np.array_equal(mine[name], theirs[name]) for name in mine)
         return given
 
 

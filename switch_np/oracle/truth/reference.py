@@ -37,12 +37,7 @@ SEEDS = ("output", "balance", "z")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference(Solution):
-    """The truth about one problem, and how far a correct kernel may be off it.
-
-    Its numbers, all read-only, are those of a `Solution`: y, balance_loss, z_loss, objective;
-    grads, seeds, terms; plan, margins, margin; probs, logits, gates, scores; intermediates;
-    problem, precision.
-    """
+    """A problem's `Solution`, all read-only, and how far a correct kernel may be off it."""
 
     _noise: dict[str, Rounding] = field(default_factory=dict)
     bias_precision: str | None = None                # in which the selection bias was handed in

@@ -35,8 +35,6 @@ class Rounding(NamedTuple):
 def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     """Return the rounding noise of a correct kernel on the reference's problem.
 
-    Examples
-    --------
     >>> from switch_np import SwitchConfig
     >>> from switch_np.oracle import draw, reference
     >>> ref = reference(**draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))

@@ -52,7 +52,7 @@ class Rough(np.ndarray):
             return result
         if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
             result[...] = self._rounded(result, total)
-        result = out[0] if out is not None else self._computed(result)
+        result = out[0] if out is not None else result.view(type(self))
         if not isinstance(result, Rough):
             return result
         if ufunc is np.matmul and total is not None:
@@ -67,12 +67,12 @@ class Rough(np.ndarray):
         if function is not np.einsum:
             result = super().__array_function__(function, types, args, kwargs)
             plain_floats = type(result) is np.ndarray and result.dtype.kind == "f"
-            return self._computed(result) if plain_floats else result    # np.where makes these
+            return result.view(type(self)) if plain_floats else result    # np.where makes these
         plain = [_plain(value) for value in args[1:]]
         result = np.einsum(args[0], *plain)
         squares = np.einsum(args[0], *(value ** 2 for value in plain))
         terms = max(value.size for value in plain) / max(result.size, 1)
-        return self._computed(self._rounded(result, (terms, squares)))
+        return self._rounded(result, (terms, squares)).view(type(self))
 
     def _settle(self) -> None:
         """Move, in place, what is about to be compared and lies within its doubt: once."""
@@ -81,12 +81,6 @@ class Rough(np.ndarray):
             plain += np.where(np.abs(plain) < self.doubt,
                               self.doubt * self.rng.standard_normal(plain.shape), 0.0)
             self.doubt = None
-
-    @classmethod
-    def _computed(cls, array: np.ndarray) -> Rough:
-        computed = array.view(cls)
-        computed.given = False
-        return computed
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:

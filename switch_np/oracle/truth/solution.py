@@ -59,10 +59,9 @@ class Solution:
     ----------
     y, balance_loss, z_loss, objective
         The outputs; the losses without their coefficients.
-    grads
-        The gradient of the objective with respect to "x" and every parameter.
-    seeds
-        The same for its three parts: "output", "balance" and "z", the losses with coefficient 1.
+    grads, seeds
+        The gradient of the objective with respect to "x" and every parameter; the same for its
+        three parts: "output", "balance" and "z", the losses with coefficient 1.
     terms
         Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
     plan, margins, margin
