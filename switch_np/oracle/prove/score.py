@@ -132,8 +132,9 @@ class _Trial:
         given = museum.run(self.exhibit, x, params, config, **asked)
         if self.change is not None:
             given = self.change(given)
-        mine, theirs = (museum.flat(each) | {name: each[name] for name in ("expert", "kept", "slot")}
-                        for each in (given, right))
+        mine, theirs = (
+            museum.flat(each) | {name: each[name] for name in ("expert", "kept", "slot")}
+            for each in (given, right))
         self.differs |= any(not np.array_equal(mine[name], theirs[name]) for name in mine)
         return given
 
