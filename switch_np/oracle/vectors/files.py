@@ -101,17 +101,13 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     asked = case.make()
     ref = reference(**asked)
     p = ref.problem
-    arrays = {"in.x": p.x, "in.d_y": p.d_y, **{f"in.{n}": v for n, v in p.params.items()},
-              "in.balance_coef": np.asarray(float(p.balance_coef)),
-              "in.z_coef": np.asarray(float(p.z_coef))}
-    if p.padding is not None:
-        arrays["in.padding"] = p.padding
-    for name, value in zip(Noise._fields, p.noise or ()):
-        if value is not None:
-            arrays[f"in.noise.{name}"] = value
-    arrays |= {f"plan.{name}": getattr(ref.plan, name)
-               for name in ("expert", "kept", "slot", "group", "load")}
-    arrays["plan.capacity"] = np.asarray(ref.plan.capacity)
+    inputs = {"x": p.x, "d_y": p.d_y, **p.params, "balance_coef": float(p.balance_coef),
+              "z_coef": float(p.z_coef), "padding": p.padding,
+              **{f"noise.{name}": value for name, value in zip(Noise._fields, p.noise or ())}}
+    arrays = {f"in.{name}": np.asarray(value) for name, value in inputs.items()
+              if value is not None}
+    arrays |= {f"plan.{name}": np.asarray(getattr(ref.plan, name))
+               for name in ("expert", "kept", "slot", "group", "load", "capacity")}
     outputs = ref.outputs()
     arrays |= {f"ref.{name}": value for name, value in outputs.items()}
     arrays |= {f"ref.{name}": getattr(ref, name) for name in ("probs", "logits", "gates")}
