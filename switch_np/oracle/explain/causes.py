@@ -5,7 +5,7 @@ for a tensor that failed, and so fit it at least twice as well as the truth does
 whole limits for one that passed. Its sigma is the truth's, plus some for the numbers it changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +20,8 @@ from switch_np.oracle.truth.solution import Problem
 from switch_np.operations.roundoff import named
 from switch_np.switch.plan import Plan
 
+# What a family of suspects yields: words and the tensor to be judged, None if it has been judged.
+Suspects = Iterator[tuple[str, np.ndarray | None]]
 BARS = 5.0                                  # standard errors in an error bar, besides rounding
 PEER = 1.3                                  # a misfit up to this multiple of the least is as likely
 
