@@ -39,9 +39,10 @@ def recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Suspect
 
     As few factors as will do; if possible the same ones in every gradient with these terms.
     """
-    terms = {tensor: {term: value for term, value in
-                      evidence.truth.terms.get(tensor[2:], {}).items() if value.any()}
-             for tensor in evidence.got}
+    terms = {}
+    for tensor in evidence.got:
+        parts = evidence.truth.terms.get(tensor[2:], {})
+        terms[tensor] = {term: value for term, value in parts.items() if value.any()}
     terms = {tensor: parts for tensor, parts in terms.items() if len(parts) > 1}
     if name not in terms:
         return
@@ -53,8 +54,8 @@ def recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Suspect
                     if (found := _fitted(free, together, evidence))]
             if fits:
                 _, factors = min(fits, key=lambda fit: fit[0])
-                right = (sorted(set(terms) - evidence.failed)
-                         if together is alone and name == "d_x" else [])
+                in_d_x_alone = together is alone and name == "d_x"
+                right = sorted(set(terms) - evidence.failed) if in_d_x_alone else []
                 yield sum_in_words(name, terms[name], factors, right), None
                 return
 

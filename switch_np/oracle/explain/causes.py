@@ -34,12 +34,9 @@ class Evidence:
     ----------
     ref, replayed
         The reference as handed in, and under the kernel's own choices.
-    got
-        The tensors, named as in `Reference.outputs`.
-    failed
-        Names of the tensors that failed.
-    precision
-        The precision whose rounding errors are allowed.
+    got, failed, precision
+        The tensors, named as in `Reference.outputs`; the names of those that failed; the precision
+        whose rounding errors are allowed.
     """
 
     ref: Reference
@@ -96,12 +93,11 @@ class Evidence:
         Nothing is left where both the tensors and these choices are right.
         """
         given, plan = self.replayed.given or {}, self.truth.plan
-        wanted = {"expert": plan.expert, "kept": plan.kept} if self.legal else {
-            name: by_token(name, given[name], len(plan.expert)).astype(int)
-            for name in ("expert", "kept") if given.get(name) is not None}
-        for name, value in (("expert", expert_TK), ("kept", kept_TK)):
-            if given.get(name) is not None and not np.array_equal(value, wanted[name]):
-                return False
+        for name, value, own in (("expert", expert_TK, plan.expert), ("kept", kept_TK, plan.kept)):
+            if given.get(name) is not None:
+                told = own if self.legal else by_token(name, given[name], len(own)).astype(int)
+                if not np.array_equal(value, told):
+                    return False
         return bool(self.failed) or not self.legal or not np.array_equal(kept_TK, self.due.kept)
 
     def weight(self, name: str) -> np.ndarray:

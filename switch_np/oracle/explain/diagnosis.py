@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from switch_np.oracle.explain import (
-    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows, wrong_rows)
+    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows)
 from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
@@ -27,7 +27,7 @@ FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
     rows.lost_rows, rows.moved_rows, rows.moved_experts, rows.transposed, mixtures.other_gates,
     mixtures.shared_experts, mixtures.output_biases, rows.passed_through, rows.undropped,
     partial_sums.parts_of_tokens, partial_sums.rows_of_neighbours, partial_sums.parts_of_choices,
-    wrong_rows.misread_rows)
+    rows.misread_rows)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
@@ -79,9 +79,9 @@ def _coarser(names: list[str], evidence: Evidence) -> list[str]:
             continue
         rounding = evidence.truth.rounding(kind.name)
         if rounding.peak <= QUARTER * kind.largest and all(
-                error(name, rounding.sigma[name]) > 0.1 and tensor_verdict(
-                    name, evidence.got[name], evidence.want[name], rounding.sigma[name],
-                    evidence.truth).ok for name in names):
+                error(name, sigma := rounding.sigma[name]) > 0.1 and tensor_verdict(
+                    name, evidence.got[name], evidence.want[name], sigma, evidence.truth).ok
+                for name in names):
             like = " or TF32" if kind.name == "float16" else ""
             return [f"{', '.join(names)}: passes as {kind.name}: is something computed in "
                     f"{kind.name}{like}?"]

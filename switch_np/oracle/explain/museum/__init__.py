@@ -35,11 +35,7 @@ SOURCE = Path(__file__).with_name("kernel.py")
 
 @cache
 def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
-    """Return `kernel.run` with the named bug planted; for None, as it is.
-
-    >>> planted("capacity_not_enforced").__name__
-    'run'
-    """
+    """Return `kernel.run` with the named bug planted; for None, as it is."""
     text = SOURCE.read_text()
     if name is not None:
         check.choice("name", name, list(EXHIBITS))

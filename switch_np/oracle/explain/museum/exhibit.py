@@ -9,15 +9,9 @@ D_Z = "d_logits[real] += z_coef * 2 / count * log_z[real, None] * softmax[real]"
 
 
 class Exhibit(NamedTuple):
-    """One bug.
+    """One bug: its name, what is wrong, the library and thread where it was seen, as far as known.
 
-    Attributes
-    ----------
-    name, what, seen
-        A short name, without spaces; what is wrong, in a sentence that reports print; the library
-        and the thread where it was seen, as far as known.
-    changes
-        Pairs (right, wrong) of text; `kernel.py` has the right one exactly once.
+    `changes` are pairs (right, wrong) of text; `kernel.py` has the right one exactly once.
     """
 
     name: str
