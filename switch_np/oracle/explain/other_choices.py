@@ -18,11 +18,10 @@ def recognise(evidence: Evidence) -> list[str]:
     fits: dict[str, float] = {}
     ref, p = evidence.ref, evidence.ref.problem
     for text, expert_TK in _choices(ref):
-        if (np.sort(expert_TK, axis=1) == np.sort(ref.plan.expert, axis=1)).all():
-            continue
-        plan = planned(p, replace(ref.plan, expert=expert_TK))
-        if evidence.decides_so(plan.expert, plan.kept):
-            fits[text] = evidence.total(outputs_of(p, plan)[1])
+        if (np.sort(expert_TK, axis=1) != np.sort(ref.plan.expert, axis=1)).any():
+            plan = planned(p, replace(ref.plan, expert=expert_TK))
+            if evidence.decides_so(plan.expert, plan.kept):
+                fits[text] = evidence.total(outputs_of(p, plan)[1])
     return likeliest(fits)
 
 
