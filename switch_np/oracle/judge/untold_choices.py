@@ -23,7 +23,7 @@ MOST = 16            # near ties that are worked out from y where one flip may d
 MOVES = 32           # random moves of the scores by which other choices are found
 SAMPLES = 12         # random moves of the scores by which the effect of flips is measured
 
-Errors = Callable[[Plan], np.ndarray]                    # (T,) squared errors of y, in sigmas
+Errors = Callable[[Plan], np.ndarray]                    # (T,) mean squared errors of y
 
 
 def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
@@ -54,8 +54,7 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
 def _token_by_token(ref: Reference, errors: Errors, near: np.ndarray, tau_T: np.ndarray) -> Plan:
     """Return the plan in which wrong rows of y have the choices under which they are right."""
     rows = {token: _alternatives(ref, token, tau_T[token]) for token in near}
-    best_TK, noise = ref.plan.expert.copy(), _row_noise(ref)
-    error_T = np.where(errors(ref.plan) > noise, noise, 0.0)
+    best_TK, error_T = ref.plan.expert.copy(), np.where(errors(ref.plan) > 1, 1.0, 0.0)
     for i in range(max(map(len, rows.values()), default=0)):
         expert_TK = ref.plan.expert.copy()
         for token, others in rows.items():
@@ -79,20 +78,15 @@ def _one_flip_after_another(ref: Reference, errors: Errors, near: np.ndarray,
                 plan = plan_of(ref, expert_TK)
                 found.append((errors(plan).sum(), len(found), plan))
         least, _, plan = min(found, default=(error, 0, best))
-        if least >= error - _row_noise(ref):
+        if least >= error - 1:
             return best
         error, best = least, plan
 
 
-def _row_noise(ref: Reference) -> float:
-    """Return the squared error of a row of y, in sigmas, that is no more than noise."""
-    return float(RMS_LIMIT ** 2 * ref.y.shape[-1])
-
-
 def _errors(ref: Reference, y: np.ndarray, sigma: np.ndarray, plan: Plan) -> np.ndarray:
-    """Return (T,) the squared errors of y under a plan, in sigmas."""
-    error = (y - ref.problem.forward(plan)[0].y) / sigma
-    errors_T: np.ndarray = (error ** 2).reshape(-1, y.shape[-1]).sum(axis=1)
+    """Return (T,) the mean squared errors of y under a plan; above 1 they are more than noise."""
+    error = (y - ref.problem.forward(plan)[0].y) / (RMS_LIMIT * sigma)
+    errors_T: np.ndarray = (error ** 2).reshape(-1, y.shape[-1]).mean(axis=1)
     return errors_T
 
 

@@ -23,7 +23,7 @@ from switch_np import switch_layer
 from switch_np.conventions import arguments, choose, serve
 from switch_np.conventions.margins import margins
 from switch_np.conventions.noise import Noise, decided
-from switch_np.operations import adapters, check
+from switch_np.operations import adapters, check, environment
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
@@ -198,20 +198,11 @@ def _check_memory(x_shape: tuple[int, ...], shapes: list[tuple[int, ...]], top_k
     weights = sum(map(math.prod, shapes))
     width = sum(n for shape in shapes for n in shape[-2:])
     needed = 8 * (8 * weights + math.prod(x_shape[:-1]) * (12 * x_shape[-1] + 4 * top_k * width))
-    free = _free_memory()
+    free = environment.free_memory()
     if needed > free:
         raise MemoryError(
             f"x of shape {x_shape} with {weights:,} weights must fit into memory in float64: the "
             f"reference takes about {needed / 2 ** 30:,.1f} GiB, free are {free / 2 ** 30:,.1f}")
-
-
-def _free_memory() -> int:
-    """Return the bytes of memory that are free, or 8 GiB where the system does not say."""
-    try:
-        with open("/proc/meminfo") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        return 8 * 2 ** 30
 
 
 def _lifted(noise: Noise | None) -> Noise | None:

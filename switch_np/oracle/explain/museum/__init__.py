@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,17 @@ from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
 from switch_np.oracle.explain.museum.exhibit import Exhibit
-from switch_np.oracle.truth.solution import LOSSES, Problem
+from switch_np.oracle.truth.solution import Problem, outputs
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
     wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES + wrong_gradients.ROUTER
     + wrong_gradients.EXPERTS)}
-SOURCE = Path(__file__).with_name("kernel.py")
 
 
 @cache
 def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
     """Return `kernel.run` with the named bug planted; for None, as it is."""
-    text = SOURCE.read_text()
+    text = Path(__file__).with_name("kernel.py").read_text()
     if name is not None:
         check.choice("name", name, list(EXHIBITS))
         for right, wrong in EXHIBITS[name].changes:
@@ -138,5 +138,4 @@ def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
     >>> sorted(flat({"y": 1.0, "balance_loss": 1.0, "z_loss": 2.0, "grads": {"x": 3.0}}))
     ['balance_loss', 'd_x', 'y', 'z_loss']
     """
-    return {name: np.asarray(result[name]) for name in ("y", *LOSSES)} | {
-        f"d_{name}": np.asarray(grad) for name, grad in result["grads"].items()}
+    return outputs(SimpleNamespace(**result), result["grads"])
