@@ -6,8 +6,7 @@ causes              does a suspect explain what came, and contradict nothing tha
 expert_rows         the truth row by row: what each row of an expert adds to the gradients
 algebra             sums of a gradient's terms with factors; factors, also one per expert
 mixtures            y with other gates, biases or a wrong shared expert
-rows                rows lost, moved or transposed; dropped tokens that are not dropped
-wrong_rows          y if the experts had read or written other rows
+rows                rows lost, moved, transposed or misread; dropped tokens that are not dropped
 partial_sums        gradients that sum over the wrong rows
 other_choices       the same scores, other experts: groups, biases and precision gone wrong
 other_conventions   the same problem under one other convention, capacity or weight layout

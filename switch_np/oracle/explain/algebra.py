@@ -1,19 +1,15 @@
-"""Right tensors recombined: a term missing or scaled, a factor, a factor per expert.
+"""Right tensors recombined: a term missing or scaled, a factor, a factor per expert."""
 
-Each function yields, in words, the tensors made from the reference that explain what came.
-"""
-
-from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 
-from switch_np.oracle.explain.causes import BARS, PEER, Evidence
+from switch_np.oracle.explain.causes import BARS, PEER, Evidence, Suspects
 from switch_np.oracle.explain.wording import PART, VAGUE, factor_in_words, listed, sum_in_words
 from switch_np.oracle.judge.tensor import blocks, expert_axis, tensor_verdict
 
 
-def not_zero(name: str, evidence: Evidence) -> Iterator[str]:
+def not_zero(name: str, evidence: Evidence) -> Suspects:
     """Right, except that experts without tokens have numbers where zeros belong."""
     got, plan = evidence.got[name], evidence.truth.plan
     extra = (evidence.sigma[name] == 0) & (got != 0)
@@ -24,38 +20,29 @@ def not_zero(name: str, evidence: Evidence) -> Iterator[str]:
                 evidence.truth).ok:
             yield (f"{name} is not zero for experts without tokens "
                    f"({', '.join(map(str, np.flatnonzero(hit)))}): memory that nothing was written "
-                   "to")
+                   "to", None)
 
 
-def losses_of_no_account(name: str, evidence: Evidence) -> Iterator[str]:
+def losses_of_no_account(name: str, evidence: Evidence) -> Suspects:
     """The right gradient, plus that of a loss whose coefficient is 0 in the reference."""
     ref = evidence.truth
-    coefs = {"balance": ref.problem.balance_coef, "z": ref.problem.z_coef}
-    for loss, coef in coefs.items():
+    for loss, coef in (("balance", ref.problem.balance_coef), ("z", ref.problem.z_coef)):
         seed = ref.seeds[loss].get(name[2:])
-        if coef or seed is None or not seed.any():
-            continue
-        (c,), _ = evidence.factors({name: [seed]})
-        if evidence.misfit(name, evidence.want[name] + (c - 1) * seed) < np.inf:
+        if not coef and seed is not None and seed.any():
+            (c,), _ = evidence.factors({name: [seed]})
             yield (f"{name} holds {c - 1:.3g} times the {loss} loss's gradient, and the reference "
-                   f"was asked with {loss}_coef=0")
+                   f"was asked with {loss}_coef=0", evidence.want[name] + (c - 1) * seed)
 
 
-def one_term(name: str, evidence: Evidence) -> Iterator[str]:
-    """The right terms, one of them times a factor."""
-    yield from _recombined(name, evidence, 1, 1)
+def recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Suspects:
+    """The right terms, some times factors.
 
-
-def several_terms(name: str, evidence: Evidence) -> Iterator[str]:
-    """The right terms, several of them times factors."""
-    yield from _recombined(name, evidence, 2, 4)
-
-
-def _recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Iterator[str]:
-    """As few factors as will do; if possible the same ones in every gradient with these terms."""
-    terms = {tensor: {term: value for term, value in
-                      evidence.truth.terms.get(tensor[2:], {}).items() if value.any()}
-             for tensor in evidence.got}
+    As few factors as will do; if possible the same ones in every gradient with these terms.
+    """
+    terms = {}
+    for tensor in evidence.got:
+        parts = evidence.truth.terms.get(tensor[2:], {})
+        terms[tensor] = {term: value for term, value in parts.items() if value.any()}
     terms = {tensor: parts for tensor, parts in terms.items() if len(parts) > 1}
     if name not in terms:
         return
@@ -67,9 +54,9 @@ def _recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Iterat
                     if (found := _fitted(free, together, evidence))]
             if fits:
                 _, factors = min(fits, key=lambda fit: fit[0])
-                right = (sorted(set(terms) - evidence.failed)
-                         if together is alone and name == "d_x" else [])
-                yield sum_in_words(name, terms[name], factors, right)
+                in_d_x_alone = together is alone and name == "d_x"
+                right = sorted(set(terms) - evidence.failed) if in_d_x_alone else []
+                yield sum_in_words(name, terms[name], factors, right), None
                 return
 
 
@@ -93,18 +80,17 @@ def _fitted(free: tuple[str, ...], terms: dict[str, dict[str, np.ndarray]], evid
     return misfit * (PEER if vague else 1), dict(zip(free, factors))
 
 
-def scaled(name: str, evidence: Evidence) -> Iterator[str]:
+def scaled(name: str, evidence: Evidence) -> Suspects:
     """The right tensor times a number."""
     want = evidence.want[name]
     (c,), (bar,) = evidence.factors({name: [want]})
     c, text = factor_in_words(c, bar, {"balance_loss": "balance", "z_loss": "z"}.get(name),
                               evidence.truth)
-    if abs(c - 1) > bar and c and text and (want.size > 1 or VAGUE not in text) and (
-            evidence.misfit(name, c * want) < np.inf):
-        yield f"{name} is {text}"
+    if abs(c - 1) > bar and c and text and (want.size > 1 or VAGUE not in text):
+        yield f"{name} is {text}", c * want
 
 
-def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
+def scaled_per_expert(name: str, evidence: Evidence) -> Suspects:
     """The right tensor, each expert's block times its own number."""
     got, want, truth = evidence.got[name], evidence.want[name], evidence.truth
     label, names = blocks(name, want.shape, truth)
@@ -115,21 +101,15 @@ def scaled_per_expert(name: str, evidence: Evidence) -> Iterator[str]:
     c = np.where(size > 0, c / np.maximum(size, 1e-300), 1.0)
     bar = BARS / np.sqrt(np.maximum(size, 1e-300)) + 1e-3
     zero, other = np.abs(c) <= bar, np.abs(c - 1) > bar
-    kept_E = truth.plan.kept_load.sum(axis=0)
-
-    def explains(factors: np.ndarray) -> bool:
-        return evidence.misfit(name, factors[label] * want) < np.inf
-
     if len(names) < 2 or want.size <= len(names) or not other.any():
         return
-    if zero.any() and explains(np.where(zero, 0.0, 1.0)):
-        yield f"{name} is zero for {listed([names[b] for b in np.flatnonzero(zero)], truth)}"
-        return
-    by_load = np.ones(len(names))
+    if zero.any():
+        where = listed([names[b] for b in np.flatnonzero(zero)], truth)
+        yield f"{name} is zero for {where}", np.where(zero, 0.0, 1.0)[label] * want
+    by_load, kept_E = np.ones(len(names)), truth.plan.kept_load.sum(axis=0)
     by_load[:len(kept_E)] = 1 / np.maximum(kept_E, 1)
-    if (by_load != 1).any() and explains(by_load):
-        yield f"{name} is divided by each expert's number of tokens"
-    elif explains(c):
-        factors = ", ".join(f"{value:.3g}" for value in c[other])
-        where = listed([names[b] for b in np.flatnonzero(other)], truth)
-        yield f"{name} is off by a factor per expert: {factors} for {where}"
+    if (by_load != 1).any():
+        yield f"{name} is divided by each expert's number of tokens", by_load[label] * want
+    factors = ", ".join(f"{value:.3g}" for value in c[other])
+    where = listed([names[b] for b in np.flatnonzero(other)], truth)
+    yield f"{name} is off by a factor per expert: {factors} for {where}", c[label] * want

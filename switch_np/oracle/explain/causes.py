@@ -5,7 +5,7 @@ for a tensor that failed, and so fit it at least twice as well as the truth does
 whole limits for one that passed. Its sigma is the truth's, plus some for the numbers it changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +20,8 @@ from switch_np.oracle.truth.reference import Reference, solve, with_plain_counts
 from switch_np.oracle.truth.solution import Problem
 from switch_np.switch.plan import Plan
 
+# What a family of suspects yields: words and the tensor to be judged, None if it has been judged.
+Suspects = Iterator[tuple[str, np.ndarray | None]]
 BARS = 5.0                                  # standard errors in an error bar, besides rounding
 PEER = 1.3                                  # a misfit up to this multiple of the least is as likely
 
@@ -32,12 +34,9 @@ class Evidence:
     ----------
     ref, replayed
         The reference as handed in, and under the kernel's own choices.
-    got
-        The tensors, named as in `Reference.outputs`.
-    failed
-        Names of the tensors that failed.
-    precision
-        The precision whose rounding errors are allowed.
+    got, failed, precision
+        The tensors, named as in `Reference.outputs`; the names of those that failed; the precision
+        whose rounding errors are allowed.
     """
 
     ref: Reference
@@ -94,12 +93,11 @@ class Evidence:
         Nothing is left where both the tensors and these choices are right.
         """
         given, plan = self.replayed.given or {}, self.truth.plan
-        wanted = {"expert": plan.expert, "kept": plan.kept} if self.legal else {
-            name: by_token(name, given[name], len(plan.expert)).astype(int)
-            for name in ("expert", "kept") if given.get(name) is not None}
-        for name, value in (("expert", expert_TK), ("kept", kept_TK)):
-            if given.get(name) is not None and not np.array_equal(value, wanted[name]):
-                return False
+        for name, value, own in (("expert", expert_TK, plan.expert), ("kept", kept_TK, plan.kept)):
+            if given.get(name) is not None:
+                told = own if self.legal else by_token(name, given[name], len(own)).astype(int)
+                if not np.array_equal(value, told):
+                    return False
         return bool(self.failed) or not self.legal or not np.array_equal(kept_TK, self.due.kept)
 
     def weight(self, name: str) -> np.ndarray:

@@ -7,25 +7,27 @@ A suspect that explains every failing tensor is named first; "or:" marks one tha
 as the line before, and "unknown" a tensor that nothing explains.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from switch_np.operations.roundoff import PRECISIONS, QUARTER
 from switch_np.oracle.explain import (
-    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows, wrong_rows)
-from switch_np.oracle.explain.causes import Evidence
+    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows)
+from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
 from switch_np.oracle.truth.reference import Reference
 
-FAMILIES = (
-    algebra.losses_of_no_account, algebra.not_zero, algebra.one_term, algebra.scaled,
-    algebra.several_terms, algebra.scaled_per_expert, rows.lost_rows, rows.moved_rows,
-    rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
-    mixtures.output_biases, rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
-    partial_sums.rows_of_neighbours, partial_sums.parts_of_choices, wrong_rows.misread_rows)
+FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
+    algebra.losses_of_no_account, algebra.not_zero, partial(algebra.recombined, fewest=1, most=1),
+    algebra.scaled, partial(algebra.recombined, fewest=2, most=4), algebra.scaled_per_expert,
+    rows.lost_rows, rows.moved_rows, rows.moved_experts, rows.transposed, mixtures.other_gates,
+    mixtures.shared_experts, mixtures.output_biases, rows.passed_through, rows.undropped,
+    partial_sums.parts_of_tokens, partial_sums.rows_of_neighbours, partial_sums.parts_of_choices,
+    rows.misread_rows)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
@@ -79,9 +81,9 @@ def _coarser(names: list[str], evidence: Evidence) -> list[str]:
             continue
         rounding = evidence.truth.rounding(kind.name)
         if rounding.peak <= QUARTER * kind.largest and all(
-                error(name, rounding.sigma[name]) > 0.1 and tensor_verdict(
-                    name, evidence.got[name], evidence.want[name], rounding.sigma[name],
-                    evidence.truth).ok for name in names):
+                error(name, sigma := rounding.sigma[name]) > 0.1 and tensor_verdict(
+                    name, evidence.got[name], evidence.want[name], sigma, evidence.truth).ok
+                for name in names):
             like = " or TF32" if kind.name == "float16" else ""
             return [f"{', '.join(names)}: passes as {kind.name}: is something computed in "
                     f"{kind.name}{like}?"]
@@ -107,5 +109,8 @@ def explanations(name: str, evidence: Evidence) -> Iterator[str]:
     """Yield what explains one tensor, the simplest first."""
     if not evidence.got[name].any():
         yield f"{name} is all zeros"
+    shape = evidence.want[name].shape
     for family in FAMILIES:
-        yield from family(name, evidence)
+        for text, suspect in family(name, evidence):
+            if suspect is None or evidence.misfit(name, suspect.reshape(shape)) < np.inf:
+                yield text

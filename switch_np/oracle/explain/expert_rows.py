@@ -31,19 +31,18 @@ class ExpertRows:
 
         A choice is token · K + k; its gate weighs the row's output, which goes to its token.
         """
-        out_RD, _ = experts.forward(self._used.params, rows_RD, self.plan,
-                                    network=self._used.network)
+        used = self._used
+        out_RD, _ = experts.forward(used.params, rows_RD, self.plan, network=used.network)
         y_TD = np.zeros((len(self.plan.expert), rows_RD.shape[1]))
-        gates_R1 = self._used.gates_TK.ravel()[choice_R][:, None]
+        gates_R1 = used.gates_TK.ravel()[choice_R][:, None]
         np.add.at(y_TD, choice_R // self.plan.expert.shape[1], gates_R1 * out_RD)
         return y_TD
 
     @cached_property
     def by_token(self) -> np.ndarray:
         """(R,) the rows with each expert's in the order of its tokens, as a sort leaves them."""
-        plan = self.plan
-        expert_N = plan.expert[plan.token, plan.choice]
-        return plan.row[np.lexsort((plan.choice, plan.token, expert_N))]
+        token, choice = self.plan.token, self.plan.choice
+        return self.plan.row[np.lexsort((choice, token, self.plan.expert[token, choice]))]
 
     def grads_of(self, name: str, tokens: slice) -> dict[str, np.ndarray]:
         """Return the parameters' gradients if d_y reached these tokens only; kept by `name`."""

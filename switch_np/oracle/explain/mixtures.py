@@ -1,16 +1,11 @@
-"""y as another mixture: the right experts with other gates, biases or a wrong shared expert.
-
-Each function yields, in words, the tensors made from the reference that explain what came.
-"""
-
-from collections.abc import Iterator
+"""y as another mixture: the right experts with other gates, biases or a wrong shared expert."""
 
 import numpy as np
 
 from switch_np.conventions import general_mixture
 from switch_np.operations import softmax
 from switch_np.operations.activations import sigmoid
-from switch_np.oracle.explain.causes import Evidence
+from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.expert_rows import weights_by_token
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.truth.reference import Reference
@@ -19,29 +14,32 @@ from switch_np.switch import dispatch
 TINY = 1e-300
 
 
-def other_gates(name: str, evidence: Evidence) -> Iterator[str]:
-    """Yield which other gates on the right experts' outputs give y."""
+def other_gates(name: str, evidence: Evidence) -> Suspects:
+    """Other gates on the right experts' outputs: known ones, then those that fit best."""
     truth = evidence.truth
     if name != "y" or not len(truth.plan.token) or (
             truth.problem.config.conventions.gate_at != "output"):
         return
-    fits = {}
-    for text, gates_TK in _gates(truth).items():
-        fits[text] = evidence.misfit("y", _remixed(truth, gates_TK))
+    fits = {text: evidence.misfit("y", _remixed(truth, gates_TK))
+            for text, gates_TK in _gates(truth).items()}
     least = min(fits.values())
     if least < np.inf:                              # of equal gates, the first description
-        yield f"y: {next(text for text in fits if fits[text] <= 1.001 * least + 1e-6)}"
-    found = _solved(evidence)
-    if found is not None and evidence.misfit("y", _remixed(truth, found)) < np.inf:
-        yield _in_numbers(truth, found)
+        yield f"y: {next(text for text in fits if fits[text] <= 1.001 * least + 1e-6)}", None
+    (t, k), d = truth.gates.shape, truth.y.shape[-1]
+    if 2 * k <= d:                                  # with more gates they would fit anything
+        out_TKD = np.where(truth.plan.kept[..., None],
+                           truth.intermediates["experts.out"][truth.plan.row_of_choice], 0.0)
+        left_TD = (evidence.got["y"] - truth.y).reshape(t, d)
+        found_TK = truth.gates + weights_by_token(out_TKD, left_TD)
+        yield _in_numbers(truth, found_TK), _remixed(truth, found_TK)
 
 
 def _gates(truth: Reference) -> dict[str, np.ndarray]:
     """Return gates (T, K) that kernels are known to use in place of the right ones, by mistake."""
-    plan, conventions = truth.plan, truth.problem.config.conventions
-    scale, gates_TK = conventions.gate_scale, truth.gates
-    chosen_TK, logits_TK = (np.take_along_axis(values, plan.expert, axis=1)
-                            for values in (truth.probs, truth.logits))
+    plan, scale, gates_TK = truth.plan, truth.problem.config.conventions.gate_scale, truth.gates
+    chosen_TK, logits_TK, softmax_TK = (
+        np.take_along_axis(values, plan.expert, axis=1)
+        for values in (truth.probs, truth.logits, softmax.forward(truth.logits)[0]))
     k = gates_TK.shape[1]
     first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
     found: dict[str, np.ndarray] = {}
@@ -52,52 +50,43 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
         "the gates are not applied": np.ones_like(gates_TK),
         "the gates are applied twice": gates_TK ** 2,
         "the gates are the scores as they are": chosen_TK,
-        "the gates are divided by the sum over the chosen experts": _share(gates_TK),
+        "the gates are divided by the sum over the chosen experts": gates_TK / _sum(gates_TK),
         "the gates are divided by the sum over the kept experts": gates_TK / _sum(
             gates_TK * plan.kept),
         "the gates are the logits": logits_TK,
-        "the gates are the softmax of the chosen logits": scale * _softmax(logits_TK),
-        "the gates are the softmax over all experts": scale * np.take_along_axis(
-            _softmax(truth.logits), plan.expert, axis=1),
+        "the gates are the softmax of the chosen logits": scale * softmax.forward(logits_TK)[0],
+        "the gates are the softmax over all experts": scale * softmax_TK,
         "the gates are the sigmoid of the logits": scale * sigmoid(logits_TK)}
     if k > 1:
-        found |= {"every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
-                  "the choices' gates are swapped: the first expert gets the last one's":
-                      gates_TK[:, ::-1],
-                  "the gates are all 1/k": np.full_like(gates_TK, scale / k),
-                  "the last choice is left out": first_TK,
-                  "the last choice is left out, and the gates are divided by the sum of the others":
-                      scale * _share(first_TK)}
+        found |= {
+            "every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
+            "the choices' gates are swapped: the first expert gets the last one's":
+                gates_TK[:, ::-1],
+            "the gates are all 1/k": np.full_like(gates_TK, scale / k),
+            "the last choice is left out": first_TK,
+            "the last choice is left out, and the gates are divided by the sum of the others":
+                scale * (first_TK / _sum(first_TK))}
     if "select_bias" in truth.problem.params:
         biased_TK = chosen_TK + truth.problem.params["select_bias"][plan.expert]
         found |= {"the gates are the scores + selection bias": scale * biased_TK,
                   "the gates are the scores + selection bias, divided by their sum":
-                      scale * _share(biased_TK)}
+                      scale * (biased_TK / _sum(biased_TK))}
     return {text: gates for text, gates in found.items()
             if not np.allclose(gates, gates_TK, rtol=1e-9, atol=0)}
 
 
-def _solved(evidence: Evidence) -> np.ndarray | None:
-    """Return the gates (T, K) that fit y best, token by token; None where they would fit anything.
-    """
-    truth = evidence.truth
-    (t, k), d = truth.gates.shape, truth.y.shape[-1]
-    if 2 * k > d:
-        return None
-    rows_RD, plan = truth.intermediates["experts.out"], truth.plan
-    out_TKD = np.where(plan.kept[..., None], rows_RD[plan.row_of_choice], 0.0)
-    left_TD = (evidence.got["y"] - truth.y).reshape(t, d)
-    found_TK: np.ndarray = truth.gates + weights_by_token(out_TKD, left_TD)
-    return found_TK
+def _sum(values_TK: np.ndarray) -> np.ndarray:
+    total = values_TK.sum(axis=1, keepdims=True)
+    return np.where(total == 0, TINY, total)
 
 
 def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
     """Say what the gates that fit are."""
     kept_TK, want_TK = truth.plan.kept, truth.gates
     ratio_TK = got_TK / np.where(want_TK == 0, TINY, want_TK)
-    seen = ratio_TK[kept_TK]
-    if np.allclose(seen, seen.mean(), rtol=0.02):
-        return f"y: every gate is multiplied by {seen.mean():.3g}"
+    factor = ratio_TK[kept_TK].mean()
+    if np.allclose(ratio_TK[kept_TK], factor, rtol=0.02):
+        return f"y: every gate is multiplied by {factor:.3g}"
     off_T = np.where(kept_TK, np.abs(got_TK - want_TK), 0).max(axis=1)
     token = int(off_T.argmax())
     if (np.abs(np.where(kept_TK, ratio_TK, 1) - 1) < 0.02)[:, 0].all():
@@ -110,48 +99,6 @@ def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
             f"{describe(token, truth.plan)}: got {given}, want {right}")
 
 
-def shared_experts(name: str, evidence: Evidence) -> Iterator[str]:
-    """Yield what a shared expert does wrong: missing, twice, scaled, or fed with y."""
-    truth, p = evidence.truth, evidence.truth.problem
-    if name != "y" or not p.config.conventions.shared_experts:
-        return
-    x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
-
-    def shared(rows_TD: np.ndarray) -> np.ndarray:
-        return general_mixture.shared_forward(p.params, rows_TD, p.served_T,
-                                              p.config.conventions)[0]
-
-    own_TD = shared(x_TD)
-    routed_TD, scale = y_TD - own_TD, p.config.conventions.gate_scale
-    fits = {"the shared expert is left out": routed_TD,
-            "the shared expert is added twice": y_TD + own_TD,
-            "the shared expert reads the routed experts' output in place of x":
-                routed_TD + shared(routed_TD),
-            "the shared expert reads x + the routed experts' output":
-                routed_TD + shared(x_TD + routed_TD),
-            f"the shared expert is multiplied by the gate scale, {scale:g}":
-                routed_TD + scale * own_TD}
-    for text, suspect_TD in fits.items():
-        if evidence.misfit("y", suspect_TD.reshape(truth.y.shape)) < np.inf:
-            yield f"y: {text}"
-    (c,), _ = evidence.factors({"y": [own_TD.reshape(truth.y.shape)]})
-    if evidence.misfit("y", (routed_TD + c * own_TD).reshape(truth.y.shape)) < np.inf:
-        yield f"y: the shared expert is multiplied by {c:.3g}"
-
-
-def output_biases(name: str, evidence: Evidence) -> Iterator[str]:
-    """Yield whether the experts' output bias lies outside the gate, or is left out."""
-    truth, plan = evidence.truth, evidence.truth.plan
-    if name != "y" or "b_out" not in truth.problem.params or not len(plan.token):
-        return
-    bias_ED = truth.problem.params["b_out"]
-    for text, more_TK in (("b_out is added without the gate", 1 - truth.gates),
-                          ("b_out is left out", -truth.gates)):
-        more_TD = np.einsum("tk,tkd->td", more_TK * plan.kept, bias_ED[plan.expert])
-        if evidence.misfit("y", truth.y + more_TD.reshape(truth.y.shape)) < np.inf:
-            yield f"y: {text}"
-
-
 def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
     """Return y with other gates."""
     more_R1 = dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
@@ -160,15 +107,37 @@ def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
     return y
 
 
-def _sum(values_TK: np.ndarray) -> np.ndarray:
-    total = values_TK.sum(axis=1, keepdims=True)
-    return np.where(total == 0, TINY, total)
+def shared_experts(name: str, evidence: Evidence) -> Suspects:
+    """A shared expert that is missing, added twice, scaled, or fed with y."""
+    truth, p = evidence.truth, evidence.truth.problem
+    conventions = p.config.conventions
+    if name != "y" or not conventions.shared_experts:
+        return
+    x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
+
+    def shared(rows_TD: np.ndarray) -> np.ndarray:
+        return general_mixture.shared_forward(p.params, rows_TD, p.served_T, conventions)[0]
+
+    own_TD = shared(x_TD)
+    routed_TD, scale = y_TD - own_TD, conventions.gate_scale
+    yield "y: the shared expert is left out", routed_TD
+    yield "y: the shared expert is added twice", y_TD + own_TD
+    yield ("y: the shared expert reads the routed experts' output in place of x",
+           routed_TD + shared(routed_TD))
+    yield ("y: the shared expert reads x + the routed experts' output",
+           routed_TD + shared(x_TD + routed_TD))
+    yield (f"y: the shared expert is multiplied by the gate scale, {scale:g}",
+           routed_TD + scale * own_TD)
+    (c,), _ = evidence.factors({"y": [own_TD.reshape(truth.y.shape)]})
+    yield f"y: the shared expert is multiplied by {c:.3g}", routed_TD + c * own_TD
 
 
-def _share(values_TK: np.ndarray) -> np.ndarray:
-    share: np.ndarray = values_TK / _sum(values_TK)
-    return share
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    return softmax.forward(logits)[0]
+def output_biases(name: str, evidence: Evidence) -> Suspects:
+    """The experts' output bias outside the gate, or left out."""
+    truth, plan = evidence.truth, evidence.truth.plan
+    if name == "y" and "b_out" in truth.problem.params and len(plan.token):
+        bias_TKD = truth.problem.params["b_out"][plan.expert]
+        for text, more_TK in (("added without the gate", 1 - truth.gates),
+                              ("left out", -truth.gates)):
+            more_TD = np.einsum("tk,tkd->td", more_TK * plan.kept, bias_TKD)
+            yield f"y: b_out is {text}", truth.y + more_TD.reshape(truth.y.shape)

@@ -10,6 +10,7 @@ from switch_np.conventions.noise import Noise
 from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest
 from switch_np.oracle.explain.causes import Evidence, likeliest, planned
+from switch_np.oracle.judge.choices import same_experts
 from switch_np.oracle.truth.reference import Reference, outputs_of
 
 
@@ -18,11 +19,10 @@ def recognise(evidence: Evidence) -> list[str]:
     fits: dict[str, float] = {}
     ref, p = evidence.ref, evidence.ref.problem
     for text, expert_TK in _choices(ref):
-        if (np.sort(expert_TK, axis=1) == np.sort(ref.plan.expert, axis=1)).all():
-            continue
-        plan = planned(p, replace(ref.plan, expert=expert_TK))
-        if evidence.decides_so(plan.expert, plan.kept):
-            fits[text] = evidence.total(outputs_of(p, plan)[1])
+        if not same_experts(expert_TK, ref.plan.expert).all():
+            plan = planned(p, replace(ref.plan, expert=expert_TK))
+            if evidence.decides_so(plan.expert, plan.kept):
+                fits[text] = evidence.total(outputs_of(p, plan)[1])
     return likeliest(fits)
 
 

@@ -4,7 +4,7 @@ Each suspect is the reference itself on a changed problem, so it works for every
 slower than algebra and tried only when nothing simpler explains what came.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,17 +40,17 @@ def recognise(evidence: Evidence) -> list[str]:
 def _computed(problem: Problem, evidence: Evidence
               ) -> Iterator[tuple[Plan, dict[str, np.ndarray]]]:
     """Yield what a changed problem gives: with its own choices, and with those of the kernel."""
-    p, plan = problem, evidence.truth.plan
-    ways: list[Callable[[], Plan | None]] = []
-    if evidence.replayed.given is None or not evidence.legal:
-        ways.append(lambda: None)
+    plan, replayed = evidence.truth.plan, evidence.replayed
+    ways: list[tuple[Plan | None, np.ndarray | None]] = []
+    if replayed.given is None or not evidence.legal:
+        ways.append((None, None))
     if evidence.legal and evidence.truth is not evidence.ref:
-        ways.append(lambda: planned(p, plan))
-    if not evidence.replayed.errors:         # wrong choices are to be explained, not replayed
-        ways.append(lambda: planned(p, plan, plan.kept))
-    for way in ways:
+        ways.append((plan, None))
+    if not replayed.errors:                  # wrong choices are to be explained, not replayed
+        ways.append((plan, plan.kept))
+    for own, kept_TK in ways:
         try:
-            found = outputs_of(p, way())
+            found = outputs_of(problem, own and planned(problem, own, kept_TK))
         except (TypeError, ValueError, IndexError):            # it asks for other parameters
             return
         yield found
@@ -62,61 +62,49 @@ def changed_problems(ref: Reference) -> Iterator[Change]:
     A parameter that stands for itself there has its gradient transposed; one that stands for None
     has a gradient that is not compared.
     """
-    yield from _other_capacities(ref)
-    yield from _other_layouts(ref.problem)
-    yield from _other_conventions(ref.problem)
-
-
-def _other_capacities(ref: Reference) -> Iterator[Change]:
     p = ref.problem
     if p.config.expert_capacity(len(ref.scores), p.training) is not None:
         for capacity in (ref.plan.capacity + 1, ref.plan.capacity - 1):
             if capacity >= 0:
                 yield (f"as with {capacity} slots per expert, want {ref.plan.capacity}",
                        p._replace(config=replace(p.config, capacity=capacity)), {})
+    for text, changed, renamed in _other_layouts(p.params):
+        yield text, p._replace(params={**p.params, **changed}), dict.fromkeys(changed) | renamed
+    yield from _other_conventions(p)
 
 
-def _other_layouts(p: Problem) -> Iterator[Change]:
-    for name, value in p.params.items():
+def _other_layouts(params: Mapping[str, np.ndarray]
+                   ) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, str]]]:
+    """Yield what was changed, the changed parameters, and those whose gradients change places."""
+    for name, value in params.items():
         if value.ndim > 1 and value.shape[-1] == value.shape[-2]:
             turned = np.ascontiguousarray(value.swapaxes(-1, -2))
-            yield f"{name} is used transposed", _with(p, {name: turned}), {name: name}
+            yield f"{name} is used transposed", {name: turned}, {name: name}
         elif value.ndim > 1:
             reshaped = value.swapaxes(-1, -2).reshape(value.shape)
-            yield f"{name} is reshaped where it should be transposed", _with(p, {name: reshaped}), {
-                name: None}
+            yield f"{name} is reshaped where it should be transposed", {name: reshaped}, {}
         if value.ndim == 3 and len(value) > 1:
             first = np.repeat(value[:1], len(value), axis=0)
-            yield f"{name} of expert 0 is used for all experts", _with(p, {name: first}), {
-                name: None}
+            yield f"{name} of expert 0 is used for all experts", {name: first}, {}
         if name in ("b_in", "b_gate", "b_router", "shared_b_out") and value.any():
-            yield f"{name} is left out", _with(p, {name: 0 * value}), {name: None}
-    if "w_gate" in p.params:
-        gate, linear = p.params["w_gate"], p.params["w_in"]
-        yield "w_gate and w_in are swapped", _with(p, {"w_gate": linear, "w_in": gate}), {
+            yield f"{name} is left out", {name: 0 * value}, {}
+    if "w_gate" in params:
+        gate, linear = params["w_gate"], params["w_in"]
+        yield "w_gate and w_in are swapped", {"w_gate": linear, "w_in": gate}, {
             "w_gate": "w_in", "w_in": "w_gate"}
-        lost: dict[str, str | None] = {"w_gate": None, "w_in": None}
-        for text, fused in _fusions(gate, linear):
-            yield text, _with(p, dict(zip(("w_gate", "w_in"), fused))), lost
+        for how, wrong_gate, wrong_linear in _fusions(gate, linear):
+            yield f"the fused w_gate and w_in are {how}", {
+                "w_gate": wrong_gate, "w_in": wrong_linear}, {}
 
 
-def _fusions(gate: np.ndarray, linear: np.ndarray
-             ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+def _fusions(gate: np.ndarray, linear: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield wrong ways to take the fused weight of gate and up projection (E, D, 2F) apart."""
-    f = gate.shape[2]
-    both = np.concatenate([gate, linear], axis=2)
-    yield ("the fused w_gate and w_in are interleaved, want halves",
-           (both[..., ::2], both[..., 1::2]))
-    woven = np.stack([gate, linear], axis=3).reshape(both.shape)
-    yield "the fused w_gate and w_in are halves, want interleaved", (woven[..., :f], woven[..., f:])
-    turned = both.swapaxes(1, 2)
+    f, both = gate.shape[2], np.concatenate([gate, linear], axis=2)
+    yield "interleaved, want halves", both[..., ::2], both[..., 1::2]
+    woven, turned = np.stack([gate, linear], axis=3).reshape(both.shape), both.swapaxes(1, 2)
+    yield "halves, want interleaved", woven[..., :f], woven[..., f:]
     if turned.shape == both.shape:
-        yield ("the fused w_gate and w_in are used untransposed",
-               (turned[..., :f], turned[..., f:]))
-
-
-def _with(p: Problem, changed: Mapping[str, np.ndarray]) -> Problem:
-    return p._replace(params={**p.params, **changed})
+        yield "used untransposed", turned[..., :f], turned[..., f:]
 
 
 def _other_conventions(p: Problem) -> Iterator[Change]:

@@ -1,41 +1,35 @@
 """Gradients that sum over the wrong rows: a part of the tokens, rows of a neighbour, one choice.
 
 A weight's gradient is Σ over an expert's rows of input ⊗ d_z, and d_x sums over a token's choices.
-Each function yields, in words, the sums that explain what came.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 
-from switch_np.oracle.explain.causes import Evidence
+from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.expert_rows import weights_by_token
 
 TILES = (8, 16, 32, 64, 128)
 PLAIN = ("d_w_in", "d_w_out", "d_w_gate")
 
 
-def parts_of_tokens(name: str, evidence: Evidence) -> Iterator[str]:
-    """Yield which part of the tokens an expert's gradient is made of."""
-    truth = evidence.truth
-    if name[2:] not in truth.terms or "experts" not in truth.terms[name[2:]] or name == "d_x":
-        return
-    t = len(truth.plan.expert)
-    for text, mine in (("first half", slice(0, t // 2)), ("second half", slice(t // 2, t)),
-                       ("first quarter", slice(0, t // 4)), ("even-numbered half", slice(0, t, 2)),
-                       ("last quarter", slice(t - t // 4, t))):
-        if evidence.misfit(name, evidence.rows.grads_of(text, mine)[name[2:]]) < np.inf:
-            yield f"{name} is that of the {text} of the tokens alone"
+def parts_of_tokens(name: str, evidence: Evidence) -> Suspects:
+    """An expert's gradient of a part of the tokens."""
+    t = len(evidence.truth.plan.expert)
+    if name != "d_x" and "experts" in evidence.truth.terms.get(name[2:], {}):
+        for text, mine in (("first half", slice(t // 2)), ("second half", slice(t // 2, t)),
+                           ("first quarter", slice(t // 4)), ("even-numbered half", slice(0, t, 2)),
+                           ("last quarter", slice(t - t // 4, t))):
+            yield (f"{name} is that of the {text} of the tokens alone",
+                   evidence.rows.grads_of(text, mine)[name[2:]])
 
 
-def rows_of_neighbours(name: str, evidence: Evidence) -> Iterator[str]:
-    """Yield whether each expert's gradient is summed over rows that begin too early, or end so."""
-    truth = evidence.truth
-    if name not in PLAIN or truth.plan.layout != "packed":
+def rows_of_neighbours(name: str, evidence: Evidence) -> Suspects:
+    """Sums over rows that begin too early, or end so; experts whose rows are lost."""
+    plan = evidence.truth.plan
+    if name not in PLAIN or plan.layout != "packed":
         return
     left_RD, right_RF = evidence.rows.factors(name[2:])
-    got, want, start = evidence.got[name], evidence.want[name], truth.plan.start
-    begin, n = start[:-1], np.diff(start)
+    begin, n = plan.start[:-1], np.diff(plan.start)
     windows = {f"from {tile} rows' boundaries, not from each expert's own first row":
                (begin // tile * tile, n) for tile in TILES}
     windows |= {f"from {shift} row{'s' * (shift > 1)} too early": (np.maximum(begin - shift, 0), n)
@@ -46,19 +40,18 @@ def rows_of_neighbours(name: str, evidence: Evidence) -> Iterator[str]:
         left, right = left_RD[order], right_RF[order]
         for text, (first, count) in windows.items():
             if (first != begin).any() or (count != n).any():
-                suspect = np.stack([left[i:i + m].T @ right[i:i + m]
-                                    for i, m in zip(first, count)])
-                if evidence.misfit(name, suspect) < np.inf:
-                    yield f"{name} sums over rows {text}"
-    used = n > 0
-    lost = used & ~got.reshape(len(n), -1).any(axis=1) & want.reshape(len(n), -1).any(axis=1)
-    if lost.any() and not lost[used].all():
+                yield f"{name} sums over rows {text}", np.stack(
+                    [left[i:i + m].T @ right[i:i + m] for i, m in zip(first, count)])
+    empty, zero = (~value.reshape(len(n), -1).any(axis=1)
+                   for value in (evidence.want[name], evidence.got[name]))
+    lost = (n > 0) & zero & ~empty
+    if lost.any() and not lost[n > 0].all():
         yield (f"{name} is zero for experts that have tokens "
-               f"({', '.join(map(str, np.flatnonzero(lost)))}): their rows are lost")
+               f"({', '.join(map(str, np.flatnonzero(lost)))}): their rows are lost", None)
 
 
-def parts_of_choices(name: str, evidence: Evidence) -> Iterator[str]:
-    """Yield whether d_x lacks what comes back through some of its tokens' experts."""
+def parts_of_choices(name: str, evidence: Evidence) -> Suspects:
+    """d_x that lacks what comes back through some of its tokens' experts."""
     truth, plan = evidence.truth, evidence.truth.plan
     (t, k), d = plan.expert.shape, truth.y.shape[-1]
     if name != "d_x" or 2 * k > d or not len(plan.token):
@@ -68,10 +61,9 @@ def parts_of_choices(name: str, evidence: Evidence) -> Iterator[str]:
     rest_TD = truth.terms["x"]["experts"].reshape(t, d) - parts_TKD.sum(axis=1)
     left_TD = evidence.got["d_x"].reshape(t, d) - router_TD - rest_TD
     found_TK = weights_by_token(parts_TKD, left_TD).round().clip(0, 1)
-    suspect_TD = router_TD + rest_TD + np.einsum("tk,tkd->td", found_TK, parts_TKD)
-    wrong = plan.kept & (found_TK == 0)
-    suspect = suspect_TD.reshape(truth.y.shape)
-    if 0 < wrong.sum() < plan.kept.sum() and evidence.misfit("d_x", suspect) < np.inf:
-        token, choice = map(int, np.argwhere(wrong)[0])
-        yield (f"d_x lacks what comes back through {wrong.sum()} of {plan.kept.sum()} choices of "
-               f"experts, as token {token}'s through expert {plan.expert[token, choice]}")
+    wrong, kept = plan.kept & (found_TK == 0), plan.kept.sum()
+    if 0 < wrong.sum() < kept:
+        token, choice = np.argwhere(wrong)[0]
+        yield (f"d_x lacks what comes back through {wrong.sum()} of {kept} choices of experts, as "
+               f"token {token}'s through expert {plan.expert[token, choice]}",
+               router_TD + rest_TD + np.einsum("tk,tkd->td", found_TK, parts_TKD))

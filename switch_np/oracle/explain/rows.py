@@ -1,105 +1,126 @@
-"""Right rows and blocks in the wrong place, and outputs with other gates or without drops.
-
-Each function yields, in words, the tensors made from the reference that explain what came.
-"""
+"""Right rows and blocks in the wrong place, dropped tokens that are not, rows that are misread."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from switch_np.oracle.explain.causes import Evidence
+from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.judge.tensor import describe, expert_axis
 
 
-def lost_rows(name: str, evidence: Evidence) -> Iterator[str]:
+def lost_rows(name: str, evidence: Evidence) -> Suspects:
     """Right, except that the rows of some tokens are zero."""
     if name in ("y", "d_x"):
-        want = evidence.want[name]
-        rows = evidence.got[name].reshape(-1, want.shape[-1])
-        lost = ~_any(rows) & _any(want.reshape(rows.shape))
-        suspect = (want.reshape(rows.shape) * ~lost[:, None]).reshape(want.shape)
-        if lost.any() and evidence.misfit(name, suspect) < np.inf:
-            tokens = ", ".join(map(str, np.flatnonzero(lost)[:6]))
-            last = "" if _any(rows)[lost.argmax():].any() else ", the last ones"
-            yield f"{name} is zero for {lost.sum()} of {len(lost)} tokens{last}: {tokens}"
+        got_TD, want_TD = (value.reshape(-1, value.shape[-1])
+                           for value in (evidence.got[name], evidence.want[name]))
+        lost_T = np.asarray(~got_TD.any(axis=1) & want_TD.any(axis=1))
+        if lost_T.any():
+            tokens = ", ".join(map(str, np.flatnonzero(lost_T)[:6]))
+            last = "" if got_TD[lost_T.argmax():].any() else ", the last ones"
+            yield (f"{name} is zero for {lost_T.sum()} of {len(lost_T)} tokens{last}: {tokens}",
+                   want_TD * ~lost_T[:, None])
 
 
-def moved_rows(name: str, evidence: Evidence) -> Iterator[str]:
+def moved_rows(name: str, evidence: Evidence) -> Suspects:
     """The right rows of y or d_x, at the wrong tokens."""
     if name in ("y", "d_x"):
-        want, plan = evidence.want[name], evidence.truth.plan
-        rows = want.reshape(-1, want.shape[-1])
-        source = _sources(evidence.got[name].reshape(rows.shape), rows)
-        if evidence.misfit(name, rows[source].reshape(want.shape)) < np.inf:
-            token = int(np.flatnonzero(source != np.arange(len(source)))[0])
-            order = ", the order in which the experts get them" if (
-                sorted(source) == list(range(len(source)))
-                and (np.diff(plan.expert[source, 0]) >= 0).all()) else ""
-            yield (f"{name} has its tokens permuted{order}: token {token} holds the row of "
-                   f"token {source[token]}")
+        rows_TD = evidence.want[name].reshape(-1, evidence.want[name].shape[-1])
+        source = _sources(evidence.got[name].reshape(rows_TD.shape), rows_TD)
+        token = (source != np.arange(len(source))).argmax()
+        first_T1 = evidence.truth.plan.expert[source, :1]
+        order = ", the order in which the experts get them" if (
+            sorted(source) == list(range(len(source)))
+            and (np.diff(first_T1, axis=0) >= 0).all()) else ""
+        yield (f"{name} has its tokens permuted{order}: token {token} holds the row of token "
+               f"{source[token]}", rows_TD[source])
 
 
-def moved_experts(name: str, evidence: Evidence) -> Iterator[str]:
+def moved_experts(name: str, evidence: Evidence) -> Suspects:
     """The right blocks of a weight's gradient, at the wrong experts."""
     want, e = evidence.want[name], evidence.truth.plan.load.shape[1]
     axis = expert_axis(name, want.shape, e)
-    if axis is None or want.ndim < 2:
-        return
-    mine, right = (np.moveaxis(value, axis, 0).reshape(e, -1)
-                   for value in (evidence.got[name], want))
-    source = _sources(mine, right)
-    if evidence.misfit(name, np.take(want, source, axis=axis)) < np.inf:
-        first = int(np.flatnonzero(source != np.arange(e))[0])
+    if axis is not None and want.ndim > 1:
+        source = _sources(*(np.moveaxis(value, axis, 0).reshape(e, -1)
+                            for value in (evidence.got[name], want)))
+        first = (source != np.arange(e)).argmax()
         yield (f"{name} has its experts permuted: expert {first} holds that of expert "
-               f"{source[first]}")
-
-
-def _any(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows.any(axis=1))
+               f"{source[first]}", np.take(want, source, axis=axis))
 
 
 def _sources(got: np.ndarray, want: np.ndarray) -> np.ndarray:
     """Return for each row of `got` the nearest row of `want`; at a tie, its own."""
-    distance = (want ** 2).sum(axis=1) - 2 * got @ want.T
-    distance[np.arange(len(got)), np.arange(len(got))] -= 1e-9 * max(
-        float((want ** 2).sum(axis=1).max(initial=0.0)), 1e-300)
+    size = (want ** 2).sum(axis=1)
+    distance = size - 2 * got @ want.T
+    distance[np.diag_indices(len(got))] -= 1e-9 * max(float(size.max(initial=0.0)), 1e-300)
     nearest: np.ndarray = distance.argmin(axis=1)
     return nearest
 
 
-def transposed(name: str, evidence: Evidence) -> Iterator[str]:
+def transposed(name: str, evidence: Evidence) -> Suspects:
     """The right matrix, or an expert's, transposed."""
     want = evidence.want[name]
-    if want.ndim >= 2 and name not in ("y", "d_x"):
-        if evidence.misfit(name, want.swapaxes(-1, -2).reshape(want.shape)) < np.inf:
-            yield f"{name} is transposed"
+    if want.ndim > 1 and name not in ("y", "d_x"):
+        yield f"{name} is transposed", want.swapaxes(-1, -2).reshape(want.shape)
 
 
-def passed_through(name: str, evidence: Evidence) -> Iterator[str]:
+def passed_through(name: str, evidence: Evidence) -> Suspects:
     """y with dropped tokens passed through."""
-    truth = evidence.truth
-    plan, want = truth.plan, truth.y
-    if name != "y" or not len(plan.token):
-        return
-    x, flat = truth.problem.x.reshape(-1, want.shape[-1]), want.reshape(-1, want.shape[-1])
-    gone = ~_any(plan.kept)
-    for text, passed in (("passed on as x", x),
-                         ("passed on as gate · x", x * truth.gates[:, :1])):
-        y = np.where(gone[:, None], passed, flat).reshape(want.shape)
-        if gone.any() and evidence.misfit(name, y) < np.inf:
-            token = int(gone.argmax())
-            yield f"y: dropped tokens are {text}, want 0, as for {describe(token, plan)}"
+    truth, gone_T = evidence.truth, np.asarray(~evidence.truth.plan.kept.any(axis=1))
+    if name == "y" and gone_T.any() and len(truth.plan.token):
+        x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (truth.problem.x, truth.y))
+        where = describe(int(gone_T.argmax()), truth.plan)
+        for text, passed_TD in (("x", x_TD), ("gate · x", x_TD * truth.gates[:, :1])):
+            yield (f"y: dropped tokens are passed on as {text}, want 0, as for {where}",
+                   np.where(gone_T[:, None], passed_TD, y_TD))
 
 
-def undropped(name: str, evidence: Evidence) -> Iterator[str]:
+def undropped(name: str, evidence: Evidence) -> Suspects:
     """Choices that were dropped but still have an effect."""
     other, truth = evidence.undropped, evidence.truth
-    if other is None or name.endswith("_loss"):
-        return
-    suspects = [other.outputs()[name]]
-    if name == "d_x":               # or the experts' part alone changes, the gates' does not
-        suspects.append(truth.grads["x"] + other.terms["x"]["experts"]
-                        - truth.terms["x"]["experts"])
-    if any(evidence.misfit(name, suspect) < np.inf for suspect in suspects):
+    if other is not None and not name.endswith("_loss"):
         what = "are computed and added too" if name == "y" else "send a gradient too"
-        yield f"{name}: dropped choices {what}"
+        yield f"{name}: dropped choices {what}", other.outputs()[name]
+        if name == "d_x":           # or the experts' part alone changes, the gates' does not
+            yield (f"{name}: dropped choices {what}", truth.grads["x"]
+                   + other.terms["x"]["experts"] - truth.terms["x"]["experts"])
+
+
+def misread_rows(name: str, evidence: Evidence) -> Suspects:
+    """Which wrong rows the experts seem to have read."""
+    truth, plan = evidence.truth, evidence.truth.plan
+    if name == "y" and plan.layout == "packed" and len(plan.token):
+        x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (truth.problem.x, truth.y))
+        rest_TD = y_TD - evidence.rows.mixed(plan.choice_of_row, x_TD[plan.token_of_row])
+        for text, choice_R, rows_RD in _readings(evidence, x_TD):
+            yield f"y: {text}", rest_TD + evidence.rows.mixed(choice_R, rows_RD)
+
+
+def _readings(evidence: Evidence, x_TD: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield words, the choice (token · K + k) that each row is taken for, and the rows read.
+
+    Row r belongs to the expert whose rows of the plan hold r.
+    """
+    plan = evidence.truth.plan
+    (t, k), n, d = plan.expert.shape, plan.num_rows, x_TD.shape[1]
+    dropped = np.flatnonzero(~plan.kept.ravel())
+    for order in (np.arange(n), evidence.rows.by_token):
+        choice_R = plan.choice_of_row[order]
+        rows_RD = x_TD[choice_R // k]
+        if n > 1:
+            yield ("row r of the experts' input starts at element r, not at r · D: a stride of 1",
+                   choice_R, rows_RD.ravel()[np.arange(n)[:, None] + np.arange(d)])
+        if len(dropped):
+            shifted = np.concatenate([dropped, choice_R])[:n]
+            yield ("the experts' rows are shifted by the number of dropped choices, which are "
+                   "sorted to the head", shifted, x_TD[shifted // k])
+        for shift in (-4, -3, -2, -1, 1, 2, 3, 4) if n > 1 else ():
+            moved, where = np.roll(choice_R, shift), "before" if shift > 0 else "after"
+            yield (f"each expert's rows are those {abs(shift)} {where} its own", moved,
+                   x_TD[moved // k])
+            yield (f"the experts' outputs go to the rows {abs(shift)} {where} their own", moved,
+                   rows_RD)
+    yield ("the experts read the first tokens in order, not those sent to them",
+           plan.choice_of_row, x_TD[np.arange(n) % t])
+    backwards = [np.arange(begin, end)[::-1] for begin, end in zip(plan.start, plan.start[1:])]
+    yield ("each expert's tokens are read in reverse", plan.choice_of_row,
+           x_TD[plan.token_of_row][np.concatenate(backwards)])

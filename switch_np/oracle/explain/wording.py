@@ -28,8 +28,7 @@ def silent(problem: Problem) -> dict[str, str]:
     {'z': 'z_when is "never"'}
     """
     conventions, off = problem.config.conventions, {}
-    for loss, when in (("balance", conventions.balance_when),
-                       ("z", conventions.z_when)):
+    for loss, when in (("balance", conventions.balance_when), ("z", conventions.z_when)):
         if loss == "balance" and conventions.balance_counts == "none":
             off[loss] = 'balance_counts is "none"'
         elif when == "never":
@@ -68,7 +67,7 @@ def summary(tensor: TensorVerdict, ref: Reference) -> str:
 
 
 def sum_in_words(name: str, terms: dict[str, np.ndarray], factors: dict[str, tuple[float, str]],
-         right: list[str]) -> str:
+                 right: list[str]) -> str:
     """Return a sum of terms in words; `right` are tensors that have the terms right."""
     wrong = {term: factor for term, factor in factors.items() if term in terms}
     text = f"{name} = " + " + ".join(
@@ -90,11 +89,11 @@ def factor_in_words(c: float, bar: float, term: str | None, ref: Reference) -> t
     """
     p, (t, k) = ref.problem, ref.plan.expert.shape
     real = t - (0 if p.padding is None else int(np.count_nonzero(p.padding)))
-    names: list[tuple[float, str]] = [(ref.plan.load.shape[1], "E, the experts"),
-                                      (t, "T, the tokens")]
-    names += [(k, "k, the choices per token")] * (term != "z")
-    names += [(real, "the real tokens"), (real / max(t, 1), "the share of tokens that are real")
-              ] * (real < t)
+    names = [(ref.plan.load.shape[1], "E, the experts"), (t, "T, the tokens")]
+    if term != "z":
+        names.append((k, "k, the choices per token"))
+    if real < t:
+        names += [(real, "the real tokens"), (real / t, "the share of tokens that are real")]
     if 2 not in dict(names):
         names.append((2, ""))
     if term in ("balance", "z"):

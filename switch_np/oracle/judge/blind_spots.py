@@ -12,7 +12,7 @@ import numpy as np
 from switch_np.operations.adapters import is_finer, precision_of
 from switch_np.oracle.judge.choices import FLIP
 from switch_np.oracle.judge.judge_choices import Replayed, routing_of, tau
-from switch_np.oracle.judge.tensor import deviations, tensor_verdict
+from switch_np.oracle.judge.tensor import tensor_verdict
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import LOSSES
 
@@ -34,20 +34,16 @@ def unseen(truth: Reference, names: Iterable[str],
     wanted, names = truth.outputs(), list(names)
     found = _nothing({name: wanted[name] for name in names})
     for term, apart in APART.items():
-        sizes = {}
-        for name in names:
-            terms = truth.terms.get(name[2:], {})
-            if len(terms) > 1 and term in terms and terms[term].any():
-                want, value = wanted[name], terms[term]
-                if not tensor_verdict(name, want - value, want, sigma[name], truth).ok:
-                    break
-                sizes[name] = float(deviations(want - value, want, sigma[name]).max())
-        else:
-            if sizes:
-                name = max(sizes, key=lambda each: sizes[each])
-                found[f"the {term} term"] = (
-                    f"the {term} term is at most {sizes[name]:.2g} sigma, in {name}: its absence "
-                    f"would pass; compare once with {apart}")
+        without = {name: wanted[name] - terms[term] for name in names
+                   if len(terms := truth.terms.get(name[2:], {})) > 1
+                   and term in terms and terms[term].any()}
+        verdicts = [tensor_verdict(name, value, wanted[name], sigma[name], truth)
+                    for name, value in without.items()]
+        if verdicts and all(verdict.ok for verdict in verdicts):
+            largest = max(verdicts, key=lambda verdict: verdict.worst)
+            found[f"the {term} term"] = (
+                f"the {term} term is at most {largest.worst:.2g} sigma, in {largest.name}: its "
+                f"absence would pass; compare once with {apart}")
     return found
 
 
@@ -86,8 +82,7 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
         routing = routing_of(ref, truth.plan.expert, tau(ref, precision))
     if routing is not None and came is not None and is_finer(
             came, truth.judged_in.get("scores", precision)):
-        beyond = np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came)))
-        if beyond:
+        if beyond := np.count_nonzero((routing.status == FLIP) & (routing.gap > tau(ref, came))):
             found[f"choices beyond {precision}"] = (
                 f"select_bias came in {came}, and {beyond} flips are wrong by it; compare with "
                 f"precision={{'choice': {came!r}}} if the router computes in {came}")

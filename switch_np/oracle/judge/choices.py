@@ -19,6 +19,7 @@ import numpy as np
 
 from switch_np.operations.adapters import lift, precision_of, to_numpy
 from switch_np.operations.roundoff import named
+from switch_np.oracle.truth.decisions import by_token
 
 SAME, FLIP, WRONG = 0, 1, 2
 CHUNK = 2 ** 22                                          # scores looked at in one go
@@ -69,10 +70,8 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
 
     Parameters
     ----------
-    scores
-        (T, E) logits or probabilities, of any library.
-    expert
-        (T,) or (T, K) the ids chosen, in any order.
+    scores, expert
+        (T, E) logits or probabilities, and (T,) or (T, K) ids, in any order, of any array library.
     tau
         Scalar or (T,): a choice that gives up no more than this is legal. Default: four units in
         the last place of the row's largest score.
@@ -94,11 +93,7 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
     if np.isnan(scores_TE).any():
         raise ValueError("scores must be numbers, got NaN")
     t, e = scores_TE.shape
-    expert_TK = to_numpy(expert, "expert")
-    if expert_TK.dtype.kind not in "iu" or expert_TK.shape[:1] != (t,) or expert_TK.ndim > 2:
-        raise ValueError(f"expert must hold whole numbers of shape ({t},) or ({t}, K), got "
-                         f"{expert_TK.dtype} of shape {expert_TK.shape}")
-    expert_TK = expert_TK.reshape(t, -1) if t else expert_TK.reshape(0, 1)
+    expert_TK = by_token("expert", expert, t)
     if not 1 <= expert_TK.shape[1] <= e:
         raise ValueError(f"expert must name 1 to {e} experts per token, got {expert_TK.shape[1]}")
     if tau is None:
@@ -112,21 +107,31 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
             raise ValueError(f"tau must be a number of at least 0 or ({t},) of them, got "
                              f"{tau if tau_T.ndim == 0 else f'shape {tau_T.shape}'}")
         tau_T = np.broadcast_to(tau_T, (t,))
-    parts = [_judge(scores_TE[i:i + CHUNK // e + 1].astype(np.float64),
-                    expert_TK[i:i + CHUNK // e + 1].astype(np.int64),
-                    tau_T[i:i + CHUNK // e + 1])
-             for i in range(0, max(t, 1), CHUNK // e + 1)]
-    status, gap, wanted = (np.concatenate(part) for part in zip(*parts))
+    rows = [slice(i, i + CHUNK // e + 1) for i in range(0, max(t, 1), CHUNK // e + 1)]
+    parts = [_judge(scores_TE[part].astype(np.float64), expert_TK[part].astype(np.int64),
+                    tau_T[part]) for part in rows]
+    status, gap, wanted = map(np.concatenate, zip(*parts))
     return RoutingReport(status, gap, tau_T, expert_TK, wanted)
+
+
+def valid(expert_TK: np.ndarray, num_experts: int) -> np.ndarray:
+    """Return (T,) whether a token's choices are experts, and distinct ones."""
+    ordered_TK = np.sort(expert_TK, axis=1)
+    distinct_T = (np.diff(ordered_TK, axis=1) > 0).all(axis=1)
+    return distinct_T & (ordered_TK[:, 0] >= 0) & (ordered_TK[:, -1] < num_experts)
+
+
+def same_experts(one_TK: np.ndarray, other_TK: np.ndarray) -> np.ndarray:
+    """Return (T,) whether a token's choices are the same, in whatever order."""
+    same_T: np.ndarray = (np.sort(one_TK, axis=1) == np.sort(other_TK, axis=1)).all(axis=1)
+    return same_T
 
 
 def _judge(scores_TE: np.ndarray, expert_TK: np.ndarray,
            tau_T: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return status (T,), gap (T,) and the k best (T, K) of some tokens."""
-    k = expert_TK.shape[1]
-    known_TK = np.clip(expert_TK, 0, scores_TE.shape[1] - 1)
-    invalid_T = (known_TK != expert_TK).any(axis=1) | (
-        np.diff(np.sort(expert_TK, axis=1), axis=1) == 0).any(axis=1)
+    e, k = scores_TE.shape[1], expert_TK.shape[1]
+    known_TK, invalid_T = np.clip(expert_TK, 0, e - 1), ~valid(expert_TK, e)
     lowest_T = np.take_along_axis(scores_TE, known_TK, axis=1).min(axis=1, initial=np.inf)
     rest_TE = scores_TE.copy()
     np.put_along_axis(rest_TE, known_TK, -np.inf, axis=1)
@@ -139,7 +144,7 @@ def _judge(scores_TE: np.ndarray, expert_TK: np.ndarray,
     wanted_TK = expert_TK.copy()
     unsure_T = (gap_T >= 0) | invalid_T
     wanted_TK[unsure_T] = np.argsort(-scores_TE[unsure_T], axis=1, kind="stable")[:, :k]
-    other_T = (np.sort(wanted_TK, axis=1) != np.sort(expert_TK, axis=1)).any(axis=1)
+    other_T = ~same_experts(wanted_TK, expert_TK)
     status_T = np.where(invalid_T | (over_T & other_T), WRONG, np.where(other_T, FLIP, SAME))
     gap_T[invalid_T] = np.inf
     return status_T.astype(np.int8), gap_T, wanted_TK

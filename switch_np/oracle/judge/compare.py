@@ -16,13 +16,11 @@ import numpy as np
 from switch_np.operations import adapters, check
 from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.explain import diagnosis, wording
-from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, near_ties
+from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, untold_choices
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import LOSSES
-
-HALVES = ("float16", "bfloat16")
 
 
 class NoVerdict(SkipTest):
@@ -31,8 +29,8 @@ class NoVerdict(SkipTest):
 
 def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
             grads: Mapping[str, Any] | None = None, expert: Any = None, kept: Any = None,
-            slot: Any = None, plan: Any = None,
-            precision: str | Mapping[str, str] | None = None, complete: bool = False) -> Report:
+            slot: Any = None, plan: Any = None, precision: str | Mapping[str, str] | None = None,
+            complete: bool = False) -> Report:
     """Judge a kernel's outputs and gradients against the reference.
 
     Parameters
@@ -43,10 +41,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         What it gave, of any array library; what is not handed in is not judged.
     grads
         Its gradients, under the names of `ref.grads`. Per-expert ones may be a list of E arrays.
-    expert, kept, slot
-        Its decisions, (T,), (T, K) or (B, S, K): judged first, then replayed.
-    plan
-        The same as one value: a `Plan`, or a dict of the three.
+    expert, kept, slot, plan
+        Its decisions, (T,), (T, K) or (B, S, K), or all of them as a `Plan` or a dict of the three:
+        judged first, then replayed.
     precision
         "float64", "float32", "bfloat16" or "float16". Default: the coarsest dtype among y and the
         gradients, or that of the inputs where they are of half precision. A dict names the
@@ -69,14 +66,13 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     check.instance("ref", ref, Reference)
     given = kernel_tensors.by_name(ref, y, balance_loss, z_loss, grads)
     ref, precision, notes = _judged_in(ref, given, precision)
-    kind = named(precision)
-    notes += _notes(ref)
-    peak = ref.rounding(precision).peak
-    if not (peak <= QUARTER * kind.largest and all(
+    largest, peak = named(precision).largest, ref.rounding(precision).peak
+    if not (peak <= QUARTER * largest and all(
             np.isfinite(values).all() for values in ref.sigma(precision).values())):
         return Report("out of range", precision, (), None, (), {}, (
-            f"the computation reaches {peak:.3g}, more than a quarter of {kind.largest:.6g}",), ref,
+            f"the computation reaches {peak:.3g}, more than a quarter of {largest:.6g}",), ref,
             not_judged=tuple(ref.outputs()))
+    notes += _notes(ref)
     got, structure = kernel_tensors.collect(ref, given, complete, notes)
     decisions = judge_choices.decisions(plan, expert, kept, slot)
     if not (given or complete or decisions):
@@ -86,11 +82,12 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     truth = replayed.reference
     notes += replayed.notes
     sigma = truth.sigma(precision)
-    wrong = bool(structure or replayed.errors)
     verdicts = _verdicts(got, truth, sigma)
-    verdict = "fail" if wrong or not _all_right(verdicts) else "pass"
-    if verdict == "fail" and not wrong and replayed.unsure:
-        verdict, verdicts = _allow_flips(got, replayed, precision, verdicts, notes)
+    verdict = "pass" if all(tensor.ok for tensor in verdicts.values()) else "fail"
+    if structure or replayed.errors:
+        verdict = "fail"
+    elif verdict == "fail" and replayed.unsure:
+        verdict, verdicts = _allow_flips(got, truth, precision, verdicts, notes)
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
                   verdicts, tuple(notes), truth,
                   partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed),
@@ -109,7 +106,7 @@ def _judged_in(ref: Reference, given: Mapping[str, Any], asked: str | Mapping[st
     if isinstance(asked, str):
         return ref, asked, []
     large = [value for name, value in given.items() if name not in LOSSES]
-    rest = ref.precision if ref.precision in HALVES else (
+    rest = ref.precision if ref.precision in ("float16", "bfloat16") else (
         adapters.precision_of(*large) or adapters.precision_of(*given.values()) or ref.precision)
     if asked is not None:
         check.instance("precision", asked, Mapping)
@@ -134,24 +131,19 @@ def _verdicts(got: Mapping[str, np.ndarray], truth: Reference,
             for name, value in got.items() if np.isfinite(value).all()}
 
 
-def _allow_flips(got: Mapping[str, np.ndarray], replayed: judge_choices.Replayed, precision: str,
+def _allow_flips(got: Mapping[str, np.ndarray], truth: Reference, precision: str,
                  strict: dict[str, TensorVerdict], notes: list[str]
                  ) -> tuple[str, dict[str, TensorVerdict]]:
     """Judge again with a sigma that allows for any legal choice at near-ties."""
-    truth = replayed.reference
     sigma = truth.sigma(precision)
-    spread = near_ties.spread(truth, judge_choices.tau(truth, precision))
+    spread = untold_choices.spread(truth, judge_choices.tau(truth, precision))
     lenient = _verdicts(got, truth, {name: np.hypot(sigma[name], moved)
                                      for name, moved in spread.items()})
-    if _all_right(lenient):
+    if all(tensor.ok for tensor in lenient.values()):
         return "undecided", strict
     notes.append("sigma allows for any legal flip, since the kernel did not say what it chose at "
                  "near-ties; hand in expert= for a sharper judgement")
     return "fail", lenient
-
-
-def _all_right(verdicts: Mapping[str, TensorVerdict]) -> bool:
-    return all(verdict.ok for verdict in verdicts.values())
 
 
 def assert_matches(ref: Reference, **got: Any) -> None:

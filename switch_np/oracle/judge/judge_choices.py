@@ -2,57 +2,48 @@
 
 tau, how close two scores must be to count as a near-tie, is TAU times the noise of a token's
 scores. Experts within tau of the cut are legal. Which choices are kept must follow from the experts
-by the capacity's rule, exactly. Choices that a kernel does not tell are inferred from its y.
+by the capacity's rule, exactly. Choices that a kernel does not tell: see `untold_choices`.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np.operations.roundoff import named
-from switch_np.oracle.judge.choices import FLIP, SAME, WRONG, RoutingReport, compare_routing
-from switch_np.oracle.judge.inferred_choices import by_score, infer, own_choices, plan_of
+from switch_np.oracle.judge.choices import (
+    FLIP, SAME, WRONG, RoutingReport, compare_routing, same_experts, valid)
 from switch_np.oracle.judge.tensor import describe
-from switch_np.oracle.truth.decisions import as_plan, by_token, check_keys
+from switch_np.oracle.judge.untold_choices import by_score, infer, own_choices, plan_of
+from switch_np.oracle.truth.decisions import as_dict, as_plan, by_token
 from switch_np.oracle.truth.reference import Reference, solve
-from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
 TAU = 8.0
 
 
 class Replayed(NamedTuple):
-    """The verdict on decisions, and the reference under them.
-
-    `unsure`: whether flips at near-ties that nobody told of may explain what is wrong. `given`: the
-    decisions as they came.
-    """
+    """The verdict on decisions, and the reference under them."""
 
     reference: Reference
     routing: RoutingReport | None
     errors: list[str]
     notes: list[str]
-    unsure: bool
-    given: dict[str, Any] | None
+    unsure: bool                        # whether flips that were not told may explain what is wrong
+    given: dict[str, Any] | None        # the decisions as they came
 
 
 def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | None:
     """Return the decisions as a dict, whichever way they were handed in."""
-    if plan is not None:
-        if any(value is not None for value in (expert, kept, slot)):
-            raise ValueError("plan must come without expert, kept and slot, got both")
-        if isinstance(plan, Plan):
-            return {"expert": plan.expert, "kept": plan.kept}
-        if isinstance(plan, Mapping):
-            check_keys(plan)
-        return dict(plan) if isinstance(plan, Mapping) else {"expert": plan}
-    if expert is None:
-        if kept is not None or slot is not None:
+    single = {name: value for name, value in (("expert", expert), ("kept", kept), ("slot", slot))
+              if value is not None}
+    if plan is None:
+        if single and expert is None:
             raise ValueError("expert must be handed in along with kept and slot, got None")
-        return None
-    return {"expert": expert, "kept": kept, "slot": slot}
+        return single or None
+    if single:
+        raise ValueError("plan must come without expert, kept and slot, got both")
+    return as_dict(plan)
 
 
 def tau(ref: Reference, precision: str) -> np.ndarray:
@@ -61,11 +52,10 @@ def tau(ref: Reference, precision: str) -> np.ndarray:
     A selection bias may be far larger than the scores, and rounds them when it is added.
     """
     tau_T: np.ndarray = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
-    if "select_bias" not in ref.problem.params:
-        return tau_T
-    size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
-    unit = named(ref.judged_in.get("scores", precision)).accumulate
-    tau_T += 4 * unit * size_TE.max(axis=1, initial=0.0)
+    if "select_bias" in ref.problem.params:
+        size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
+        unit = named(ref.judged_in.get("scores", precision)).accumulate
+        tau_T += 4 * unit * size_TE.max(axis=1, initial=0.0)
     return tau_T
 
 
@@ -73,18 +63,19 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
              precision: str) -> Replayed:
     """Return the verdict on these decisions, and the reference that replays them."""
     tau_T = tau(ref, precision)
-    if given is None and ref.replays:                     # its plan is what the kernel decided
-        return Replayed(ref, None, [], [], False, None)
-    if given is None:
-        return _unsaid(ref, y, tau_T, precision)
+    if given is None:                      # a replayed plan is what the kernel decided
+        return Replayed(ref, None, [], [], False, None) if ref.replays else _untold(
+            ref, y, tau_T, precision)
     p, wanted_TK = ref.problem, ref.plan.expert
-    told = {name: by_token(name, value, len(wanted_TK)) for name, value in given.items()
-            if value is not None}
+    told = {name: by_token(name, value, len(wanted_TK)) for name, value in given.items()}
     expert_TK = told["expert"]
     if (k := expert_TK.shape[1]) != wanted_TK.shape[1]:
-        return _unsaid(ref, y, tau_T, precision)._replace(errors=[
+        return _untold(ref, y, tau_T, precision)._replace(errors=[
             f"the kernel made {k} choice{'s' * (k != 1)} per token, want {wanted_TK.shape[1]}"])
-    _check_shapes(told, wanted_TK.shape)
+    for name, value in told.items():
+        if value.shape != wanted_TK.shape:
+            raise ValueError(f"{name} must hold {k} choices for each of {len(wanted_TK)} tokens, "
+                             f"got shape {value.shape}")
     if not p.served_T.all():                              # what stands at padding is no choice
         expert_TK = np.where(p.served_T[:, None], expert_TK, wanted_TK)
     routing = routing_of(ref, expert_TK, tau_T)
@@ -95,14 +86,14 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
     plan = ref.plan if (expert_TK == wanted_TK).all() else plan_of(ref, expert_TK)
     if "kept" in told:
-        kept_TK = np.take_along_axis(told["kept"].astype(bool), order_TK, axis=1)
-        kept_TK &= p.served_T[:, None]
+        kept_TK = p.served_T[:, None] & np.take_along_axis(told["kept"] != 0, order_TK, axis=1)
         near_T1 = (not p.config.conventions.papers) & (ref.margin <= tau_T)[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():
-            roomy = replace(p.config, capacity=max(int(kept_TK.sum()), 1),
-                            layout="packed")
-            plan = _as_plan(ref, {"expert": expert_TK, "kept": kept_TK}, roomy)
+            roomy = replace(p.config, capacity=max(int(kept_TK.sum()), 1))
+            plan = as_plan({"expert": expert_TK, "kept": kept_TK}, roomy, len(ref.scores),
+                           num_groups=len(ref.plan.load), padding_T=p.padding_T,
+                           training=p.training)
     if "slot" in told and not errors:
         errors += _slot_errors(plan, np.take_along_axis(told["slot"], order_TK, axis=1))
     if plan is ref.plan:
@@ -111,15 +102,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
         "the numbers are judged under the kernel's own decisions"], False, given)
 
 
-def _check_shapes(told: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
-    for name, value in told.items():
-        if value.shape != shape:
-            raise ValueError(f"{name} must hold {shape[1]} choices for each of {shape[0]} tokens, "
-                             f"got shape {value.shape}")
-
-
-def _unsaid(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
-            precision: str) -> Replayed:
+def _untold(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
     """Return the reference under the choices that explain y, as the kernel did not tell its own."""
     plan, unsure = infer(ref, y, tau_T, precision)
     if plan is ref.plan:
@@ -142,25 +125,14 @@ def routing_of(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> Rout
     choice), a token's choices are legal if they are the reference's, or its margin is within tau.
     """
     wanted_TK = ref.plan.expert
+    same_T = same_experts(expert_TK, wanted_TK)
     if by_score(ref.problem.config):
         found = compare_routing(ref.scores, expert_TK, tau=tau_T)
         # A replayed plan need not be the k best; whoever follows it is right.
-        follows_T = (np.sort(expert_TK, axis=1) == np.sort(wanted_TK, axis=1)).all(axis=1)
-        return replace(found, status=np.where(follows_T, SAME, found.status).astype(np.int8))
-    valid_T = (np.diff(np.sort(expert_TK, axis=1), axis=1) > 0).all(axis=1) & (
-        (expert_TK >= 0) & (expert_TK < ref.scores.shape[1])).all(axis=1)
-    other_T = (np.sort(expert_TK, axis=1) != np.sort(wanted_TK, axis=1)).any(axis=1)
-    near_T = ref.margins.choice <= tau_T
-    status_T = np.where(other_T & ~(near_T & valid_T), WRONG, np.where(other_T, FLIP, SAME))
-    return RoutingReport(status_T.astype(np.int8), np.where(valid_T, ref.margins.choice, np.inf),
-                         tau_T, expert_TK, wanted_TK)
-
-
-def _as_plan(ref: Reference, given: dict[str, Any], config: SwitchConfig) -> Plan:
-    p = ref.problem
-    return as_plan(given, config, len(ref.scores), num_groups=len(ref.plan.load),
-                   padding_T=p.padding_T,
-                   training=p.training)
+        return replace(found, status=np.where(same_T, SAME, found.status).astype(np.int8))
+    gap_T = np.where(valid(expert_TK, ref.scores.shape[1]), ref.margins.choice, np.inf)
+    status_T = np.where(same_T, SAME, np.where(gap_T <= tau_T, FLIP, WRONG))
+    return RoutingReport(status_T.astype(np.int8), gap_T, tau_T, expert_TK, wanted_TK)
 
 
 def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarray:
@@ -171,7 +143,7 @@ def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarr
     """
     order_TK = np.broadcast_to(np.arange(expert_TK.shape[1]), expert_TK.shape).copy()
     if not own_choices(ref.problem.config):
-        same_T = (np.sort(expert_TK, axis=1) == np.sort(ref.plan.expert, axis=1)).all(axis=1)
+        same_T = same_experts(expert_TK, ref.plan.expert)
         place_TK = np.argsort(np.argsort(ref.plan.expert[same_T], axis=1), axis=1)
         order_TK[same_T] = np.take_along_axis(np.argsort(expert_TK[same_T], axis=1), place_TK, 1)
         return order_TK
@@ -189,13 +161,12 @@ def _kept_errors(plan: Plan, kept_TK: np.ndarray) -> list[str]:
     if not len(wrong):
         return []
     token, choice = map(int, wrong[0])
-    e, g = int(plan.expert[token, choice]), int(plan.group[token])
-    who = f"token {token}, choice {choice}"
-    load, capacity = int(plan.load[g, e]), plan.capacity
-    text = (f"{who} is kept, want dropped" if kept_TK[token, choice] else
-            f"{who} is dropped, want kept in slot {plan.slot[token, choice]}")
-    return [f"{text}: expert {e} has {load} choices for {capacity} slots, {describe(token, plan)}; "
-            f"{len(wrong)} such choices, {kept_TK.sum()} kept in all, want {plan.kept.sum()}"]
+    e, load_E = plan.expert[token, choice], plan.load[plan.group[token]]
+    text = ("is kept, want dropped" if kept_TK[token, choice] else
+            f"is dropped, want kept in slot {plan.slot[token, choice]}")
+    return [f"token {token}, choice {choice} {text}: expert {e} has {load_E[e]} choices for "
+            f"{plan.capacity} slots, {describe(token, plan)}; {len(wrong)} such choices, "
+            f"{kept_TK.sum()} kept in all, want {plan.kept.sum()}"]
 
 
 def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:
@@ -208,8 +179,7 @@ def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:
         i = int(bad_N.argmax())
         return [f"slot {slot_N[i]} of token {token_N[i]} is outside 0 .. {plan.capacity - 1}"]
     order = np.lexsort((slot_N, expert_N, group_N))
-    same = (np.diff(slot_N[order]) == 0) & (np.diff(expert_N[order]) == 0) & (
-        np.diff(group_N[order]) == 0)
+    same = (np.diff([slot_N[order], expert_N[order], group_N[order]], axis=1) == 0).all(axis=0)
     if same.any():
         i, j = order[same.argmax()], order[same.argmax() + 1]
         return [f"slot {slot_N[i]} of expert {expert_N[i]} is given twice, to tokens {token_N[i]} "

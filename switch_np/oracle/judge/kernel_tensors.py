@@ -36,10 +36,7 @@ def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
 
 def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
             notes: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the tensors that can be judged, and what is wrong with the rest.
-
-    What is no failure is added to the notes.
-    """
+    """Return the tensors that can be judged, and what is wrong with the rest; add to the notes."""
     got, wrong = {}, []
     for name, want in ref.outputs().items():
         if name not in given:
@@ -50,22 +47,22 @@ def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
         if value is None:
             continue
         array = adapters.lift(value, name)
-        same_rows = array.size == want.size and array.shape[-1:] == want.shape[-1:]
-        if array.shape != want.shape and not (name in ("y", "d_x") and same_rows) and not (
-                want.size == array.size == 1):
+        same_rows = name in ("y", "d_x") and array.shape[-1:] == want.shape[-1:]
+        if array.shape != want.shape and (
+                array.size != want.size or not (same_rows or want.size == 1)):
             turned = array.shape[:-2] + array.shape[-2:][::-1] == want.shape
             wrong.append(f"{name} has shape {array.shape}, want {want.shape}"
                          + ": transposed" * turned)
             continue
         got[name] = array = array.reshape(want.shape)
-        if not np.isfinite(array).all():
-            bad = np.argwhere(~np.isfinite(array))
+        finite = np.isfinite(array)
+        if not finite.all():
             kind = "NaN" if np.isnan(array).any() else "infinity"
-            verdict = tensor_verdict(name, np.where(np.isfinite(array), want, np.inf), want,
+            verdict = tensor_verdict(name, np.where(finite, want, np.inf), want,
                                      np.ones(want.shape), ref)
             only = f", only {wording.listed(verdict.blocks, ref)}" if verdict.blocks else ""
-            wrong.append(f"{name} has {len(bad)} of {array.size} entries not finite ({kind}), "
-                         f"first at {bad[0].tolist()}{verdict.where}{only}")
+            wrong.append(f"{name} has {np.count_nonzero(~finite)} of {array.size} entries not "
+                         f"finite ({kind}), first at {list(verdict.at)}{verdict.where}{only}")
     return got, wrong
 
 

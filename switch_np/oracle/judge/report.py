@@ -26,17 +26,12 @@ class Report:
         By which the errors were measured.
     structure, routing_errors
         What is missing, None, of the wrong shape or not finite; wrong decisions.
-    routing
-        The verdict on the experts; None where they were not handed in.
-    tensors
-        The verdicts on what was handed in.
-    notes
-        What is no failure, and worth knowing.
+    routing, tensors
+        The verdicts on the experts and the tensors that were handed in; None without experts.
+    notes, not_judged
+        What is no failure, and worth knowing; names of the tensors that were not handed in.
     unseen
-        What could not be seen, as terms of gradients whose absence would pass, each with a
-        sentence that says so.
-    not_judged
-        Names of the tensors that were not handed in.
+        Terms of gradients whose absence would pass, each with a sentence that says so.
     reference
         The reference under the kernel's own decisions.
     find
@@ -75,12 +70,11 @@ class Report:
         if self.routing is not None and self.routing.ok:
             lines.append(f"  routing    {self.routing}")
         lines += [f"  routing    {text}" for text in self.routing_errors]
-        lines += [f"  numbers    {_numbers(tensor, self.reference)}"
+        lines += [f"  numbers    {tensor.told(wording.listed(tensor.blocks, self.reference))}"
                   for tensor in self.tensors.values() if not tensor.ok]
-        right = [name for name, tensor in self.tensors.items() if tensor.ok]
+        right = {name: tensor.worst for name, tensor in self.tensors.items() if tensor.ok}
         if right:
-            worst = max(self.tensors[name].worst for name in right)
-            lines.append(f"  right      {', '.join(right)} (worst {worst:.2g} sigma)")
+            lines.append(f"  right      {', '.join(right)} (worst {max(right.values()):.2g} sigma)")
         if self.not_judged:
             lines.append(f"  not judged {', '.join(self.not_judged)}")
         lines += [f"  unseen     {text}" for text in self.unseen.values()]
@@ -99,16 +93,6 @@ class Report:
                                    "blocks": list(t.blocks)} for name, t in self.tensors.items()},
                 "diagnosis": list(self.diagnosis), "notes": list(self.notes),
                 "not_judged": list(self.not_judged), "unseen": dict(self.unseen)}
-
-
-def _numbers(tensor: TensorVerdict, ref: Reference) -> str:
-    """Return what is wrong with a tensor, in as many digits as tell its worst element apart."""
-    digits = next(n for n in range(6, 18)
-                  if n == 17 or f"{tensor.got:.{n}g}" != f"{tensor.want:.{n}g}")
-    want = "exactly 0" if np.isinf(tensor.worst) else f"{tensor.want:.{digits}g}"
-    only = f"; only {wording.listed(tensor.blocks, ref)}" if tensor.blocks else ""
-    return (f"{tensor.name}: FAIL, worst {tensor.worst:.3g} sigma, rms {tensor.rms:.3g}, at "
-            f"{list(tensor.at)}{tensor.where}: got {tensor.got:.{digits}g}, want {want}{only}")
 
 
 def _finite(value: Any) -> Any:

@@ -20,46 +20,37 @@ RMS_LIMIT = 3.0
 
 @dataclass(frozen=True)
 class TensorVerdict:
-    """How one tensor compares.
-
-    Attributes
-    ----------
-    name, ok
-        Which, and whether it is right.
-    worst, rms
-        The largest error, and the largest root mean square error of a block, in sigmas; infinite
-        where a zero was demanded.
-    at, got, want, where
-        Index and values of the worst element, and the token, slot and expert it belongs to.
-    blocks
-        The blocks that fail, such as ("expert 3",); empty where every block does.
-    """
+    """How one tensor compares; errors are in sigmas, and infinite where a zero was demanded."""
 
     name: str
     ok: bool
-    worst: float
-    rms: float
-    at: tuple[int, ...]
+    worst: float                    # the largest error
+    rms: float                      # the largest root mean square error of a block
+    at: tuple[int, ...]             # where the worst element is, what came and what is right
     got: float
     want: float
-    where: str
-    blocks: tuple[str, ...]
+    where: str                      # the token, slot and expert it belongs to
+    blocks: tuple[str, ...]         # those that fail, such as "expert 3"; empty where all do
 
     def __str__(self) -> str:
+        return self.told(", ".join(self.blocks[:4]) + ", ..." * (len(self.blocks) > 4))
+
+    def told(self, blocks: str) -> str:
+        """Return the verdict, its blocks in these words, in digits that tell `got` from `want`."""
         text = f"{self.name}: {'ok' if self.ok else 'FAIL'}, worst {self.worst:.3g} sigma, " \
                f"rms {self.rms:.3g}"
         if self.ok:
             return text
-        want = "exactly 0" if np.isinf(self.worst) else f"{self.want:.6g}"
-        text += f", at {list(self.at)}{self.where}: got {self.got:.6g}, want {want}"
-        if self.blocks:
-            shown = ", ".join(self.blocks[:4]) + ", ..." * (len(self.blocks) > 4)
-            text += f"; only {shown}"
-        return text
+        digits = next(n for n in range(6, 18)
+                      if n == 17 or f"{self.got:.{n}g}" != f"{self.want:.{n}g}")
+        want = "exactly 0" if np.isinf(self.worst) else f"{self.want:.{digits}g}"
+        only = f"; only {blocks}" if self.blocks else ""
+        return (f"{text}, at {list(self.at)}{self.where}: got {self.got:.{digits}g}, want {want}"
+                f"{only}")
 
 
 def tensor_verdict(name: str, got: np.ndarray, want: np.ndarray, sigma: np.ndarray,
-          ref: Reference) -> TensorVerdict:
+                   ref: Reference) -> TensorVerdict:
     """Return the verdict on a tensor of the shape of `want`, all of it finite."""
     if want.size == 0:
         return TensorVerdict(name, True, 0.0, 0.0, (), 0.0, 0.0, "", ())
@@ -102,7 +93,7 @@ def blocks(name: str, shape: tuple[int, ...], ref: Reference) -> tuple[np.ndarra
     experts = [f"expert {i}" for i in range(e)]
     if name in ("y", "d_x"):
         label = owner(ref.plan).reshape(*shape[:-1], 1)
-        return label, [f"tokens of expert {i}" for i in range(e)] + ["dropped tokens"]
+        return label, [f"tokens of {expert}" for expert in experts] + ["dropped tokens"]
     axis = expert_axis(name, shape, e)
     if axis is None:
         return np.zeros(shape, int), ["all"]

@@ -95,11 +95,10 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
                 residuals[part, name, names[number]] = float(
                     error / scale if scale else (np.inf if error else 0.0))
     conventions = p.config.conventions
-    frozen = [text for text, held in (
+    return Certificate(residuals, tuple(factor for factor, held in (
         ("the gates' own divisors", conventions.gate_gradient == "unit"),
-        ("the dispatch mask's value, 1,",
-         conventions.dispatch_gradient == "straight_through")) if held]
-    return Certificate(residuals, tuple(frozen))
+        ("the dispatch mask's value, 1,", conventions.dispatch_gradient == "straight_through"))
+        if held))
 
 
 def _rounding(ref: Reference, part: str) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ permuted, the last row lost. A test worth having refuses every one.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import SkipTest
 
@@ -14,38 +15,33 @@ import numpy as np
 
 from switch_np.operations.adapters import lift, precision_of, to_numpy
 from switch_np.oracle.explain import museum
+from switch_np.oracle.truth.solution import LOSSES
 
 Result = dict[str, Any]
-NUMBERS = ("y", "balance_loss", "z_loss", "expert", "kept", "slot")
+Change = Callable[[np.ndarray], np.ndarray]
 
 
-def _zeros(result: Result) -> Result:
-    return _each(result, lambda array: np.zeros_like(array))
+def _without_the_last(rows: np.ndarray) -> np.ndarray:
+    return rows * (np.arange(len(rows)) < len(rows) - 1)[:, None]
 
 
-def _nan(result: Result) -> Result:
-    return _each(result, lambda array: np.full_like(array, np.nan))
-
-
-def _permuted(result: Result) -> Result:
-    grads = {**result["grads"], "x": np.roll(result["grads"]["x"], 1, axis=0)}
-    return {**result, "y": np.roll(result["y"], 1, axis=0), "grads": grads}
-
-
-def _lost(result: Result) -> Result:
-    keep = (np.arange(len(result["y"])) < len(result["y"]) - 1)[:, None]
-    grads = {**result["grads"], "x": result["grads"]["x"] * keep}
-    return {**result, "y": result["y"] * keep, "grads": grads}
-
-
-def _each(result: Result, change: Callable[[np.ndarray], np.ndarray]) -> Result:
-    numbers = {name: change(np.asarray(result[name])) for name in ("y", "balance_loss", "z_loss")}
-    return {**result, **numbers,
+def _numbers(result: Result, change: Change) -> Result:
+    """Return a result whose outputs and gradients are all changed."""
+    return {**result, **{name: change(np.asarray(result[name])) for name in ("y", *LOSSES)},
             "grads": {name: change(grad) for name, grad in result["grads"].items()}}
 
 
-BROKEN = {"all zeros": _zeros, "all NaN": _nan, "the batch permuted": _permuted,
-          "the last row lost": _lost}
+def _rows(result: Result, change: Change) -> Result:
+    """Return a result whose y and d_x are changed."""
+    grads = {**result["grads"], "x": change(result["grads"]["x"])}
+    return {**result, "y": change(result["y"]), "grads": grads}
+
+
+BROKEN: dict[str, Callable[[Result], Result]] = {
+    "all zeros": partial(_numbers, change=np.zeros_like),
+    "all NaN": partial(_numbers, change=partial(np.full_like, fill_value=np.nan)),
+    "the batch permuted": partial(_rows, change=partial(np.roll, shift=1, axis=0)),
+    "the last row lost": partial(_rows, change=_without_the_last)}
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,10 @@ class Score:
     def __str__(self) -> str:
         total = len(self.caught) + len(self.missed) + len(self.unseen)
         lines = [f"caught {len(self.caught)} of {total} broken kernels"]
-        lines += [f"  let through  {name}: {_what(name)}" for name in self.missed]
-        lines += [f"  not reached  {name}: {_what(name)}" for name in self.unseen]
+        whats = dict.fromkeys(BROKEN, "needs no reference to be seen") | {
+            name: exhibit.what for name, exhibit in museum.EXHIBITS.items()}
+        lines += [f"  let through  {name}: {whats[name]}" for name in self.missed]
+        lines += [f"  not reached  {name}: {whats[name]}" for name in self.unseen]
         return "\n".join(lines)
 
 
@@ -100,26 +98,26 @@ def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None
     >>> score(test).caught
     ('all NaN',)
     """
-    refused = _refusal(test, _Trial(None, None, precision))
+    refused = _refusal(test, _Trial(precision))
     if refused is not None:
         raise ValueError(f"test must accept the right layer, got {refused!r}")
-    caught: list[str] = []
-    missed: list[str] = []
-    unseen: list[str] = []
-    trials = {name: _Trial(None, change, precision) for name, change in BROKEN.items()}
-    trials |= {name: _Trial(name, None, precision) for name in museum.EXHIBITS}
+    trials = {name: _Trial(precision, change=change) for name, change in BROKEN.items()}
+    trials |= {name: _Trial(precision, name) for name in museum.EXHIBITS}
+    found: dict[str, list[str]] = {"caught": [], "missed": [], "unseen": []}
     for name, layer in trials.items():
-        refused = _refusal(test, layer)
-        (caught if refused is not None else missed if layer.differs else unseen).append(name)
-    return Score(tuple(caught), tuple(missed), tuple(unseen))
+        caught = _refusal(test, layer) is not None
+        found["caught" if caught else "missed" if layer.differs else "unseen"].append(name)
+    return Score(**{what: tuple(names) for what, names in found.items()})
 
 
+@dataclass
 class _Trial:
     """A layer under trial, with the right one beside it. `differs`: the two have differed."""
 
-    def __init__(self, exhibit: str | None, change: Callable[[Result], Result] | None,
-                 precision: str | None) -> None:
-        self.exhibit, self.change, self.precision, self.differs = exhibit, change, precision, False
+    precision: str | None
+    exhibit: str | None = None
+    change: Callable[[Result], Result] | None = None
+    differs: bool = False
 
     def __call__(self, x: Any, params: dict[str, Any], config: Any, d_y: Any = None,
                  balance_coef: float = 0.0, z_coef: float = 0.0, padding: Any = None) -> Result:
@@ -134,9 +132,10 @@ class _Trial:
         given = museum.run(self.exhibit, x, params, config, **asked)
         if self.change is not None:
             given = self.change(given)
-        pairs = zip([*given["grads"].values(), *(given[name] for name in NUMBERS)],
-                    [*right["grads"].values(), *(right[name] for name in NUMBERS)])
-        self.differs |= not all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+        mine, theirs = (
+            museum.flat(each) | {name: each[name] for name in ("expert", "kept", "slot")}
+            for each in (given, right))
+        self.differs |= any(not np.array_equal(mine[name], theirs[name]) for name in mine)
         return given
 
 
@@ -149,8 +148,3 @@ def _refusal(test: Callable[[Callable[..., Result]], Any], layer: _Trial) -> Bas
     except BaseException as error:                        # pytest.fail raises no Exception
         skipped = isinstance(error, SkipTest) or type(error).__name__ == "Skipped"
         return None if skipped else error
-
-
-def _what(name: str) -> str:
-    known = museum.EXHIBITS.get(name)
-    return known.what if known else "needs no reference to be seen"

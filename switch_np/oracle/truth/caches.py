@@ -34,8 +34,7 @@ def with_rounded_log_z(cache: LayerCache) -> LayerCache:
 
 
 class ExpertsUsed(NamedTuple):
-    """The experts as a layer used them: their network, parameters, blocks of rows, and the gates.
-    """
+    """The experts as a layer used them: their network, parameters, blocks of rows, and gates."""
 
     network: Any
     params: Mapping[str, np.ndarray]
@@ -57,9 +56,8 @@ def intermediates(cache: LayerCache) -> dict[str, np.ndarray]:
     "experts.out" (R, D), in the order of the plan's rows.
     """
     found = {"router.input": cache.router.noisy_TD, "experts.out": cache.mixture.combine.out_RD}
-    for name, field in (("experts.rows", "x_TD"), ("experts.hidden", "hidden_TF")):
-        blocks = [(block.rows.start, getattr(block.cache, field))
-                  for block in cache.mixture.experts.blocks]
-        if blocks:
-            found[name] = np.concatenate([rows for _, rows in sorted(blocks, key=lambda b: b[0])])
+    blocks = sorted(cache.mixture.experts.blocks, key=lambda block: block.rows.start)
+    if blocks:
+        for name, field in (("experts.rows", "x_TD"), ("experts.hidden", "hidden_TF")):
+            found[name] = np.concatenate([getattr(block.cache, field) for block in blocks])
     return found

@@ -26,10 +26,8 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
         A `Plan`; or expert ids (T,), (T, K) or (B, S, K) of any library; or a dict with `expert`
         and, as far as known, `kept` (bool) and `slot`, of the same shape. Without `kept` the
         capacity decides, in the order of the config.
-    config
-        Says the number of experts and the capacity.
-    num_tokens, num_groups, padding_T, training
-        As `plan.decide` takes them.
+    config, num_groups, padding_T, training
+        As `plans.decide` takes them.
 
     Examples
     --------
@@ -41,23 +39,23 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
     """
     if isinstance(decisions, Plan):
         return decisions
-    if not isinstance(decisions, Mapping):
-        decisions = {"expert": decisions}
-    check_keys(decisions)
-    known = {name: by_token(name, value, num_tokens) for name, value in decisions.items()
-             if value is not None}
+    known = {name: by_token(name, value, num_tokens) for name, value in as_dict(decisions).items()}
     if "kept" in known:
         known["kept"] = known["kept"].astype(bool)
     return plans.from_choices(known.pop("expert"), config, num_groups=num_groups,
                               padding=padding_T, training=training, **known)
 
 
-def check_keys(decisions: Mapping[str, Any]) -> None:
-    """Refuse decisions without experts, or with what is no decision."""
-    said = sorted(str(name) for name, value in decisions.items() if value is not None)
-    if set(said) - {"expert", "kept", "slot"} or "expert" not in said:
-        raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, got "
-                         f"the keys {said}")
+def as_dict(decisions: Any) -> dict[str, Any]:
+    """Return decisions, as `as_plan` takes them, as a dict of expert and what else is known."""
+    if isinstance(decisions, Plan):
+        return {"expert": decisions.expert, "kept": decisions.kept}
+    decisions = decisions if isinstance(decisions, Mapping) else {"expert": decisions}
+    known = {name: value for name, value in decisions.items() if value is not None}
+    if set(known) - {"expert", "kept", "slot"} or "expert" not in known:
+        raise ValueError("plan must be a Plan, expert ids or a dict of expert, kept and slot, "
+                         f"got the keys {sorted(map(str, known))}")
+    return known
 
 
 def by_token(name: str, value: Any, num_tokens: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The truth about a layer: outputs, losses and every gradient, in float64, part by part.
 
-Forward and backward are the layer's own (`switch_np.switch_layer`); here they are run once for each
-seed, and the gradients taken apart into their additive terms:
+Forward and backward are the layer's own (`switch_np.switch_layer`); the backward is run once for
+each part of the objective, and the gradients are taken apart into their additive terms:
 
     d_w_router = gate + balance + z              d_x = experts + gate + balance + z
 
@@ -11,6 +11,7 @@ backward d_x meets the router only as d_logits W_rᵀ, so the same backward with
 d_x's `experts` alone.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, choose, margins, serve
-from switch_np.conventions.margins import Margins
+from switch_np.conventions import arguments, choose, serve
+from switch_np.conventions.margins import margins
 from switch_np.conventions.noise import Noise, decided
-from switch_np.operations import adapters, check
+from switch_np.operations import adapters, check, environment
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
-from switch_np.oracle.truth.solution import LOSSES, Problem, Solution, frozen
+from switch_np.oracle.truth.solution import Problem, Solution, frozen, outputs
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -36,12 +37,7 @@ SEEDS = ("output", "balance", "z")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference(Solution):
-    """The truth about one problem, and how far a correct kernel may be off it.
-
-    Its numbers, all read-only, are those of a `Solution`: y, balance_loss, z_loss, objective;
-    grads, seeds, terms; plan, margins, margin; probs, logits, gates, scores; intermediates;
-    problem, precision.
-    """
+    """A problem's `Solution`, all read-only, and how far a correct kernel may be off it."""
 
     _noise: dict[str, Rounding] = field(default_factory=dict)
     bias_precision: str | None = None                # in which the selection bias was handed in
@@ -70,9 +66,8 @@ class Reference(Solution):
 
 
 def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
-              balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None,
-              padding: Any = None, noise: Noise | None = None,
-              training: bool = False) -> Reference:
+              balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None, padding: Any = None,
+              noise: Noise | None = None, training: bool = False) -> Reference:
     """Compute a layer's outputs, losses and gradients in float64.
 
     Parameters
@@ -122,19 +117,18 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if isinstance(config, str):
         config = SwitchConfig.like(config, num_experts=shapes["w_router"][-1])
     check.instance("config", config, SwitchConfig)
-    check_memory(adapters.shape_of(x, "x"), shapes, config.num_choices)
+    _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x, "x")
     d_y = np.zeros(x.shape) if d_y is None else adapters.lift(d_y, "d_y")
     lifted = {name: adapters.lift(value, f"params[{name!r}]") for name, value in params.items()}
-    named = [("x", x), ("d_y", d_y), *((f"params[{name!r}]", lifted[name]) for name in lifted)]
-    for name, value in named:
+    arrays = {"x": x, "d_y": d_y} | {f"params[{name!r}]": lifted[name] for name in lifted}
+    for name, value in arrays.items():
         check.floats(name, value, value.shape, finite=True)
-    problem = Problem(
-        x, lifted, config, d_y, balance_coef, z_coef,
-        None if padding is None else adapters.to_numpy(padding, "padding"), _lift_noise(noise),
-        training)
+    padding = None if padding is None else adapters.to_numpy(padding, "padding")
+    problem = Problem(x, lifted, config, d_y, balance_coef, z_coef, padding, _lifted(noise),
+                      training)
     needed = config if plan is None else decided(config, Noise())
     if training and needed.noisy and noise is None:
         raise ValueError("noise must be handed in when training=True and the config has noise, "
@@ -142,8 +136,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if plan is not None:
         plan = as_plan(plan, config, x[..., 0].size,
                        num_groups=arguments.num_groups(config, x.shape),
-                       padding_T=problem.padding_T,
-                       training=training)
+                       padding_T=problem.padding_T, training=training)
     bias = params.get("select_bias")
     return replace(solve(problem, plan, precision), replays=plan is not None,
                    bias_precision=None if bias is None else adapters.precision_of(bias))
@@ -155,41 +148,40 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     if plan is not None:
         plan = with_plain_counts(p, plan)
     out, cache = p.forward(plan)
-    nothing = np.zeros(p.x.shape)
-    seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
-                                         float(seed == "balance"), float(seed == "z")))
-             for seed in SEEDS}
+    seeds = {}
+    for seed in SEEDS:
+        d_x, grads = switch_layer.backward(p.d_y if seed == "output" else np.zeros(p.x.shape),
+                                           cache, float(seed == "balance"), float(seed == "z"))
+        seeds[seed] = {"x": d_x, **grads}
+    terms = {name: {"gate" if name in caches.ROUTER else "experts": grad}
+             for name, grad in seeds["output"].items()}
     d_x_experts, _ = switch_layer.backward(p.d_y, caches.without_router(cache))
-    terms = {}
-    for name, whole in seeds["output"].items():
-        if name == "x":
-            terms[name] = {"experts": d_x_experts, "gate": whole - d_x_experts}
-        else:
-            terms[name] = {"gate" if name in caches.ROUTER else "experts": whole}
-        if name == "x" or name in caches.ROUTER:
-            terms[name]["balance"] = seeds["balance"][name] * float(p.balance_coef)
-            terms[name]["z"] = seeds["z"][name] * float(p.z_coef)
-    scores, firm = _choice(out, p)
+    terms["x"] = {"experts": d_x_experts, "gate": seeds["output"]["x"] - d_x_experts}
+    for name in terms.keys() & {"x", *caches.ROUTER}:
+        terms[name] |= {"balance": seeds["balance"][name] * float(p.balance_coef),
+                        "z": seeds["z"][name] * float(p.z_coef)}
+    noise, bias_E = p.noise or Noise(), p.params.get("select_bias")
+    chosen_by = decided(p.config, noise)
+    scores_TE = choose.ranked(out.probs, out.logits, chosen_by.conventions, noise, bias_E)
+    firm = margins(out.probs, out.plan, chosen_by, logits_TE=out.logits, padding_T=p.padding_T,
+                   bias_E=bias_E, noise=noise, training=p.training)
+    firm.choice[~p.served_T] = np.inf
     return Reference(*map(frozen, (
         out.y, float(out.balance_loss), float(out.z_loss), float(
             (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
         {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
-        firm, out.probs, out.logits, out.gates, scores, caches.intermediates(cache), problem,
+        firm, out.probs, out.logits, out.gates, scores_TE, caches.intermediates(cache), problem,
         precision)))
 
 
 def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
-    """Return a replayed plan whose balance counts are right where scores decide them.
-
-    With `balance_counts="plain_over_k"` the loss counts the best scores, whoever was chosen.
-    """
+    """Return a replayed plan with the best scores counted, where the balance loss counts these."""
     p, conventions = problem, problem.config.conventions
     if conventions.balance_counts != "plain_over_k":
         return plan
-    out, _ = p.forward(plan)
-    count_GE, tokens_G = serve.balance_counts(
-        plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
-        plan.load.shape, p.padding_T, conventions, p.training)
+    best_TK = largest(p.forward(plan)[0].probs, plan.expert.shape[1])
+    count_GE, tokens_G = serve.balance_counts(plan.expert, plan.kept, best_TK, plan.group,
+                                              plan.load.shape, p.padding_T, conventions, p.training)
     return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
 
 
@@ -198,55 +190,26 @@ def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.
     out, cache = problem.forward(plan)
     d_x, grads = switch_layer.backward(problem.d_y, cache, float(problem.balance_coef),
                                        float(problem.z_coef))
-    losses = {name: np.asarray(getattr(out, name)) for name in LOSSES}
-    return out.plan, {"y": out.y, **losses, "d_x": d_x} | {
-        f"d_{name}": grad for name, grad in grads.items()}
+    return out.plan, outputs(out, {"x": d_x, **grads})
 
 
-def _choice(out: switch_layer.LayerOutput, problem: Problem) -> tuple[np.ndarray, Margins]:
-    """Return what the experts were chosen by (T, E), and the margins of the plan."""
-    noise, bias_E = problem.noise or Noise(), problem.params.get("select_bias")
-    config = decided(problem.config, noise)
-    scores_TE = choose.ranked(out.probs, out.logits, config.conventions, noise, bias_E)
-    firm = margins.margins(out.probs, out.plan, config, logits_TE=out.logits,
-                           padding_T=problem.padding_T, bias_E=bias_E, noise=noise,
-                           training=problem.training)
-    firm.choice[~problem.served_T] = np.inf
-    return scores_TE, firm
-
-
-def check_memory(x_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]],
-                 top_k: int) -> None:
+def _check_memory(x_shape: tuple[int, ...], shapes: list[tuple[int, ...]], top_k: int) -> None:
     """Refuse sizes whose reference would not fit into the memory that is free."""
-    tokens = int(np.prod(x_shape[:-1], dtype=object))
-    weights = sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
-    width = sum(n for shape in shapes.values() for n in shape[-2:])
-    needed = 8 * (8 * weights + tokens * (12 * x_shape[-1] + 4 * top_k * width))
-    free = free_memory()
+    weights = sum(map(math.prod, shapes))
+    width = sum(n for shape in shapes for n in shape[-2:])
+    needed = 8 * (8 * weights + math.prod(x_shape[:-1]) * (12 * x_shape[-1] + 4 * top_k * width))
+    free = environment.free_memory()
     if needed > free:
         raise MemoryError(
             f"x of shape {x_shape} with {weights:,} weights must fit into memory in float64: the "
             f"reference takes about {needed / 2 ** 30:,.1f} GiB, free are {free / 2 ** 30:,.1f}")
 
 
-def free_memory() -> int:
-    """Return the bytes of memory that are free, or 8 GiB where the system does not say."""
-    try:
-        with open("/proc/meminfo") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        return 8 * 2 ** 30
-
-
-def _named(result: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the gradients of x and of the parameters under one roof."""
-    return {"x": result[0], **result[1]}
-
-
-def _lift_noise(noise: Noise | None) -> Noise | None:
+def _lifted(noise: Noise | None) -> Noise | None:
+    """Return noise of any array library with its bools as they are and the rest in float64."""
     if noise is None:
         return None
-    arrays = [None if part is None else adapters.to_numpy(part, f"noise.{name}")
-              for name, part in noise._asdict().items()]
-    return Noise(*(array if array is None or array.dtype == bool else adapters.lift(array)
-                   for array in arrays))
+    arrays = {name: adapters.to_numpy(part, f"noise.{name}")
+              for name, part in noise._asdict().items() if part is not None}
+    return Noise(**{name: array if array.dtype == bool else adapters.lift(array)
+                    for name, array in arrays.items()})

@@ -1,9 +1,9 @@
 """How far a correct kernel may be off: the rounding noise of every number, worked out, not guessed.
 
 The layer's own code is run again, 12 times, with replayed decisions, on arrays of a class that puts
-an error on the result of each operation, as a kernel of the stated precision would (`rough` has the
-formulas). The root mean square of the deviations from the reference is sigma. It scales with the
-upstream, as rounding does, and needs no constant from anybody.
+an error on the result of each operation, as a kernel of the stated precision would: formulas in
+`rounding_array`. The root mean square of the deviations from the reference is sigma. It scales with
+the upstream, as rounding does, and needs no constant from anybody.
 
 Two floors. Twelve samples can miss by luck: no sigma is below 0.3 of the median of its row. And
 where all samples and the reference are 0 the mathematics has a zero: sigma is 0, and a kernel must
@@ -18,34 +18,23 @@ from switch_np import switch_layer
 from switch_np.operations.roundoff import named
 from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.rounding_array import Rough, rough_class
-from switch_np.oracle.truth.solution import Solution
+from switch_np.oracle.truth.solution import Solution, outputs
 
 SAMPLES = 12
 ROW_FLOOR = 0.3
 
 
 class Rounding(NamedTuple):
-    """What rounding does to a problem's numbers.
+    """What rounding does to a problem's numbers."""
 
-    Attributes
-    ----------
-    sigma
-        Standard deviation per element of y, balance_loss, z_loss, d_x, d_w_router, ...; "scores"
-        (T, E) for the routing.
-    peak
-        The largest magnitude on the way, intermediates included.
-    """
-
-    sigma: dict[str, np.ndarray]
-    peak: float
+    sigma: dict[str, np.ndarray]     # per element of `Solution.outputs` and of "scores" (T, E)
+    peak: float                      # the largest magnitude on the way, intermediates included
 
 
 @np.errstate(over="ignore", invalid="ignore")        # an overflow shows in the sigma itself
 def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     """Return the rounding noise of a correct kernel on the reference's problem.
 
-    Examples
-    --------
     >>> from switch_np import SwitchConfig
     >>> from switch_np.oracle import draw, reference
     >>> ref = reference(**draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6))
@@ -53,13 +42,13 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True
     """
-    wanted = ref.outputs() | {"scores": _finite(ref.scores)}
+    # Experts that may not be chosen have a score of -inf.
+    wanted = ref.outputs() | {"scores": np.where(np.isfinite(ref.scores), ref.scores, 0.0)}
     squares = {name: np.zeros(np.shape(value)) for name, value in wanted.items()}
     kind = named(precision)
     # Rounding in float64 itself is the reference's too: measure a coarser one, and scale down.
     finer = 2.0 ** -20 if precision == "float64" else 1.0
-    if finer < 1:
-        kind = kind._replace(store=kind.store / finer, accumulate=kind.accumulate / finer)
+    kind = kind._replace(store=kind.store / finer, accumulate=kind.accumulate / finer)
     rough = rough_class(kind, np.random.default_rng(0))
     for _ in range(samples):
         for name, value in _run(ref, rough).items():
@@ -77,28 +66,16 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
         return entered
 
     p = ref.problem
-    entered = p._replace(x=enter(p.x),
-                         params={name: enter(value) for name, value in p.params.items()})
-    out, cache = entered.forward(ref.plan)
-    cache = caches.with_rounded_log_z(cache)
+    out, cache = p._replace(params={name: enter(value) for name, value in p.params.items()},
+                            x=enter(p.x)).forward(ref.plan)
     # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
-    d_x, grads = switch_layer.backward(enter(p.d_y), cache, p.balance_coef, p.z_coef,
-                                       d_probs=enter(np.zeros(out.probs.shape)),
-                                       d_logits=enter(np.zeros(out.probs.shape)))
-    return {"y": out.y, "balance_loss": out.balance_loss, "z_loss": out.z_loss, "d_x": d_x,
-            "scores": _scores(out, ref)} | {f"d_{name}": grad for name, grad in grads.items()}
-
-
-def _scores(out: switch_layer.LayerOutput, ref: Solution) -> np.ndarray:
-    """Return the scores of a sample, with what decides besides the router left as it was."""
-    given = ref.logits if ref.problem.noise is not None else ref.probs
-    moved = out.logits if given is ref.logits else out.probs
-    return np.where(np.isfinite(ref.scores), _finite(ref.scores) + np.asarray(moved - given), 0.0)
-
-
-def _finite(scores_TE: np.ndarray) -> np.ndarray:
-    """Return scores with 0 for experts that may not be chosen, whose score is -inf."""
-    return np.where(np.isfinite(scores_TE), scores_TE, 0.0)
+    d_x, grads = switch_layer.backward(
+        enter(p.d_y), caches.with_rounded_log_z(cache), p.balance_coef, p.z_coef,
+        d_probs=enter(np.zeros(out.probs.shape)), d_logits=enter(np.zeros(out.probs.shape)))
+    # In the scores, what decides besides the router is left as it was.
+    moved = out.probs - ref.probs if p.noise is None else out.logits - ref.logits
+    scores = np.where(np.isfinite(ref.scores), ref.scores + np.asarray(moved), 0.0)
+    return outputs(out, {"x": d_x, **grads}) | {"scores": scores}
 
 
 def _floored(sigma: np.ndarray, value: np.ndarray, smallest: float) -> np.ndarray:

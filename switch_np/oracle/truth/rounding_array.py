@@ -41,9 +41,8 @@ class Rough(np.ndarray):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None,
                         **kwargs: Any) -> Any:
         if ufunc in COMPARING and method == "__call__":
-            for value in inputs:
-                if isinstance(value, Rough):
-                    value._settle()
+            for value in (each for each in inputs if isinstance(each, Rough)):
+                value._settle()
         plain = [_plain(value) for value in inputs]
         total = _total_squares(ufunc, method, plain, kwargs)
         if out is not None:
@@ -53,7 +52,7 @@ class Rough(np.ndarray):
             return result
         if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
             result[...] = self._rounded(result, total)
-        result = out[0] if out is not None else self._computed(result)
+        result = out[0] if out is not None else result.view(type(self))
         if not isinstance(result, Rough):
             return result
         if ufunc is np.matmul and total is not None:
@@ -67,13 +66,13 @@ class Rough(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function is not np.einsum:
             result = super().__array_function__(function, types, args, kwargs)
-            # np.where makes plain arrays.
-            return self._computed(result) if _plain_floats(result) else result
+            plain_floats = type(result) is np.ndarray and result.dtype.kind == "f"
+            return result.view(type(self)) if plain_floats else result    # np.where makes these
         plain = [_plain(value) for value in args[1:]]
         result = np.einsum(args[0], *plain)
         squares = np.einsum(args[0], *(value ** 2 for value in plain))
         terms = max(value.size for value in plain) / max(result.size, 1)
-        return self._computed(self._rounded(result, (terms, squares)))
+        return self._rounded(result, (terms, squares)).view(type(self))
 
     def _settle(self) -> None:
         """Move, in place, what is about to be compared and lies within its doubt: once."""
@@ -82,12 +81,6 @@ class Rough(np.ndarray):
             plain += np.where(np.abs(plain) < self.doubt,
                               self.doubt * self.rng.standard_normal(plain.shape), 0.0)
             self.doubt = None
-
-    @classmethod
-    def _computed(cls, array: np.ndarray) -> Rough:
-        computed = array.view(cls)
-        computed.given = False
-        return computed
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:
@@ -100,8 +93,8 @@ class Rough(np.ndarray):
         size = np.abs(value)
         if value.ndim:                                    # a lone sum lives in an accumulator
             cls.peak = max(cls.peak, float(size.max(initial=0.0)))
-        error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(
-            cls.precision.store * size, cls.precision.smallest / 2)
+        error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(cls.precision.store * size,
+                                                                 cls.precision.smallest / 2)
         if total is not None:
             error += cls.rng.standard_normal(value.shape) * cls._spread(*total)
         return np.where(size == 0, 0.0, value + error)
@@ -121,10 +114,6 @@ def _total_squares(ufunc: Any, method: str, plain: list[np.ndarray],
         squares = np.add.reduce(plain[0] ** 2, **kwargs)
         return plain[0].size / max(squares.size, 1), squares
     return None
-
-
-def _plain_floats(value: Any) -> bool:
-    return type(value) is np.ndarray and value.dtype.kind == "f"
 
 
 def _plain(value: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A problem and its solution: what was asked of a layer, and every number that it should give.
 
-`truth` solves problems; what judges a solution, or measures its noise, needs the numbers alone.
+`reference` solves problems; what judges a solution, or measures its noise, needs the numbers alone.
 """
 
 from collections.abc import Mapping
@@ -59,11 +59,9 @@ class Solution:
     ----------
     y, balance_loss, z_loss, objective
         The outputs; the losses without their coefficients.
-    grads
-        The gradient of the objective with respect to "x" and every parameter.
-    seeds
-        The same for the three parts of the objective: "output", "balance" and "z", the losses with
-        coefficient 1.
+    grads, seeds
+        The gradient of the objective with respect to "x" and every parameter; the same for its
+        three parts: "output", "balance" and "z", the losses with coefficient 1.
     terms
         Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
     plan, margins, margin
@@ -73,10 +71,8 @@ class Solution:
         (T, E), (T, E), (T, K) of the router, and the (T, E) that the choice goes by.
     intermediates
         What the layer computed on its way, such as "experts.hidden": see `caches`.
-    problem
-        What was asked.
-    precision
-        The coarsest precision among the arrays handed in.
+    problem, precision
+        What was asked, and the coarsest precision among the arrays handed in.
     """
 
     y: np.ndarray
@@ -104,9 +100,13 @@ class Solution:
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""
-        return {"y": self.y, "balance_loss": np.asarray(self.balance_loss),
-                "z_loss": np.asarray(self.z_loss)} | {
-                    f"d_{name}": grad for name, grad in self.grads.items()}
+        return outputs(self, self.grads)
+
+
+def outputs(out: Any, grads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return y and the losses of a layer's output, or of a solution, and gradients as "d_..."."""
+    return {name: np.asarray(getattr(out, name)) for name in ("y", *LOSSES)} | {
+        f"d_{name}": grad for name, grad in grads.items()}
 
 
 def frozen(value: Any) -> Any:

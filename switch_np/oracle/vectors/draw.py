@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import noise as noises
+from switch_np.conventions.noise import draw_noise
 from switch_np.operations import check
 from switch_np.operations.precision import round_to
-from switch_np.oracle.truth.reference import reference
+from switch_np.oracle.truth.reference import SEEDS, reference
 from switch_np.switch.config import SwitchConfig
 
 
@@ -29,21 +29,16 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     ----------
     config, num_tokens, d_model, d_ff
         The layer and its sizes.
-    seed
-        Of the generator.
-    scale
-        Of d_y, and with it of the coefficients of the losses.
-    padding
-        So many tokens at the end are padding.
-    unused
-        So many experts, the last ones, are chosen by no token; as many as K must be left.
+    seed, scale
+        Of the generator; of d_y, and with it of the coefficients of the losses.
+    padding, unused
+        So many tokens at the end are padding; so many experts, the last ones, are chosen by no
+        token; as many as K must be left.
     batch
         Cut the tokens into so many rows: x is (B, S, D), not (T, D). With groups="rows" the
         default is one row.
-    training
-        In training; noise is drawn where the config has any.
-    precision
-        All numbers are rounded to it.
+    training, precision
+        In training noise is drawn where the config has any; all numbers are rounded to `precision`.
 
     Examples
     --------
@@ -58,10 +53,8 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     batch = 1 if batch is None and config.groups == "rows" else batch
     _check_counts(config, num_tokens, padding, unused, batch)
     rng = np.random.default_rng(seed)
-    params = switch_layer.init(rng, d_model, d_ff, config, scale=2.0)
-    for name, value in params.items():
-        if not value.any():
-            params[name] = 0.3 * rng.standard_normal(value.shape)
+    params = {name: value if value.any() else 0.3 * rng.standard_normal(value.shape)
+              for name, value in switch_layer.init(rng, d_model, d_ff, config, scale=2.0).items()}
     x = rng.standard_normal((num_tokens, d_model))
     if unused:                              # a constant feature that speaks against these experts
         x[:, -1] = 1.0
@@ -77,7 +70,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
         problem["training"] = True
     conventions = config.conventions
     if training or conventions.always_noisy or conventions.noise_when == "always":
-        problem["noise"] = noises.draw_noise(rng, config, num_tokens, d_model, d_ff)
+        problem["noise"] = draw_noise(rng, config, num_tokens, d_model, d_ff)
     if batch is not None:
         rows = (batch, num_tokens // batch)
         problem |= {name: problem[name].reshape(rows + problem[name].shape[1:])
@@ -91,8 +84,7 @@ def _coefficients(problem: dict[str, Any], scale: float) -> dict[str, float]:
     It is that of the gates' own, or of `scale` where the gates' sum is constant and they have none.
     """
     seeds = reference(**problem).seeds
-    gate, balance, z = (float(np.linalg.norm(seeds[seed]["w_router"]))
-                        for seed in ("output", "balance", "z"))
+    gate, balance, z = (float(np.linalg.norm(seeds[seed]["w_router"])) for seed in SEEDS)
     wanted = gate if gate > 1e-9 * abs(scale) else abs(scale)
     return {f"{name}_coef": float(f"{wanted / size:.3g}") if size else silent * scale
             for name, size, silent in (("balance", balance, 0.5), ("z", z, 0.25))}
@@ -100,10 +92,9 @@ def _coefficients(problem: dict[str, Any], scale: float) -> dict[str, float]:
 
 def _check_counts(config: SwitchConfig, num_tokens: int, padding: int, unused: int,
                   batch: int | None) -> None:
-    for name, value, most, what in (
-            ("padding", padding, num_tokens, "the number of tokens"),
-            ("unused", unused, config.num_experts - config.num_choices,
-             "the experts that a token need not choose")):
+    spare = config.num_experts - config.num_choices
+    for name, value, most, what in (("padding", padding, num_tokens, "the number of tokens"),
+                                    ("unused", unused, spare, "the experts besides top_k")):
         check.integer(name, value, 0)
         if value > most:
             raise ValueError(f"{name} must be at most {most}, {what}, got {value}")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,17 @@ from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
 from switch_np.oracle.explain.museum.exhibit import Exhibit
-from switch_np.oracle.truth.solution import LOSSES, Problem
+from switch_np.oracle.truth.solution import Problem, outputs
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
-    *wrong_outputs.ROUTING, *wrong_outputs.OUTPUT, *wrong_outputs.LOSSES,
-    *wrong_gradients.ROUTER, *wrong_gradients.EXPERTS)}
-SOURCE = Path(__file__).with_name("kernel.py")
+    wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES + wrong_gradients.ROUTER
+    + wrong_gradients.EXPERTS)}
 
 
 @cache
 def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
-    """Return `kernel.run` with the named bug planted; for None, as it is.
-
-    >>> planted("capacity_not_enforced").__name__
-    'run'
-    """
-    text = SOURCE.read_text()
+    """Return `kernel.run` with the named bug planted; for None, as it is."""
+    text = Path(__file__).with_name("kernel.py").read_text()
     if name is not None:
         check.choice("name", name, list(EXHIBITS))
         for right, wrong in EXHIBITS[name].changes:
@@ -48,7 +44,7 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
                 raise ValueError(f"{name}: {right!r} occurs {text.count(right)} times in "
                                  "kernel.py, want once")
             text = text.replace(right, wrong)
-    space: dict[str, Any] = {"round_to": round_to, "kept_load": _kept_load}
+    space: dict[str, Any] = {"round_to": round_to}
     exec(compile(text, f"<{name or 'kernel'}>", "exec"), space)
     run: Callable[..., dict[str, Any]] = space["run"]
     return run
@@ -69,8 +65,7 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     expert
         (T, K) the experts chosen; by default those of the highest probabilities.
     precision
-        "float64" and "float32" compute in it; "bfloat16" and "float16" compute in float32 and
-        round each intermediate.
+        "bfloat16" and "float16" compute in float32 and round each intermediate.
 
     Returns
     -------
@@ -87,11 +82,11 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     """
     dtype = np.float64 if precision == "float64" else np.float32
     half = precision in ("bfloat16", "float16")
+    params = {key: value.astype(dtype) for key, value in params.items()}
     with np.errstate(all="ignore"):
         return planted(name)(
-            x.astype(dtype), {key: value.astype(dtype) for key, value in params.items()}, config,
-            d_y.astype(dtype), balance_coef, z_coef, padding, expert,
-            (lambda value: round_to(value, precision)) if half else (lambda value: value))
+            x.astype(dtype), params, config, d_y.astype(dtype), balance_coef, z_coef, padding,
+            expert, lambda value: round_to(value, precision) if half else value)
 
 
 def recognise(evidence: Evidence) -> list[str]:
@@ -129,9 +124,8 @@ def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
     """Return an exhibit's result on a problem, and its tensors in the reference's shapes."""
     x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
     try:
-        result = run(name, x, dict(p.params), p.config, d_y=d_y, expert=expert_TK,
-                     padding=p.padding_T,
-                     balance_coef=p.balance_coef, z_coef=p.z_coef)
+        result = run(name, x, dict(p.params), p.config, d_y=d_y, balance_coef=p.balance_coef,
+                     z_coef=p.z_coef, padding=p.padding_T, expert=expert_TK)
     except Exception:                          # a planted bug may crash, and then explains nothing
         return {}, {}
     return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value
@@ -144,9 +138,4 @@ def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
     >>> sorted(flat({"y": 1.0, "balance_loss": 1.0, "z_loss": 2.0, "grads": {"x": 3.0}}))
     ['balance_loss', 'd_x', 'y', 'z_loss']
     """
-    return {name: np.asarray(result[name]) for name in ("y", *LOSSES)} | {
-        f"d_{name}": np.asarray(grad) for name, grad in result["grads"].items()}
-
-
-def _kept_load(kept: np.ndarray, expert: np.ndarray, num_experts: int) -> np.ndarray:
-    return np.bincount(expert[kept], minlength=num_experts)
+    return outputs(SimpleNamespace(**result), result["grads"])

@@ -2,23 +2,24 @@
 
 from typing import NamedTuple
 
+# Lines of `kernel.py` that exhibits of both kinds change.
+SLOPE = "slope = balance_coef * num_experts / count * share"
+D_CHOSEN = "np.put_along_axis(d_probs, expert, d_chosen, axis=1)"
+D_Z = "d_logits[real] += z_coef * 2 / count * log_z[real, None] * softmax[real]"
+
 
 class Exhibit(NamedTuple):
-    """One bug.
+    """One bug: its name, what is wrong, the library and thread where it was seen, as far as known.
 
-    Attributes
-    ----------
-    name
-        A short name, without spaces.
-    what
-        What is wrong, in a sentence; reports print it.
-    seen
-        The library and the thread, as far as known.
-    changes
-        Pairs (right, wrong) of text; `kernel.py` has the right one exactly once.
+    `changes` are pairs (right, wrong) of text; `kernel.py` has the right one exactly once.
     """
 
     name: str
     what: str
     seen: str
     changes: tuple[tuple[str, str], ...]
+
+
+def bug(name: str, what: str, seen: str, *changes: tuple[str, str]) -> Exhibit:
+    """Return an exhibit."""
+    return Exhibit(name, what, seen, changes)

@@ -14,21 +14,21 @@ import numpy as np
 
 from switch_np.operations import activations
 
+Array = np.ndarray
+Params = dict[str, Array]
 Store = Callable[[Any], Any]
-Params = dict[str, np.ndarray]
 
 
-def run(x: np.ndarray, params: Params, config: Any, d_y: np.ndarray, balance_coef: float,
-        z_coef: float, padding: np.ndarray | None, expert: np.ndarray | None,
-        store: Store) -> dict[str, Any]:
+def run(x: Array, params: Params, config: Any, d_y: Array, balance_coef: float, z_coef: float,
+        padding: Array | None, expert: Array | None, store: Store) -> dict[str, Any]:
     """Return outputs, choices and gradients as a dict."""
     out, cache = forward(x, params, config, padding, expert, store)
     grads = backward(d_y, params, config, out, cache, balance_coef, z_coef, store)
     return {**out, "grads": grads}
 
 
-def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | None,
-            expert: np.ndarray | None, store: Store) -> tuple[dict[str, Any], tuple[Any, ...]]:
+def forward(x: Array, params: Params, config: Any, padding: Array | None, expert: Array | None,
+            store: Store) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """Return outputs and choices as a dict, and what `backward` needs."""
     tokens, num_experts, top_k = len(x), params["w_router"].shape[1], config.top_k
     real = np.ones(tokens, bool) if padding is None else ~padding
@@ -61,23 +61,20 @@ def forward(x: np.ndarray, params: Params, config: Any, padding: np.ndarray | No
 
     counts = config.conventions.balance_counts
     counted = {"first": 1, "none": 0}.get(counts, top_k)
-    share = (np.bincount(expert[real, :counted].ravel(), minlength=num_experts) / count)
+    share = np.bincount(expert[real, :counted].ravel(), minlength=num_experts) / count
     share = (share / (top_k if "over_k" in counts else 1)).astype(x.dtype)
     mean_probs = probs[real].sum(axis=0) / count
     balance_loss = num_experts * (share * mean_probs).sum()
     z_loss = (log_z[real] ** 2).sum() / count * (config.conventions.z_when != "never")
-    given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss, "expert": expert, "kept": kept,
-             "slot": slot}
+    given = dict(y=y, balance_loss=balance_loss, z_loss=z_loss, expert=expert, kept=kept, slot=slot)
     return given, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
 
 
-def slots(expert: np.ndarray, real: np.ndarray, capacity: int | None, probs: np.ndarray,
-          logits: np.ndarray) -> np.ndarray:
+def slots(expert: Array, real: Array, capacity: int | None, probs: Array, logits: Array) -> Array:
     """Return the slot of every choice, -1 for those dropped: first choices before second ones."""
     (tokens, top_k), num_experts = expert.shape, probs.shape[1]
     capacity = tokens if capacity is None else capacity
-    slot = np.full((tokens, top_k), -1)
-    used = np.zeros(num_experts, int)
+    slot, used = np.full((tokens, top_k), -1), np.zeros(num_experts, int)
     order = [(token, choice) for choice in range(top_k) for token in range(tokens)]
     for token, choice in order:
         e = expert[token, choice]
@@ -87,12 +84,10 @@ def slots(expert: np.ndarray, real: np.ndarray, capacity: int | None, probs: np.
     return slot
 
 
-def through_experts(x: np.ndarray, params: Params, config: Any, expert: np.ndarray,
-                    kept: np.ndarray, gates: np.ndarray, store: Store
-                    ) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
+def through_experts(x: Array, params: Params, config: Any, expert: Array, kept: Array, gates: Array,
+                    store: Store) -> tuple[Array, list[tuple[Any, ...]]]:
     """Return y, and the intermediates of each expert."""
-    y = np.zeros_like(x)
-    saved = []
+    y, saved = np.zeros_like(x), []
     for e in range(len(params["w_in"])):
         token, choice = np.nonzero(kept & (expert == e))
         rows = x[token]
@@ -105,18 +100,17 @@ def through_experts(x: np.ndarray, params: Params, config: Any, expert: np.ndarr
 
 def one_expert(params: Params, e: int) -> Params:
     """Return the weights of expert e: matrices (D, F) or (F, D), and biases."""
-    router = ("w_router", "b_router", "select_bias")
     return {name: value[e] for name, value in params.items()
-            if name not in router and not name.startswith("shared_")}
+            if name not in ("w_router", "b_router", "select_bias") and name[:7] != "shared_"}
 
 
 def shared_expert(params: Params) -> Params:
     """Return the weights of the shared experts, which are one."""
-    return {name[7:]: value for name, value in params.items() if name.startswith("shared_")}
+    return {name[7:]: value for name, value in params.items() if name[:7] == "shared_"}
 
 
-def network(rows: np.ndarray, weights: Params, config: Any, store: Store
-            ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+def network(rows: Array, weights: Params, config: Any, store: Store
+            ) -> tuple[Array, tuple[Array, ...]]:
     """Return an expert's outputs, and its hidden units: linear, before the activation, after."""
     linear = store(rows @ weights["w_in"] + weights.get("b_in", 0))
     before = linear
@@ -128,8 +122,8 @@ def network(rows: np.ndarray, weights: Params, config: Any, store: Store
     return out, (linear, before, hidden)
 
 
-def backward(d_y: np.ndarray, params: Params, config: Any, out: dict[str, Any],
-             cache: tuple[Any, ...], balance_coef: float, z_coef: float, store: Store) -> Params:
+def backward(d_y: Array, params: Params, config: Any, out: dict[str, Any], cache: tuple[Any, ...],
+             balance_coef: float, z_coef: float, store: Store) -> Params:
     """Return the gradients of x and of the parameters as a dict."""
     x, real, count, probs, softmax, log_z, gates, weight, saved, share = cache
     expert, num_experts = out["expert"], probs.shape[1]
@@ -161,12 +155,10 @@ def backward(d_y: np.ndarray, params: Params, config: Any, out: dict[str, Any],
     return {"x": d_x, **grads}
 
 
-def back_through_experts(d_y: np.ndarray, params: Params, config: Any, gates: np.ndarray,
-                         saved: list[Any], store: Store
-                         ) -> tuple[np.ndarray, np.ndarray, Params]:
+def back_through_experts(d_y: Array, params: Params, config: Any, gates: Array, saved: list[Any],
+                         store: Store) -> tuple[Array, Array, Params]:
     """Return the gradients of x without the router's part, of the gates, of the weights."""
-    d_x = np.zeros_like(d_y)
-    d_gates = np.zeros_like(gates)
+    d_x, d_gates = np.zeros_like(d_y), np.zeros_like(gates)
     grads = {name: np.zeros_like(value) for name, value in params.items()}
     for e in range(len(params["w_in"])):
         token, choice, rows, hidden, out, gate = saved[e]
@@ -180,9 +172,8 @@ def back_through_experts(d_y: np.ndarray, params: Params, config: Any, gates: np
     return d_x, d_gates, grads
 
 
-def network_back(d_out: np.ndarray, rows: np.ndarray, weights: Params,
-                 saved: tuple[np.ndarray, ...], config: Any, store: Store
-                 ) -> tuple[np.ndarray, Params]:
+def network_back(d_out: Array, rows: Array, weights: Params, saved: tuple[Array, ...], config: Any,
+                 store: Store) -> tuple[Array, Params]:
     """Return the gradients of an expert's rows and weights."""
     linear, before, hidden = saved
     kind = config.conventions.expert_activation

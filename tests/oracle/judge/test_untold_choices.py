@@ -5,7 +5,7 @@ import pytest
 from oracle.problems import all_of, judged, nudged, problem
 
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle.judge import inferred_choices, judge_choices
+from switch_np.oracle.judge import judge_choices, untold_choices
 
 
 def near_ties(ref):
@@ -44,7 +44,7 @@ def test_flips_do_not_excuse_what_no_flip_explains(given):
     """In bfloat16 some of 256 tokens always lie at near-ties."""
     _, ref = problem(SwitchConfig(num_experts=8, capacity_factor=1.0), 256, 16, 16,
                      precision="bfloat16")
-    assert near_ties(ref) > inferred_choices.MOST
+    assert near_ties(ref) > untold_choices.MOST
     for factor, verdict in ((1.0, "pass"), (0.0, "fail"), (1e9, "fail")):
         scaled = {name: grad * factor for name, grad in ref.grads.items()}
         got = {"y": ref.y * factor, "grads": scaled, "precision": "bfloat16"}

@@ -1,7 +1,9 @@
-"""The choices that a kernel did not tell, as far as its y tells them.
+"""The choices that a kernel did not tell: inferred from its y, or allowed for as noise.
 
 Where a token lies at a near tie, another choice is as right as the reference's. It is taken if y is
-wrong under the reference's own choices and that one explains it far better.
+wrong under the reference's own choices and that one explains it far better (`infer`). Where y does
+not tell, how far such flips move each number joins sigma; what lies beyond even then, no flip
+explains (`spread`).
 """
 
 from collections.abc import Callable
@@ -9,17 +11,19 @@ from functools import partial
 
 import numpy as np
 
+from switch_np import plans
 from switch_np.conventions import choose, serve
 from switch_np.conventions.noise import Noise
 from switch_np.oracle.judge.tensor import RMS_LIMIT, tensor_verdict
-from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.reference import Reference, outputs_of
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
 MOST = 16            # near ties that are worked out from y where one flip may drop other tokens
 MOVES = 32           # random moves of the scores by which other choices are found
+SAMPLES = 12         # random moves of the scores by which the effect of flips is measured
 
-Errors = Callable[[Plan], np.ndarray]                    # (T,) squared errors of y, in sigmas
+Errors = Callable[[Plan], np.ndarray]                    # (T,) mean squared errors of y
 
 
 def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
@@ -35,28 +39,22 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
     if tensor_verdict("y", y, ref.y, sigma, ref).ok:
         # A right y confirms the experts; with k > 1 it may not tell which came first.
         return ref.plan, bool(len(near)) and ref.plan.expert.shape[1] > 1 and (
-            ref.problem.config.conventions.balance_counts == "first"
-            or not ref.plan.kept.all())
-    alone, own = _never_drops(ref), own_choices(ref.problem.config)
-    if not len(near) or not own or (len(near) > MOST and not alone):
+            ref.problem.config.conventions.balance_counts == "first" or not ref.plan.kept.all())
+    p, group_size = ref.problem, len(ref.scores) // len(ref.plan.load)
+    # Where nothing is dropped, a token's y hangs on its own choices alone.
+    alone = p.config.expert_capacity(group_size, p.training) is None
+    if not len(near) or not own_choices(p.config) or (len(near) > MOST and not alone):
         return ref.plan, bool(len(near))
+    # Sigma needs a floor, since a row that is 0 here may not be 0 under other choices.
     errors = partial(_errors, ref, y, np.maximum(sigma, np.median(sigma[sigma > 0])))
     plan = (_token_by_token if alone else _one_flip_after_another)(ref, errors, near, tau_T)
     return plan, plan is not ref.plan                          # no flip helps y: nothing is unsure
 
 
-def _never_drops(ref: Reference) -> bool:
-    """Whether a token's y hangs on its own choices alone."""
-    p = ref.problem
-    group_size = len(ref.scores) // len(ref.plan.load)
-    return p.config.expert_capacity(group_size, p.training) is None
-
-
 def _token_by_token(ref: Reference, errors: Errors, near: np.ndarray, tau_T: np.ndarray) -> Plan:
     """Return the plan in which wrong rows of y have the choices under which they are right."""
     rows = {token: _alternatives(ref, token, tau_T[token]) for token in near}
-    best_TK, noise = ref.plan.expert.copy(), _row_noise(ref)
-    error_T = np.where(errors(ref.plan) > noise, noise, 0.0)
+    best_TK, error_T = ref.plan.expert.copy(), np.where(errors(ref.plan) > 1, 1.0, 0.0)
     for i in range(max(map(len, rows.values()), default=0)):
         expert_TK = ref.plan.expert.copy()
         for token, others in rows.items():
@@ -80,23 +78,15 @@ def _one_flip_after_another(ref: Reference, errors: Errors, near: np.ndarray,
                 plan = plan_of(ref, expert_TK)
                 found.append((errors(plan).sum(), len(found), plan))
         least, _, plan = min(found, default=(error, 0, best))
-        if least >= error - _row_noise(ref):
+        if least >= error - 1:
             return best
         error, best = least, plan
 
 
-def _row_noise(ref: Reference) -> float:
-    """Return the squared error of a row of y, in sigmas, that is no more than noise."""
-    return float(RMS_LIMIT ** 2 * ref.y.shape[-1])
-
-
 def _errors(ref: Reference, y: np.ndarray, sigma: np.ndarray, plan: Plan) -> np.ndarray:
-    """Return (T,) the squared errors of y under a plan, in sigmas.
-
-    Sigma has a floor, since a row may be 0 under other choices.
-    """
-    out, _ = ref.problem.forward(plan)
-    errors_T: np.ndarray = (((y - out.y) / sigma) ** 2).reshape(-1, y.shape[-1]).sum(axis=1)
+    """Return (T,) the mean squared errors of y under a plan; above 1 they are more than noise."""
+    error = (y - ref.problem.forward(plan)[0].y) / (RMS_LIMIT * sigma)
+    errors_T: np.ndarray = (error ** 2).reshape(-1, y.shape[-1]).mean(axis=1)
     return errors_T
 
 
@@ -111,20 +101,19 @@ def _alternatives(ref: Reference, token: int, tau: float,
     if not by_score(ref.problem.config):
         p, rng = ref.problem, np.random.default_rng(0)
         moved_SE = tau * rng.uniform(-1, 1, (MOVES, len(scores_E)))
-        logits_SE = ref.logits[token] + moved_SE
-        conventions, noise = p.config.conventions, Noise()
-        ranked_SE = choose.ranked(ref.probs[token] + moved_SE, logits_SE, conventions, noise,
+        logits_SE, conventions = ref.logits[token] + moved_SE, p.config.conventions
+        ranked_SE = choose.ranked(ref.probs[token] + moved_SE, logits_SE, conventions, Noise(),
                                   p.params.get("select_bias"))
-        rows_SK = choose.choose(ranked_SE, logits_SE, len(chosen_K), conventions, noise)
+        rows_SK = choose.choose(ranked_SE, logits_SE, len(chosen_K), conventions, Noise())
         return [row for row in np.unique(rows_SK, axis=0) if (row != chosen_K).any()]
     rows = []
     for k, e in enumerate(chosen_K):
-        for other in np.flatnonzero(np.abs(scores_E - scores_E[e]) <= tau):
-            if other != e:
-                row = chosen_K.copy()
-                row[row == other] = e
-                row[k] = other
-                rows.append(row)
+        near = np.abs(scores_E - scores_E[e]) <= tau
+        for other in np.flatnonzero(near & (np.arange(len(near)) != e)):
+            row = chosen_K.copy()
+            row[row == other] = e
+            row[k] = other
+            rows.append(row)
     return rows
 
 
@@ -136,15 +125,46 @@ def own_choices(config: SwitchConfig) -> bool:
 
 def by_score(config: SwitchConfig) -> bool:
     """Whether a token's experts are just the k best scores."""
-    conventions = config.conventions
-    return own_choices(config) and conventions.select_groups == 1
+    return own_choices(config) and config.conventions.select_groups == 1
 
 
 def plan_of(ref: Reference, expert_TK: np.ndarray) -> Plan:
     """Return the plan that follows from these experts by the config's own rules."""
-    p = ref.problem
-    asked_TK = choose.wanted(expert_TK, ref.probs, p.config.conventions, p.noise or Noise())
-    return serve.serve(
-        expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=p.noise or Noise(),
-        training=p.training, num_groups=len(ref.plan.load),
-        padding_T=p.padding_T)
+    p, noise = ref.problem, ref.problem.noise or Noise()
+    asked_TK = choose.wanted(expert_TK, ref.probs, p.config.conventions, noise)
+    return serve.serve(expert_TK, asked_TK, ref.probs, ref.logits, p.config, noise=noise,
+                       num_groups=len(ref.plan.load), padding_T=p.padding_T, training=p.training)
+
+
+def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
+    """Return how far flips move each of `ref.outputs()`, as a root mean square.
+
+    The scores of tokens within tau_T (T,) of a tie are moved at random, and everything is decided
+    anew by the config's own rules. Infinite in the rows of y and d_x of tokens at an expert over
+    its capacity: whether these are kept hangs on more flips at once than samples can show.
+
+    >>> from switch_np import SwitchConfig
+    >>> from switch_np.oracle import draw, reference
+    >>> config = SwitchConfig(num_experts=2, capacity_factor=None)
+    >>> ref = reference(**draw(config, 8, d_model=4, d_ff=6))
+    >>> [bool(spread(ref, np.full(8, tau))["y"].any()) for tau in (0, 1)]
+    [False, True]
+    """
+    p, rng = ref.problem, np.random.default_rng(0)
+    reach_T1 = np.where(ref.margin <= tau_T, tau_T, 0.0)[:, None]
+    wanted = ref.outputs()
+    squares = {name: np.zeros(value.shape) for name, value in wanted.items()}
+    contested_T = plans.contested(ref.plan)
+    for _ in range(SAMPLES):
+        moved_TE = rng.uniform(-1, 1, ref.scores.shape) * reach_T1
+        plan = serve.decide(ref.probs + moved_TE, ref.logits + moved_TE, p.config,
+                            num_groups=len(ref.plan.load), padding_T=p.padding_T,
+                            noise=p.noise or Noise(), bias_E=p.params.get("select_bias"),
+                            training=p.training)
+        contested_T = contested_T | plans.contested(plan)
+        for name, value in outputs_of(p, plan)[1].items():
+            squares[name] += (value - wanted[name]) ** 2
+    if reach_T1.any():
+        for name in ("y", "d_x"):
+            squares[name][contested_T.reshape(squares[name].shape[:-1])] = np.inf
+    return {name: np.sqrt(square / SAMPLES) for name, square in squares.items()}
