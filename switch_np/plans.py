@@ -54,7 +54,7 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     if not config.conventions.papers:
         raise ValueError("config must have the paper's conventions, got others: "
                          "conventions.serve.decide follows them")
-    check.floats("scores_TE", scores_TE, ("T", config.num_experts))
+    check.floats("scores_TE", scores_TE, ("T", config.num_experts), finite=True)
     check_groups(len(scores_TE), num_groups, padding_T)
     capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
     check_buffers(config.layout, capacity, config.num_experts, num_groups)
@@ -139,7 +139,7 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
         capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
     plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
                             padding, training)
-    check_plan(plan, config, t, g, padding)
+    check_plan(plan, config, t, g, padding, training)
     return plan
 
 

@@ -19,13 +19,20 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import tree
 
-def integer(name: str, value: Any, at_least: int) -> None:
-    """Refuse anything but a whole number of at least `at_least`; a bool is not a number."""
+
+class NotFinite(ValueError):
+    """NaN or infinity among numbers that must be finite: the values, not the call, are wrong."""
+
+
+def integer(name: str, value: Any, at_least: int, below: int | None = None) -> None:
+    """Refuse anything but a whole number, at_least <= value < below; a bool is not a number."""
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a whole number, got {_kind(value)}")
-    if value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    if int(value) < at_least or (below is not None and int(value) >= below):
+        wanted = f"at least {at_least}" + ("" if below is None else f" and below {below}")
+        raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
 def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:
@@ -65,7 +72,7 @@ def plain(config: Any) -> None:
 
 def choice(name: str, value: Any, options: Sequence[Any]) -> None:
     """Refuse anything but one of `options`."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:        # an array has many equalities
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
@@ -93,8 +100,8 @@ def instance(name: str, value: Any, *kinds: type) -> None:
 
 
 def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarray | None = None,
-           finite: bool = False) -> None:
-    """Refuse anything but a floating-point (or complex) array of this shape.
+           finite: bool = False, kinds: str = "fc") -> None:
+    """Refuse anything but a floating-point array of this shape, real ("f") or complex ("c").
 
     In `shape` an int demands that length, a letter leaves it open. `value` must have the precision
     of `like`, an array that was checked: float64 goes with complex128, but a mixture with float32
@@ -102,14 +109,29 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
-    if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
+    if value.dtype.kind not in kinds or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
     _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
     # The quick test, the sum of squares, also fails where a number is merely large.
     if finite and not (np.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
-        raise ValueError(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
+        raise NotFinite(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
+
+
+def alike(name: str, value: Any, wanted: Mapping[str, Any], finite: bool = False) -> None:
+    """Refuse a nested dict whose arrays have other names, shapes or dtypes than the wanted one's.
+
+    >>> alike("grads", {"a": {"b": np.ones(1)}}, {"a": {"b": np.ones(2)}})
+    Traceback (most recent call last):
+    ValueError: grads['a.b'] must have shape (2,), got (1,)
+    """
+    instance(name, value, Mapping)
+    flat, like = tree.flatten(value), tree.flatten(wanted)
+    keys(name, flat, set(like))
+    for path, array in like.items():
+        floats(f"{name}[{path!r}]", flat[path], array.shape, like=array, finite=finite,
+               kinds=array.dtype.kind)
 
 
 def integers(name: str, value: Any, shape: Sequence[int | str], low: float, below: float) -> None:
@@ -136,8 +158,6 @@ def ordinary(name: str, value: Any) -> None:
     Traceback (most recent call last):
     TypeError: x must be a plain array, got a MaskedArray: .filled(...) makes it one
     """
-    if type(value) is np.ndarray:
-        return
     for kind, remedy in ((np.ma.MaskedArray, ".filled(...)"), (np.matrix, "np.asarray")):
         if isinstance(value, kind):
             raise TypeError(
@@ -149,12 +169,14 @@ def keys(name: str, value: Any, wanted: set[str]) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
     if set(value) != wanted:
-        raise ValueError(
-            f"{name} must have the keys {sorted(wanted)}, got {sorted(value, key=str)}")
+        raise ValueError(f"{name} must have the keys {sorted(wanted)}, got "
+                         f"{sorted(value, key=str)}, which differ in "
+                         f"{sorted(wanted ^ set(value), key=str)}")
 
 
 def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
-    ordinary(name, value)
+    if type(value) is not np.ndarray:
+        ordinary(name, value)
     if value.shape != shape and not _fits(value.shape, shape):
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         turned = value.ndim > 1 and _fits((*value.shape[:-2], *value.shape[:-3:-1]), shape)

@@ -76,11 +76,12 @@ def check_plans(plans: Sequence[Plan] | None, config: ModelConfig) -> None:
                          f"got {len(plans)}")
 
 
-def check_params(params: Mapping[str, Any], config: ModelConfig) -> None:
+def check_params(params: Mapping[str, Any], config: ModelConfig, finite: bool = False) -> None:
     """Refuse parameters of another structure, shape or precision than the config's."""
+    check.instance("params", params, Mapping)
     wanted, flat = shapes(config), tree.flatten(params)
     check.keys("params", flat, set(wanted))
     first = flat["embedding.table"]
     check.floats("params['embedding.table']", first, wanted["embedding.table"])
     for name, value in flat.items():
-        check.floats(f"params[{name!r}]", value, wanted[name], like=first)
+        check.floats(f"params[{name!r}]", value, wanted[name], like=first, finite=finite)

@@ -20,9 +20,7 @@ class ExpertRows:
 
     @cached_property
     def _layer(self) -> LayerCache:
-        p = self.truth.problem
-        return switch_layer.forward(p.params, p.x, p.config, plan=self.plan, padding=p.padding,
-                                    noise=p.noise, training=p.training)[1]
+        return self.truth.problem.forward(self.plan)[1]
 
     @cached_property
     def _used(self) -> ExpertsUsed:

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from switch_np import switch_layer
 from switch_np.conventions import choose, serve
 from switch_np.conventions.noise import Noise
 from switch_np.oracle.judge.tensor import RMS_LIMIT, tensor_verdict
@@ -95,9 +94,7 @@ def _errors(ref: Reference, y: np.ndarray, sigma: np.ndarray, plan: Plan) -> np.
 
     Sigma has a floor, since a row may be 0 under other choices.
     """
-    p = ref.problem
-    out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                  noise=p.noise, training=p.training)
+    out, _ = ref.problem.forward(plan)
     errors_T: np.ndarray = (((y - out.y) / sigma) ** 2).reshape(-1, y.shape[-1]).sum(axis=1)
     return errors_T
 

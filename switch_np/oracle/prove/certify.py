@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from switch_np import switch_layer
 from switch_np.operations import check
 from switch_np.operations.gradcheck import STEP
 from switch_np.oracle.judge.tensor import blocks
@@ -84,10 +83,8 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
         for number in np.unique(label):
             v = np.where(label == number, directions, 0.0)
             moved = (p.x if name == "x" else p.params[name]) + 1j * STEP * v
-            out, _ = switch_layer.forward(
-                {**p.params, **({} if name == "x" else {name: moved})},
-                moved if name == "x" else p.x, p.config, plan=ref.plan, padding=p.padding,
-                noise=p.noise, training=p.training)
+            out, _ = p.forward(ref.plan, **(
+                {"x": moved} if name == "x" else {"params": {**p.params, name: moved}}))
             steps = ((out.y * p.d_y).sum(), out.balance_loss, out.z_loss)
             for part, value in zip(SEEDS, steps):
                 along = ref.seeds[part][name] * v

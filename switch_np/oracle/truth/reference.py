@@ -154,8 +154,7 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     p = problem
     if plan is not None:
         plan = with_plain_counts(p, plan)
-    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                      noise=p.noise, training=p.training)
+    out, cache = p.forward(plan)
     nothing = np.zeros(p.x.shape)
     seeds = {seed: _named(switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
                                          float(seed == "balance"), float(seed == "z")))
@@ -187,8 +186,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     p, conventions = problem, problem.config.conventions
     if conventions.balance_counts != "plain_over_k":
         return plan
-    out, _ = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                  noise=p.noise, training=p.training)
+    out, _ = p.forward(plan)
     count_GE, tokens_G = serve.balance_counts(
         plan.expert, plan.kept, largest(out.probs, plan.expert.shape[1]), plan.group,
         plan.load.shape, p.padding_T, conventions, p.training)
@@ -198,8 +196,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
 def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.ndarray]]:
     """Return a problem's plan, and its numbers as `Solution.outputs` names them."""
     p = problem
-    out, cache = switch_layer.forward(p.params, p.x, p.config, plan=plan, padding=p.padding,
-                                      noise=p.noise, training=p.training)
+    out, cache = p.forward(plan)
     d_x, grads = switch_layer.backward(p.d_y, cache, float(p.balance_coef), float(p.z_coef))
     losses = {name: np.asarray(getattr(out, name)) for name in LOSSES}
     return out.plan, {"y": out.y, **losses, "d_x": d_x} | {

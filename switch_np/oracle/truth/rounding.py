@@ -77,9 +77,8 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
         return entered
 
     p = ref.problem
-    out, cache = switch_layer.forward(
-        {name: enter(value) for name, value in p.params.items()}, enter(p.x), p.config,
-        plan=ref.plan, padding=p.padding, noise=p.noise, training=p.training)
+    out, cache = p.forward(
+        ref.plan, x=enter(p.x), params={name: enter(value) for name, value in p.params.items()})
     cache = caches.with_rounded_log_z(cache)
     # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
     d_x, grads = switch_layer.backward(enter(p.d_y), cache, p.balance_coef, p.z_coef,

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import switch_layer
+from switch_np.conventions.arguments import without_capacity
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 
 
@@ -31,6 +34,16 @@ class Problem(NamedTuple):
     padding: np.ndarray | None = None
     noise: Noise | None = None
     training: bool = False
+
+    def forward(self, plan: Plan | None, **others: Any) -> tuple[LayerOutput, LayerCache]:
+        """Run the layer, with others in place of some arguments.
+
+        A plan is replayed even if it exceeds the capacity: somebody's kernel may have kept so many.
+        """
+        config = self.config if plan is None else without_capacity(self.config)
+        given: dict[str, Any] = dict(params=self.params, x=self.x, config=config, noise=self.noise,
+                                     padding=self.padding, training=self.training)
+        return switch_layer.forward(plan=plan, **given | others)
 
     @property
     def padding_T(self) -> np.ndarray | None:
