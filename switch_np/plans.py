@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 
-from switch_np.conventions import serve
+from switch_np.conventions import arguments, serve
 from switch_np.conventions.arguments import check_buffers, check_groups, check_plan
 from switch_np.conventions.margins import Margins, contested, margins
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.operations.queues import queue_positions
 from switch_np.switch import plan as papers
 from switch_np.switch.config import SwitchConfig
@@ -23,6 +23,7 @@ __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from
 ANYTHING = (-np.inf, np.inf)
 
 
+@signatures.checked
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
     """Give every token its experts and slots, by the paper's conventions.
@@ -62,6 +63,7 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
                         training=training)
 
 
+@signatures.checked
 def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capacity: int | None,
          padding_T: np.ndarray | None = None, layout: str = "packed") -> Plan:
     """Give slots to choices already made: the second half of `decide`.
@@ -71,6 +73,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
+    check.integer("num_experts", num_experts, 1, arguments.MOST_ROWS)
     check.integers("expert_TK", expert_TK, ("T", "K"), 0, num_experts)
     if capacity is not None:
         check.integer("capacity", capacity, 0)
@@ -81,6 +84,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
                       padding_T=padding_T, layout=layout)
 
 
+@signatures.checked
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
                  slot: np.ndarray | None = None, num_groups: int = 1,
                  padding: np.ndarray | None = None, training: bool = False) -> Plan:

@@ -1,5 +1,6 @@
 """The Switch layer's public calls: they check arguments and draw noise; `switch.layer` computes."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,6 +42,9 @@ def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig
     check.number("scale", scale, 0)
     params = {}
     for name, shape in shapes(d_model, d_ff, config).items():
+        if math.prod(shape) >= arguments.MOST_ROWS:
+            raise ValueError(f"d_model and d_ff must give arrays that fit a memory, got {name} of "
+                             f"shape {shape}")
         if "w_" in name:
             params[name] = truncated_normal(rng, shape, shape[-2], scale, dtype)
         else:

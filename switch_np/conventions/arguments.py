@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from switch_np.conventions.parameters import shapes
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
 from switch_np.switch.plan import Plan
@@ -88,11 +88,12 @@ def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_
     check.number("d_z_loss", d_z_loss)
 
 
+@signatures.checked
 def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: int,
                padding_T: np.ndarray | None = None, training: bool = False) -> None:
     """Refuse a plan that contradicts itself or does not fit the config and the tokens."""
-    check.instance("config", config, SwitchConfig)
-    check.instance("plan", plan, Plan)
+    if padding_T is not None:
+        check.booleans("padding_T", padding_T, (num_tokens,))
     check.integers("plan.load", plan.load, ("G", "E"), 0, np.inf)
     g, e = plan.load.shape
     check.integers("plan.expert", plan.expert, ("T", "K"), 0, e)

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.operations.roundoff import PRECISIONS
 
 
-def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:
+@signatures.checked
+def to_numpy(value: Any, name: str = "value") -> np.ndarray:
     """Return the numbers that `value` holds, as an array of its own.
 
     Parameters

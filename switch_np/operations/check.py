@@ -29,7 +29,7 @@ class NotFinite(ValueError):
 def integer(name: str, value: Any, at_least: int, below: int | None = None) -> None:
     """Refuse anything but a whole number, at_least <= value < below; a bool is not a number."""
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a whole number, got {_kind(value)}")
+        raise TypeError(f"{name} must be a whole number, got {described(value)}")
     if int(value) < at_least or (below is not None and int(value) >= below):
         wanted = f"at least {at_least}" + ("" if below is None else f" and below {below}")
         raise ValueError(f"{name} must be {wanted}, got {value}")
@@ -38,7 +38,7 @@ def integer(name: str, value: Any, at_least: int, below: int | None = None) -> N
 def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:
     """Refuse anything but a finite real number with low <= value < below."""
     if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+        raise TypeError(f"{name} must be a number, got {described(value)}")
     # typeshed's Real has no order; float() would overflow for a huge int.
     if not (low <= value < below and math.isfinite(value)):  # type: ignore[operator]
         wanted = "finite" + (f", at least {low:g}" if low > -math.inf else "")
@@ -49,7 +49,7 @@ def number(name: str, value: Any, low: float = -math.inf, below: float = math.in
 def flag(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {_kind(value)}")
+        raise TypeError(f"{name} must be True or False, got {described(value)}")
 
 
 def plain(config: Any) -> None:
@@ -88,7 +88,7 @@ def nearest(value: Any, options: Iterable[str]) -> str:
 
 def precision(name: str, value: Any) -> None:
     """Refuse any dtype but float32 and float64."""
-    if value not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if isinstance(value, np.ndarray) or value not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"{name} must be float32 or float64, got {value!r}")
 
 
@@ -96,7 +96,7 @@ def instance(name: str, value: Any, *kinds: type) -> None:
     """Refuse anything but an instance of one of the classes."""
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{name} must be a {wanted}, got {_kind(value)}")
+        raise TypeError(f"{name} must be a {wanted}, got {described(value)}")
 
 
 def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarray | None = None,
@@ -108,7 +108,7 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     would silently lift it. `finite` refuses NaN and infinity too.
     """
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
+        raise TypeError(f"{name} must be a NumPy array, got {described(value)}")
     if value.dtype.kind not in kinds or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
     _shape(name, value, shape)
@@ -137,7 +137,7 @@ def alike(name: str, value: Any, wanted: Mapping[str, Any], finite: bool = False
 def integers(name: str, value: Any, shape: Sequence[int | str], low: float, below: float) -> None:
     """Refuse anything but whole numbers in an array of this shape, with low <= value < below."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")
+        raise TypeError(f"{name} must be a NumPy array of whole numbers, got {described(value)}")
     _shape(name, value, shape)
     bad = (value < low) | (value >= below)
     if bad.any():
@@ -147,7 +147,7 @@ def integers(name: str, value: Any, shape: Sequence[int | str], low: float, belo
 def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
     """Refuse anything but an array of bool of this shape."""
     if not isinstance(value, np.ndarray) or value.dtype != bool:
-        raise TypeError(f"{name} must be a NumPy array of bool, got {_kind(value)}")
+        raise TypeError(f"{name} must be a NumPy array of bool, got {described(value)}")
     _shape(name, value, shape)
 
 
@@ -167,7 +167,7 @@ def ordinary(name: str, value: Any) -> None:
 def keys(name: str, value: Any, wanted: set[str]) -> None:
     """Refuse anything but a mapping with exactly these keys."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
+        raise TypeError(f"{name} must be a dict of arrays, got {described(value)}")
     if set(value) != wanted:
         raise ValueError(f"{name} must have the keys {sorted(wanted)}, got "
                          f"{sorted(value, key=str)}, which differ in "
@@ -195,7 +195,8 @@ def _first(value: np.ndarray, bad: np.ndarray) -> str:
     return f"{value[where]} at {where}"
 
 
-def _kind(value: Any) -> str:
+def described(value: Any) -> str:
+    """Say what came: its value and class, or an array's dtype."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
     return f"{value!r:.60} ({type(value).__name__})"

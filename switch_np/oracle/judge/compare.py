@@ -13,7 +13,7 @@ from unittest import SkipTest
 
 import numpy as np
 
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.oracle.explain import diagnosis, wording
 from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, near_ties
 from switch_np.oracle.judge.report import Report
@@ -30,6 +30,7 @@ class NoVerdict(SkipTest):
     """Neither pass nor fail: pytest and unittest count the test as skipped, with the reason."""
 
 
+@signatures.checked
 def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
             grads: Mapping[str, Any] | None = None, expert: Any = None, kept: Any = None,
             slot: Any = None, plan: Any = None,
@@ -154,6 +155,7 @@ def _all_right(verdicts: Mapping[str, TensorVerdict]) -> bool:
     return all(verdict.ok for verdict in verdicts.values())
 
 
+@signatures.checked
 def assert_matches(ref: Reference, **got: Any) -> None:
     """Do as `compare` does, with the same arguments; raise where the kernel is wrong.
 

@@ -42,6 +42,7 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
     if isinstance(decisions, Plan):
         return decisions
     if not isinstance(decisions, Mapping):
+        to_numpy(decisions, "plan")              # refuses what is none by its name
         decisions = {"expert": decisions}
     check_keys(decisions)
     known = {name: by_token(name, value, num_tokens) for name, value in decisions.items()

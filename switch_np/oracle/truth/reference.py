@@ -22,7 +22,8 @@ from switch_np import switch_layer
 from switch_np.conventions import arguments, choose, margins, serve
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise, decided
-from switch_np.operations import check
+from switch_np.conventions.presets import presets
+from switch_np.operations import check, signatures
 from switch_np.operations.queues import largest
 from switch_np.operations import adapters
 from switch_np.oracle.truth import caches, rounding
@@ -70,6 +71,7 @@ class Reference(Solution):
                 f"{self.plan.dropped_fraction:.0%} dropped>")
 
 
+@signatures.checked
 def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
               balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None,
               padding: Any = None, noise: Noise | None = None,
@@ -119,9 +121,12 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if noise is not None:
         check.instance("noise", noise, Noise)
     if isinstance(config, str):
+        check.choice("config", config, list(presets()))
         config = SwitchConfig.like(config, num_experts=adapters.shape_of(params["w_router"])[-1])
     check.instance("config", config, SwitchConfig)
-    check_memory(adapters.shape_of(x), {name: adapters.shape_of(value)
+    if not adapters.shape_of(x, "x"):
+        raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
+    check_memory(adapters.shape_of(x, "x"), {name: adapters.shape_of(value)
                                         for name, value in params.items()}, config.num_choices)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"

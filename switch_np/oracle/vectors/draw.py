@@ -10,12 +10,14 @@ import numpy as np
 
 from switch_np import switch_layer
 from switch_np.conventions import noise as noises
-from switch_np.operations import check
+from switch_np.conventions.arguments import MOST_ROWS
+from switch_np.operations import check, signatures
 from switch_np.operations.precision import round_to
 from switch_np.oracle.truth.reference import reference
 from switch_np.switch.config import SwitchConfig
 
 
+@signatures.checked
 def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed: int = 0,
          scale: float = 1.0, padding: int = 0, unused: int = 0, batch: int | None = None,
          training: bool = False, precision: str = "float64") -> dict[str, Any]:
@@ -51,7 +53,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     ['balance_coef', 'config', 'd_y', 'params', 'x', 'z_coef']
     """
     check.instance("config", config, SwitchConfig)
-    check.integer("num_tokens", num_tokens, 0)
+    check.integer("num_tokens", num_tokens, 0, MOST_ROWS)
     check.integer("seed", seed, 0)
     check.number("scale", scale)
     check.flag("training", training)

@@ -29,7 +29,7 @@ from switch_np.oracle.judge.tensor import LIMIT, RMS_LIMIT
 from switch_np.oracle.prove.certify import certify
 from switch_np.oracle.truth.reference import Reference, reference
 from switch_np.operations.roundoff import PRECISIONS
-from switch_np.operations import safetensors
+from switch_np.operations import safetensors, signatures
 from switch_np.oracle.vectors.cases import CASES, Case
 from switch_np.switch.config import SwitchConfig
 
@@ -39,6 +39,7 @@ NEEDED = ("in.x", "in.d_y", "in.balance_coef", "in.z_coef", "plan.expert", "plan
           "plan.slot", "config", "training", "exact")
 
 
+@signatures.checked
 def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
     """Write cases, all or those named, and the manifest; return the paths.
 
@@ -96,6 +97,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@signatures.checked
 def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of a case, and what is said about them."""
     asked = case.make()
@@ -126,6 +128,7 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                    "certificate": str(certify(ref))}
 
 
+@signatures.checked
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of a safetensors or npz file, and what is said about them."""
     path = Path(path)
@@ -147,6 +150,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                          ) from error
 
 
+@signatures.checked
 def load(path: str | Path) -> tuple[Reference, bool]:
     """Return the reference of a case's file, and whether every bit of it counts."""
     arrays, about = read(path)
@@ -178,6 +182,7 @@ def _load(arrays: dict[str, np.ndarray], about: dict[str, str]) -> Reference:
                      training=json.loads(about["training"]), **asked)
 
 
+@signatures.checked
 def verify(got: str | Path, case: str | Path, precision: str | None = None) -> Report:
     """Judge what any program wrote.
 
