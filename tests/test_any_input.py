@@ -86,9 +86,19 @@ RIGHT = {
     "switch_layer.forward": LAYER, "switch_layer.backward": dict(d_y=X, cache=CACHE),
 }
 LONG = {("oracle.vectors.write", "names", None)}           # legal, and other tests' business
-FORMULAS = {"oracle.museum.run", "oracle.museum.flat"}     # bugs take what they get: kinds alone
 WRONG = [None, "x", [], {}, object(), np.nan, np.inf, -1, 0, 10**30, 1.5, True, np.array(["x"]),
          np.array([object()]), np.full((2, 2), np.nan), np.zeros(0), np.zeros((2, 3, 4, 5), int)]
+
+
+ANY_RIGHT = {np.ndarray: X, int: 1, float: 1.0, str: "x", bytes: b"x", bool: True}
+
+
+def picture(call):
+    """Return arguments of the right kinds; nothing is drawn, as one of them is always wrong."""
+    hints = typing.get_type_hints(call)
+    return {name: ANY_RIGHT.get(typing.get_origin(hints[name]) or hints[name], {})
+            for name, parameter in inspect.signature(call).parameters.items()
+            if parameter.default is parameter.empty and name in hints}
 
 
 def public(module, name):
@@ -96,7 +106,7 @@ def public(module, name):
     for each in getattr(module, "__all__", [key for key in vars(module) if key[0] != "_"]):
         value = getattr(module, each)
         if isinstance(value, types.ModuleType):
-            if "__all__" in vars(module) and value.__name__ != "switch_np.plots":
+            if "__all__" in vars(module):
                 yield from public(value, f"{name}{each}.")
         elif (inspect.isfunction(value) or hasattr(value, "__post_init__")) and (
                 "__all__" in vars(module) or value.__module__ == module.__name__):
@@ -104,6 +114,10 @@ def public(module, name):
 
 
 CALLS = dict(public(snp, ""))
+PICTURES = {path: picture(call) for path, call in CALLS.items() if path.startswith("plots.")}
+RIGHT |= PICTURES | {f"oracle.{path}": right for path, right in RIGHT.items()
+                     if path.startswith("gradcheck.")}
+FORMULAS = {"oracle.museum.run", "oracle.museum.flat", *PICTURES}    # of these, kinds alone
 
 
 def of_kind(value, hint):

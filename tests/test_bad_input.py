@@ -12,6 +12,7 @@ from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
 from switch_np.operations import adapters
 from switch_np import plans as plan
+from switch_np.transformer.model_noise import BlockNoise, ModelNoise, StackNoise
 
 CONFIG = snp.SwitchConfig(num_experts=3)
 FULL = replace(CONFIG, capacity=0)                                    # every token is dropped
@@ -32,6 +33,14 @@ def layer(params=PARAMS, x=X, config=CONFIG, **options):
 
 def with_nan(array):
     return np.where(np.arange(array.size).reshape(array.shape) == 3, np.nan, array)
+
+
+DROPPING = replace(MODEL, dropout=0.1)
+
+
+def noisy(**masks):
+    """Return noise with these masks in the first block."""
+    return ModelNoise(StackNoise(blocks=(BlockNoise(**masks), BlockNoise(), BlockNoise())))
 
 
 def loss(batch, params=WEIGHTS, **options):
@@ -97,6 +106,10 @@ LAYER = [
      r"plan.balance_tokens must have shape \(1,\), got \(4,\)"),
     (lambda: layer(plan=replace(PLAN, capacity="a")), TypeError, "plan.capacity must be a whole"),
     (lambda: layer(plan=replace(PLAN, layout="dense")), ValueError, "plan.layout must be one of"),
+    (lambda: layer(plan=layer(config=replace(CONFIG, capacity=9))[0].plan,
+                   config=replace(CONFIG, capacity=1)), ValueError,
+     "plan must keep at most 1 choices per expert and group, the config's capacity, got "),
+    (lambda: layer(rng="x"), TypeError, "rng must be a Generator, got 'x'"),
     (lambda: snp.switch_layer.backward(X[:5], layer()[1]), ValueError, r"d_y must have shape \(6"),
     (lambda: snp.switch_layer.backward(X, layer()[1], d_balance_loss="a"), TypeError,
      "d_balance_loss must be a number, got 'a'"),
@@ -153,6 +166,14 @@ MODELS = [
     (lambda: loss(snp.Batch(IDS, IDS), {**WEIGHTS, "embedding": {"table": np.ones((7, 5))}}),
      ValueError, r"params\['embedding.table'\] must have shape \(7, 4\), got \(7, 5\)"),
     (lambda: snp.model.forward(WEIGHTS, IDS[:, :0], MODEL), ValueError, "ids must hold at least"),
+    (lambda: loss(snp.Batch(IDS, IDS), noise=model.draw_noise(RNG, DROPPING, (2, 4))), ValueError,
+     r"noise\.decoder\.first must have shape \(2, 5, 4\), got \(2, 4, 4\)"),
+    (lambda: loss(snp.Batch(IDS, IDS), noise=noisy(hidden=IDS > 3)), ValueError,
+     r"noise\.decoder\.blocks\[0\]\.hidden must have shape \(10, 5\), got \(2, 5\)"),
+    (lambda: loss(snp.Batch(IDS, IDS), noise=noisy(cross_out=IDS > 3)), ValueError,
+     r"noise\.decoder\.blocks\[0\]\.cross_out must be None in this block, got an array"),
+    (lambda: loss(snp.Batch(IDS, IDS), noise=noisy()._replace(decoder=StackNoise(
+        blocks=(BlockNoise(),)))), ValueError, r"noise\.decoder\.blocks must be 3, one per block"),
     (lambda: snp.ModelConfig(num_layers=0), ValueError, "num_layers must be at least 1"),
     (lambda: snp.ModelConfig(switch={}), TypeError, "switch must be a SwitchConfig, got {}"),
     (lambda: snp.ModelConfig(dropout=1.0), ValueError, "dropout must be finite, at least 0 and be"),

@@ -30,9 +30,10 @@ def integer(name: str, value: Any, at_least: int, below: int | None = None) -> N
     """Refuse anything but a whole number, at_least <= value < below; a bool is not a number."""
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a whole number, got {described(value)}")
-    if int(value) < at_least or (below is not None and int(value) >= below):
-        wanted = f"at least {at_least}" + ("" if below is None else f" and below {below}")
-        raise ValueError(f"{name} must be {wanted}, got {value}")
+    if int(value) < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    if below is not None and int(value) >= below:
+        raise ValueError(f"{name} must be below {below}, got {value}")
 
 
 def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:

@@ -7,9 +7,10 @@ or a config.
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,8 @@ from switch_np.operations import check
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 WORDS = {np.ndarray: "a NumPy array", int: "a whole number", float: "a number", str: "a string",
-         bool: "True or False", types.NoneType: "None", np.random.Generator: "a Generator"}
+         bool: "True or False", np.random.Generator: "a Generator",
+         Mapping: "a dict"}
 
 
 def checked(call: Call) -> Call:
@@ -42,8 +44,8 @@ def checked(call: Call) -> Call:
         for name, value in given.items():
             kinds = _kinds(call).get(name, ())
             if kinds and not any(_is_a(value, kind) for kind in kinds):
-                raise TypeError(f"{name} must be {' or '.join(map(_words, kinds))}, got "
-                                f"{check.described(value)}")
+                wanted = " or ".join(_words(kind) for kind in kinds if kind is not NoneType)
+                raise TypeError(f"{name} must be {wanted}, got {check.described(value)}")
         return call(*args, **options)
 
     return typing.cast(Call, checking)

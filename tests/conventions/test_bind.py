@@ -12,8 +12,7 @@ from switch_np.conventions.table import Conventions
 from switch_np.switch.layer import Parts
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_layer_equals_loops(seed):
+def check_loops(seed):
     rng = np.random.default_rng(seed)
     for _ in range(30):
         config = random_config(rng, rng.choice([0.3, 0.6, 0.9]))
@@ -27,6 +26,25 @@ def test_layer_equals_loops(seed):
         for name in ("logits", "probs", "gates", "y", "balance_loss", "z_loss"):
             np.testing.assert_allclose(getattr(out, name), getattr(want, name), rtol=1e-11,
                                        atol=1e-13, err_msg=f"{name} {config}")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_layer_equals_loops(seed):
+    check_loops(seed)
+
+
+@pytest.mark.thorough
+def test_ten_thousand_layers_equal_loops():
+    for seed in range(1000, 1334):
+        check_loops(seed)
+
+
+def test_shared_experts_have_their_parameters_at_any_width():
+    config = snp.SwitchConfig.like("hf_deepseek_v3", num_experts=16)
+    assert snp.switch_layer.shapes(6, 0, config)["shared_w_in"] == (6, 0)
+    params, x = ({name: np.ones(shape) for name, shape in snp.switch_layer.shapes(
+        6, 0, config).items()}, np.ones((4, 6)))
+    assert not snp.switch_layer.forward(params, x, config)[0].y.any()
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: "-".join(map(str, knob.values())))

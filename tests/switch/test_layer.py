@@ -24,8 +24,7 @@ CASES = {
                   expert_dropout=0.4)}
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_layer_equals_loops(seed):
+def check_loops(seed):
     rng = np.random.default_rng(seed)
     config, (b, s) = random_config(rng)
     training = bool(rng.integers(2))
@@ -47,6 +46,39 @@ def test_layer_equals_loops(seed):
         np.testing.assert_allclose(getattr(out, name), getattr(want, name), rtol=1e-12, atol=1e-13,
                                    err_msg=name)
     np.testing.assert_allclose(out.y.reshape(want.y.shape), want.y, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_layer_equals_loops(seed):
+    check_loops(seed)
+
+
+@pytest.mark.thorough
+def test_ten_thousand_layers_equal_loops():
+    for seed in range(1000, 11_000):
+        check_loops(seed)
+
+
+def test_what_merely_flows_carries_nan_visibly():
+    config = snp.SwitchConfig(num_experts=3)
+    params, x, _, _ = layer_problem(0, config, training=False)
+    for name in ("w_in", "w_out"):
+        out, cache = snp.switch_layer.forward(params | {name: params[name] * np.nan}, x, config)
+        assert np.isnan(out.y).any() and np.isfinite(out.probs).all()
+        d_x, _ = snp.switch_layer.backward(np.ones_like(x), cache)
+        assert np.isnan(d_x).any()
+    d_x, _ = snp.switch_layer.backward(x * np.nan, snp.switch_layer.forward(params, x, config)[1])
+    assert np.isnan(d_x).any()
+
+
+def test_logits_that_overflow_are_refused():
+    """Every number that came is finite; without a word their NaN would make a confident plan."""
+    config = snp.SwitchConfig(num_experts=3)
+    params, x, _, _ = layer_problem(0, config, training=False)
+    for conventions in (config, snp.SwitchConfig.like("tutel", num_experts=3)):
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match="logits must be finite"):
+            snp.switch_layer.forward(params | {"w_router": params["w_router"] * 1e200}, x * 1e200,
+                                     replace(config, conventions=conventions.conventions))
 
 
 @pytest.mark.parametrize("layout", ["packed", "buffers"])

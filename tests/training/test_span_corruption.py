@@ -195,3 +195,9 @@ def test_what_does_not_fit_is_refused():
              r"target must lie in 0 \.\. 289, got -100")):
         with pytest.raises(ValueError, match=message):
             function(*arguments)
+
+
+def test_at_rate_0_nothing_is_dropped():
+    batch = span_corruption.corrupt(np.random.default_rng(0), DATA[None, :9], rate=0.0)
+    assert batch.source.tolist() == [[*DATA[:9], END]] and batch.targets.tolist() == [[A, END]]
+    assert (span_corruption.fill(batch.source[0], batch.targets[0]) == DATA[:9]).all()

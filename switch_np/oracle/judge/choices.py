@@ -94,7 +94,7 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
     if scores_TE.ndim != 2:
         raise ValueError(f"scores must have shape (T, E), got {scores_TE.shape}")
     if scores_TE.dtype.kind == "c" or np.isnan(scores_TE).any():
-        raise ValueError("scores must be real numbers, got complex ones or NaN")
+        raise ValueError("scores must be real numbers, got NaN or complex ones")
     t, e = scores_TE.shape
     expert_TK = to_numpy(expert, "expert")
     if expert_TK.dtype.kind not in "iu" or expert_TK.shape[:1] != (t,) or expert_TK.ndim > 2:
