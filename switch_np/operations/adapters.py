@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import check, signatures
+from switch_np.operations import check
 from switch_np.operations.roundoff import PRECISIONS
 
 
-@signatures.checked
 def to_numpy(value: Any, name: str = "value") -> np.ndarray:
     """Return the numbers that `value` holds, as an array of its own.
 
@@ -43,6 +42,7 @@ def to_numpy(value: Any, name: str = "value") -> np.ndarray:
     """
     if isinstance(value, (list, tuple)):
         return np.stack([to_numpy(part, name) for part in value]) if value else np.zeros(0)
+    check.instance("name", name, str)
     check.ordinary(name, value)
     try:
         array = _numbers_of(value)
