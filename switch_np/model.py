@@ -23,7 +23,6 @@ __all__ = ["Batch", "Loss", "backward", "decode", "draw_noise", "encode", "forwa
            "loss_and_grads"]
 
 
-@signatures.checked
 def init(rng: np.random.Generator, config: ModelConfig,
          dtype: DTypeLike = np.float64) -> dict[str, Any]:
     """Draw the parameters, a nested dict such as params["decoder"]["1"]["switch"]["w_in"].
@@ -146,7 +145,6 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     return head.forward(params, y_BSD)[0], run.stack
 
 
-@signatures.checked
 def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.0,
              d_z_loss: float = 0.0) -> dict[str, Any]:
     """Return the gradients, with the structure of the parameters.

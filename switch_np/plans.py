@@ -63,7 +63,6 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
                         training=training)
 
 
-@signatures.checked
 def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capacity: int | None,
          padding_T: np.ndarray | None = None, layout: str = "packed") -> Plan:
     """Give slots to choices already made: the second half of `decide`.

@@ -212,6 +212,7 @@ def draw(config=CONFIG, tokens=6, **options):
 
 
 PLANS = [
+    (lambda: plan.decide(with_nan(SCORES), CONFIG), ValueError, "scores_TE must be finite, got n"),
     (lambda: plan.decide(SCORES[:, :2], CONFIG), ValueError, r"scores_TE must have shape \(T, 3\)"),
     (lambda: plan.decide(SCORES, TOP_2), ValueError, "config must have the paper's conventions"),
     (lambda: plan.decide(SCORES, CONFIG, num_groups=4), ValueError,

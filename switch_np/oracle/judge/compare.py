@@ -155,7 +155,6 @@ def _all_right(verdicts: Mapping[str, TensorVerdict]) -> bool:
     return all(verdict.ok for verdict in verdicts.values())
 
 
-@signatures.checked
 def assert_matches(ref: Reference, **got: Any) -> None:
     """Do as `compare` does, with the same arguments; raise where the kernel is wrong.
 

@@ -11,13 +11,12 @@ import numpy as np
 from switch_np import switch_layer
 from switch_np.conventions import noise as noises
 from switch_np.conventions.arguments import MOST_ROWS
-from switch_np.operations import check, signatures
+from switch_np.operations import check
 from switch_np.operations.precision import round_to
 from switch_np.oracle.truth.reference import reference
 from switch_np.switch.config import SwitchConfig
 
 
-@signatures.checked
 def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed: int = 0,
          scale: float = 1.0, padding: int = 0, unused: int = 0, batch: int | None = None,
          training: bool = False, precision: str = "float64") -> dict[str, Any]:

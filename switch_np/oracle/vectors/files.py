@@ -150,7 +150,6 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                          ) from error
 
 
-@signatures.checked
 def load(path: str | Path) -> tuple[Reference, bool]:
     """Return the reference of a case's file, and whether every bit of it counts."""
     arrays, about = read(path)
@@ -182,7 +181,6 @@ def _load(arrays: dict[str, np.ndarray], about: dict[str, str]) -> Reference:
                      training=json.loads(about["training"]), **asked)
 
 
-@signatures.checked
 def verify(got: str | Path, case: str | Path, precision: str | None = None) -> Report:
     """Judge what any program wrote.
 
