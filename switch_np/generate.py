@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from switch_np import model
+from switch_np.conventions.arguments import without_capacity
 from switch_np.operations import check, rounded, softmax
 from switch_np.transformer.checks import check_params, check_source
 from switch_np.transformer.model_config import ModelConfig
@@ -54,12 +55,12 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     >>> generate(params, config, np.array([72, 105]), 3, np.random.default_rng(0)).shape
     (5,)
     """
-    _check(prompt, length, rng, temperature, top_k, window, stop, config)
+    _check(prompt, length, rng, temperature, top_k, window, stop, cached, config)
     ids_BS = np.atleast_2d(prompt)
     source = None if source is None else np.atleast_2d(source)
     padding = None if source_padding is None else np.atleast_2d(source_padding)
     check_source(source, padding, len(ids_BS), config)
-    check_params(params, config)
+    check_params(params, config, finite=True)
     free = _without_capacity(config)
     memory = None if source is None else model.encode(
         params, source, config if config.switch.groups == "rows" else free, padding, rng=rng)
@@ -99,13 +100,12 @@ def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
 
 def _without_capacity(config: ModelConfig) -> ModelConfig:
     """Return the config with room for every token: any capacity would depend on the others."""
-    return replace(config, switch=replace(
-        config.switch, capacity=None, capacity_factor=None, eval_capacity_factor="same",
-        groups="all", conventions=replace(config.switch.conventions, eval_capacity_fraction=None)))
+    return replace(config, switch=replace(without_capacity(config.switch), groups="all"))
 
 
 def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperature: float,
-           top_k: int | None, window: int | None, stop: int | None, config: ModelConfig) -> None:
+           top_k: int | None, window: int | None, stop: int | None, cached: bool,
+           config: ModelConfig) -> None:
     check.instance("config", config, ModelConfig)
     check.integers("prompt", prompt, ("B", "S") if np.ndim(prompt) == 2 else ("S",), 0,
                    config.vocab_size)
@@ -114,6 +114,8 @@ def _check(prompt: np.ndarray, length: int, rng: np.random.Generator, temperatur
     check.integer("length", length, 0)
     check.instance("rng", rng, np.random.Generator)
     check.number("temperature", temperature, 0)
-    for name, value, least in (("window", window, 1), ("top_k", top_k, 1), ("stop", stop, 0)):
+    check.flag("cached", cached)
+    for name, value, least, below in (("window", window, 1, None), ("top_k", top_k, 1, None),
+                                      ("stop", stop, 0, config.vocab_size)):
         if value is not None:
-            check.integer(name, value, least)
+            check.integer(name, value, least, below)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import head, model, model_noise, model_parameters
@@ -41,6 +41,7 @@ def init(rng: np.random.Generator, config: ModelConfig,
     return model_parameters.draw(rng, config, dtype)
 
 
+@signatures.checked
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
                dtype: DTypeLike = np.float64,
                source_shape: tuple[int, int] | None = None) -> ModelNoise:
@@ -56,10 +57,12 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple
     """
     check.instance("rng", rng, np.random.Generator)
     check.instance("config", config, ModelConfig)
+    check.precision("dtype", dtype)
     check_for_encoder("source_shape", source_shape, "(B, M)", config)
     return model_noise.draw(rng, config, _by_stack(batch_shape, source_shape), dtype)
 
 
+@signatures.checked
 def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
             padding: np.ndarray | None = None, source: np.ndarray | None = None,
             source_padding: np.ndarray | None = None, plans: Sequence[Plan] | None = None,
@@ -95,6 +98,7 @@ def forward(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     return model.forward(params, batch, config, noise, plans or (), training)
 
 
+@signatures.checked
 def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
            source_padding: np.ndarray | None = None, *, rng: np.random.Generator | None = None
            ) -> np.ndarray:
@@ -114,6 +118,7 @@ def encode(params: Mapping[str, Any], source: np.ndarray, config: ModelConfig,
                            noise=noise.encoder)[0]
 
 
+@signatures.checked
 def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
            memory: np.ndarray | None = None, memory_padding: np.ndarray | None = None,
            past: StackCache | None = None,
@@ -148,10 +153,12 @@ def backward(d_logits: np.ndarray, cache: ModelCache, d_balance_loss: float = 0.
     """
     check.instance("cache", cache, ModelCache)
     shape = (*cache.runs["decoder"].ids_BS.shape, len(cache.params["embedding"]["table"]))
-    check.floats("d_logits", d_logits, shape, like=cache.head.y_TD)
+    like = cache.head.y_TD
+    check.floats("d_logits", d_logits, shape, like=like, kinds=like.dtype.kind)
     return model.backward(d_logits, cache, d_balance_loss, d_z_loss)
 
 
+@signatures.checked
 def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,
                    plans: Sequence[Plan] | None = None, noise: ModelNoise | None = None,
                    rng: np.random.Generator | None = None,
@@ -173,6 +180,7 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     return found, model.loss_backward(cache, config)
 
 
+@signatures.checked
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, *,
          plans: Sequence[Plan] | None = None, noise: ModelNoise | None = None,
          rng: np.random.Generator | None = None, training: bool = False) -> Loss:

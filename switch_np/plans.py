@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 
-from switch_np.conventions import serve
+from switch_np.conventions import arguments, serve
 from switch_np.conventions.arguments import check_buffers, check_groups, check_plan
 from switch_np.conventions.margins import Margins, contested, margins
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.operations.queues import queue_positions
 from switch_np.switch import plan as papers
 from switch_np.switch.config import SwitchConfig
@@ -23,6 +23,7 @@ __all__ = ["Margins", "Plan", "check_plan", "contested", "decide", "fill", "from
 ANYTHING = (-np.inf, np.inf)
 
 
+@signatures.checked
 def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
     """Give every token its experts and slots, by the paper's conventions.
@@ -54,7 +55,7 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     if not config.conventions.papers:
         raise ValueError("config must have the paper's conventions, got others: "
                          "conventions.serve.decide follows them")
-    check.floats("scores_TE", scores_TE, ("T", config.num_experts))
+    check.floats("scores_TE", scores_TE, ("T", config.num_experts), finite=True)
     check_groups(len(scores_TE), num_groups, padding_T)
     capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
     check_buffers(config.layout, capacity, config.num_experts, num_groups)
@@ -71,6 +72,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
     >>> fill(np.array([[0], [0], [1]]), 2, capacity=1).kept[:, 0].tolist()
     [True, False, True]
     """
+    check.integer("num_experts", num_experts, 1, arguments.MOST_ROWS)
     check.integers("expert_TK", expert_TK, ("T", "K"), 0, num_experts)
     if capacity is not None:
         check.integer("capacity", capacity, 0)
@@ -81,6 +83,7 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
                       padding_T=padding_T, layout=layout)
 
 
+@signatures.checked
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
                  slot: np.ndarray | None = None, num_groups: int = 1,
                  padding: np.ndarray | None = None, training: bool = False) -> Plan:
@@ -139,7 +142,7 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
         capacity = max(int(length.max(initial=0)), int(slot_TK.max(initial=-1)) + 1)
     plan = serve.from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
                             padding, training)
-    check_plan(plan, config, t, g, padding)
+    check_plan(plan, config, t, g, padding, training)
     return plan
 
 

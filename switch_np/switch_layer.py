@@ -1,13 +1,13 @@
 """The Switch layer's public calls: they check arguments and draw noise; `switch.layer` computes."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.conventions import arguments, bind, noise as noises
+from switch_np.conventions import arguments, bind, noise as noises, parameters
 from switch_np.conventions.noise import Noise
-from switch_np.conventions.parameters import shapes
 from switch_np.operations import check
 from switch_np.operations.initialization import truncated_normal
 from switch_np.operations.rounded import cast
@@ -39,15 +39,29 @@ def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig
     check.instance("rng", rng, np.random.Generator)
     check.integer("d_model", d_model, 1)
     check.integer("d_ff", d_ff, 1)
-    check.instance("config", config, SwitchConfig)
     check.number("scale", scale, 0)
     params = {}
     for name, shape in shapes(d_model, d_ff, config).items():
+        if math.prod(shape) >= arguments.MOST_ROWS:
+            raise ValueError(f"d_model and d_ff must give arrays that fit a memory, got {name} of "
+                             f"shape {shape}")
         if "w_" in name:
             params[name] = truncated_normal(rng, shape, shape[-2], scale, dtype)
         else:
             params[name] = (np.ones if name == "hidden_scale" else np.zeros)(shape, dtype)
     return params
+
+
+def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of a layer, by name.
+
+    >>> shapes(8, 16, SwitchConfig(num_experts=4, router_bias=True))["b_router"]
+    (4,)
+    """
+    check.integer("d_model", d_model, 0)
+    check.integer("d_ff", d_ff, 0)
+    check.instance("config", config, SwitchConfig)
+    return parameters.shapes(d_model, d_ff, config)
 
 
 def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig, *,
@@ -75,7 +89,9 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; the message names it.
+        If an argument does not fit; the message names it. What decides must be finite: x, noise,
+        the router's weights and biases, and the logits that they give. NaN and infinity in other
+        parameters, or in d_y, flow on into the results.
 
     Examples
     --------
@@ -93,6 +109,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     parts = bind.parts(config, params, noise, padding_T, training)
     out, cache = layer.forward(params, x_TD, config, plan, groups, padding_T, scale_TD,
                                noise.gumbel, noise.expert_dropout, training, parts)
+    check.floats("logits", out.logits, out.logits.shape, finite=True)
     return out._replace(y=out.y.reshape(x.shape)), cache._replace(shape=x.shape, noise=noise)
 
 
@@ -123,7 +140,6 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     """
     arguments.check_upstream(d_y, cache, d_balance_loss, d_z_loss, d_probs, d_logits)
     d_y_TD = cast(d_y.reshape(len(cache.probs_TE), cache.shape[-1]), like=cache.gates_TK)
-    # A float64 scalar would promote float32, a Python float does not.
-    d_x_TD, grads = layer.backward(d_y_TD, cache, float(d_balance_loss), float(d_z_loss), d_probs,
-                                   d_logits)
+    d_balance, d_z = float(d_balance_loss), float(d_z_loss)   # float64 scalars promote float32
+    d_x_TD, grads = layer.backward(d_y_TD, cache, d_balance, d_z, d_probs, d_logits)
     return d_x_TD.reshape(cache.shape), grads

@@ -7,6 +7,7 @@ import numpy as np
 
 import switch_np as snp
 from switch_np import model
+from switch_np.conventions import serve
 from switch_np.conventions.noise import draw_noise
 from switch_np.operations import tree
 from switch_np.operations import gradcheck
@@ -45,6 +46,22 @@ def random_config(rng):
         sample=bool(rng.integers(2)), expert_dropout=float(rng.choice([0, 0.4])),
         layout=str(rng.choice(["packed", "buffers"])))
     return config, (b, s)
+
+
+DECISIONS = ("expert", "slot", "kept", "load", "capacity")
+
+
+def same_decisions(out, want, config, params, **options):
+    """Whether a judge decides alike; where not, the scores must be equal but for rounding."""
+    if all(np.array_equal(getattr(out.plan, name), getattr(want, name)) for name in DECISIONS):
+        return True
+    found = snp.plans.margins(
+        out.probs if options["noise"].gumbel is None else out.logits + options["noise"].gumbel,
+        out.plan, config, logits_TE=out.logits, bias_E=params.get("select_bias"), **options)
+    keys = serve.keys(out.plan.expert, out.probs, out.logits, config, options["noise"])
+    gaps = [] if keys is None else np.diff(np.sort(keys, axis=None))      # who is served first
+    assert min(found.choice.min(), found.cut.min(), *gaps) < 1e-13, config
+    return False
 
 
 def check_layer(seed, config, **options):

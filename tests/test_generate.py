@@ -118,7 +118,8 @@ def test_a_capacity_with_top_2_lets_later_tokens_change_earlier_ones():
     (dict(source=np.array([1])), "source must be None for a decoder-only model, got an array"),
     (dict(source_padding=np.array([True])), "source_padding must be None without a source"),
     (dict(window=0), "window must be at least 1, got 0"),
-    (dict(stop=-1), "stop must be at least 0, got -1")])
+    (dict(stop=-1), "stop must be at least 0, got -1"),
+    (dict(stop=7), "stop must be below 7, got 7")])
 def test_it_says_what_is_wrong(options, message):
     config, params, batch, _ = problem("paper")
     with pytest.raises(ValueError, match=message):

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from switch_np.conventions.parameters import shapes
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
 from switch_np.switch.plan import Plan
@@ -32,7 +34,7 @@ def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
         padding = padding.reshape(-1)
     tokens, groups = math.prod(x.shape[:-1]), num_groups(config, x.shape)
     if plan is not None:
-        check_plan(plan, config, tokens, groups, padding)
+        check_plan(plan, config, tokens, groups, padding, training)
     elif config.layout == "buffers":
         check_buffers(config.layout, config.expert_capacity(tokens // max(groups, 1), training),
                       config.num_experts, groups)
@@ -48,6 +50,13 @@ def _check_params(params: Mapping[str, np.ndarray], x: np.ndarray, config: Switc
     if type(params["w_router"]) is not type(params["w_in"]) and not config.conventions.papers:
         raise ValueError("params must share one precision under other libraries' conventions, got "
                          "another for the router: selective precision is the paper's own")
+
+
+@cache
+def without_capacity(config: SwitchConfig) -> SwitchConfig:
+    """Return a config with room for every token."""
+    return replace(config, capacity=None, capacity_factor=None, eval_capacity_factor="same",
+                   conventions=replace(config.conventions, eval_capacity_fraction=None))
 
 
 def num_groups(config: SwitchConfig, shape: tuple[int, ...]) -> int:
@@ -79,10 +88,12 @@ def check_upstream(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float, d_
     check.number("d_z_loss", d_z_loss)
 
 
+@signatures.checked
 def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: int,
-               padding_T: np.ndarray | None = None) -> None:
+               padding_T: np.ndarray | None = None, training: bool = False) -> None:
     """Refuse a plan that contradicts itself or does not fit the config and the tokens."""
-    check.instance("plan", plan, Plan)
+    if padding_T is not None:
+        check.booleans("padding_T", padding_T, (num_tokens,))
     check.integers("plan.load", plan.load, ("G", "E"), 0, np.inf)
     g, e = plan.load.shape
     check.integers("plan.expert", plan.expert, ("T", "K"), 0, e)
@@ -108,6 +119,11 @@ def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: in
     if (kept_TK != plan.kept).any():
         raise ValueError("plan.kept must be True for exactly the choices in plan.token and "
                          "plan.choice, got another pattern")
+    most = np.bincount(owner_N * g + plan.group[plan.token], minlength=1).max()
+    limit = config.expert_capacity(t // max(g, 1), training)
+    if limit is not None and most > limit:
+        raise ValueError(f"plan must keep at most {limit} choices per expert and group, the "
+                         f"config's capacity, got {most}")
     _check_padding(plan, config, padding_T)
 
 

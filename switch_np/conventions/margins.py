@@ -14,7 +14,7 @@ import numpy as np
 from switch_np.conventions import choose, serve
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -42,6 +42,7 @@ def _rank(scores_TE: np.ndarray, expert_TK: np.ndarray) -> np.ndarray:
     return np.column_stack([chosen_TK, rest_TE.max(axis=1)])
 
 
+@signatures.checked
 def contested(plan: Plan) -> np.ndarray:
     """Return (T,) bool: whether an expert that the token chose is over capacity in its group.
 
@@ -53,6 +54,7 @@ def contested(plan: Plan) -> np.ndarray:
     return np.asarray(over_GE[plan.group[:, None], plan.expert].any(axis=1))
 
 
+@signatures.checked
 def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = None, *,
             logits_TE: np.ndarray | None = None, padding_T: np.ndarray | None = None,
             bias_E: np.ndarray | None = None, noise: Noise | None = None,
@@ -81,6 +83,11 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
     config, noise = SwitchConfig() if config is None else config, noise or Noise()
     check.instance("config", config, SwitchConfig)
     conventions = config.conventions
+    if padding_T is not None:
+        check.booleans("padding_T", padding_T, (t,))
+    for name, value, shape in (("logits_TE", logits_TE, (t, e)), ("bias_E", bias_E, (e,))):
+        if value is not None:
+            check.floats(name, value, shape)
     for name, value, knob, asked in (
             ("bias_E", bias_E, "select_bias", conventions.select_bias),
             ("noise.second", noise.second, "second_choice",

@@ -90,6 +90,8 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray, d_ff:
     if noise is not None:
         check_noise(noise, config, x_TD, d_ff, replayed=plan is not None)
         return noise
+    if rng is not None:
+        check.instance("rng", rng, np.random.Generator)
     if plan is not None and (rng is None or not training):
         config = decided(config, Noise())
     if not training:
@@ -101,7 +103,6 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray, d_ff:
             "when training=True and the config has noise, got None; jitter=0.0 switches the jitter "
             "off" if training and config.conventions.papers else
             "since these conventions draw random numbers here, got None"))
-    check.instance("rng", rng, np.random.Generator)
     return draw_noise(rng, config, len(x_TD), x_TD.shape[1], d_ff, x_TD.real.dtype)
 
 

@@ -18,7 +18,7 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
     found |= {"w_in": (e, d, f), "w_out": (e, f, d)}
     if conventions.papers:
         return found
-    wide = conventions.shared_experts * f
+    shared, wide = conventions.shared_experts > 0, conventions.shared_experts * f
     optional = {
         "w_noise": (conventions.logit_noise == "learned", (d, e)),
         "select_bias": (conventions.select_bias, (e,)),
@@ -27,9 +27,9 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
         "b_gate": (conventions.expert_biases and conventions.expert_gated, (e, f)),
         "b_out": (conventions.expert_biases, (e, d)),
         "hidden_scale": (conventions.expert_hidden_scale, (e, f)),
-        "shared_w_in": (wide > 0, (d, wide)),
-        "shared_w_gate": (wide > 0 and conventions.expert_gated, (d, wide)),
-        "shared_w_out": (wide > 0, (wide, d)),
+        "shared_w_in": (shared, (d, wide)),
+        "shared_w_gate": (shared and conventions.expert_gated, (d, wide)),
+        "shared_w_out": (shared, (wide, d)),
         "shared_b_out": (conventions.shared_bias, (d,)),
     }
     return found | {name: shape for name, (present, shape) in optional.items() if present}

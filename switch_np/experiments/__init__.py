@@ -24,7 +24,7 @@ from switch_np.experiments import results, runner
 from switch_np.experiments.experiment import Experiment
 from switch_np.experiments.results import Results
 from switch_np.experiments.runner import Outcome
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 
 NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
 _FILES = {"noise": "exploration"}          # where the file is not named as the experiment
@@ -47,6 +47,7 @@ def read(name: str) -> Results:
     return results.read(name)
 
 
+@signatures.checked
 def run_live(name: str, arm: str, steps: int, seed: int = 0) -> Outcome:
     """Train one arm of an experiment for a few steps in this process, and write nothing.
 

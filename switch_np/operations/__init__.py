@@ -24,6 +24,7 @@ schedule         which rows are computed together: blocks and threads
 threads          the threads themselves
 environment      how many of them, and the memory they keep: set before NumPy is imported
 check            messages that name the argument, what came and what is wanted
+signatures       arguments of the kinds that a signature says
 adapters         arrays of any library as NumPy arrays, without importing that library
 files            files written beside their name and renamed
 reading          broken files refused by name; JSON and npz read

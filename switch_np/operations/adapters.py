@@ -15,7 +15,7 @@ from switch_np.operations import check
 from switch_np.operations.roundoff import PRECISIONS
 
 
-def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:
+def to_numpy(value: Any, name: str = "value") -> np.ndarray:
     """Return the numbers that `value` holds, as an array of its own.
 
     Parameters
@@ -42,6 +42,7 @@ def to_numpy(value: Any, name: str = "the argument") -> np.ndarray:
     """
     if isinstance(value, (list, tuple)):
         return np.stack([to_numpy(part, name) for part in value]) if value else np.zeros(0)
+    check.instance("name", name, str)
     check.ordinary(name, value)
     try:
         array = _numbers_of(value)

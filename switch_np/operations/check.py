@@ -19,19 +19,27 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import tree
 
-def integer(name: str, value: Any, at_least: int) -> None:
-    """Refuse anything but a whole number of at least `at_least`; a bool is not a number."""
+
+class NotFinite(ValueError):
+    """NaN or infinity among numbers that must be finite: the values, not the call, are wrong."""
+
+
+def integer(name: str, value: Any, at_least: int, below: int | None = None) -> None:
+    """Refuse anything but a whole number, at_least <= value < below; a bool is not a number."""
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a whole number, got {_kind(value)}")
-    if value < at_least:
+        raise TypeError(f"{name} must be a whole number, got {described(value)}")
+    if int(value) < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    if below is not None and int(value) >= below:
+        raise ValueError(f"{name} must be below {below}, got {value}")
 
 
 def number(name: str, value: Any, low: float = -math.inf, below: float = math.inf) -> None:
     """Refuse anything but a finite real number with low <= value < below."""
     if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+        raise TypeError(f"{name} must be a number, got {described(value)}")
     # typeshed's Real has no order; float() would overflow for a huge int.
     if not (low <= value < below and math.isfinite(value)):  # type: ignore[operator]
         wanted = "finite" + (f", at least {low:g}" if low > -math.inf else "")
@@ -42,7 +50,7 @@ def number(name: str, value: Any, low: float = -math.inf, below: float = math.in
 def flag(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {_kind(value)}")
+        raise TypeError(f"{name} must be True or False, got {described(value)}")
 
 
 def plain(config: Any) -> None:
@@ -65,7 +73,7 @@ def plain(config: Any) -> None:
 
 def choice(name: str, value: Any, options: Sequence[Any]) -> None:
     """Refuse anything but one of `options`."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:        # an array has many equalities
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
@@ -81,7 +89,7 @@ def nearest(value: Any, options: Iterable[str]) -> str:
 
 def precision(name: str, value: Any) -> None:
     """Refuse any dtype but float32 and float64."""
-    if value not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if isinstance(value, np.ndarray) or value not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"{name} must be float32 or float64, got {value!r}")
 
 
@@ -89,33 +97,48 @@ def instance(name: str, value: Any, *kinds: type) -> None:
     """Refuse anything but an instance of one of the classes."""
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{name} must be a {wanted}, got {_kind(value)}")
+        raise TypeError(f"{name} must be a {wanted}, got {described(value)}")
 
 
 def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarray | None = None,
-           finite: bool = False) -> None:
-    """Refuse anything but a floating-point (or complex) array of this shape.
+           finite: bool = False, kinds: str = "fc") -> None:
+    """Refuse anything but a floating-point array of this shape, real ("f") or complex ("c").
 
     In `shape` an int demands that length, a letter leaves it open. `value` must have the precision
     of `like`, an array that was checked: float64 goes with complex128, but a mixture with float32
     would silently lift it. `finite` refuses NaN and infinity too.
     """
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {_kind(value)}")
-    if value.dtype.kind not in "fc" or value.real.dtype.itemsize < 4:
+        raise TypeError(f"{name} must be a NumPy array, got {described(value)}")
+    if value.dtype.kind not in kinds or value.real.dtype.itemsize < 4:
         raise TypeError(f"{name} must hold float32 or float64 numbers, got {value.dtype}")
     _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
     # The quick test, the sum of squares, also fails where a number is merely large.
     if finite and not (np.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
-        raise ValueError(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
+        raise NotFinite(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
+
+
+def alike(name: str, value: Any, wanted: Mapping[str, Any], finite: bool = False) -> None:
+    """Refuse a nested dict whose arrays have other names, shapes or dtypes than the wanted one's.
+
+    >>> alike("grads", {"a": {"b": np.ones(1)}}, {"a": {"b": np.ones(2)}})
+    Traceback (most recent call last):
+    ValueError: grads['a.b'] must have shape (2,), got (1,)
+    """
+    instance(name, value, Mapping)
+    flat, like = tree.flatten(value), tree.flatten(wanted)
+    keys(name, flat, set(like))
+    for path, array in like.items():
+        floats(f"{name}[{path!r}]", flat[path], array.shape, like=array, finite=finite,
+               kinds=array.dtype.kind)
 
 
 def integers(name: str, value: Any, shape: Sequence[int | str], low: float, below: float) -> None:
     """Refuse anything but whole numbers in an array of this shape, with low <= value < below."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be a NumPy array of whole numbers, got {_kind(value)}")
+        raise TypeError(f"{name} must be a NumPy array of whole numbers, got {described(value)}")
     _shape(name, value, shape)
     bad = (value < low) | (value >= below)
     if bad.any():
@@ -125,7 +148,7 @@ def integers(name: str, value: Any, shape: Sequence[int | str], low: float, belo
 def booleans(name: str, value: Any, shape: Sequence[int | str]) -> None:
     """Refuse anything but an array of bool of this shape."""
     if not isinstance(value, np.ndarray) or value.dtype != bool:
-        raise TypeError(f"{name} must be a NumPy array of bool, got {_kind(value)}")
+        raise TypeError(f"{name} must be a NumPy array of bool, got {described(value)}")
     _shape(name, value, shape)
 
 
@@ -136,8 +159,6 @@ def ordinary(name: str, value: Any) -> None:
     Traceback (most recent call last):
     TypeError: x must be a plain array, got a MaskedArray: .filled(...) makes it one
     """
-    if type(value) is np.ndarray:
-        return
     for kind, remedy in ((np.ma.MaskedArray, ".filled(...)"), (np.matrix, "np.asarray")):
         if isinstance(value, kind):
             raise TypeError(
@@ -147,14 +168,16 @@ def ordinary(name: str, value: Any) -> None:
 def keys(name: str, value: Any, wanted: set[str]) -> None:
     """Refuse anything but a mapping with exactly these keys."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dict of arrays, got {_kind(value)}")
+        raise TypeError(f"{name} must be a dict of arrays, got {described(value)}")
     if set(value) != wanted:
-        raise ValueError(
-            f"{name} must have the keys {sorted(wanted)}, got {sorted(value, key=str)}")
+        raise ValueError(f"{name} must have the keys {sorted(wanted)}, got "
+                         f"{sorted(value, key=str)}, which differ in "
+                         f"{sorted(wanted ^ set(value), key=str)}")
 
 
 def _shape(name: str, value: np.ndarray, shape: Sequence[int | str]) -> None:
-    ordinary(name, value)
+    if type(value) is not np.ndarray:
+        ordinary(name, value)
     if value.shape != shape and not _fits(value.shape, shape):
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         turned = value.ndim > 1 and _fits((*value.shape[:-2], *value.shape[:-3:-1]), shape)
@@ -173,7 +196,8 @@ def _first(value: np.ndarray, bad: np.ndarray) -> str:
     return f"{value[where]} at {where}"
 
 
-def _kind(value: Any) -> str:
+def described(value: Any) -> str:
+    """Say what came: its value and class, or an array's dtype."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
     return f"{value!r:.60} ({type(value).__name__})"

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from switch_np.operations import check, tree
+from switch_np.operations import check, signatures, tree
 
 STEP = 1e-40
 
 
+@signatures.checked
 def complex_step(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
     """Return the gradient of a scalar function at a float array of any shape, in float64.
 
@@ -39,6 +40,7 @@ def complex_step(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
     return gradient
 
 
+@signatures.checked
 def central_difference(f: Callable[[np.ndarray], Any], x: np.ndarray,
                        step: float = 1e-5) -> np.ndarray:
     """Return the gradient by central differences, for functions that are not complex-safe.
@@ -48,7 +50,7 @@ def central_difference(f: Callable[[np.ndarray], Any], x: np.ndarray,
     >>> central_difference(lambda x: (x ** 2).sum(), np.array([1.0, 2.0])).round(8).tolist()
     [2.0, 4.0]
     """
-    check.number("step", step)
+    check.number("step", step, np.finfo(float).tiny)
     moved, gradient = _copy(x, np.float64), np.zeros(x.shape)
     for index in np.ndindex(x.shape):
         moved[index] = x[index] + step
@@ -66,6 +68,7 @@ def _copy(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return x.astype(dtype)
 
 
+@signatures.checked
 def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable[..., Any],
                    inputs: Mapping[str, Any], rng: np.random.Generator,
                    tolerance: float = 1e-12) -> dict[str, float]:
@@ -112,6 +115,7 @@ def _listed(outputs: Any) -> Any:
     return [outputs] if isinstance(outputs, np.ndarray | np.generic) else outputs
 
 
+@signatures.checked
 def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float = 1e-12) -> float:
     """Return the largest error as a share of the largest wanted entry; complain if it is too large.
 
@@ -120,6 +124,9 @@ def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float = 1e-
     AssertionError: d_x: error 0.2 of the largest entry, worst at (1,): got 2.0, want 2.5
     """
     check.number("tolerance", tolerance, 0)
+    for said, value in (("got", got), ("want", want)):
+        if value.dtype.kind not in "iufc":
+            raise TypeError(f"{said} must hold numbers, got {value.dtype}")
     if np.shape(got) != np.shape(want):
         raise AssertionError(f"{name}: got shape {np.shape(got)}, want {np.shape(want)}")
     if want.size == 0:

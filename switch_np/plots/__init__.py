@@ -12,6 +12,7 @@ experiments   what each arm gave with each seed
 Imported by the commands, the experiments and notebooks.
 """
 
+from switch_np.operations import signatures
 from switch_np.plots.canvas import Axes as Axes, Figure as Figure, expert_colors, figure, shades
 from switch_np.plots.experiments import (
     curves_by_arm, finding, ranges, seeds_by_arm, series_by_arm, trends)
@@ -26,3 +27,4 @@ __all__ = ["balance_surface", "bars", "buffers", "curves", "curves_by_arm", "esc
            "heat_table", "load_bars", "loss_curve", "number_grid", "ranges", "right_and_wrong",
            "routing", "seeds_by_arm", "series_by_arm", "shades", "strips", "text_by_expert",
            "token_plane", "trends"]
+globals().update({name: signatures.checked(globals()[name]) for name in __all__})

@@ -45,8 +45,9 @@ def heat_table(ax: Axes, shares: np.ndarray, title: str, rows: Sequence[str],
     return ax
 
 
-def right_and_wrong(axes: Sequence[Axes], right: np.ndarray, wrong: np.ndarray, name: str,
-                    rows: Sequence[str], columns: Sequence[str], **labels: Any) -> Sequence[Axes]:
+def right_and_wrong(axes: Sequence[Axes] | np.ndarray, right: np.ndarray, wrong: np.ndarray,
+                    name: str, rows: Sequence[str], columns: Sequence[str], **labels: Any
+                    ) -> Sequence[Axes] | np.ndarray:
     """Draw a right matrix, a wrong one and the error on three Axes with one scale.
 
     Rounding errors, below 1e-12 of the scale, are left blank. `labels` go to `gradient_map`.

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import check, tree
+from switch_np.training import optimizer
 
 SMALLEST = float(np.finfo(np.float32).tiny)   # smaller float32 numbers lose digits, or are 0
 
@@ -75,12 +76,16 @@ def init(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
     >>> {name: value.shape for name, value in tree.flatten(moments).items()}
     {'w_in.row': (8, 16), 'w_in.column': (8, 64), 'scale.v': (16,)}
     """
-    def zeros(value: np.ndarray) -> dict[str, np.ndarray]:
-        kept = ({"row": value[..., 0], "column": value[..., 0, :]} if value.ndim > 1
-                else {"v": value}) | ({} if config.beta_1 is None else {"m": value})
-        return {name: np.zeros_like(like) for name, like in kept.items()}
+    return dict(tree.apply(np.zeros_like, _like_moments(params, config)))
 
-    return dict(tree.apply(zeros, params))
+
+def _like_moments(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any]:
+    """Return views of the parameters in the shapes of the moments."""
+    def views(value: np.ndarray) -> dict[str, np.ndarray]:
+        return ({"row": value[..., 0], "column": value[..., 0, :]} if value.ndim > 1
+                else {"v": value}) | ({} if config.beta_1 is None else {"m": value})
+
+    return dict(tree.apply(views, params))
 
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
@@ -94,6 +99,9 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
     >>> params["w"].round(6).tolist()
     [[3.96, 4.04], [3.96, 4.04]]
     """
+    check.instance("config", config, Adafactor)
+    optimizer.check_step(params, grads, moments, _like_moments(params, config), learning_rate,
+                         count)
     rho = min(learning_rate, 1 / math.sqrt(count)) if config.relative_step else learning_rate
     weight = float(count) ** -config.decay
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from switch_np.operations import check
 
@@ -66,6 +67,13 @@ def check_lengths(corpus: Corpus, least: int, wanted: str) -> None:
         if len(data) < least:
             raise ValueError(f"text must have at least {wanted} = {least} bytes in its {part} "
                              f"part, got {len(data)}")
+
+
+def windows(data: np.ndarray, length: int) -> np.ndarray:
+    """Return every window of `length` bytes of a text (T,), a view; one at least must fit."""
+    if len(data) < length:
+        raise ValueError(f"text must have at least {length} bytes, got {len(data)}")
+    return sliding_window_view(data, length)
 
 
 def bigram_bits_per_byte(corpus: Corpus, smoothing: float = 0.05) -> float:

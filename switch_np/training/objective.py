@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
+from switch_np.training import corpus
 from switch_np.transformer.batch import Batch
 
 
@@ -15,7 +15,7 @@ def next_byte(rng: np.random.Generator, data: np.ndarray, batch_size: int, seq_l
     >>> bool((batch.targets == batch.inputs + 1).all())
     True
     """
-    windows = sliding_window_view(data, seq_len + 1)
+    windows = corpus.windows(data, seq_len + 1)
     return _batch(windows[rng.integers(0, len(windows), batch_size)])
 
 
@@ -25,7 +25,7 @@ def held_out(data: np.ndarray, batch_size: int, seq_len: int) -> Iterator[Batch]
     >>> [batch.inputs.tolist() for batch in held_out(np.arange(8, dtype=np.uint8), 2, 2)]
     [[[0, 1], [2, 3]], [[4, 5]]]
     """
-    windows = sliding_window_view(data, seq_len + 1)[::seq_len]
+    windows = corpus.windows(data, seq_len + 1)[::seq_len]
     for begin in range(0, len(windows), batch_size):
         yield _batch(windows[begin:begin + batch_size])
 

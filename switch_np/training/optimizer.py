@@ -49,6 +49,8 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
     >>> params["w"].round(6).tolist()
     [0.9]
     """
+    check.instance("config", config, AdamW)
+    check_step(params, grads, moments, {"m": params, "v": params}, learning_rate, count)
     scale_1 = 1 - config.beta_1 ** count
     scale_2 = math.sqrt(1 - config.beta_2 ** count)
     rate = learning_rate * scale_2 / scale_1
@@ -68,6 +70,16 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
                  size=sum(value.size for value in trees[0].values()))
 
 
+def check_step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
+               like_moments: Mapping[str, Any], learning_rate: float, count: int) -> None:
+    """Refuse gradients and moments that do not fit the parameters, or are NaN or infinite."""
+    check.integer("count", count, 1)
+    check.number("learning_rate", learning_rate, 0)
+    check.alike("params", params, params)
+    check.alike(f"step {count}: grads", grads, params, finite=True)
+    check.alike("moments", moments, like_moments)
+
+
 def _row_slices(value: np.ndarray) -> list[Any]:
     """Cut along the first axis, so that the slices of an array and its moments fit into a cache."""
     if not value.ndim:
@@ -82,7 +94,13 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
     >>> clipped["b"].round(6).tolist(), norm
     ([0.8], 5.0)
     """
-    norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in tree.flatten(grads).values()))
+    check.number("max_norm", max_norm, 0)
+    check.instance("grads", grads, Mapping)
+    flat = tree.flatten(grads)
+    norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in flat.values()))
+    if not math.isfinite(norm):
+        check.alike("grads", grads, grads, finite=True)
+        raise check.NotFinite(f"grads must have a finite norm, got {norm}")
     if norm <= max_norm:
         return dict(grads), norm
     return tree.apply(lambda grad: grad * (max_norm / norm), grads), norm
@@ -94,6 +112,9 @@ def learning_rate(count: int, total: int, warmup: int, peak: float) -> float:
     >>> [round(learning_rate(count, 10, 2, 1.0), 12) for count in (1, 2, 6, 10)]
     [0.5, 1.0, 0.5, 0.0]
     """
+    for name, value, least in (("count", count, 1), ("total", total, 1), ("warmup", warmup, 0)):
+        check.integer(name, value, least)
+    check.number("peak", peak, 0)
     if count <= warmup:
         return peak * count / warmup
     done = (count - warmup) / max(total - warmup, 1)

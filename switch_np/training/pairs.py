@@ -81,6 +81,7 @@ Form = Callable[[Sequence[Pair]], Batch]        # encoder_decoder or decoder_onl
 def random_pairs(rng: np.random.Generator, pairs: Sequence[Pair], batch_size: int,
                  form: Form = encoder_decoder) -> Batch:
     """Return a batch of random pairs."""
+    _check_any(pairs)
     return form([pairs[n] for n in rng.integers(0, len(pairs), batch_size)])
 
 
@@ -91,8 +92,14 @@ def held_out(pairs: Sequence[Pair], batch_size: int,
     >>> [len(batch.inputs) for batch in held_out([Pair(b"a", b"b")] * 5, 2)]
     [2, 2, 1]
     """
+    _check_any(pairs)
     for begin in range(0, len(pairs), batch_size):
         yield form(pairs[begin:begin + batch_size])
+
+
+def _check_any(pairs: Sequence[Pair]) -> None:
+    if not pairs:
+        raise ValueError("pairs must hold at least one, got none")
 
 
 def check_lengths(corpus: PairCorpus, seq_len: int, form: Form = encoder_decoder) -> None:

@@ -12,17 +12,18 @@ A sentinel replaces each dropped span in the source, each kept one in the target
 code; figure 2 of its paper ends the targets with one more sentinel.
 
 A window of L tokens loses n = round(rate · L) of them, at least one, in k = round(n / mean span)
-spans, at least one and, unlike T5's, at most L - n; halves round to even. The n dropped and the
-L - n kept tokens are each cut at random into k non-empty pieces, which alternate, beginning with
-kept text; all such masks are equally likely. So the last token is always dropped, and a single span
-is the window's tail; T5's code can roll the mask against this, but by default does not. All windows
-of one length give sources of one length, and targets, so nothing is padded.
+spans, at least one and, unlike T5's, at most L - n; at rate 0 it loses none. As in T5 the product
+and the quotient are rounded to float32, where 190 · 0.15 is more than 28.5; halves round to even.
+The n dropped and the L - n kept tokens are each cut at random into k non-empty pieces, which
+alternate, beginning with kept text; all such masks are equally likely. So the last token is always
+dropped, and a single span is the window's tail; T5's code can roll the mask against this, but by
+default does not. All windows of one length give sources of one length, and targets, so nothing is
+padded.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from switch_np.operations import check
 from switch_np.training import corpus as corpora
@@ -36,7 +37,7 @@ RATE, MEAN_SPAN = 0.15, 3.0        # T5's and the Switch paper's
 def missing_spans(rng: np.random.Generator, data: np.ndarray, batch_size: int, seq_len: int,
                   rate: float = RATE, mean_span: float = MEAN_SPAN) -> Batch:
     """Return corrupted windows from random positions of the text."""
-    windows = sliding_window_view(data, seq_len)
+    windows = corpora.windows(data, seq_len)
     return corrupt(rng, windows[rng.integers(0, len(windows), batch_size)], rate, mean_span)
 
 
@@ -49,7 +50,7 @@ def held_out(data: np.ndarray, batch_size: int, seq_len: int, rate: float = RATE
     >>> [len(batch.inputs) for batch in held_out(np.arange(50, dtype=np.uint8), 2, 16)]
     [2, 1]
     """
-    windows = sliding_window_view(data, seq_len)[::seq_len]
+    windows = corpora.windows(data, seq_len)[::seq_len]
     mask = draw_mask(np.random.default_rng(seed), len(windows), seq_len, rate, mean_span)
     for begin in range(0, len(windows), batch_size):
         yield _batch(windows[begin:begin + batch_size], mask[begin:begin + batch_size])
@@ -111,8 +112,10 @@ def spans_of(length: int, rate: float = RATE, mean_span: float = MEAN_SPAN) -> t
     check.integer("length", length, 2)
     check.number("rate", rate, 0, 1)
     check.number("mean_span", mean_span, 1)
-    dropped = min(max(round(length * rate), 1), length - 1)
-    spans = min(max(round(dropped / mean_span), 1), length - dropped)
+    if rate == 0:
+        return 0, 0
+    dropped = min(max(round(np.float32(length) * np.float32(rate)), 1), length - 1)
+    spans = min(max(round(np.float32(dropped) / np.float32(mean_span)), 1), length - dropped)
     if spans > SENTINELS:
         raise ValueError(f"length must need at most {SENTINELS} spans, the number of sentinels, "
                          f"got {length}, which needs {spans} at rate {rate} and mean_span "
@@ -130,6 +133,8 @@ def draw_mask(rng: np.random.Generator, rows: int, length: int, rate: float = RA
     0000000000000000000000000001100000001111
     """
     dropped, spans = spans_of(length, rate, mean_span)
+    if not dropped:
+        return np.zeros((rows, length), bool)
     kept_BP = _pieces(rng, rows, length - dropped, spans)
     dropped_BP = _pieces(rng, rows, dropped, spans)
     end_BP = (kept_BP + dropped_BP).cumsum(axis=1)

@@ -68,7 +68,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     if params is None:
         own = model.init(init_rng, model_config, dtype)
     else:
-        check_params(params, model_config)
+        check_params(params, model_config, finite=True)
         own = tree.apply(lambda value: np.array(value, dtype), params)
     return Run(model_config, config, own, _moments(own, config), text_rng, noise_rng,
                _text_id(corpus))
@@ -77,13 +77,19 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
 def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[model.Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
-    Raises FloatingPointError, with the parameters unchanged, if loss or gradients are not finite.
+    Raises FloatingPointError, with the run as it was, if loss or gradients are not finite.
     """
-    begin = time.perf_counter()
+    begin, rngs = time.perf_counter(), (run.text_rng.bit_generator, run.noise_rng.bit_generator)
+    before = [rng.state for rng in rngs]
     task = tasks.named(run.config.task)
-    batch = task.draw(run.text_rng, corpus.train, run.config, run.model_config)
-    return update(run, begin, lambda params: model.loss_and_grads(
-        params, batch, run.model_config, rng=run.noise_rng, training=True))
+    try:
+        batch = task.draw(run.text_rng, corpus.train, run.config, run.model_config)
+        return update(run, begin, lambda params: model.loss_and_grads(
+            params, batch, run.model_config, rng=run.noise_rng, training=True))
+    except BaseException:
+        for rng, state in zip(rngs, before):
+            rng.state = state
+        raise
 
 
 def update(run: Run, begin: float,
@@ -98,9 +104,9 @@ def update(run: Run, begin: float,
         with np.errstate(over="ignore", invalid="ignore"):
             loss, grads = loss_and_grads(run.stored)
             grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
-        if not (math.isfinite(loss.total) and math.isfinite(norm)):
-            raise ValueError(f"loss {loss.total}, gradient norm {norm}")
-    except ValueError as error:       # the batch is known to fit, so it must be the numbers
+        if not math.isfinite(loss.total):
+            raise check.NotFinite(f"loss must be finite, got {loss.total}")
+    except check.NotFinite as error:
         raise FloatingPointError(f"not finite at step {run.step + 1}: try a lower learning rate "
                                  f"({error})") from error
     run.step += 1
@@ -116,6 +122,7 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
 
     Noise that conventions draw outside training too is the same every time.
     """
+    check.integer("rows_at_once", rows_at_once, 1)
     task, nats, tokens = tasks.named(run.config.task), 0.0, 0
     params, rng = run.stored, np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
@@ -148,8 +155,9 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         config = TrainConfig.from_dict(state["training"])
         check.keys("arrays", arrays, {"params", "moments"})
         check_params(arrays["params"], model_config, finite=True)
-        check.choice("dtype", arrays["params"]["embedding"]["table"].dtype, [config.stored_dtype])
-        _check_moments(arrays["moments"], _moments(arrays["params"], config))
+        stored = arrays["params"]["embedding"]["table"].dtype
+        check.choice("dtype", str(stored), [str(config.stored_dtype)])
+        check.alike("moments", arrays["moments"], _moments(arrays["params"], config), finite=True)
         check.integer("step", state["step"], 0)
         check.number("step", state["step"], 0, config.steps + 1)
         check.number("seconds", state["seconds"], 0)
@@ -188,13 +196,6 @@ def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
     if isinstance(config.optimizer, adafactor.Adafactor):
         return adafactor.init(params, config.optimizer)
     return optimizer.init(params)
-
-
-def _check_moments(moments: Mapping[str, Any], like: Mapping[str, Any]) -> None:
-    flat, wanted = tree.flatten(moments), tree.flatten(like)
-    check.keys("moments", flat, set(wanted))
-    for name, value in wanted.items():
-        check.floats(f"moments[{name!r}]", flat[name], value.shape, like=value, finite=True)
 
 
 def _text_id(corpus: Corpus | PairCorpus) -> str:

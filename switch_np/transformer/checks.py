@@ -78,6 +78,7 @@ def check_plans(plans: Sequence[Plan] | None, config: ModelConfig) -> None:
 
 def check_params(params: Mapping[str, Any], config: ModelConfig, finite: bool = False) -> None:
     """Refuse parameters of another structure, shape or precision than the config's."""
+    check.instance("params", params, Mapping)
     flat = tree.flatten(params)
     check_size("params", flat, config)
     wanted = shapes(config)

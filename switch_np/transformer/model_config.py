@@ -86,7 +86,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         knobs.validate(self)
         check.instance("switch", self.switch, SwitchConfig)
-        check.integer("max_distance", self.max_distance, self.num_buckets // 2 + 1)
+        if self.max_distance <= self.num_buckets // 2:
+            raise ValueError(f"max_distance must be at least {self.num_buckets // 2 + 1} with "
+                             f"num_buckets={self.num_buckets}, got {self.max_distance}")
         if self.router_losses != "sum" and not self._can_pool():
             raise ValueError("router_losses must be 'sum' with the switch conventions that this "
                              f"config has, got {self.router_losses!r}: only a balance loss of the "

@@ -70,17 +70,50 @@ def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
 def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool, shape: Shape,
                dtype: DTypeLike, memory_length: int | None = None) -> BlockNoise:
     """Draw the noise of one block; `memory_length` is None without cross-attention."""
-    (b, s), h, d, rate = shape, config.num_heads, config.d_model, config.dropout
-    cross, m = (0.0, 0) if memory_length is None else (rate, memory_length)
-    return BlockNoise(
-        attention_probs=dropout.draw(rng, (b, h, s, s), rate),
-        attention_out=dropout.draw(rng, (b, s, d), rate),
-        cross_probs=dropout.draw(rng, (b, h, s, m), cross),
-        cross_out=dropout.draw(rng, (b, s, d), cross),
-        hidden=dropout.draw(rng, (b * s, config.d_ff), 0.0 if is_switch else rate),
-        feed_forward_out=dropout.draw(rng, (b, s, d), rate),
-        switch=switch_noise.draw_noise(rng, config.switch, b * s, d, config.d_ff, dtype)
+    masks = {name: dropout.draw(rng, mask_shape, config.dropout) for name, mask_shape
+             in mask_shapes(config, is_switch, shape, memory_length).items()}
+    return BlockNoise(**masks, switch=switch_noise.draw_noise(
+        rng, config.switch, shape[0] * shape[1], config.d_model, config.d_ff, dtype)
         if is_switch else Noise())
+
+
+def mask_shapes(config: ModelConfig, is_switch: bool, shape: Shape,
+                memory_length: int | None) -> dict[str, Shape]:
+    """Return the shapes of a block's dropout masks, in the order in which they are drawn."""
+    (b, s), h, d = shape, config.num_heads, config.d_model
+    found: dict[str, Shape] = {"attention_probs": (b, h, s, s), "attention_out": (b, s, d)}
+    if memory_length is not None:
+        found |= {"cross_probs": (b, h, s, memory_length), "cross_out": (b, s, d)}
+    if not is_switch:
+        found["hidden"] = (b * s, config.d_ff)
+    return found | {"feed_forward_out": (b, s, d)}
+
+
+def check_noise(noise: ModelNoise, config: ModelConfig, shapes: Mapping[str, Shape]) -> None:
+    """Refuse masks that do not fit the ids; each Switch layer checks its own noise."""
+    check.instance("noise", noise, ModelNoise)
+    for name, shape in shapes.items():
+        stack, kind = getattr(noise, name), config.stacks[name]
+        check.instance(f"noise.{name}", stack, StackNoise)
+        if len(stack.blocks) not in (0, kind.num_layers):
+            raise ValueError(f"noise.{name}.blocks must be {kind.num_layers}, one per block, or "
+                             f"none, got {len(stack.blocks)}")
+        stream = (*shape, config.d_model)
+        _check_masks(f"noise.{name}", stack, {"first": stream, "last": stream})
+        memory_length = shapes["encoder"][1] if kind.cross else None
+        for layer, block in enumerate(stack.blocks):
+            label = f"noise.{name}.blocks[{layer}]"
+            check.instance(label, block, BlockNoise)
+            _check_masks(label, block,
+                         mask_shapes(config, kind.is_switch(layer), shape, memory_length))
+
+
+def _check_masks(label: str, noise: StackNoise | BlockNoise, shapes: Mapping[str, Shape]) -> None:
+    for name, mask in noise._asdict().items():
+        if mask is not None and name not in ("blocks", "switch"):
+            if name not in shapes:
+                raise ValueError(f"{label}.{name} must be None in this block, got an array")
+            check.booleans(f"{label}.{name}", mask, shapes[name])
 
 
 def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, Shape],
@@ -88,7 +121,7 @@ def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str
               training: bool = False) -> ModelNoise:
     """Return the noise handed in; else draw what the config needs, which may be none."""
     if noise is not None:
-        check.instance("noise", noise, ModelNoise)
+        check_noise(noise, config, shapes)
         return noise
     noisy = config if training else _outside_training(config, replayed)
     routers = noisy.switch.noisy and any(config.stacks[name].switch_layers for name in shapes)

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from conventions.random_layers import KNOBS, check_layer, problem, random_config
 from judges import conventions_loops as loops
+from support import same_decisions
 
 import switch_np as snp
 from switch_np.conventions.table import Conventions
 from switch_np.switch.layer import Parts
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_layer_equals_loops(seed):
-    rng = np.random.default_rng(seed)
+def agreed(seed):
+    """Compare 30 random layers with loops; return how many have no tie that hangs on rounding."""
+    rng, agreed = np.random.default_rng(seed), 0
     for _ in range(30):
         config = random_config(rng, rng.choice([0.3, 0.6, 0.9]))
         params, x, padding, noise, training = problem(rng, config)
@@ -22,11 +23,32 @@ def test_layer_equals_loops(seed):
             params, x, config, padding=padding, noise=noise, training=training)
         want = loops.forward(params, x, config, num_groups=config.groups, padding_T=padding,
                              noise=noise, training=training)
-        for name in ("expert", "slot", "kept", "load", "capacity"):
-            assert np.array_equal(getattr(out.plan, name), getattr(want, name)), (name, config)
+        if not same_decisions(out, want, config, params, noise=noise, training=training,
+                              padding_T=padding):
+            continue
+        agreed += 1
         for name in ("logits", "probs", "gates", "y", "balance_loss", "z_loss"):
             np.testing.assert_allclose(getattr(out, name), getattr(want, name), rtol=1e-11,
                                        atol=1e-13, err_msg=f"{name} {config}")
+    return agreed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_layer_equals_loops(seed):
+    assert agreed(seed) == 30
+
+
+@pytest.mark.thorough
+def test_ten_thousand_layers_equal_loops():
+    assert sum(map(agreed, range(1000, 1334))) > 9900
+
+
+def test_shared_experts_have_their_parameters_at_any_width():
+    config = snp.SwitchConfig.like("hf_deepseek_v3", num_experts=16)
+    assert snp.switch_layer.shapes(6, 0, config)["shared_w_in"] == (6, 0)
+    params, x = ({name: np.ones(shape) for name, shape in snp.switch_layer.shapes(
+        6, 0, config).items()}, np.ones((4, 6)))
+    assert not snp.switch_layer.forward(params, x, config)[0].y.any()
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: "-".join(map(str, knob.values())))

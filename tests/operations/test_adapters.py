@@ -87,7 +87,7 @@ def test_an_output_that_cannot_be_read_is_named(ref):
 
 
 def test_gradients_must_have_names_and_kept_must_be_yes_or_no(ref):
-    with pytest.raises(TypeError, match=r"^grads must be a dict of arrays.* got ndarray"):
+    with pytest.raises(TypeError, match=r"^grads must be a dict, got an array"):
         oracle.compare(ref, grads=ref.grads["x"])
     with pytest.raises(ValueError, match=r"^kept must hold bools, or 0 and 1, got 2"):
         oracle.compare(ref, y=ref.y, expert=ref.plan.expert, kept=2 * ref.plan.kept)

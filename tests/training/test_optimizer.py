@@ -1,8 +1,9 @@
 """AdamW against its formulas; clipping and the schedule."""
 
 import numpy as np
+import pytest
 
-from switch_np.training import optimizer
+from switch_np.training import adafactor, optimizer
 
 
 def test_adamw_is_its_formulas():
@@ -36,3 +37,37 @@ def test_schedule_rises_peaks_and_ends_at_zero():
     assert max(rates) == rates[9] == 3e-3 and rates[-1] == 0
     assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[9:]) < 0).all()
     np.testing.assert_allclose(small * 1e10, rates, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", [optimizer, adafactor])
+@pytest.mark.parametrize("change, words", [
+    ({"grads": {"w": np.ones((3, 1))}}, r"step 1: grads\['w'\] must have shape \(3, 2\)"),
+    ({"grads": {"v": np.ones((3, 2))}}, r"grads must have .* differ in \['v', 'w'"),
+    ({"grads": {"w": np.full((3, 2), np.nan)}}, r"step 1: grads\['w'\] must be finite, got nan at"),
+    ({"grads": {"w": np.full((3, 2), np.inf)}}, r"step 1: grads\['w'\] must be finite, got inf at"),
+    ({"grads": {"w": np.ones((3, 2), np.float32)}}, r"grads\['w'\] must be float64 like the rest"),
+    ({"grads": {"w": np.ones((3, 2), complex)}}, r"grads\['w'\] must hold float32 or float64"),
+    ({"grads": None}, "grads must be a Mapping, got None"),
+    ({"moments": {}}, "moments must have the keys"),
+    ({"learning_rate": np.nan}, "learning_rate must be finite, at least 0, got nan"),
+    ({"count": 0}, "count must be at least 1, got 0"),
+    ({"config": {}}, "config must be a Ada")])
+def test_what_does_not_fit_is_refused_and_changes_nothing(method, change, words):
+    params = {"w": np.ones((3, 2))}
+    config = method.AdamW() if method is optimizer else method.Adafactor()
+    moments = optimizer.init(params) if method is optimizer else adafactor.init(params, config)
+    with pytest.raises((ValueError, TypeError), match=words):
+        method.step(**{"params": params, "grads": {"w": np.ones((3, 2))}, "moments": moments,
+                       "config": config, "learning_rate": 0.1, "count": 1, **change})
+    assert (params["w"] == 1).all()
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: optimizer.clip({"w": np.ones(2)}, np.nan), "max_norm must be finite"),
+    (lambda: optimizer.clip({"w": np.array([1, np.nan])}, 1.0), r"grads\['w'\] must be finite"),
+    (lambda: optimizer.clip({"w": np.full(2, 1e200)}, 1.0), "grads must have a finite norm"),
+    (lambda: optimizer.learning_rate(0, 9, 2, 1.0), "count must be at least 1, got 0"),
+    (lambda: optimizer.learning_rate(1, 9, 2, np.inf), "peak must be finite")])
+def test_rates_and_norms_are_finite(call, words):
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match=words):
+        call()

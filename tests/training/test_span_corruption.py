@@ -19,7 +19,7 @@ def settings(seed):
     """Return a length, rate and mean span for which there are enough sentinels, and rows."""
     rng = np.random.default_rng(seed)
     length = int(rng.integers(2, 150))
-    rate, mean_span = float(rng.choice([0.0, 0.15, 0.5, 0.9])), float(rng.choice([1.5, 3.0, 8.0]))
+    rate, mean_span = float(rng.choice([0.05, 0.15, 0.5, 0.9])), float(rng.choice([1.5, 3.0, 8.0]))
     return (length, rate if length < 90 else 0.15, mean_span), int(rng.integers(1, 6))
 
 
@@ -165,8 +165,8 @@ def test_a_mistake_in_the_corruption_is_seen(check, right, wrong):
 
 @pytest.mark.parametrize("length, rate, mean_span, want", [
     (2, 0.15, 3, (1, 1)), (10, 0.15, 3, (2, 1)), (30, 0.15, 3, (4, 1)), (31, 0.15, 3, (5, 2)),
-    (512, 0.15, 3, (77, 26)), (10, 0.0, 3, (1, 1)), (10, 0.99, 3, (9, 1)), (9, 0.66, 2, (6, 3)),
-    (4, 0.5, 1, (2, 2))])
+    (512, 0.15, 3, (77, 26)), (10, 0.0, 3, (0, 0)), (10, 0.99, 3, (9, 1)), (9, 0.66, 2, (6, 3)),
+    (4, 0.5, 1, (2, 2)), (190, 0.15, 3, (29, 10)), (350, 0.15, 3, (53, 18))])
 def test_sizes_are_those_of_t5(length, rate, mean_span, want):
     assert span_corruption.spans_of(length, rate, mean_span) == want
 
@@ -195,3 +195,9 @@ def test_what_does_not_fit_is_refused():
              r"target must lie in 0 \.\. 289, got -100")):
         with pytest.raises(ValueError, match=message):
             function(*arguments)
+
+
+def test_at_rate_0_nothing_is_dropped():
+    batch = span_corruption.corrupt(np.random.default_rng(0), DATA[None, :9], rate=0.0)
+    assert batch.source.tolist() == [[*DATA[:9], END]] and batch.targets.tolist() == [[A, END]]
+    assert (span_corruption.fill(batch.source[0], batch.targets[0]) == DATA[:9]).all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from training.small_run import CORPUS, MODEL, TRAIN
 
+from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import optimizer, trainer
 from switch_np.training.adafactor import Adafactor
@@ -68,3 +69,59 @@ def test_divergence_is_reported_and_leaves_the_run_as_it_was():
         trainer.advance(run, CORPUS)
     assert run.step == 0
     tree.apply(np.testing.assert_array_equal, run.params, before)
+
+
+def poisoned(run, monkeypatch):
+    """Let the gradient of one parameter be NaN."""
+    right = trainer.model.loss_and_grads
+
+    def wrong(*args, **options):
+        loss, grads = right(*args, **options)
+        grads["decoder"]["1"]["switch"]["w_in"][0, 0] = np.nan
+        return loss, grads
+
+    monkeypatch.setattr(trainer.model, "loss_and_grads", wrong)
+
+
+def test_a_gradient_that_is_nan_is_named_and_the_run_can_go_on_as_if_nothing_was(monkeypatch):
+    run, whole = (trainer.start(MODEL, TRAIN, CORPUS) for _ in range(2))
+    advance(run, 2)
+    with monkeypatch.context() as patch:
+        poisoned(run, patch)
+        with pytest.raises(FloatingPointError, match=r"step 3.*grads\['decoder.1.switch.w_in'\]"):
+            trainer.advance(run, CORPUS)
+    assert advance(run, 2) == advance(whole, 4)[2:]
+
+
+def test_a_wrong_call_within_a_step_is_no_matter_of_the_learning_rate(monkeypatch):
+    run = trainer.start(MODEL, TRAIN, CORPUS)
+    with pytest.raises(ValueError, match="text must have at least 13 bytes, got 5"):
+        trainer.advance(run, Corpus(CORPUS.train[:5], CORPUS.held_out))
+    with pytest.raises(ValueError, match="must lie in"):
+        trainer.update(run, 0.0, lambda params: trainer.model.loss_and_grads(
+            params, trainer.model.Batch(*np.full((2, 1, 2), 999)), MODEL, rng=run.noise_rng,
+            training=True))
+
+
+@pytest.mark.parametrize("task, part, words", [
+    ("lm", CORPUS.held_out[:5], "text must have at least 13 bytes, got 5"),
+    ("span", CORPUS.held_out[:5], "text must have at least 12 bytes, got 5"),
+    ("pairs", (), "pairs must hold at least one, got none")])
+def test_too_short_a_text_is_not_evaluated(task, part, words):
+    run = trainer.start(MODEL, TRAIN, CORPUS)
+    run.config = replace(TRAIN, task=task)
+    with pytest.raises(ValueError, match=words):
+        trainer.evaluate(run, part)
+
+
+def test_parameters_that_are_not_finite_are_named(tmp_path):
+    run = trainer.start(MODEL, TRAIN, CORPUS)
+    run.params["decoder"]["1"]["switch"]["w_out"][0, 0, 0] = np.nan
+    words = r"params\['decoder.1.switch.w_out'\] must be finite, got nan at \(0, 0, 0\)"
+    with pytest.raises(ValueError, match=words):
+        trainer.start(MODEL, TRAIN, CORPUS, params=run.params)
+    trainer.save(run, tmp_path / "c.npz")
+    with pytest.raises(ValueError, match=rf"c\.npz, where {words}"):
+        trainer.load(tmp_path / "c.npz")
+    with pytest.raises(ValueError, match=words):
+        generate(run.params, MODEL, np.array([1]), 1, np.random.default_rng(0))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import signatures
 from switch_np.operations.adapters import lift, precision_of, to_numpy
 from switch_np.operations.roundoff import named
 from switch_np.oracle.truth.decisions import by_token
@@ -64,6 +65,7 @@ class RoutingReport:
         return "; ".join(lines)
 
 
+@signatures.checked
 def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
                     precision: str | None = None) -> RoutingReport:
     """Judge the experts that somebody chose by these scores.
@@ -90,8 +92,8 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
     scores_TE = to_numpy(scores, "scores")
     if scores_TE.ndim != 2:
         raise ValueError(f"scores must have shape (T, E), got {scores_TE.shape}")
-    if np.isnan(scores_TE).any():
-        raise ValueError("scores must be numbers, got NaN")
+    if scores_TE.dtype.kind == "c" or np.isnan(scores_TE).any():
+        raise ValueError("scores must be real numbers, got NaN or complex ones")
     t, e = scores_TE.shape
     expert_TK = by_token("expert", expert, t)
     if not 1 <= expert_TK.shape[1] <= e:

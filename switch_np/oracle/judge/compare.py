@@ -13,7 +13,7 @@ from unittest import SkipTest
 
 import numpy as np
 
-from switch_np.operations import adapters, check
+from switch_np.operations import adapters, check, signatures
 from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.explain import diagnosis, wording
 from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, untold_choices
@@ -27,6 +27,7 @@ class NoVerdict(SkipTest):
     """Neither pass nor fail: pytest and unittest count the test as skipped, with the reason."""
 
 
+@signatures.checked
 def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
             grads: Mapping[str, Any] | None = None, expert: Any = None, kept: Any = None,
             slot: Any = None, plan: Any = None, precision: str | Mapping[str, str] | None = None,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.operations.gradcheck import STEP
 from switch_np.oracle.judge.tensor import blocks
 from switch_np.oracle.truth.reference import SEEDS, Reference
@@ -61,6 +61,7 @@ class Certificate:
                 + "".join(f"; of the surrogate with {factor} frozen" for factor in self.frozen))
 
 
+@signatures.checked
 def certify(ref: Reference, seed: int = 0) -> Certificate:
     """Check a reference's gradients by the complex step, its decisions replayed.
 
@@ -72,7 +73,7 @@ def certify(ref: Reference, seed: int = 0) -> Certificate:
     >>> certify(ref).ok
     True
     """
-    check.instance("ref", ref, Reference)
+    check.integer("seed", seed, 0)
     p, rng = ref.problem, np.random.default_rng(seed)
     residuals = {}
     rounding = {part: _rounding(ref, part) for part in SEEDS}

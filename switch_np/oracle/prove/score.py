@@ -13,6 +13,7 @@ from unittest import SkipTest
 
 import numpy as np
 
+from switch_np.operations import signatures
 from switch_np.operations.adapters import lift, precision_of, to_numpy
 from switch_np.oracle.explain import museum
 from switch_np.oracle.truth.solution import LOSSES
@@ -70,6 +71,7 @@ class Score:
         return "\n".join(lines)
 
 
+@signatures.checked
 def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None = None) -> Score:
     """Run a test over right and broken layers.
 

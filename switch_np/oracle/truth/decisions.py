@@ -39,6 +39,8 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
     """
     if isinstance(decisions, Plan):
         return decisions
+    if not isinstance(decisions, Mapping):
+        to_numpy(decisions, "plan")                      # refuses what is none by its name
     known = {name: by_token(name, value, num_tokens) for name, value in as_dict(decisions).items()}
     if "kept" in known:
         known["kept"] = known["kept"].astype(bool)

@@ -23,7 +23,8 @@ from switch_np import switch_layer
 from switch_np.conventions import arguments, choose, serve
 from switch_np.conventions.margins import margins
 from switch_np.conventions.noise import Noise, decided
-from switch_np.operations import adapters, check, environment
+from switch_np.conventions.presets import presets
+from switch_np.operations import adapters, check, environment, signatures
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
@@ -65,6 +66,7 @@ class Reference(Solution):
                 f"{self.plan.dropped_fraction:.0%} dropped>")
 
 
+@signatures.checked
 def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
               balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None, padding: Any = None,
               noise: Noise | None = None, training: bool = False) -> Reference:
@@ -115,8 +117,11 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     shapes = {name: adapters.shape_of(value, f"params[{name!r}]")
               for name, value in params.items()}
     if isinstance(config, str):
+        check.choice("config", config, list(presets()))
         config = SwitchConfig.like(config, num_experts=shapes["w_router"][-1])
     check.instance("config", config, SwitchConfig)
+    if not adapters.shape_of(x, "x"):
+        raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
     _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np import switch_layer
+from switch_np.conventions.arguments import without_capacity
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
 from switch_np.switch.config import SwitchConfig
@@ -46,8 +47,12 @@ class Problem(NamedTuple):
         return ~self.padding.reshape(-1)
 
     def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
-        """Return what the layer's forward gives under a plan, or under its own for None."""
-        return switch_layer.forward(self.params, self.x, self.config, plan=plan, noise=self.noise,
+        """Return what the layer's forward gives under a plan, or under its own for None.
+
+        A plan is replayed even if it exceeds the capacity: somebody's kernel may have kept so many.
+        """
+        config = self.config if plan is None else without_capacity(self.config)
+        return switch_layer.forward(self.params, self.x, config, plan=plan, noise=self.noise,
                                     padding=self.padding, training=self.training)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from switch_np import switch_layer
+from switch_np.conventions.arguments import MOST_ROWS
 from switch_np.conventions.noise import draw_noise
 from switch_np.operations import check
 from switch_np.operations.precision import round_to
@@ -46,7 +47,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     ['balance_coef', 'config', 'd_y', 'params', 'x', 'z_coef']
     """
     check.instance("config", config, SwitchConfig)
-    check.integer("num_tokens", num_tokens, 0)
+    check.integer("num_tokens", num_tokens, 0, MOST_ROWS)
     check.integer("seed", seed, 0)
     check.number("scale", scale)
     check.flag("training", training)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.conventions.noise import Noise
-from switch_np.operations import reading, safetensors
+from switch_np.operations import reading, safetensors, signatures
 from switch_np.operations.roundoff import PRECISIONS
 from switch_np.oracle.judge.compare import compare
 from switch_np.oracle.judge.report import Report
@@ -37,6 +37,7 @@ NEEDED = ("in.x", "in.d_y", "in.balance_coef", "in.z_coef", "plan.expert", "plan
           "plan.slot", "config", "training", "exact")
 
 
+@signatures.checked
 def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
     """Write cases, all or those named, and the manifest; return the paths.
 
@@ -91,6 +92,7 @@ def _digest(path: Path) -> str:
     return reading.fingerprint(path.read_bytes())
 
 
+@signatures.checked
 def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of a case, and what is said about them."""
     asked = case.make()
@@ -129,6 +131,7 @@ def _sha256(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
+@signatures.checked
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of a safetensors or npz file, and what is said about them."""
     path = Path(path)

@@ -94,7 +94,7 @@ def test_choices_are_judged_in_a_precision_of_their_own():
 @pytest.mark.parametrize("precision, words", [
     ({"d_w_nothing": "float32"}, "precision's key must be one of 'choice', 'y'"),
     ({"y": "float99"}, "precision must be one of 'float64'"),
-    (32, "precision must be a Mapping")])
+    (32, "precision must be a string or a dict, got 32")])
 def test_precisions_that_are_none_are_refused(precision, words):
     with pytest.raises((TypeError, ValueError), match=words):
         oracle.compare(REF, y=REF.y, precision=precision)

@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
 from switch_np.oracle.explain.museum.exhibit import Exhibit
 from switch_np.oracle.truth.solution import Problem, outputs
+from switch_np.switch.config import SwitchConfig
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
     wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES + wrong_gradients.ROUTER
@@ -50,7 +51,8 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: Any, *,
+@signatures.checked
+def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: SwitchConfig, *,
         d_y: np.ndarray, balance_coef: float = 0.0, z_coef: float = 0.0,
         padding: np.ndarray | None = None, expert: np.ndarray | None = None,
         precision: str = "float64") -> dict[str, Any]:
@@ -89,6 +91,7 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
             expert, lambda value: round_to(value, precision) if half else value)
 
 
+@signatures.checked
 def recognise(evidence: Evidence) -> list[str]:
     """Return the exhibits that explain every tensor and choice that came, the likeliest first.
 
@@ -132,6 +135,7 @@ def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
                     for key, value in flat(result).items()}
 
 
+@signatures.checked
 def flat(result: dict[str, Any]) -> dict[str, np.ndarray]:
     """Return the tensors of `run`'s result under the names of `Reference.outputs`.
 
