@@ -1,4 +1,4 @@
-"""Environment variables to set before NumPy is imported: threads, and memory kept by the process.
+"""What is set before NumPy is imported, threads and the memory kept; and what memory is free.
 
 The toy models' products are small: BLAS threads that wait for each other cost more than they save,
 several times more on a busy machine. So the BLAS gets one thread, and `operations.threads` divides
@@ -38,3 +38,12 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free, or 8 GiB where the system does not say."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration):
+        return 8 * 2 ** 30

@@ -24,7 +24,7 @@ from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import check
 from switch_np.operations.queues import largest
-from switch_np.operations import adapters
+from switch_np.operations import adapters, environment
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
@@ -225,20 +225,11 @@ def check_memory(x_shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
     weights = sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
     width = sum(n for shape in shapes.values() for n in shape[-2:])
     needed = 8 * (8 * weights + tokens * (12 * x_shape[-1] + 4 * top_k * width))
-    free = free_memory()
+    free = environment.free_memory()
     if needed > free:
         raise MemoryError(
             f"x of shape {x_shape} with {weights:,} weights must fit into memory in float64: the "
             f"reference takes about {needed / 2 ** 30:,.1f} GiB, free are {free / 2 ** 30:,.1f}")
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that are free, or 8 GiB where the system does not say."""
-    try:
-        with open("/proc/meminfo") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        return 8 * 2 ** 30
 
 
 def _named(result: tuple[np.ndarray, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
