@@ -59,6 +59,7 @@ def claimed(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+b") as file:
         if not _lock(file):
+            time.sleep(0.1)                      # its holder may only now be writing who it is
             file.seek(0)
             holder = file.read().decode(errors="replace") or "another process"
             raise ValueError(f"{folder} must be no other's at the same time, got one held by "
