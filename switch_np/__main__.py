@@ -35,7 +35,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()                # here a broken pipe can still be caught
     except BrokenPipeError:                   # nobody reads on, as after `| head`
-        _discard_output()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141                            # 128 + SIGPIPE, as a shell reports it of other tools
     except KeyboardInterrupt:
         return 130
@@ -49,15 +49,10 @@ def _one_line(error: Exception) -> str:
     """Return what went wrong, with the characters that a terminal would obey escaped."""
     text = str(error)
     if isinstance(error, OSError) and error.errno and error.filename is None:
-        _discard_output()                     # what is left in it would fail again at the exit
         text = f"standard output: {error.strerror}"
     if isinstance(error, MemoryError) and not text:
         text = "not enough memory"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

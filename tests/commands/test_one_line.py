@@ -58,7 +58,8 @@ def test_a_failed_write_names_its_file(tmp_path):
     (">&-", "standard output must be open, got it closed"),
     (">/dev/full", "standard output: No space left on device")])
 def test_output_that_cannot_be_written(redirection, message):
-    done = subprocess.run(f'"{sys.executable}" -m switch_np presets paper {redirection}', shell=True,
+    words = f'"{sys.executable}" -m switch_np presets paper {redirection}'
+    done = subprocess.run(words, shell=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                           stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (2, f"python -m switch_np presets: error: {message}\n")
