@@ -2,9 +2,11 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from switch_np.operations import environment
 
@@ -24,6 +26,10 @@ def main(command_line: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, or 2 after one line that says what is wrong."""
     words = sys.argv[1:] if command_line is None else list(command_line)
     try:
+        if sys.stdout is None:
+            raise ValueError("standard output must be open, got it closed")
+        if isinstance(sys.stdout, io.TextIOWrapper):         # a terminal may know few characters
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return _run(_parser(words).parse_args(words))
         finally:
@@ -33,9 +39,20 @@ def main(command_line: Sequence[str] | None = None) -> int:
         return 141                            # 128 + SIGPIPE, as a shell reports it of other tools
     except KeyboardInterrupt:
         return 130
-    except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        print(f"{PROGRAM} {words[0]}: error: {error}", file=sys.stderr)
+    except (ValueError, TypeError, ArithmeticError, OSError, MemoryError, RecursionError) as error:
+        with suppress(OSError):               # the terminal itself may be gone
+            print(f"{PROGRAM} {words[0]}: error: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _one_line(error: Exception) -> str:
+    """Return what went wrong, with the characters that a terminal would obey escaped."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+        text = f"standard output: {error.strerror}"
+    if isinstance(error, MemoryError) and not text:
+        text = "not enough memory"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

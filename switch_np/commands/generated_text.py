@@ -28,12 +28,13 @@ def write(run: Run, prompt: str | bytes, **options: Any) -> str:
     By the run's task: the prompt and what follows it; the prompt with every blank, `___`, filled
     in; or the target to a source.
     """
+    prompt = prompt.encode() if isinstance(prompt, str) else prompt
     if run.config.task == "lm":
         options |= {"window": run.config.seq_len}
         ids = generate(run.stored, run.model_config, encode(prompt), **options)
         return bytes(ids[ids < PAD].tolist()).decode("utf-8", errors="replace")
     if run.config.task == "span":
-        source = _with_sentinels(str(prompt))
+        source = _with_sentinels(prompt)
         return decode(span_corruption.fill(source, _target(run, source, **options)))
     return decode(_target(run, np.append(encode(prompt), END), **options))
 
@@ -59,9 +60,9 @@ def example(run: Run, held_out: Any) -> str:
     return "\n\n".join(texts)
 
 
-def _with_sentinels(text: str) -> np.ndarray:
+def _with_sentinels(text: bytes) -> np.ndarray:
     """Return the source for a text with blanks: a sentinel in the place of each."""
-    first, *rest = text.split(BLANK)
+    first, *rest = text.split(BLANK.encode())
     if not 1 <= len(rest) <= SENTINELS:
         raise ValueError(f"prompt must hold 1 to {SENTINELS} blanks, {BLANK}, for the model to "
                          f"fill in, got {len(rest)}")

@@ -1,5 +1,6 @@
 """What a person sees of a training run: the progress line, the pictures, and the last words."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 
 from switch_np import model
 from switch_np.commands import terminal
-from switch_np.commands.run_folder import Metrics, layer_names, load_fractions
+from switch_np.commands.run_folder import RUNS, Metrics, layer_names, load_fractions
+from switch_np.operations import files
 from switch_np.training import tasks
 from switch_np.training.trainer import Run
 from switch_np.transformer.model_parameters import count_params
@@ -74,7 +76,7 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
                      measure.description)
     axes[0, 0].set_title(f"{held_out:.2f} {measure.description.split(' (')[0]} on held-out text "
                          f"after {run.step} steps ({name} {level:.2f})")
-    figure.savefig(folder / "loss.png", dpi=120)
+    _write(figure, folder / "loss.png")
     layers, experts = metrics.layers, range(run.model_config.switch.num_experts)
     if not layers or not len(steps):
         return
@@ -82,7 +84,7 @@ def draw(run: Run, corpus: Any, metrics: Metrics, folder: Path, held_out: float,
     for ax, n in zip(axes[:, 0], layers):
         load_SE = np.stack([metrics.column(f"load_{n}_{e}") for e in experts], axis=1)
         plots.expert_load(ax, steps, load_SE, f"Switch layer {n}")
-    figure.savefig(folder / "expert_load.png", dpi=120)
+    _write(figure, folder / "expert_load.png")
     _draw_routing(run, corpus, folder)
 
 
@@ -108,15 +110,24 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
         unit = "byte of held-out text" if lm else "held-out token (a sentinel: ·)"
         ax.set_title(f"Switch layer {name}: which expert each {unit} goes to first "
                      f"({out.plan.dropped_fraction:.1%} dropped)")
-    figure.savefig(folder / "routing.png", dpi=120)
+    _write(figure, folder / "routing.png")
+
+
+def _write(figure: Any, path: Path) -> None:
+    with files.replacing(path) as file:
+        figure.savefig(file, dpi=120)
+
+
+def print_stopped(run: Run, folder: Path) -> None:
+    """Print how to go on."""
+    name = folder.name if folder == RUNS / folder.name else str(folder)
+    print(f"stopped after step {run.step} and saved; go on with: "
+          f"python -m switch_np train --resume --name {shlex.quote(name)}")
 
 
 def print_end(run: Run, folder: Path, held_out: float, baseline: tuple[str, float],
               text: str) -> None:
     """Print how good the model is, what it writes, and where everything is."""
-    if run.step < run.config.steps:
-        print(f"stopped after step {run.step} and saved; go on with: "
-              f"python -m switch_np train --resume --name {folder.name}")
     measure, (name, level) = tasks.named(run.config.task).measure, baseline
     found = f"{measure.description} {held_out:.3f}, a {name} {level:.3f}"
     if measure is tasks.BITS:

@@ -1,7 +1,9 @@
 """The folder of a run, `runs/NAME/`: its name, its config.json and its metrics.csv."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -22,19 +24,52 @@ RUNS = Path("runs")
 UNFINISHED = {"config.json", "metrics.csv", "checkpoint.npz"}      # left by a run that never saved
 
 
-def new(name: str | None) -> Path:
-    """Return the folder for a new run: runs/NAME, or the first unused of runs/run-1, run-2, ..."""
+@contextmanager
+def new(name: str | None) -> Iterator[Path]:
+    """Hold the folder for a new run: runs/NAME, or the first unused of runs/run-1, run-2, ..."""
     if name is None:
-        return next(path for n in count(1) if not (path := RUNS / f"run-{n}").exists())
-    if name in ("", "..") or Path(name).name != name:
+        folder = _unused()
+    elif (name in ("", "..") or Path(name).name != name or name.startswith("-")
+          or not name.isprintable()):
         raise ValueError(f"--name must be a plain folder name, got {name!r}")
-    folder = RUNS / name
-    if (folder / "checkpoint.npz").exists():
-        raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
-                         f"--resume goes on with it")
-    if foreign := {path.name.removesuffix(".new") for path in folder.glob("*")} - UNFINISHED:
-        raise ValueError(f"--name must be new, got {name!r}, a folder that holds {min(foreign)!r}")
-    return folder
+    else:
+        folder = RUNS / name
+    with files.claimed(folder):
+        if (folder / "checkpoint.npz").exists():
+            raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
+                             f"--resume goes on with it")
+        found = {re.sub(r"(\.\d+)?\.new$", "", path.name) for path in folder.iterdir()}
+        if foreign := found - UNFINISHED - {files.LOCK}:
+            raise ValueError(f"--name must be new, got {name!r}, a folder that holds "
+                             f"{min(foreign)!r}")
+        _tidy(folder)
+        yield folder
+
+
+def _unused() -> Path:
+    """Make a folder runs/run-N of one's own."""
+    RUNS.mkdir(exist_ok=True)
+    for n in count(1):
+        with suppress(FileExistsError):
+            (RUNS / f"run-{n}").mkdir()
+            break
+    return RUNS / f"run-{n}"
+
+
+@contextmanager
+def resumed(name: str | None) -> Iterator[Path]:
+    """Hold the folder of a run to go on with."""
+    folder = existing(name)
+    with files.claimed(folder):
+        _tidy(folder)
+        yield folder
+
+
+def _tidy(folder: Path) -> None:
+    """Delete the unfinished files of a process that was killed."""
+    for name in UNFINISHED:
+        for path in folder.glob(f"{name}.*new"):
+            path.unlink()
 
 
 def existing(name: str | None) -> Path:
@@ -109,7 +144,17 @@ class Metrics:
         self.columns.append(f"held_out_{self.measure.column}")
         self.rows: list[list[Any]] = self._read(run.step) if run.step else []
 
-    def add(self, run: Run, loss: Loss, grad_norm: float, held_out: float | None) -> None:
+    @property
+    def held_out(self) -> float | None:
+        """The measure on held-out text after the last step, where it was taken."""
+        found = self.rows[-1][-1]
+        return None if found == "" else float(found)
+
+    @held_out.setter
+    def held_out(self, value: float) -> None:
+        self.rows[-1][-1] = value
+
+    def add(self, run: Run, loss: Loss, grad_norm: float) -> None:
         """Add the row of the step that `run` has just taken."""
         nats, dropped = float(loss.cross_entropy), [plan.dropped_fraction for plan in loss.plans]
         row: dict[str, Any] = dict(zip(self.columns, [
@@ -120,7 +165,7 @@ class Metrics:
         for n, plan, fraction in zip(self.layers, loss.plans, dropped, strict=True):
             row |= {f"load_{n}_{e}": load for e, load in enumerate(load_fractions(plan))}
             row[f"dropped_{n}"] = fraction
-        row[self.columns[-1]] = "" if held_out is None else held_out
+        row[self.columns[-1]] = ""
         self.rows.append([row[name] for name in self.columns])
 
     def write(self) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def _from_run(args: argparse.Namespace, options: dict[str, Any]) -> str:
         raise ValueError("--ids must go with a checkpoint of transformers, got the run "
                          f"{args.run!r}, which reads text: --prompt")
     state = trainer.load(run_folder.existing(args.run) / "checkpoint.npz")
-    prompt = PROMPTS[state.config.task] if args.prompt is None else args.prompt
+    prompt = PROMPTS[state.config.task] if args.prompt is None else os.fsencode(args.prompt)
     if prompt is None:
         raise ValueError("--prompt must be given for a run with --task pairs: a source to answer")
     return generated_text.write(state, prompt, **options)
@@ -73,6 +74,7 @@ def _source(args: argparse.Namespace,
         return np.array(args.ids), lambda ids: " ".join(map(str, ids))
     if args.prompt is None:
         raise ValueError("--prompt or --ids must be given for a checkpoint of transformers")
+    prompt = os.fsencode(args.prompt)           # as it was typed, UTF-8 or not
     path = Path(args.run) / "tokenizer.json"
     if path.exists():
         try:
@@ -82,8 +84,8 @@ def _source(args: argparse.Namespace,
                              f"or give token ids: --ids") from error
         with reading.naming(path, "a tokenizer of the tokenizers library"):
             tokenizer = library.Tokenizer.from_file(str(path))
-        return np.array(tokenizer.encode(args.prompt).ids), tokenizer.decode
-    ids = encode(args.prompt)
+        return np.array(tokenizer.encode(prompt.decode(errors="replace")).ids), tokenizer.decode
+    ids = encode(prompt)
     if len(ids) and ids.max() >= vocab_size:
         raise ValueError(f"--prompt must hold bytes below the vocabulary of {vocab_size}, since "
                          f"{args.run} has no tokenizer.json, got {int(ids.max())}: give --ids")

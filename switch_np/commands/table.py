@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
@@ -50,13 +50,18 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds and experiment.speed is None:
         raise ValueError(f"--rounds must be left out for {experiment.name}, which measures no "
                          f"speed, got {args.rounds}")
-    folder = Folder(experiment, args.out or RUNS / "tables" / experiment.name)
-    if not _complete(experiment, seeds, args.processes, folder):
-        print(f"stopped and saved in {folder.path}/; the same command goes on")
-        return 0
-    if experiment.speed is not None:
-        _time(experiment.speed, args.rounds, seeds[0], folder)
-    _report(experiment, folder.path)
+    path = args.out or RUNS / "tables" / experiment.name
+    with files.claimed(path):
+        folder = Folder(experiment, path)
+        try:
+            with terminal.signals() as signals:
+                with signals.whole():
+                    _complete(experiment, seeds, args.processes, folder, signals.asked)
+                if experiment.speed is not None:
+                    _time(experiment.speed, args.rounds, seeds[0], folder)
+                _report(experiment, path)
+        except terminal.Stopped:
+            print(f"stopped and saved in {path}/; the same command goes on")
     return 0
 
 
@@ -105,8 +110,9 @@ def _by_run(table: results.Table) -> dict[tuple[str, int], list[dict[str, Any]]]
     return runs
 
 
-def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder) -> bool:
-    """Do the runs that are missing; return False if a signal asked to stop."""
+def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder,
+              asked: Callable[[], bool]) -> None:
+    """Do the runs that are missing, until asked to stop."""
     jobs, arms = _jobs(experiment, seeds, folder), len(experiment.arms)
     print(f"{experiment.name}: {arms} arms, {len(seeds)} seeds, {len(seeds) * arms} runs; "
           f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves "
@@ -117,8 +123,8 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
         folder.add(outcome)
         line.done(job, outcome)
 
-    with terminal.asked_to_stop() as asked, closing(line):
-        return pool.run_all(jobs, processes, asked, line.step, done)
+    with closing(line):
+        pool.run_all(jobs, processes, asked, line.step, done)
 
 
 def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[pool.Job]:
@@ -186,7 +192,9 @@ def _report(experiment: Experiment, folder: Path) -> None:
     """Draw, print the table, and say where everything is."""
     found = results.read(experiment.name, folder)
     try:
-        experiment.draw(found).savefig(folder / f"{experiment.name}.png", dpi=150)
+        figure = experiment.draw(found)
+        with files.replacing(folder / f"{experiment.name}.png") as file:
+            figure.savefig(file, dpi=150)
     except ImportError:
         print("matplotlib is not installed: no picture is drawn")
     print("\n" + _aligned(experiment.summary(found)))

@@ -4,19 +4,64 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from switch_np.operations import files
+
+HANGUP = getattr(signal, "SIGHUP", None)     # Windows has none
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the command to stop."""
+
+
+class Signals:
+    """What SIGINT, SIGTERM and SIGHUP do to a command: the first raises Stopped.
+
+    Within `whole()` it waits for the end. A second one raises KeyboardInterrupt, there too.
+    """
+
+    def __init__(self) -> None:
+        self._asked = self._waits = False
+
+    def asked(self) -> bool:
+        """Return whether a signal has come."""
+        return self._asked
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Let the first signal wait for the end of the block."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        if self._asked:
+            raise Stopped
+
+    def receive(self, number: int, frame: object) -> None:
+        """Raise what the signal calls for, if anything."""
+        if self._asked:
+            if number != HANGUP:             # which comes from the terminal and from the shell
+                raise KeyboardInterrupt
+        else:
+            self._asked = True
+            if not self._waits:
+                raise Stopped
+
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM has arrived; no step is cut short."""
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: received.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
+def signals() -> Iterator[Signals]:
+    """Receive the signals that ask to stop; afterwards they do what they did before."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP and signal.getsignal(HANGUP) is not signal.SIG_IGN:        # as under nohup
+        numbers.append(HANGUP)
+    received = Signals()
+    before = {number: signal.signal(number, received.receive) for number in numbers}
     try:
-        yield lambda: bool(received)
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -56,5 +101,6 @@ class Line:
 
 def contents(folder: Path) -> str:
     """Return the sentence that tells which files a folder holds."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    names = sorted(path.name for path in folder.iterdir()
+                   if path.is_file() and path.name != files.LOCK)
     return f"{folder}/ holds {', '.join(names)}"

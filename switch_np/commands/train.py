@@ -1,6 +1,8 @@
 """`python -m switch_np train`: train, show how it goes, and leave numbers and pictures behind."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +17,73 @@ SAVE_SECONDS = 30     # at most this much work is lost when the machine stops
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the end, or until Ctrl-C; both leave a checkpoint and the pictures."""
+    """Train to the end and draw, or until a signal asks to stop; both leave a checkpoint."""
     options = {name: value for name, value in vars(args).items() if name != "command"}
-    state, corpus, folder = (_resumed if "resume" in options else _started)(options)
-    metrics = run_folder.Metrics(folder / "metrics.csv", state)
-    progress.print_start(state, corpus, folder)
-    _train(state, corpus, metrics, folder)
-    _report(state, corpus, metrics, folder)
+    with (_resumed if "resume" in options else _started)(options) as (state, corpus, folder):
+        metrics = run_folder.Metrics(folder / "metrics.csv", state)
+        with terminal.signals() as signals:
+            try:
+                progress.print_start(state, corpus, folder)
+                _train(state, corpus, metrics, folder, signals)
+                _report(state, corpus, metrics, folder)
+            except (terminal.Stopped, FloatingPointError, OSError) as end:   # between two steps
+                _save(state, metrics, folder)
+                if not isinstance(end, terminal.Stopped):
+                    raise
+                progress.print_stopped(state, folder)
     return 0
 
 
-def _resumed(options: dict[str, Any]) -> tuple[Run, Any, Path]:
-    """Return the run to go on with; its own options hold."""
+@contextmanager
+def _resumed(options: dict[str, Any]) -> Iterator[tuple[Run, Any, Path]]:
+    """Hold the run to go on with; its own options hold."""
     for name in sorted(options.keys() - {"resume", "name"}):
         raise ValueError(f"--resume goes on with the run's own options, got "
                          f"{train_options.flag(name)} {options[name]}")
-    folder = run_folder.existing(options.get("name"))
-    config = run_folder.read_config(folder)
-    corpus = tasks.named(config["training"].get("task", "lm")).load(config["text"])
-    state = trainer.load(folder / "checkpoint.npz", corpus)
-    run_folder.check_config(folder, config, state)
-    return state, corpus, folder
+    with run_folder.resumed(options.get("name")) as folder:
+        config = run_folder.read_config(folder)
+        corpus = tasks.named(config["training"].get("task", "lm")).load(config["text"])
+        state = trainer.load(folder / "checkpoint.npz", corpus)
+        run_folder.check_config(folder, config, state)
+        yield state, corpus, folder
 
 
-def _started(options: dict[str, Any]) -> tuple[Run, Any, Path]:
-    """Return a new run, from scratch or from the parameters of another."""
-    folder, texts = run_folder.new(options.get("name")), options.get("text", [])
+@contextmanager
+def _started(options: dict[str, Any]) -> Iterator[tuple[Run, Any, Path]]:
+    """Hold a new run, from scratch or from the parameters of another."""
+    texts = options.get("text", [])
     base = (trainer.load(run_folder.existing(options["from"]) / "checkpoint.npz")
             if "from" in options else None)
     model_config, config = train_options.configs(options, base)
     corpus = tasks.named(config.task).load(texts)
     state = trainer.start(model_config, config, corpus, base.params if base else None)
-    run_folder.write_config(folder, state, texts)
-    return state, corpus, folder
+    with run_folder.new(options.get("name")) as folder:
+        run_folder.write_config(folder, state, texts)
+        yield state, corpus, folder
 
 
-def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path) -> None:
-    """Advance to the last step, or until a signal asks to stop."""
+def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
+           signals: terminal.Signals) -> None:
+    """Advance to the last step; the first signal waits for the end of a step, not of the rest."""
     line, saved, steps = progress.Line(state), state.seconds, state.config.steps
-    with terminal.asked_to_stop() as asked:
-        try:
-            while state.step < steps and not asked():
+    loss, every = None, max(steps // EVALUATIONS, 1)
+    try:
+        while True:
+            due = state.step and (state.step % every == 0 or state.step == steps)
+            if due and metrics.held_out is None:
+                metrics.held_out = trainer.evaluate(state, corpus.held_out)
+            if loss is not None:
+                line.show(state, loss, metrics.held_out)
+            if state.step == steps:
+                return _save(state, metrics, folder)
+            with signals.whole():
                 loss, norm = trainer.advance(state, corpus)
-                due = state.step % max(steps // EVALUATIONS, 1) == 0 or state.step == steps
-                held_out = trainer.evaluate(state, corpus.held_out) if due else None
-                metrics.add(state, loss, norm, held_out)
-                line.show(state, loss, held_out)
-                if state.seconds > saved + SAVE_SECONDS:
-                    saved = state.seconds
-                    _save(state, metrics, folder)
-        finally:
-            line.close()
-            _save(state, metrics, folder)
+                metrics.add(state, loss, norm)
+            if state.seconds > saved + SAVE_SECONDS:
+                saved = state.seconds
+                _save(state, metrics, folder)
+    finally:
+        line.close()
 
 
 def _save(state: Run, metrics: run_folder.Metrics, folder: Path) -> None:
@@ -79,8 +96,8 @@ def _report(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path) 
     """Draw, let the model write, and say where everything is."""
     task = tasks.named(state.config.task)
     baseline = task.baseline(corpus, state.config, state.model_config)
-    held_out = (float(metrics.column(metrics.columns[-1])[-1])
-                if state.step == state.config.steps else trainer.evaluate(state, corpus.held_out))
+    held_out = metrics.held_out
+    assert held_out is not None
     try:
         progress.draw(state, corpus, metrics, folder, held_out, baseline)
     except ImportError:

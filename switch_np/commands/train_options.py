@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from switch_np.conventions.table import CHOICES
-from switch_np.operations import check
+from switch_np.operations import check, environment
 from switch_np.switch.config import SwitchConfig
 from switch_np.training import selective, tasks
 from switch_np.training.adafactor import Adafactor
@@ -19,6 +19,7 @@ from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import TIES, ModelConfig
 
+PER_BLOCK = 2 ** 12    # bytes of a block that has hardly any parameters
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 RATES = {"adamw": 1e-2, "adafactor": 0.2}     # Adafactor's is relative to the parameters' own size
 
@@ -28,7 +29,14 @@ def capacity_factor(word: str) -> float | None:
     return None if word == "none" else float(word)
 
 
-INT, FLOAT = {"type": int, "metavar": "N"}, {"type": float, "metavar": "X"}
+def integer(word: str) -> int:
+    """Read a whole number of at most 64 bits."""
+    if abs(value := int(word)) >= 2 ** 63:
+        raise ValueError
+    return value
+
+
+INT, FLOAT = {"type": integer, "metavar": "N"}, {"type": float, "metavar": "X"}
 FACTOR, FLAG = {"type": capacity_factor, "metavar": "X"}, {"action": "store_true"}
 
 # Options that set a field of the same name: how it is read, or its choices; its help; its aliases.
@@ -74,7 +82,7 @@ TRAIN: Options = {
     "learning_rate": (FLOAT, f"peak learning rate; {RATES['adafactor']} for adafactor, where it is "
                              f"relative to each array's root mean square; 0.003 for pairs", "--lr"),
     "warmup": (INT, "steps in which the rate rises; 50 for spans and pairs"),
-    "seed": (INT, "seed of initialization, text and noise"),
+    "seed": ({"type": int, "metavar": "N"}, "seed of initialization, text and noise"),
     "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32")}
 FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout",
         "balance_coef", "z_coef"}      # fine-tuning may set these anew; the rest is in the weights
@@ -134,6 +142,7 @@ def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelC
                         learning_rate=RATES[options["optimizer"]])
     model = replace(model, switch=_switch(model.switch, options), **_model(model, options))
     train = replace(train, **_given(TRAIN, options))
+    _check_memory(model, train)
     _check_effect(options, model, train.task)
     try:
         tasks.check_model(train.task, model)
@@ -145,6 +154,34 @@ def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelC
     if base is None:
         _check_stacks(model)
     return model, train
+
+
+def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
+    """Refuse sizes that cannot fit into the memory that is free; they take more than counted here.
+
+    Counted are parameters, gradients and moments, and a step's logits and residual streams.
+    """
+    free, size = environment.free_memory(), 8 if train.dtype == "float64" else 4
+    blocks, weights = 0, model.vocab_size * model.d_model
+    for stack in model.stacks.values():
+        switched = (len(range(1 % stack.switch_every, stack.num_layers, stack.switch_every))
+                    if stack.switch_every else 0)
+        networks = stack.num_layers + switched * (model.switch.num_experts - 1)
+        weights += 2 * model.d_model * (networks * model.d_ff
+                                        + 2 * stack.num_layers * model.num_heads * model.d_kv)
+        blocks += stack.num_layers
+    kept = size * weights * (2 if isinstance(train.optimizer, Adafactor) else 4)
+    rows = train.batch_size * (1 if train.task == "pairs" else train.seq_len)
+    passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
+    for names, needed in (
+            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
+             kept + blocks * PER_BLOCK),
+            (("batch_size", "seq_len"), passing)):
+        if needed > free:
+            values = {**vars(model.switch), **vars(model), **vars(train)}
+            sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
+            raise MemoryError(f"{sizes} must fit into memory: they take more than "
+                              f"{needed // 2 ** 30:,} GiB, free are {free // 2 ** 30:,}")
 
 
 def _given(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:

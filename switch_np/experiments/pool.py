@@ -102,7 +102,8 @@ def _start(job: Job) -> Worker:
 
 def _work(job: Job, pipe: Connection) -> None:
     """Do one job in a process of its own; send steps, then an outcome, None or an exception."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):        # Windows has no SIGHUP
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     def send(message: int | Outcome | Exception | None) -> None:
         with suppress(BrokenPipeError):           # the parent is gone, and `pipe.poll` says stop

@@ -22,11 +22,11 @@ Who computes what, and what is refused:
 
 schedule         which rows are computed together: blocks and threads
 threads          the threads themselves
-environment      how many of them, and the memory they keep: set before NumPy is imported
+environment      how many of them, and the memory they keep, before NumPy; the memory free
 check            messages that name the argument, what came and what is wanted
 signatures       arguments of the kinds that a signature says
 adapters         arrays of any library as NumPy arrays, without importing that library
-files            files written beside their name and renamed
+files            files written whole or not at all; folders claimed
 reading          broken files refused by name; JSON and npz read
 safetensors      safetensors files, read and written
 gradcheck        the complex step, and the check of a backward against it

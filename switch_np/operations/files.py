@@ -1,10 +1,15 @@
-"""Write files under a temporary name and rename them, so that none is half written."""
+"""Write files whole or not at all, and claim folders."""
 
 import os
+import platform
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+LOCK = ".lock"      # stays in a folder that was claimed; whether anyone holds it, the system knows
 
 
 @contextmanager
@@ -24,16 +29,63 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with open(beside, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)           # as when the disk is full
         raise
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made, for this process alone; a ValueError says who else holds it.
+
+    The system lets go of it when the process ends, in whatever way.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as made, claimed(Path(made)), claimed(Path(made)):
+    ...     pass        # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: ... must be no other's at the same time, got one held by process ... since ...
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a+b") as file:
+        if not _lock(file):
+            time.sleep(0.1)                      # its holder may only now be writing who it is
+            file.seek(0)
+            holder = file.read().decode(errors="replace") or "another process"
+            raise ValueError(f"{folder} must be no other's at the same time, got one held by "
+                             f"{holder}")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {time.ctime()}".encode())
+        file.flush()
+        yield
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed; return False if another holds the lock."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(2 ** 30)               # where a lock keeps nobody from reading the holder
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass                                 # this file system has no locks
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from switch_np.operations import check
+from switch_np.operations import check, environment
 
 
 class Corpus(NamedTuple):
@@ -51,11 +51,18 @@ def built_in() -> bytes:
 
 def read(file: str | Path, name: str) -> bytes:
     """Return the contents of a file; errors call it `name`, and give its path."""
-    path = Path(file)
+    path, pieces, most = Path(file), list[bytes](), environment.free_memory() // 2
     try:
-        text = path.read_bytes()
+        with open(path, "rb") as opened:
+            while most >= 0 and (piece := opened.read(2 ** 24)):
+                pieces.append(piece)
+                most -= len(piece)
     except OSError as error:
         raise ValueError(f"{name} must be a readable file, got {path}: {error.strerror}") from error
+    if most < 0:                                 # devices and pipes may have no end
+        raise ValueError(f"{name} must fit into half of the memory that is free, got {path}, "
+                         "which is larger")
+    text = b"".join(pieces)
     if not text:
         raise ValueError(f"{name} must be a file with bytes in it, got {path}, which is empty")
     return text

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -11,16 +10,6 @@ import pytest
 from switch_np import __main__
 from switch_np.commands import terminal
 from switch_np.operations import environment
-
-
-def test_a_signal_sets_a_flag_and_is_what_it_was_afterwards():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ZeroDivisionError), terminal.asked_to_stop() as asked:
-        assert not asked()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert asked()
-        raise ZeroDivisionError
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 @pytest.mark.parametrize("moving, want", [

@@ -42,3 +42,16 @@ def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch,
     with pytest.raises(ZeroDivisionError):
         write(tmp_path / "new" / "file")
     assert os.listdir(tmp_path / "new") == ["file"]
+
+
+def test_two_processes_that_write_one_file_do_not_share_a_temporary_one(tmp_path):
+    path = tmp_path / "file"
+    with files.replacing(path) as file:
+        file.write(b"ours")
+        child = os.fork()
+        if not child:
+            files.write_text(path, "theirs")
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert path.read_text() == "theirs"
+    assert path.read_bytes() == b"ours" and os.listdir(tmp_path) == ["file"]
