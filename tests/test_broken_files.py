@@ -37,7 +37,8 @@ def whole(tmp_path_factory):
     run = trainer.start(MODEL, TrainConfig(steps=8, batch_size=3, seq_len=12), corpus)
     metrics = run_folder.Metrics(folder / "run/metrics.csv", run)
     for _ in range(2):
-        metrics.add(run, *trainer.advance(run, corpus), 0.5)
+        metrics.add(run, *trainer.advance(run, corpus))
+        metrics.held_out = 0.5
     run_folder.write_config(folder / "run", run, [folder / "text"])
     metrics.write()
     trainer.save(run, folder / "run/checkpoint.npz")

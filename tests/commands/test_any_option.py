@@ -28,7 +28,8 @@ CASES = [(command, action.dest, (action.option_strings or [""])[0])
 @pytest.mark.parametrize("command, name, option", CASES)
 def test_a_wrong_value_is_refused_in_one_line(command, name, option, capsys, monkeypatch, runs,
                                               text):
-    for module, long in ((train, "_train"), (train, "_report"), (table, "_complete")):
+    for module, long in ((train, "_train"), (train, "_report"), (table, "_complete"),
+                         (table, "_report")):
         monkeypatch.setattr(module, long, lambda *_: False)
     if name == "out":
         monkeypatch.setattr(vectors, "write", lambda *_: [])

@@ -121,7 +121,7 @@ def test_parameters_that_are_not_finite_are_named(tmp_path):
     with pytest.raises(ValueError, match=words):
         trainer.start(MODEL, TRAIN, CORPUS, params=run.params)
     trainer.save(run, tmp_path / "c.npz")
-    with pytest.raises(ValueError, match=rf"c\.npz, where {words}"):
+    with pytest.raises(ValueError, match=rf"c\.npz must be .*: {words}"):
         trainer.load(tmp_path / "c.npz")
     with pytest.raises(ValueError, match=words):
         generate(run.params, MODEL, np.array([1]), 1, np.random.default_rng(0))
