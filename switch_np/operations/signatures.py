@@ -33,16 +33,13 @@ def checked(call: Call) -> Call:
     Traceback (most recent call last):
     TypeError: number must be a number, got 'three' (str)
     """
-    signature = inspect.signature(call)
+    names = tuple(inspect.signature(call).parameters)
 
     @wraps(call)
     def checking(*args: Any, **options: Any) -> Any:
-        try:
-            given = signature.bind(*args, **options).arguments
-        except TypeError:                      # too many or too few: Python says it better
-            return call(*args, **options)
-        for name, value in given.items():
-            kinds = _kinds(call).get(name, ())
+        kinds_of = _kinds(call)
+        for name, value in (*zip(names, args), *options.items()):
+            kinds = kinds_of.get(name, ())
             if kinds and not any(_is_a(value, kind) for kind in kinds):
                 wanted = " or ".join(_words(kind) for kind in kinds if kind is not NoneType)
                 raise TypeError(f"{name} must be {wanted}, got {check.described(value)}")

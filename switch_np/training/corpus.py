@@ -13,6 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from switch_np.operations import check, environment
 
+UNSIZED = 2 ** 28    # bytes to be read from devices and pipes, which may have no end
+
 
 class Corpus(NamedTuple):
     """Bytes (uint8) to train on, and the end of the text, held out from training."""
@@ -52,16 +54,16 @@ def built_in() -> bytes:
 def read(file: str | Path, name: str) -> bytes:
     """Return the contents of a file; errors call it `name`, and give its path."""
     path, pieces, most = Path(file), list[bytes](), environment.free_memory() // 2
+    left = most = most if path.is_file() else min(most, UNSIZED)
     try:
         with open(path, "rb") as opened:
-            while most >= 0 and (piece := opened.read(2 ** 24)):
+            while left >= 0 and (piece := opened.read(2 ** 24)):
                 pieces.append(piece)
-                most -= len(piece)
+                left -= len(piece)
     except OSError as error:
         raise ValueError(f"{name} must be a readable file, got {path}: {error.strerror}") from error
-    if most < 0:                                 # devices and pipes may have no end
-        raise ValueError(f"{name} must fit into half of the memory that is free, got {path}, "
-                         "which is larger")
+    if left < 0:
+        raise ValueError(f"{name} must fit into {most:,} bytes here, got {path}, which is larger")
     text = b"".join(pieces)
     if not text:
         raise ValueError(f"{name} must be a file with bytes in it, got {path}, which is empty")

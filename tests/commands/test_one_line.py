@@ -11,6 +11,7 @@ import pytest
 from switch_np import __main__
 from switch_np.commands import run_folder
 from switch_np.operations import environment, files
+from switch_np.training import corpus
 
 
 @pytest.mark.parametrize("words, message", [
@@ -29,9 +30,13 @@ def test_sizes_and_names_that_cannot_be(tmp_path, call, words, message):
 
 
 def test_a_file_without_an_end_is_not_read_to_it(tmp_path, call, monkeypatch):
-    monkeypatch.setattr(environment, "free_memory", lambda: 2 ** 26)
-    assert ("error: text must fit into half of the memory that is free, got /dev/zero"
-            in call("train", "--text", "/dev/zero", status=2)[1])
+    with open("large", "wb") as file:
+        file.truncate(2 ** 25 + 1)
+    for name, free, most in (("large", 2 ** 26, "33,554,432"), ("/dev/zero", 2 ** 40, "1,048,576")):
+        monkeypatch.setattr(environment, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(corpus, "UNSIZED", 2 ** 20)
+        assert (f"error: text must fit into {most} bytes here, got {name}, which is larger\n"
+                in call("train", "--text", name, status=2)[1])
 
 
 @pytest.mark.parametrize("error, message", [

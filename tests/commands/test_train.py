@@ -150,6 +150,7 @@ def test_pooled_losses_have_a_column_per_stack(tmp_path, call, text, every, kind
 
 
 def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(runs, call, tiny, text, monkeypatch):
+    monkeypatch.setattr(progress, "draw", lambda *_: None)
     with open("pairs.tsv", "w") as file:
         file.writelines(f"{n}+1\t{n + 1}\n" for n in range(60))
     pairs = ["train", "--task", "pairs", "--text", "pairs.tsv", "--seq-len", "16", "--steps", "2"]
@@ -159,7 +160,6 @@ def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(runs, call, tiny,
     assert config["model"]["dropout"] == 0.1                      # as it was
     assert config["model"]["switch"]["expert_dropout"] == 0.4     # as it was asked
     assert call("sample", "tuned", "--prompt", "1+1", "--temperature", "0")[0].endswith("\n")
-    monkeypatch.setattr(progress, "draw", lambda *_: None)
     call("train", "--resume", "--name", "tuned")
     call(*tiny, "--vocab-size", "290", "--steps", "1", "--name", "alone")
     call(*pairs, "--from", "alone", "--name", "decoder")

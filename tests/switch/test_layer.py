@@ -84,8 +84,7 @@ def test_logits_that_overflow_are_refused():
                                      replace(config, conventions=conventions.conventions))
 
 
-@pytest.mark.parametrize("layout", ["packed", "buffers"])
-@pytest.mark.parametrize("padded", [0.0, 0.3])
+@pytest.mark.parametrize("layout, padded", [("packed", 0.3), ("buffers", 0.0)])
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_by_complex_step(name, padded, layout):
     config = snp.SwitchConfig(**CASES[name], layout=layout)

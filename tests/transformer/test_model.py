@@ -36,9 +36,11 @@ MODELS = {
 
 @pytest.mark.parametrize("name, training", [
     *((name, True) for name in MODELS),
-    *((name, False) for name in ("switch", "all noise", "top 2 with drops", "both tied"))])
+    *((name, False) for name in ("switch", "all noise"))])
 def test_whole_model(name, training):
     few = {"switch": snp.SwitchConfig(num_experts=3)}
+    if name != "switch":                         # fewer numbers to vary one by one
+        few |= dict(d_ff=3, d_kv=1)
     config = ModelConfig(**{**TINY, **few, **MODELS[name]})
     check_model(5, config, training, s=4 if config.encoder else 6)
 

@@ -9,7 +9,7 @@ from switch_np.operations.precision import round_to
 
 GROUPS = {"num_experts": 8, "top_k": 2, "select_groups": 4, "select_groups_kept": 2}
 CONFIG = SwitchConfig.like("hf_deepseek_v3", **GROUPS)
-T = 64
+T = 32
 
 
 def best(scores, k=2):
