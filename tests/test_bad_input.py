@@ -166,6 +166,7 @@ MODELS = [
     (lambda: loss(snp.Batch(IDS, IDS), noise=noisy()._replace(decoder=StackNoise(
         blocks=(BlockNoise(),)))), ValueError, r"noise\.decoder\.blocks must be 3, one per block"),
     (lambda: snp.ModelConfig(num_layers=0), ValueError, "num_layers must be at least 1"),
+    (lambda: snp.ModelConfig(init_scale=-0.5), ValueError, "init_scale must be finite, at least 0"),
     (lambda: snp.ModelConfig(switch={}), TypeError, "switch must be a SwitchConfig, got {}"),
     (lambda: snp.ModelConfig(dropout=1.0), ValueError, "dropout must be finite, at least 0 and be"),
     (lambda: snp.ModelConfig.from_dict({"d_model": 3}), ValueError, "model config must have the k"),
@@ -186,7 +187,6 @@ MODELS = [
      "memory_padding must be None without a memory"),
     (lambda: model.encode(WEIGHTS, IDS, MODEL), ValueError, "source must be None for a decoder-o"),
     (lambda: CONFIG.differences("x"), TypeError, "other must be a SwitchConfig, got 'x'"),
-    (lambda: snp.SwitchConfig.like("nobody"), ValueError, "name must be one of 'paper', "),
     (lambda: snp.oracle.reference(X, {}, "paper"), ValueError, "params must hold w_router, got "),
     (lambda: adapters.lift(None, "d_y"), TypeError, "d_y must be an array of numbers, got None"),
     (lambda: adapters.lift([X, 1j * X], "d_y"), TypeError, "d_y must hold real numbers, got com"),

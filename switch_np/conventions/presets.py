@@ -165,7 +165,7 @@ PRESETS: dict[str, Preset] = {
             "batch_prioritized_routing: priority='batch'; is_postscore=False: gate_at='input'",
             "the loss of importance and load")),
     "st_moe": Preset("lucidrains/st-moe-pytorch d94e65d",
-        settings={**MESH_TOP2, "groups": "rows", "renorm_eps_mode": "clamp", "renorm_single": True,
+        settings={**MESH_TOP2, "groups": "rows", "renorm_eps_mode": "clamp",
             "dispatch_gradient": "straight_through", "balance_drops": "post",
             "balance_when": "training", "z_when": "training", "expert_activation": "gelu",
             "expert_gated": True, "expert_biases": True, "expert_hidden_scale": True, **NO_PADDING},

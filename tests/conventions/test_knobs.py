@@ -37,6 +37,7 @@ def test_the_docstring_describes_the_field_and_each_of_its_values(cls, name, kno
     told = parameters.split(begin)[1].split("\n    ")
     text = " ".join(" ".join(line for line in told).split("\n" + name)[0].split())
     assert knob.topic in text and " ".join(knob.about.split()) in text
+    assert knob.bounds in text.lower()
     for value, words in knob.values.items():
         if knob.values is not knobs.YES_NO and not isinstance(value, type):
             who = knob.needs.get(value) if isinstance(knob.needs, dict) else None

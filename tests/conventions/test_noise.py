@@ -5,7 +5,7 @@ import pytest
 from conventions.random_layers import problem
 
 import switch_np as snp
-from switch_np.conventions.noise import Noise
+from switch_np.conventions.noise import Noise, draw_noise
 
 
 def test_noise_that_is_missing_misshapen_or_not_asked_for():
@@ -34,7 +34,8 @@ def test_noise_meets_what_it_should():
     """Jitter at the experts, noise on the logits in evaluation, Gumbel noise in training alone."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((6, 3))
-    noise = Noise(jitter=rng.uniform(0.5, 1.5, x.shape))
+    noise = draw_noise(rng, snp.SwitchConfig(jitter=0.5), *x.shape, d_ff=1)
+    assert 0.5 < noise.jitter.min() < 0.7 and 1.3 < noise.jitter.max() < 1.5
     both = {}
     for reach in ("router", "experts"):
         config = snp.SwitchConfig.like("hf_mixtral", num_experts=2, jitter=0.5, jitter_reach=reach)

@@ -42,6 +42,7 @@ def test_a_config_is_still_an_ordinary_dataclass():
     ({"renorm": "sum"}, "renorm must be one of 'none', 'pre', 'post', got 'sum'"),
     ({"select_bias": 1}, "select_bias must be True or False, got 1"),
     ({"select_groups": 0}, "select_groups must be at least 1, got 0"),
+    ({"capacity_multiple_of": 0}, "capacity_multiple_of must be at least 1, got 0"),
     ({"select_groups_kept": 2}, "select_groups_kept must be at most select_groups, 1, got 2"),
     ({"renorm_eps": -1.0}, "renorm_eps must be finite, at least 0, got -1.0"),
     ({"renorm_eps": "eps"}, "renorm_eps must be one of 'finfo', got 'eps'"),
