@@ -8,7 +8,8 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,22 +100,29 @@ def update(run: Run, begin: float,
 
     `begin` is the time at which the step's work began, by `time.perf_counter`.
     """
-    config = run.config
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            loss, grads = loss_and_grads(run.stored)
-            grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
+    config, count = run.config, run.step + 1
+    with _finite(count):
+        loss, grads = loss_and_grads(run.stored)
+        grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
         if not math.isfinite(loss.total):
             raise check.NotFinite(f"loss must be finite, got {loss.total}")
-    except check.NotFinite as error:
-        raise FloatingPointError(f"not finite at step {run.step + 1}: try a lower learning rate "
-                                 f"({error})") from error
-    run.step += 1
-    rate = optimizer.learning_rate(run.step, config.steps, config.warmup, config.learning_rate)
-    method = adafactor if isinstance(config.optimizer, adafactor.Adafactor) else optimizer
-    method.step(run.params, grads, run.moments, config.optimizer, rate, run.step)
+        rate = optimizer.learning_rate(count, config.steps, config.warmup, config.learning_rate)
+        method = adafactor if isinstance(config.optimizer, adafactor.Adafactor) else optimizer
+        method.step(run.params, grads, run.moments, config.optimizer, rate, count)
+    run.step = count
     run.seconds += time.perf_counter() - begin
     return loss, norm
+
+
+@contextmanager
+def _finite(step: int) -> Iterator[None]:
+    """Raise FloatingPointError, with the step, where a check finds NaN or infinity."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except check.NotFinite as error:
+        raise FloatingPointError(f"not finite at step {step}: try a lower learning rate "
+                                 f"({error})") from error
 
 
 def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
@@ -126,7 +134,8 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
     task, nats, tokens = tasks.named(run.config.task), 0.0, 0
     params, rng = run.stored, np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
-        loss = model.loss(params, batch, run.model_config, rng=rng)
+        with _finite(run.step):
+            loss = model.loss(params, batch, run.model_config, rng=rng)
         counted = int((batch.targets != IGNORED).sum())
         nats += float(loss.cross_entropy) * counted
         tokens += counted
@@ -134,7 +143,9 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
 
 
 def save(run: Run, path: str | Path) -> None:
-    """Write a run to one file."""
+    """Write a run to one file; if its parameters are not finite, an earlier one stays."""
+    with _finite(run.step):
+        check_params(run.params, run.model_config, finite=True)
     checkpoint.save(path, {"params": run.params, "moments": run.moments}, {
         "model": run.model_config.to_dict(), "training": asdict(run.config), "step": run.step,
         "seconds": run.seconds, "text_id": run.text_id, "numbers_id": run.numbers_id,

@@ -30,8 +30,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at):
     stopped = runner.complete(ARM, 0, tmp_path, stop=lambda: len(told) == stop_at,
                               report=told.append)
     assert stopped is None and told[-1] == stop_at
-    assert runner.complete(ARM, 0, tmp_path) == runner.complete(ARM, 0)
-    assert runner.complete(ARM, 0, tmp_path) == runner.complete(ARM, 0)     # done: nothing to do
+    whole = runner.complete(ARM, 0)
+    assert runner.complete(ARM, 0, tmp_path) == whole
+    assert runner.complete(ARM, 0, tmp_path) == whole                       # done: nothing to do
 
 
 def test_steps_after_the_checkpoint_are_done_again(tmp_path):
