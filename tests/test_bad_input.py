@@ -238,7 +238,7 @@ PLANS = [
     (lambda: draw(scale="a"), TypeError, "scale must be a number, got 'a'"),
     (lambda: draw(training="x"), TypeError, "training must be True or False, got 'x'"),
     (lambda: draw(padding=7), ValueError, "padding must be at most 6, the number of tokens, got 7"),
-    (lambda: draw(unused=3), ValueError, "unused must be at most 2, the experts that a token need"),
+    (lambda: draw(unused=3), ValueError, "unused must be at most 2, the experts besides top_k,"),
     (lambda: draw(replace(CONFIG, top_k=3), unused=1), ValueError, "unused must be at most 0, the"),
     (lambda: draw(batch=0), ValueError, "batch must be at least 1, got 0"),
     (lambda: draw(batch=4), ValueError, "batch must divide num_tokens, 6, got 4"),
