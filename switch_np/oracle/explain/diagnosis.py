@@ -74,9 +74,9 @@ def _coarser(names: list[str], evidence: Evidence) -> list[str]:
 
     order = list(PRECISIONS)
     for kind in [PRECISIONS[name] for name in order[order.index(evidence.precision) + 1:]]:
-        # Much smaller errors would pass as well, but rounding in it did not cause them.
-        if not names or any(
-                error(name, np.asarray(kind.store * np.abs(evidence.want[name]).max())) < 1e-3
+        # Rounding in it causes neither errors that are much smaller nor much larger ones.
+        if not names or not all(
+                1e-3 <= error(name, np.asarray(kind.store * np.abs(evidence.want[name]).max())) < 99
                 for name in names):
             continue
         rounding = evidence.truth.rounding(kind.name)
