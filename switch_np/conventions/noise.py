@@ -119,8 +119,10 @@ def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
         conventions = replace(conventions, second_policy="all")
     if conventions.priority == "random" and noise.priority is None:
         conventions = replace(conventions, priority="choice")
-    return replace(config, conventions=conventions,
-                   sample=config.sample and noise.gumbel is not None)
+    sample = config.sample and noise.gumbel is not None
+    if conventions is config.conventions and sample == config.sample:
+        return config                            # replacing it would check every option again
+    return replace(config, conventions=conventions, sample=sample)
 
 
 @cache

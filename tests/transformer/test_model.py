@@ -27,8 +27,6 @@ MODELS = {
                         tie_embeddings="none", activation="silu"),
     "both dense, gated, a head": dict(BOTH, encoder_switch_every=0, switch_every=0, gated=True,
                                       tie_embeddings="inputs"),
-    "both pooled": dict(BOTH, encoder_switch_every=1, switch_every=1, router_losses="pooled",
-                        switch=snp.SwitchConfig(num_experts=2)),
     "as transformers": dict(
         BOTH, num_layers=1, switch_every=1, router_losses="transformers",
         switch=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2, jitter=0.1)),
