@@ -11,6 +11,7 @@ from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import END, FIRST_SENTINEL, PAD, SENTINELS, decode, encode
 
 BLANK = "___"
+EXAMPLE = {"lm": 300, "pairs": 200}    # bytes to write at the end of a run
 
 
 def visible(text: str) -> str:
@@ -43,11 +44,13 @@ def example(run: Run, held_out: Any) -> str:
     """Return a piece of held-out text and what the model makes of it, for the end of a run."""
     rng, config = np.random.default_rng(run.config.seed), run.config
     if config.task == "lm":
-        return write(run, held_out[:32].tobytes(), rng=rng, length=300, temperature=0.7)
+        return write(run, held_out[:32].tobytes(), rng=rng, length=EXAMPLE["lm"],
+                     temperature=0.7)
     if config.task == "pairs":
+        options = {"rng": rng, "length": EXAMPLE["pairs"], "temperature": 0}
         return "\n".join(
             f"source: {pair.source.decode(errors='replace')}\n"
-            f"answer: {write(run, pair.source, rng=rng, length=200, temperature=0)}\n"
+            f"answer: {write(run, pair.source, **options)}\n"
             f"target: {pair.target.decode(errors='replace')}" for pair in held_out[:5])
     windows = held_out[:3 * config.seq_len].reshape(-1, config.seq_len)
     batch = span_corruption.corrupt(rng, windows, config.corruption, config.mean_span)

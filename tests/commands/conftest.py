@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from switch_np.__main__ import main
-from switch_np.commands import progress
+from switch_np.commands import generated_text, progress
 
 SIZES = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "2", "--seq-len",
          "16", "--batch-size", "4", "--warmup", "3"]
@@ -17,6 +17,14 @@ SIZES = ["--d-model", "8", "--d-ff", "16", "--num-heads", "2", "--num-layers", "
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_examples():
+    """Let the models of tiny runs, which know nothing, write little at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated_text, "EXAMPLE", {"lm": 20, "pairs": 5})
+        yield
 
 
 @pytest.fixture
