@@ -143,6 +143,10 @@ def test_differences_from_the_paper_are_true_to_the_fields(name):
 def test_overrides_reach_both_configs_and_wrong_ones_are_named():
     config = snp.SwitchConfig.like("mesh_tf_top2", num_experts=16, second_policy="all")
     assert config.num_experts == 16 and config.conventions.second_policy == "all"
+    with pytest.raises(ValueError, match="got 'second'"):
+        snp.SwitchConfig.like("mesh_tf_top2", second="all")
+    with pytest.raises(ValueError, match="name must be one of 'paper', 'mesh_tf'"):
+        snp.SwitchConfig.like("mesh")
     with pytest.raises(ValueError, match="got 'conventions'"):
         snp.SwitchConfig.like("mesh_tf", conventions=snp.Conventions())
 

@@ -15,9 +15,8 @@ from switch_np.operations.roundoff import named
 from switch_np.oracle.explain.expert_rows import ExpertRows
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
-from switch_np.oracle.truth.decisions import as_plan, by_token
-from switch_np.oracle.truth.reference import Reference, solve, with_plain_counts
-from switch_np.oracle.truth.solution import Problem
+from switch_np.oracle.truth.decisions import by_token
+from switch_np.oracle.truth.reference import Reference, planned, solve
 from switch_np.switch.plan import Plan
 
 # What a family of suspects yields: words and the tensor to be judged, None if it has been judged.
@@ -159,17 +158,6 @@ class Evidence:
         if len(error) == 1:                                 # one number: no spread to estimate
             variance *= np.maximum(np.abs(c), 1) ** 2
         return c, BARS * np.sqrt(variance) / scale + 1e-3 * np.abs(c) + 1e-6
-
-
-def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:
-    """Return the problem's plan for the experts of another, and for who is kept if given."""
-    p, these, config = problem, {"expert": plan.expert}, problem.config
-    if kept_TK is not None:
-        these["kept"] = kept_TK
-        config = replace(config, capacity=max(kept_TK.size, 1))
-    return with_plain_counts(p, as_plan(
-        these, config, len(plan.expert), num_groups=len(plan.load), padding_T=p.padding_T,
-        training=p.training))
 
 
 def likeliest(fits: dict[str, float]) -> list[str]:

@@ -9,9 +9,9 @@ from switch_np.conventions import choose
 from switch_np.conventions.noise import Noise
 from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest
-from switch_np.oracle.explain.causes import Evidence, likeliest, planned
+from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.judge.choices import same_experts
-from switch_np.oracle.truth.reference import Reference, outputs_of
+from switch_np.oracle.truth.reference import Reference, outputs_of, planned
 
 
 def recognise(evidence: Evidence) -> list[str]:

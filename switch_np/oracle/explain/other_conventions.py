@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from switch_np.conventions.table import CHOICES
-from switch_np.oracle.explain.causes import Evidence, likeliest, planned
-from switch_np.oracle.truth.reference import Reference, outputs_of
+from switch_np.oracle.explain.causes import Evidence, likeliest
+from switch_np.oracle.truth.reference import Reference, outputs_of, planned
 from switch_np.oracle.truth.solution import Problem
 from switch_np.switch.plan import Plan
 

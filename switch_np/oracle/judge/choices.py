@@ -20,7 +20,6 @@ import numpy as np
 from switch_np.operations import signatures
 from switch_np.operations.adapters import lift, precision_of, to_numpy
 from switch_np.operations.roundoff import named
-from switch_np.oracle.truth.decisions import by_token
 
 SAME, FLIP, WRONG = 0, 1, 2
 CHUNK = 2 ** 22                                          # scores looked at in one go
@@ -95,7 +94,11 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
     if scores_TE.dtype.kind == "c" or np.isnan(scores_TE).any():
         raise ValueError("scores must be real numbers, got NaN or complex ones")
     t, e = scores_TE.shape
-    expert_TK = by_token("expert", expert, t)
+    expert_TK = to_numpy(expert, "expert")
+    if expert_TK.dtype.kind not in "iu" or expert_TK.shape[:1] != (t,) or expert_TK.ndim > 2:
+        raise ValueError(f"expert must hold whole numbers of shape ({t},) or ({t}, K), got "
+                         f"{expert_TK.dtype} of shape {expert_TK.shape}")
+    expert_TK = expert_TK.reshape(t, -1) if t else expert_TK.reshape(0, 1)
     if not 1 <= expert_TK.shape[1] <= e:
         raise ValueError(f"expert must name 1 to {e} experts per token, got {expert_TK.shape[1]}")
     if tau is None:

@@ -15,8 +15,8 @@ from switch_np.oracle.judge.choices import (
     FLIP, SAME, WRONG, RoutingReport, compare_routing, same_experts, valid)
 from switch_np.oracle.judge.tensor import describe
 from switch_np.oracle.judge.untold_choices import by_score, infer, own_choices, plan_of
-from switch_np.oracle.truth.decisions import as_dict, as_plan, by_token
-from switch_np.oracle.truth.reference import Reference, solve
+from switch_np.oracle.truth.decisions import as_dict, by_token
+from switch_np.oracle.truth.reference import Reference, planned, solve
 from switch_np.switch.plan import Plan
 
 TAU = 8.0
@@ -90,10 +90,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
         near_T1 = (not p.config.conventions.papers) & (ref.margin <= tau_T)[:, None]
         errors += _kept_errors(plan, np.where(near_T1, plan.kept, kept_TK))
         if (kept_TK != plan.kept).any():
-            roomy = replace(p.config, capacity=max(int(kept_TK.sum()), 1))
-            plan = as_plan({"expert": expert_TK, "kept": kept_TK}, roomy, len(ref.scores),
-                           num_groups=len(ref.plan.load), padding_T=p.padding_T,
-                           training=p.training)
+            plan = planned(p, plan, kept_TK)
     if "slot" in told and not errors:
         errors += _slot_errors(plan, np.take_along_axis(told["slot"], order_TK, axis=1))
     if plan is ref.plan:

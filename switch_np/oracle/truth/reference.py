@@ -153,10 +153,10 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     if plan is not None:
         plan = with_plain_counts(p, plan)
     out, cache = p.forward(plan)
-    seeds = {}
+    nothing, seeds = np.zeros(p.x.shape), {}
     for seed in SEEDS:
-        d_x, grads = switch_layer.backward(p.d_y if seed == "output" else np.zeros(p.x.shape),
-                                           cache, float(seed == "balance"), float(seed == "z"))
+        d_x, grads = switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
+                                           float(seed == "balance"), float(seed == "z"))
         seeds[seed] = {"x": d_x, **grads}
     terms = {name: {"gate" if name in caches.ROUTER else "experts": grad}
              for name, grad in seeds["output"].items()}
@@ -188,6 +188,17 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     count_GE, tokens_G = serve.balance_counts(plan.expert, plan.kept, best_TK, plan.group,
                                               plan.load.shape, p.padding_T, conventions, p.training)
     return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+
+
+def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:
+    """Return the problem's plan for the experts of another, and for who is kept if given."""
+    p, these, config = problem, {"expert": plan.expert}, problem.config
+    if kept_TK is not None:
+        these["kept"] = kept_TK
+        config = replace(config, capacity=max(int(kept_TK.sum()), 1))
+    return with_plain_counts(p, as_plan(
+        these, config, len(plan.expert), num_groups=len(plan.load), padding_T=p.padding_T,
+        training=p.training))
 
 
 def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.ndarray]]:

@@ -94,8 +94,9 @@ def _coefficients(problem: dict[str, Any], scale: float) -> dict[str, float]:
 def _check_counts(config: SwitchConfig, num_tokens: int, padding: int, unused: int,
                   batch: int | None) -> None:
     spare = config.num_experts - config.num_choices
-    for name, value, most, what in (("padding", padding, num_tokens, "the number of tokens"),
-                                    ("unused", unused, spare, "the experts besides top_k")):
+    for name, value, most, what in (
+            ("padding", padding, num_tokens, "the number of tokens"),
+            ("unused", unused, spare, "the experts that a token need not choose")):
         check.integer(name, value, 0)
         if value > most:
             raise ValueError(f"{name} must be at most {most}, {what}, got {value}")
