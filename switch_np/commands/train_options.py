@@ -161,7 +161,7 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
 
     Counted are parameters, gradients and moments, and a step's logits and residual streams.
     """
-    free, size = environment.free_memory(), 8 if train.dtype == "float64" else 4
+    size = 8 if train.dtype == "float64" else 4
     blocks, weights = 0, model.vocab_size * model.d_model
     for stack in model.stacks.values():
         switched = (len(range(1 % stack.switch_every, stack.num_layers, stack.switch_every))
@@ -177,11 +177,9 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
             (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
              kept + blocks * PER_BLOCK),
             (("batch_size", "seq_len"), passing)):
-        if needed > free:
-            values = {**vars(model.switch), **vars(model), **vars(train)}
-            sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
-            raise MemoryError(f"{sizes} must fit into memory: they take more than "
-                              f"{needed // 2 ** 30:,} GiB, free are {free // 2 ** 30:,}")
+        values = {**vars(model.switch), **vars(model), **vars(train)}
+        sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
+        environment.check_memory(sizes, needed)
 
 
 def _given(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:

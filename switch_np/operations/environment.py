@@ -47,3 +47,10 @@ def free_memory() -> int:
             return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
     except (OSError, StopIteration):
         return 8 * 2 ** 30
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Refuse sizes, described by `what`, that need more bytes than are free."""
+    if needed > (free := free_memory()):
+        raise MemoryError(f"{what} must fit into memory: it takes about {needed / 2 ** 30:,.1f} GiB"
+                          f", free are {free / 2 ** 30:,.1f}")

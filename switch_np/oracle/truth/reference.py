@@ -214,11 +214,7 @@ def _check_memory(x_shape: tuple[int, ...], shapes: list[tuple[int, ...]], top_k
     weights = sum(map(math.prod, shapes))
     width = sum(n for shape in shapes for n in shape[-2:])
     needed = 8 * (8 * weights + math.prod(x_shape[:-1]) * (12 * x_shape[-1] + 4 * top_k * width))
-    free = environment.free_memory()
-    if needed > free:
-        raise MemoryError(
-            f"x of shape {x_shape} with {weights:,} weights must fit into memory in float64: the "
-            f"reference takes about {needed / 2 ** 30:,.1f} GiB, free are {free / 2 ** 30:,.1f}")
+    environment.check_memory(f"x of shape {x_shape} with {weights:,} weights in float64", needed)
 
 
 def _lifted(noise: Noise | None) -> Noise | None:

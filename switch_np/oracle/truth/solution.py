@@ -47,10 +47,7 @@ class Problem(NamedTuple):
         return ~self.padding.reshape(-1)
 
     def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
-        """Return what the layer's forward gives under a plan, or under its own for None.
-
-        A plan is replayed even if it exceeds the capacity: somebody's kernel may have kept so many.
-        """
+        """Return what the layer's forward gives under a plan, of any capacity, or its own."""
         config = self.config if plan is None else without_capacity(self.config)
         return switch_layer.forward(self.params, self.x, config, plan=plan, noise=self.noise,
                                     padding=self.padding, training=self.training)

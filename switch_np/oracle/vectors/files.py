@@ -12,9 +12,7 @@ demand ==. Each case is a safetensors and an npz file with the same arrays of F6
 manifest says what each hunts, and what the complex step says of its gradients (`certify`).
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +64,8 @@ def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
             entries[case.name] = {"name": case.name, "hunts": case.hunts, "exact": case.exact,
                                   "config": json.loads(about["config"]),
                                   "certificate": about["certificate"],
-                                  "sha256": {path.name: _digest(path) for path in pair}}
+                                  "sha256": {path.name: reading.fingerprint(path.read_bytes())
+                                             for path in pair}}
             paths += pair
     manifest.write_text(json.dumps({
         "schema": SCHEMA, "limit": LIMIT, "block_rms_limit": RMS_LIMIT,
@@ -84,12 +83,8 @@ def _listed(manifest: Path) -> dict[str, dict[str, Any]]:
     with reading.naming(manifest, "a manifest of `vectors` to be written over"):
         return {entry["name"]: entry for entry in reading.json_file(manifest)["cases"]
                 if all((manifest.parent / name).is_file()
-                       and _digest(manifest.parent / name) == digest
+                       and reading.fingerprint((manifest.parent / name).read_bytes()) == digest
                        for name, digest in entry["sha256"].items())}
-
-
-def _digest(path: Path) -> str:
-    return reading.fingerprint(path.read_bytes())
 
 
 @signatures.checked
@@ -117,18 +112,7 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     about = {"case": case.name, "hunts": case.hunts, "config": json.dumps(asdict(p.config)),
              "exact": json.dumps(case.exact), "training": json.dumps(bool(p.training)),
              "certificate": str(certify(ref))}
-    return whole, {**about, "sha256": _sha256(whole, about)}
-
-
-def _sha256(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a case: the format of safetensors has none of its own."""
-    told = sorted((name, text) for name, text in about.items() if name != "sha256")
-    whole = hashlib.sha256(json.dumps(told).encode())
-    for name, array in sorted(arrays.items()):
-        kind = array.dtype.str.replace("b1", "u1")              # as safetensors files hold bool
-        whole.update(f"{name} {kind} {array.shape}".encode())
-        whole.update(array.tobytes())
-    return whole.hexdigest()
+    return whole, {**about, "sha256": reading.fingerprint_of(whole, about)}
 
 
 @signatures.checked
@@ -148,13 +132,11 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def load(path: str | Path) -> tuple[Reference, bool]:
     """Return the reference of a case's file, and whether every bit of it counts."""
     arrays, about = read(path)
-    if "config" not in about:
-        raise ValueError(f"{path} must be a case of `vectors`, got a file without a config")
     missing = [name for name in NEEDED if name not in {**arrays, **about}]
     if missing:
         raise ValueError(f"{path} must hold {', '.join(missing)} too, as `vectors` writes them")
     with reading.naming(path, "a case of `vectors`"):
-        if about.get("sha256", digest := _sha256(arrays, about)) != digest:
+        if about.get("sha256", digest := reading.fingerprint_of(arrays, about)) != digest:
             raise ValueError("contents other than `vectors` wrote, by their SHA-256")
         return _load(arrays, about), bool(json.loads(about["exact"]))
 
