@@ -40,7 +40,7 @@ def checked(call: Call) -> Call:
         kinds_of = _kinds(call)
         for name, value in (*zip(names, args), *options.items()):
             kinds = kinds_of.get(name, ())
-            if kinds and not any(_is_a(value, kind) for kind in kinds):
+            if kinds and type(value) not in kinds and not any(_is_a(value, kind) for kind in kinds):
                 wanted = " or ".join(_words(kind) for kind in kinds if kind is not NoneType)
                 raise TypeError(f"{name} must be {wanted}, got {check.described(value)}")
         return call(*args, **options)

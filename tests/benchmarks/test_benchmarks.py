@@ -81,6 +81,7 @@ def test_a_peer_that_computes_something_else_is_not_timed():
     assert "Mismatch" in others[0]["note"] and "no_such_peer" in others[1]["note"]
 
 
+@pytest.mark.thorough
 def test_the_command_prints_its_tables_and_sees_every_operation():
     out = subprocess.run(
         [sys.executable, "tests/benchmarks", "layer", "breakdown", "memory", "--sizes", "tiny",
