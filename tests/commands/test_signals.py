@@ -20,6 +20,15 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 PARTS = ["evaluate", "_save", "draw", "example", "baseline", "advance"]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals as a terminal starts programs with: nohup, say, has the suite ignore one."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_the_first_signal_waits_for_what_must_be_whole_and_a_second_for_nothing():
     before = [signal.getsignal(number) for number in NUMBERS]
     for number in NUMBERS:
