@@ -7,7 +7,7 @@ or a config.
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType
@@ -69,7 +69,8 @@ def _is_a(value: Any, kind: type) -> bool:
     if kind in (int, float):
         number = isinstance(value, Integral if kind is int else Real)
         return number and not isinstance(value, bool | np.bool_)
-    return isinstance(value, (bool, np.bool_) if kind is bool else kind)
+    also = {bool: np.bool_, Sequence: np.ndarray}.get(kind, kind)        # an array is read in order
+    return isinstance(value, (kind, also))
 
 
 def _words(kind: type) -> str:

@@ -78,8 +78,8 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
     return ax
 
 
-def curves(ax: Axes, x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str,
-           **axes: Any) -> Axes:
+def curves(ax: Axes, x: Sequence[float] | np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str,
+           ylabel: str, **axes: Any) -> Axes:
     """Draw up to six labelled curves, which differ in colour, dashes and, if short, in marks.
 
     `axes` go to `Axes.set`.

@@ -1,9 +1,11 @@
 """Messages name the argument, what came, and what is wanted."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from switch_np.operations import check
+from switch_np.operations import check, signatures
 
 
 @pytest.mark.parametrize("call, error, words", [
@@ -27,3 +29,13 @@ from switch_np.operations import check
 def test_messages_name_the_argument_what_came_and_what_is_wanted(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_an_array_serves_as_a_sequence():
+    @signatures.checked
+    def first(rows: Sequence[int]) -> int:
+        return rows[0]
+
+    assert first(np.array([3, 4])) == first([3]) == 3
+    with pytest.raises(TypeError, match="rows must be a Sequence, got 5"):
+        first(5)
