@@ -120,7 +120,8 @@ class Evidence:
         more = 4 * max(usual, named(self.precision).store) * np.where(most > own, 4 * most, most)
         more = more + np.where(sigma == 0, some.min() if some.size else 0.0, 0.0)
         noise = sigma + np.where(change > 0, more, 0.0)
-        limit = 0.5 if name in self.failed else 1.0
+        # What a suspect changes must fit twice as well; elsewhere the kernel is merely right.
+        limit = np.where((change > sigma) & (name in self.failed), 0.5, 1.0)
         if not tensor_verdict(name, got, suspect, limit * noise, self.truth).ok:
             return np.inf
         return float(np.sqrt(np.mean(deviations(got, suspect, noise) ** 2)))
