@@ -58,7 +58,7 @@ def test_code_runs_and_prints_what_it_says(code, said, library, capsys):
 
 
 def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
-    assert "`python -m switch_np presets` prints" in README
+    assert "`.venv/bin/python -m switch_np presets` prints" in README
     recorded = {golden_reader.preset_name(json.loads(path.read_text()))
                 for path in (ROOT / "tests" / "golden").glob("*__*.json")
                 if not path.stem.startswith("hf_switch_model")}      # whole models, not layers

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the rows that contain every WORD."""
     printed = [_line(row.place, row.computed) + "\n" + _line("", row.derivative)
                for row in rows(switch.__doc__ or "")]
-    wanted = [text for text in printed if all(word in text for word in args.filters)]
+    wanted = [text for text in printed
+              if all(word in text + _each_of(text) for word in args.filters)]
     if not wanted:
         raise ValueError(f"WORD must be in a row of the table, got {' '.join(args.filters)!r}; "
                          f"without a WORD, all rows are printed")
@@ -62,6 +63,16 @@ def is_name(cell: str) -> bool:
     (True, False, False)
     """
     return "." in cell and " " not in cell
+
+
+def _each_of(text: str) -> str:
+    """Return each equation of a range by its own name.
+
+    >>> _each_of("equations 4 to 6: balance")
+    'equation 4 equation 5 equation 6'
+    """
+    return " ".join(f"equation {n}" for first, last in re.findall(r"equations (\d+) to (\d+)", text)
+                    for n in range(int(first), int(last) + 1))
 
 
 def _line(place: str, cell: str) -> str:

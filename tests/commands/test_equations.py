@@ -157,6 +157,7 @@ def test_each_row_is_printed_with_the_line_that_defines_it(inside, call, monkeyp
 
 
 def test_words_choose_rows(call):
+    assert [row.place for row, _ in shown(call, "equation 6")] == ["equations 4 to 6: balance"]
     assert [row.place for row, _ in shown(call, "equation 3")] == [
         "equation 3: capacity", "equation 3: who is dropped", "equation 3: slots"]
     by_file = [row.computed for row, _ in shown(call, "combine.py", "equation")]
