@@ -60,7 +60,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     if unused:                              # a constant feature that speaks against these experts
         x[:, -1] = 1.0
         params["w_router"][-1, -unused:] = -12.0
-    d_y = scale * rng.standard_normal(x.shape)
+    d_y = float(scale) * rng.standard_normal(x.shape)
     problem: dict[str, Any] = {
         "x": round_to(x, precision), "config": config, "d_y": round_to(d_y, precision),
         "params": {name: round_to(value, precision) for name, value in params.items()},
