@@ -55,8 +55,6 @@ def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple
     >>> noise.decoder.first.shape, noise.decoder.blocks[1].switch.jitter.shape
     ((3, 5, 32), (15, 32))
     """
-    check.instance("rng", rng, np.random.Generator)
-    check.instance("config", config, ModelConfig)
     check.precision("dtype", dtype)
     check_for_encoder("source_shape", source_shape, "(B, M)", config)
     return model_noise.draw(rng, config, _by_stack(batch_shape, source_shape), dtype)
@@ -134,7 +132,6 @@ def decode(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig, *,
     >>> decode(params, np.array([[33]]), config, past=past)[0].shape
     (1, 1, 256)
     """
-    check.instance("config", config, ModelConfig)
     check_ids("ids", ids, None, config)
     if past is None:                  # the call that made one checked the rest
         check_params(params, config)

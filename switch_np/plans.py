@@ -51,7 +51,6 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, *, num_groups: int = 1,
     >>> plan.expert[:, 0].tolist(), plan.slot[:, 0].tolist(), plan.dropped_fraction
     ([0, 0, 1, 0], [0, 1, 0, -1], 0.25)
     """
-    check.instance("config", config, SwitchConfig)
     if not config.conventions.papers:
         raise ValueError("config must have the paper's conventions, got others: "
                          "conventions.serve.decide follows them")
@@ -118,7 +117,6 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     >>> plan.slot[:, 0].tolist(), plan.balance_count.tolist()
     ([-1, 0, 0], [[1, 2]])
     """
-    check.instance("config", config, SwitchConfig)
     e, g, k = config.num_experts, num_groups, config.num_choices
     check.integers("expert", expert, ("T", k), *ANYTHING)
     expert = expert.astype(np.int64)             # an unsigned -1 becomes -1 again

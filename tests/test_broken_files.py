@@ -37,7 +37,7 @@ def whole(tmp_path_factory):
     run = trainer.start(MODEL, TrainConfig(steps=8, batch_size=3, seq_len=12), corpus)
     metrics = run_folder.Metrics(folder / "run/metrics.csv", run)
     for _ in range(2):
-        metrics.add(run, *trainer.advance(run, corpus))
+        metrics.add(*trainer.advance(run, corpus))
         metrics.held_out = 0.5
     run_folder.write_config(folder / "run", run, [folder / "text"])
     metrics.write()
@@ -54,10 +54,10 @@ def read(path):
     folder = path.parent
     if folder.name == "run":
         config = run_folder.read_config(folder)
-        corpus = tasks.named(config["training"]["task"]).load(config["text"])
+        corpus = tasks.named(config.training.task).load(config.text)
         run = trainer.load(folder / "checkpoint.npz", corpus)
         run_folder.check_config(folder, config, run)
-        said = (run.model_config, run.config, run.step, run.seconds, run.text_id, config["text"],
+        said = (run.model_config, run.config, run.step, run.seconds, run.text_id, config.text,
                 str(run.text_rng.bit_generator.state), str(run.noise_rng.bit_generator.state),
                 run_folder.Metrics(folder / "metrics.csv", run).rows)
         return said, tree.flatten({"params": run.params, "moments": run.moments})

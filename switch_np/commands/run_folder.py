@@ -1,13 +1,12 @@
 """The folder of a run, `runs/NAME/`: its name, its config.json and its metrics.csv."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def new(name: str | None) -> Iterator[Path]:
         if (folder / "checkpoint.npz").exists():
             raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
                              f"--resume goes on with it")
-        found = {re.sub(r"(\.\d+)?\.new$", "", path.name) for path in folder.iterdir()}
+        found = {files.final_name(path) for path in folder.iterdir()}
         if foreign := found - UNFINISHED - {files.LOCK}:
             raise ValueError(f"--name must be new, got {name!r}, a folder that holds "
                              f"{min(foreign)!r}")
@@ -67,8 +66,9 @@ def resumed(name: str | None) -> Iterator[Path]:
 
 def _tidy(folder: Path) -> None:
     """Delete the unfinished files of a process that was killed."""
-    for name in UNFINISHED:
-        for path in folder.glob(f"{name}.*new"):
+    for path in folder.iterdir():
+        final = files.final_name(path)
+        if final != path.name and final in UNFINISHED:
             path.unlink()
 
 
@@ -95,23 +95,30 @@ def write_config(folder: Path, run: Run, texts: Iterable[str]) -> None:
     files.write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+class RunConfig(NamedTuple):
+    """What config.json says."""
+
+    model: ModelConfig
+    training: TrainConfig
+    text: list[str]
+
+
+def read_config(folder: Path) -> RunConfig:
     """Return what `write_config` wrote."""
-    config = reading.json_file(folder / "config.json")
+    values = reading.json_file(folder / "config.json")
     with reading.naming(folder / "config.json", "what the run wrote"):
-        check.keys("config", config, {"model", "training", "text"})
-        ModelConfig.from_dict(config["model"])
-        TrainConfig.from_dict(config["training"])
-        check.instance("text", config["text"], list)
-        for text in config["text"]:
+        check.keys("config", values, {"model", "training", "text"})
+        config = RunConfig(ModelConfig.from_dict(values["model"]),
+                           TrainConfig.from_dict(values["training"]), values["text"])
+        check.instance("text", config.text, list)
+        for text in config.text:
             check.instance("text", text, str)
     return config
 
 
-def check_config(folder: Path, config: dict[str, Any], run: Run) -> None:
+def check_config(folder: Path, config: RunConfig, run: Run) -> None:
     """Refuse a config.json that says something else than the checkpoint beside it."""
-    if (ModelConfig.from_dict(config["model"]), TrainConfig.from_dict(config["training"])) != (
-            run.model_config, run.config):
+    if (config.model, config.training) != (run.model_config, run.config):
         raise ValueError(f"{folder / 'config.json'} must hold the options of the checkpoint beside "
                          "it, got others")
 
@@ -154,8 +161,9 @@ class Metrics:
     def held_out(self, value: float) -> None:
         self.rows[-1][-1] = value
 
-    def add(self, run: Run, loss: Loss, grad_norm: float) -> None:
-        """Add the row of the step that `run` has just taken."""
+    def add(self, loss: Loss, grad_norm: float) -> None:
+        """Add the row of the step that the run has just taken."""
+        run = self.run
         nats, dropped = float(loss.cross_entropy), [plan.dropped_fraction for plan in loss.plans]
         row: dict[str, Any] = dict(zip(self.columns, [
             run.step, round(run.seconds, 4), float(loss.total), nats, nats * self.measure.scale,

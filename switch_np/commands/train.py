@@ -42,7 +42,7 @@ def _resumed(options: dict[str, Any]) -> Iterator[tuple[Run, Any, Path]]:
                          f"{train_options.flag(name)} {options[name]}")
     with run_folder.resumed(options.get("name")) as folder:
         config = run_folder.read_config(folder)
-        corpus = tasks.named(config["training"].get("task", "lm")).load(config["text"])
+        corpus = tasks.named(config.training.task).load(config.text)
         state = trainer.load(folder / "checkpoint.npz", corpus)
         run_folder.check_config(folder, config, state)
         yield state, corpus, folder
@@ -78,7 +78,7 @@ def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
                 return _save(state, metrics, folder)
             with signals.whole():
                 loss, norm = trainer.advance(state, corpus)
-                metrics.add(state, loss, norm)
+                metrics.add(loss, norm)
             if state.seconds > saved + SAVE_SECONDS:
                 saved = state.seconds
                 _save(state, metrics, folder)

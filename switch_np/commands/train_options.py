@@ -164,20 +164,18 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     size = 8 if train.dtype == "float64" else 4
     blocks, weights = 0, model.vocab_size * model.d_model
     for stack in model.stacks.values():
-        switched = (len(range(1 % stack.switch_every, stack.num_layers, stack.switch_every))
-                    if stack.switch_every else 0)
-        networks = stack.num_layers + switched * (model.switch.num_experts - 1)
+        networks = stack.num_layers + len(stack.switch_range) * (model.switch.num_experts - 1)
         weights += 2 * model.d_model * (networks * model.d_ff
                                         + 2 * stack.num_layers * model.num_heads * model.d_kv)
         blocks += stack.num_layers
     kept = size * weights * (2 if isinstance(train.optimizer, Adafactor) else 4)
     rows = train.batch_size * (1 if train.task == "pairs" else train.seq_len)
     passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
+    values = {**vars(model.switch), **vars(model), **vars(train)}
     for names, needed in (
             (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
              kept + blocks * PER_BLOCK),
             (("batch_size", "seq_len"), passing)):
-        values = {**vars(model.switch), **vars(model), **vars(train)}
         sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
         environment.check_memory(sizes, needed)
 

@@ -77,11 +77,9 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
     >>> found.choice.round(2).tolist(), found.cut.round(2).tolist(), found.contested.tolist()
     ([0.2, 0.4, 0.8], [0.1, 0.1, 0.3], [True, True, True])
     """
-    check.instance("plan", plan, Plan)
     (t, k), (g, e) = plan.expert.shape, plan.load.shape
     check.floats("scores_TE", scores_TE, (t, e))
     config, noise = SwitchConfig() if config is None else config, noise or Noise()
-    check.instance("config", config, SwitchConfig)
     conventions = config.conventions
     if padding_T is not None:
         check.booleans("padding_T", padding_T, (t,))

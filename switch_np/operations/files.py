@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +42,15 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(path)           # as when the disk is full
         raise
+
+
+def final_name(path: Path) -> str:
+    """Return the name that a file of `replacing` gets once it is whole, or a file's own.
+
+    >>> final_name(Path("config.json.17.new")), final_name(Path("config.json"))
+    ('config.json', 'config.json')
+    """
+    return re.sub(r"(\.\d+)?\.new$", "", path.name)
 
 
 @contextmanager

@@ -54,7 +54,9 @@ def built_in() -> bytes:
 def read(file: str | Path, name: str) -> bytes:
     """Return the contents of a file; errors call it `name`, and give its path."""
     path, pieces, most = Path(file), list[bytes](), environment.free_memory() // 2
-    left = most = most if path.is_file() else min(most, UNSIZED)
+    if not path.is_file():
+        most = min(most, UNSIZED)
+    left = most
     try:
         with open(path, "rb") as opened:
             while left >= 0 and (piece := opened.read(2 ** 24)):

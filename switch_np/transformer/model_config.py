@@ -27,7 +27,13 @@ class StackConfig(NamedTuple):
     @property
     def switch_layers(self) -> tuple[int, ...]:
         """The numbers of the blocks that have a Switch layer."""
-        return tuple(filter(self.is_switch, range(self.num_layers)))
+        return tuple(self.switch_range)
+
+    @property
+    def switch_range(self) -> range:
+        """The same numbers, not listed: a config may ask for more blocks than fit a memory."""
+        every = self.switch_every
+        return range(1 % every, self.num_layers, every) if every else range(0)
 
 
 @knobs.explained

@@ -85,5 +85,5 @@ def test_a_text_whose_name_is_not_utf_8_is_found_again(tmp_path, call, tiny, tex
     name = os.fsdecode(b"\xff.txt")
     shutil.copy(text, tmp_path / name)
     call(*tiny, "--text", name, "--steps", "1", "--name", "a b")
-    assert run_folder.read_config(tmp_path / "runs/a b")["text"] == [str(tmp_path / name)]
+    assert run_folder.read_config(tmp_path / "runs/a b").text == [str(tmp_path / name)]
     assert "all 1 steps were done" in call("train", "--resume", "--name", "a b")[0]

@@ -64,7 +64,6 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     >>> print(compare(ref, grads={"w_router": wrong}).diagnosis[0])
     d_w_router = 1.00·gate + 0.00·balance + 1.00·z: the balance loss does not reach the router
     """
-    check.instance("ref", ref, Reference)
     given = kernel_tensors.by_name(ref, y, balance_loss, z_loss, grads)
     ref, precision, notes = _judged_in(ref, given, precision)
     largest, peak = named(precision).largest, ref.rounding(precision).peak
