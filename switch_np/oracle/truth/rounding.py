@@ -42,7 +42,7 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True
     """
-    # Experts that may not be chosen have a score of -inf.
+    # Experts of a closed group have a score of -inf; what it was had a part in closing it.
     wanted = ref.outputs() | {"scores": np.where(np.isfinite(ref.scores), ref.scores, 0.0)}
     squares = {name: np.zeros(np.shape(value)) for name, value in wanted.items()}
     kind = named(precision)
@@ -74,7 +74,7 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
         d_probs=enter(np.zeros(out.probs.shape)), d_logits=enter(np.zeros(out.probs.shape)))
     # In the scores, what decides besides the router is left as it was.
     moved = out.probs - ref.probs if p.noise is None else out.logits - ref.logits
-    scores = np.where(np.isfinite(ref.scores), ref.scores + np.asarray(moved), 0.0)
+    scores = np.where(np.isfinite(ref.scores), ref.scores, 0.0) + np.asarray(moved)
     return outputs(out, {"x": d_x, **grads}) | {"scores": scores}
 
 
