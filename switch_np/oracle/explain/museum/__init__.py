@@ -29,9 +29,10 @@ from switch_np.oracle.explain.museum.exhibit import Exhibit
 from switch_np.oracle.truth.solution import Problem, outputs
 from switch_np.switch.config import SwitchConfig
 
-EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (
-    wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES + wrong_gradients.ROUTER
-    + wrong_gradients.EXPERTS)}
+OUTPUT_ALSO = wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES
+GRADIENT_ALONE = wrong_gradients.ROUTER + wrong_gradients.EXPERTS
+EXHIBITS: dict[str, Exhibit] = {
+    exhibit.name: exhibit for exhibit in OUTPUT_ALSO + GRADIENT_ALONE}
 
 
 @cache
@@ -113,7 +114,8 @@ def recognise(evidence: Evidence) -> list[str]:
             _suspects(None, p, None)[0]["expert"], ref.plan.expert):
         own.pop()                                         # its own choice is another convention's
     fits: dict[str, float] = {}
-    for exhibit in EXHIBITS.values():
+    gradient_alone = all(name.startswith("d_") for name in evidence.failed)
+    for exhibit in OUTPUT_ALSO + gradient_alone * GRADIENT_ALONE:
         text = f"{exhibit.what}; seen: {exhibit.seen}"
         for expert_TK in own:
             result, suspects = _suspects(exhibit.name, p, expert_TK)
