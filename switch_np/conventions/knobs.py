@@ -7,7 +7,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, field, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from math import inf
 from textwrap import fill
 from typing import Any, NamedTuple, TypeVar, cast
@@ -50,7 +50,7 @@ class Knob(NamedTuple):
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed."""
-        if value is None and None in self.literals:
+        if isinstance(value, str | None) and value in self.values:
             return
         strings = [literal for literal in self.literals if isinstance(literal, str)]
         if self.values is YES_NO:
@@ -81,7 +81,12 @@ def knob(default: Any, topic: str, values: str | Mapping[Any, str], *, least: fl
 
 def of(config: Any) -> dict[str, Knob]:
     """Return the knobs of a config, or of its class, by name."""
-    return {f.name: f.metadata["knob"] for f in fields(config) if "knob" in f.metadata}
+    return _of(config if isinstance(config, type) else type(config))
+
+
+@cache
+def _of(cls: Any) -> dict[str, Knob]:
+    return {f.name: f.metadata["knob"] for f in fields(cls) if "knob" in f.metadata}
 
 
 def choices(config: Any) -> dict[str, tuple[str, ...]]:

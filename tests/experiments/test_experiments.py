@@ -32,7 +32,7 @@ def test_tables_and_pictures_are_made_of_whatever_was_run(name, timed, seeds):
     assert len(rows) == len(experiment.arms) and len({tuple(row) for row in rows}) == 1
     assert all(isinstance(word, str) for row in rows for word in row.values())
     made = experiment.draw(found)
-    if timed:
+    if name == "table1":                                # the notebooks draw all of them
         made.set_dpi(30)
         made.canvas.draw()
     assert any(ax.get_title() for ax in made.axes if ax.lines)
