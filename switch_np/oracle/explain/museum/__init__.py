@@ -8,8 +8,6 @@ kernel            the correct layer
 exhibit           what an exhibit is
 wrong_outputs     bugs in the routing, the output or the values of the losses
 wrong_gradients   bugs in gradients alone
-
-Imported by `diagnosis.py` and `prove/score.py`.
 """
 
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,14 +23,12 @@ from switch_np.operations import check, signatures
 from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
-from switch_np.oracle.explain.museum.exhibit import Exhibit
 from switch_np.oracle.truth.solution import Problem, outputs
 from switch_np.switch.config import SwitchConfig
 
 OUTPUT_ALSO = wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES
 GRADIENT_ALONE = wrong_gradients.ROUTER + wrong_gradients.EXPERTS
-EXHIBITS: dict[str, Exhibit] = {
-    exhibit.name: exhibit for exhibit in OUTPUT_ALSO + GRADIENT_ALONE}
+EXHIBITS = {exhibit.name: exhibit for exhibit in OUTPUT_ALSO + GRADIENT_ALONE}
 
 
 @cache
@@ -48,13 +44,12 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
             text = text.replace(right, wrong)
     space: dict[str, Any] = {"round_to": round_to}
     exec(compile(text, f"<{name or 'kernel'}>", "exec"), space)
-    run: Callable[..., dict[str, Any]] = space["run"]
-    return run
+    return cast(Callable[..., dict[str, Any]], space["run"])
 
 
 @signatures.checked
 def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: SwitchConfig, *,
-        d_y: np.ndarray, balance_coef: float = 0.0, z_coef: float = 0.0,
+        d_y: np.ndarray | None, balance_coef: float = 0.0, z_coef: float = 0.0,
         padding: np.ndarray | None = None, expert: np.ndarray | None = None,
         precision: str = "float64") -> dict[str, Any]:
     """Run the layer with a bug planted.
@@ -64,7 +59,7 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     name
         The exhibit's; None runs the correct layer.
     x, params, config, d_y, balance_coef, z_coef, padding
-        As for `oracle.reference`, with x (T, D); `kernel` says which conventions it knows.
+        As for `oracle.reference`, x as (T, D). `kernel` lists its conventions. No d_y: no gradient.
     expert
         (T, K) the experts chosen; by default those of the highest probabilities.
     precision
@@ -88,8 +83,9 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     params = {key: value.astype(dtype) for key, value in params.items()}
     with np.errstate(all="ignore"):
         return planted(name)(
-            x.astype(dtype), params, config, d_y.astype(dtype), balance_coef, z_coef, padding,
-            expert, lambda value: round_to(value, precision) if half else value)
+            x.astype(dtype), params, config, None if d_y is None else d_y.astype(dtype),
+            balance_coef, z_coef, padding, expert,
+            lambda value: round_to(value, precision) if half else value)
 
 
 @signatures.checked
@@ -118,19 +114,25 @@ def recognise(evidence: Evidence) -> list[str]:
     for exhibit in OUTPUT_ALSO + gradient_alone * GRADIENT_ALONE:
         text = f"{exhibit.what}; seen: {exhibit.seen}"
         for expert_TK in own:
-            result, suspects = _suspects(exhibit.name, p, expert_TK)
-            if suspects and evidence.decides_so(result["expert"], result["kept"]):
-                fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
+            # Outputs come first: most bugs are ruled out by them, for a third of the work.
+            for whole in (True,) if exhibit in GRADIENT_ALONE else (False, True):
+                result, suspects = _suspects(exhibit.name, p, expert_TK, whole)
+                if not suspects or not evidence.decides_so(result["expert"], result["kept"]) or (
+                        misfit := evidence.total(suspects)) == np.inf:
+                    break
+            else:
+                fits[text] = min(misfit, fits.get(text, np.inf))
     return likeliest(fits)
 
 
-def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None
+def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None, whole: bool = True
               ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return an exhibit's result on a problem, and its tensors in the reference's shapes."""
     x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
     try:
-        result = run(name, x, dict(p.params), p.config, d_y=d_y, balance_coef=p.balance_coef,
-                     z_coef=p.z_coef, padding=p.padding_T, expert=expert_TK)
+        result = run(name, x, dict(p.params), p.config, d_y=d_y if whole else None,
+                     balance_coef=p.balance_coef, z_coef=p.z_coef, padding=p.padding_T,
+                     expert=expert_TK)
     except Exception:                          # a planted bug may crash, and then explains nothing
         return {}, {}
     return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value

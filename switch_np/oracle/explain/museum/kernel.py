@@ -19,11 +19,12 @@ Params = dict[str, Array]
 Store = Callable[[Any], Any]
 
 
-def run(x: Array, params: Params, config: Any, d_y: Array, balance_coef: float, z_coef: float,
-        padding: Array | None, expert: Array | None, store: Store) -> dict[str, Any]:
-    """Return outputs, choices and gradients as a dict."""
+def run(x: Array, params: Params, config: Any, d_y: Array | None, balance_coef: float,
+        z_coef: float, padding: Array | None, expert: Array | None, store: Store) -> dict[str, Any]:
+    """Return outputs, choices and, unless d_y is None, gradients as a dict."""
     out, cache = forward(x, params, config, padding, expert, store)
-    grads = backward(d_y, params, config, out, cache, balance_coef, z_coef, store)
+    grads = {} if d_y is None else backward(
+        d_y, params, config, out, cache, balance_coef, z_coef, store)
     return {**out, "grads": grads}
 
 
