@@ -46,7 +46,7 @@ class Line(terminal.Line):
     def show(self, run: Run, loss: model.Loss, held_out: float | None) -> None:
         """Show the step that was just taken."""
         if held_out is not None:
-            self.held_out = [f"held-out {held_out:.2f}"]
+            self.held_out = [f"held-out {held_out:.2f} at step {run.step}"]
         elif not self.due():
             return
         config, nats, taken = run.config, float(loss.cross_entropy), run.step - self.first
@@ -108,7 +108,8 @@ def _draw_routing(run: Run, corpus: Any, folder: Path) -> None:
         plots.text_by_expert(ax, text, out.plan.expert[real, 0].tolist(),
                              out.plan.kept[real].any(axis=1).tolist(), config.switch.num_experts)
         unit = "byte of held-out text" if lm else "held-out token (a sentinel: ·)"
-        ax.set_title(f"Switch layer {name}: which expert each {unit} goes to first "
+        first = " first" * (config.switch.num_choices > 1)
+        ax.set_title(f"Switch layer {name}: which expert each {unit} goes to{first} "
                      f"({out.plan.dropped_fraction:.1%} dropped)")
     _write(figure, folder / "routing.png")
 

@@ -22,7 +22,8 @@ def loss_curve(ax: Axes, steps: np.ndarray, bits: np.ndarray,
     ax.plot(steps, bits, color="#0072B2", alpha=0.25, linewidth=0.8)
     if len(bits) >= width:
         mean = np.convolve(bits, np.ones(width) / width, mode="valid")
-        ax.plot(steps[width - 1:], mean, color="#0072B2", label=f"training (mean of {width} steps)")
+        ax.plot(steps[width - 1:], mean, color="#0072B2",
+                label=f"training (mean of the last {width} steps)")
     styles = [("#D55E00", "--"), ("#009E73", "-."), ("#000000", ":")]
     for (label, level), (color, style) in zip((levels or {}).items(), styles):
         ax.axhline(level, color=color, linestyle=style, label=f"{label}: {level:.2f}")
@@ -55,18 +56,19 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
                    kept: Sequence[bool] | np.ndarray, num_experts: int, width: int = 80) -> Axes:
     """Draw a text, each byte on the colour of its expert; dropped bytes are hatched.
 
-    Line breaks are drawn as ⏎, other bytes outside printable ASCII as a dot.
+    Line breaks are drawn as ⏎. A letter of several bytes stands on its first; what is no Latin
+    letter or punctuation is a dot.
     """
     from matplotlib.patches import Patch, Rectangle
 
     colors = expert_colors(num_experts)
     dropped: dict[str, Any] = dict(facecolor="none", hatch="//////", edgecolor="black")
+    letters = _letters(text)
     # Everything lies within the axes, so `add_artist` and `in_layout` save work on each artist.
-    for index, (byte, e, keep) in enumerate(zip(text, expert, kept)):
+    for index, (letter, e, keep) in enumerate(zip(letters, expert, kept)):
         row, column = divmod(index, width)
         for look in [dict(facecolor=colors[e]), *[dropped] * (not keep)]:
             ax.add_artist(Rectangle((column, -row - 1), 1, 1, linewidth=0, in_layout=False, **look))
-        letter = "⏎" if byte == 10 else chr(byte) if 32 <= byte < 127 else "·"
         write(ax, column + 0.5, -row - 0.5, letter, fontsize=8, family="DejaVu Sans Mono",
               color=readable_on(colors[e]), in_layout=False)
     ax.set(xlim=(0, width), ylim=(-math.ceil(len(text) / width), 0))
@@ -76,6 +78,16 @@ def text_by_expert(ax: Axes, text: bytes, expert: Sequence[int] | np.ndarray,
     ax.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=8,
               ncols=min(len(patches), 9), frameon=False)
     return ax
+
+
+def _letters(text: bytes) -> list[str]:
+    """Return what is drawn for each byte."""
+    letters = []
+    for letter in text.decode("utf-8", "surrogateescape"):
+        shown = letter.isprintable() and (letter < "\u0250" or "\u2010" <= letter < "\u2050")
+        letters.append("⏎" if letter == "\n" else letter if shown else "·")
+        letters += [""] * (len(letter.encode("utf-8", "surrogateescape")) - 1)
+    return letters
 
 
 def curves(ax: Axes, x: Sequence[float] | np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str,

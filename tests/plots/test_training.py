@@ -32,6 +32,11 @@ def test_text_by_expert_colours_each_byte_and_hatches_the_dropped(ax):
         "expert 0", "expert 1", "dropped"]
 
 
+def test_a_letter_of_several_bytes_stands_on_its_first(ax):
+    plots.text_by_expert(ax, "é’\0字".encode() + b"\xe9", [0] * 10, [True] * 10, 1)
+    assert [text.get_text() for text in ax.texts] == ["é", "", "’", "", "", "·", "·", "", "", "·"]
+
+
 def test_curves_are_labelled_and_differ_without_colour(ax):
     plots.curves(ax, np.array([1, 2, 4]), {"a": [1, 2, 3], "b": [3, 2, 1]}, "experts", "loss",
                  xscale="log", xticks=[1, 2, 4], xticklabels=["1", "2", "4"], title="finding")
