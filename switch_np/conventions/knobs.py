@@ -79,13 +79,13 @@ def knob(default: Any, topic: str, values: str | Mapping[Any, str], *, least: fl
                  metadata={"knob": Knob(topic, values, least, below, needs, about)})
 
 
-def of(config: Any) -> dict[str, Knob]:
+def of(config: Any) -> Mapping[str, Knob]:
     """Return the knobs of a config, or of its class, by name."""
     return _of(config if isinstance(config, type) else type(config))
 
 
 @cache
-def _of(cls: Any) -> dict[str, Knob]:
+def _of(cls: Any) -> Mapping[str, Knob]:
     return {f.name: f.metadata["knob"] for f in fields(cls) if "knob" in f.metadata}
 
 

@@ -8,6 +8,8 @@ All but ReLU, whose mask is that of the real part, are analytic: a complex step 
 """
 
 import math
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -80,19 +82,20 @@ def normal_cdf(x: np.ndarray) -> np.ndarray:
     """
     if type(x) is not np.ndarray:                            # arrays that round: once, as erf does
         return 0.5 + (normal_cdf(x.view(np.ndarray)) - 0.5).view(type(x)) * 1
-    dtype = x.real.dtype
+    table = _taylor_of_normal_cdf(x.real.dtype)
     knot = np.rint(KNOTS_PER_UNIT * np.nan_to_num(np.clip(x.real, -FAR, FAR)))
     past = np.where(abs(x.real) > FAR, 0, x - knot / KNOTS_PER_UNIT)
-    at = knot.astype(np.intp) + len(NORMAL_CDF[0]) // 2
+    at = knot.astype(np.intp) + len(table[0]) // 2
     share = np.zeros_like(x)
-    for coefficients in NORMAL_CDF[::-1].astype(dtype):
+    for coefficients in table:
         share *= past
         share += coefficients.take(at)
     return share
 
 
-def _taylor_of_normal_cdf() -> np.ndarray:
-    """Return (n, knots) the Taylor coefficients of Φ at its knots; 0 or 1 at the outermost.
+@cache
+def _taylor_of_normal_cdf(dtype: np.dtype[Any]) -> np.ndarray:
+    """Return (n, knots) the Taylor coefficients of Φ, the highest first; 0 or 1 at the outermost.
 
     φ' = -x φ, so at knot c those of φ are b, with (n + 1) b_(n+1) = -c b_n - b_(n-1).
     """
@@ -104,12 +107,9 @@ def _taylor_of_normal_cdf() -> np.ndarray:
         before, b = b, -(c * b + before) / (n + 1)
     whole = np.array(table)
     whole[:, [0, -1]], whole[0, -1] = 0, 1
-    return whole
+    return whole[::-1].astype(dtype)
 
 
 def _tanh(x: np.ndarray) -> np.ndarray:
     tanh: np.ndarray = np.tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x))
     return tanh
-
-
-NORMAL_CDF = _taylor_of_normal_cdf()

@@ -80,9 +80,9 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
     came, routing = ref.bias_precision, replayed.routing
     if routing is None and truth.plan is not ref.plan:          # choices inferred from y
         routing = routing_of(ref, truth.plan.expert, tau(ref, precision))
-    if routing is not None and came is not None and (flip := routing.status == FLIP).any(
-            ) and is_finer(came, truth.judged_in.get("scores", precision)):
-        if beyond := np.count_nonzero(flip & (routing.gap > tau(ref, came))):
+    if came and routing is not None and is_finer(came, truth.judged_in.get("scores", precision)):
+        flips = np.flatnonzero(routing.status == FLIP)     # without any, no sigma is worked out
+        if flips.size and (beyond := np.count_nonzero(routing.gap[flips] > tau(ref, came)[flips])):
             found[f"choices beyond {precision}"] = (
                 f"select_bias came in {came}, and {beyond} flips are wrong by it; compare with "
                 f"precision={{'choice': {came!r}}} if the router computes in {came}")

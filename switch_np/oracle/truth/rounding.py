@@ -42,7 +42,7 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True
     """
-    # Experts of a closed group have a score of -inf; what it was had a part in closing it.
+    # A closed group's experts score -inf; their own scores, which round too, had closed it.
     wanted = ref.outputs() | {"scores": np.where(np.isfinite(ref.scores), ref.scores, 0.0)}
     squares = {name: np.zeros(np.shape(value)) for name, value in wanted.items()}
     kind = named(precision)

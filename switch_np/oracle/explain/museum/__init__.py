@@ -109,19 +109,19 @@ def recognise(evidence: Evidence) -> list[str]:
     if own[-1] is None and not np.array_equal(
             _suspects(None, p, None)[0]["expert"], ref.plan.expert):
         own.pop()                                         # its own choice is another convention's
+
+    def misfit(name: str, expert_TK: np.ndarray | None, whole: bool) -> float:
+        result, suspects = _suspects(name, p, expert_TK, whole)
+        explains = suspects and evidence.decides_so(result["expert"], result["kept"])
+        return evidence.total(suspects) if explains else np.inf
+
     fits: dict[str, float] = {}
-    gradient_alone = all(name.startswith("d_") for name in evidence.failed)
-    for exhibit in OUTPUT_ALSO + gradient_alone * GRADIENT_ALONE:
+    outputs_are_right = all(name.startswith("d_") for name in evidence.failed)
+    for exhibit in OUTPUT_ALSO + outputs_are_right * GRADIENT_ALONE:
         text = f"{exhibit.what}; seen: {exhibit.seen}"
-        for expert_TK in own:
-            # Outputs come first: most bugs are ruled out by them, for a third of the work.
-            for whole in (True,) if exhibit in GRADIENT_ALONE else (False, True):
-                result, suspects = _suspects(exhibit.name, p, expert_TK, whole)
-                if not suspects or not evidence.decides_so(result["expert"], result["kept"]) or (
-                        misfit := evidence.total(suspects)) == np.inf:
-                    break
-            else:
-                fits[text] = min(misfit, fits.get(text, np.inf))
+        for expert_TK in own:      # a third of the work, the outputs, rules out most bugs of theirs
+            if exhibit in GRADIENT_ALONE or misfit(exhibit.name, expert_TK, False) < np.inf:
+                fits[text] = min(misfit(exhibit.name, expert_TK, True), fits.get(text, np.inf))
     return likeliest(fits)
 
 
