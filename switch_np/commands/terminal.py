@@ -41,6 +41,16 @@ class Signals:
         if self._asked:
             raise Stopped
 
+    @contextmanager
+    def through_c(self) -> Iterator[None]:
+        """Raise Stopped again where a library's C code made another error of it."""
+        try:
+            yield
+        except Exception as error:
+            if self._asked:
+                raise Stopped from error
+            raise
+
     def receive(self, number: int, frame: object) -> None:
         """Raise what the signal calls for, if anything."""
         if self._asked:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 progress.print_start(state, corpus, folder)
                 _train(state, corpus, metrics, folder, signals)
-                _report(state, corpus, metrics, folder)
+                _report(state, corpus, metrics, folder, signals)
             except (terminal.Stopped, FloatingPointError, OSError) as end:   # between two steps
                 _save(state, metrics, folder)
                 if not isinstance(end, terminal.Stopped):
@@ -92,14 +92,16 @@ def _save(state: Run, metrics: run_folder.Metrics, folder: Path) -> None:
     trainer.save(state, folder / "checkpoint.npz")
 
 
-def _report(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path) -> None:
+def _report(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
+            signals: terminal.Signals) -> None:
     """Draw, let the model write, and say where everything is."""
     task = tasks.named(state.config.task)
     baseline = task.baseline(corpus, state.config, state.model_config)
     held_out = metrics.held_out
     assert held_out is not None
     try:
-        progress.draw(state, corpus, metrics, folder, held_out, baseline)
+        with signals.through_c():             # matplotlib's says "Invalid bounding box" instead
+            progress.draw(state, corpus, metrics, folder, held_out, baseline)
     except ImportError:
         print("matplotlib is not installed: no pictures are drawn")
     text = generated_text.visible(generated_text.example(state, corpus.held_out))

@@ -56,6 +56,23 @@ def test_nohup_holds():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_signal_that_c_code_turned_into_another_error_stops_all_the_same(call, tiny, monkeypatch):
+    def draw(*args):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    def fail(*args):
+        raise ValueError("a mistake in a picture")
+
+    words = [*tiny, "--steps", "2"]
+    monkeypatch.setattr(progress, "draw", draw)
+    assert "and saved; go on with" in call(*words, "--name", "stopped")[0]
+    monkeypatch.setattr(progress, "draw", fail)
+    assert "a mistake in a picture" in call(*words, "--name", "wrong", status=2)[1]
+
+
 PLACES = [(trainer, "advance"), (model, "loss"), (checkpoint.np, "savez"), (os, "fsync"),
           (plots, "text_by_expert"), (generated_text, "generate")]
 
