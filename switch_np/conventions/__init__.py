@@ -4,7 +4,9 @@ Pure data, which `switch.config` imports:
 
 knobs             a config's fields, each described once
 table             the knobs of other libraries
-presets           the libraries by name
+families          the 76 model folders of transformers that have a sparse layer
+layouts           how these name and lay out their parameters
+presets           libraries and families by name
 
 Modules that replace the paper's, in the order of the layer:
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from switch_np.conventions.families import FAMILIES, LOSSES
+from switch_np.conventions.layouts import lines
 from switch_np.operations import check
 
 
@@ -19,8 +21,9 @@ class Preset:
     `source` is the repository or package, its version or commit, and the file; `settings` are the
     fields of `SwitchConfig` and `Conventions` that differ from the paper; `weights` says how the
     library's layout of the weights maps to ours, and `leaves_out` what else the library does.
-    If `recorded`, the tests match recorded outputs and gradients of the library; otherwise the
-    preset was made by reading its source.
+    If `recorded`, the tests match recorded outputs and gradients of the library, and if `live`, the
+    library itself where it is installed; otherwise the preset was made by reading its source.
+    `same_as` is the preset that computes the same but for its default sizes.
     """
 
     source: str
@@ -28,42 +31,67 @@ class Preset:
     weights: str
     leaves_out: tuple[str, ...] = ()
     recorded: bool = True
+    live: bool = False
+    same_as: str = ""
 
 
 def presets() -> dict[str, Preset]:
-    """Return all presets by name.
+    """Return all presets by name: libraries, and transformers' families under their folders' names.
 
-    >>> [name for name, preset in presets().items() if not preset.recorded]
+    >>> [name for name, preset in presets().items() if not (preset.recorded or preset.live)]
     ['paper', 'fairseq', 'megatron', 'megablocks', 'nanomoe']
+    >>> presets()["minimax"].same_as
+    'mixtral'
     """
-    return dict(PRESETS)
+    return PRESETS | {name: _of_family(name) for name, row in FAMILIES.items() if not row.alone}
 
 
 def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a preset that differ from the paper, with some overridden.
 
+    With fewer experts than by default, transformers' families have fewer groups and choices.
+
     >>> settings("mesh_tf", {"min_capacity": 1})["min_capacity"]
     1
-    >>> settings("mixtral", {})    # doctest: +ELLIPSIS
+    >>> settings("mixtrol", {})
     Traceback (most recent call last):
-    ValueError: name must be one of 'paper', ... did you mean 'hf_mixtral'? `presets()` lists them
+    ValueError: name must be a preset's, got 'mixtrol'; did you mean 'mixtral'? `presets()` lists them
+    >>> settings("phimoe", {})
+    Traceback (most recent call last):
+    ValueError: name must be
     """
-    if name not in list(PRESETS):
-        raise ValueError(f"name must be one of {', '.join(map(repr, PRESETS))}, got {name!r}"
-                         f"{check.nearest(name, PRESETS) or ';'} `presets()` lists them")
-    found = dict(PRESETS[name].settings)
-    if name == "hf_deepseek_v3":
-        found |= _grouped(overrides.get("num_experts", 256))
+    known = presets()
+    if name in FAMILIES and name not in known:
+        raise ValueError(f"name must be that of a layer without {FAMILIES[name].alone}, got {name!r}")
+    if name not in list(known):
+        raise ValueError(f"name must be a preset's, got {name!r}"
+                         f"{check.nearest(name, known) or ';'} `presets()` lists them")
+    found = dict(known[name].settings)
+    if name in FAMILIES or name == "hf_deepseek_v3":
+        found |= _fitting(overrides.get("num_experts", found["num_experts"]), found)
     return found | dict(overrides)
 
 
-def _grouped(num_experts: int) -> dict[str, int]:
-    """Return DeepSeek-V3's groups and choices: 8, 4 and 8 with 256 experts, fewer with fewer."""
+def _fitting(num_experts: int, own: Mapping[str, Any]) -> dict[str, int]:
+    """Return as many groups and choices, up to a family's own, as there are experts for."""
     check.integer("num_experts", num_experts, 1)
-    groups = max(g for g in range(1, 9) if num_experts % g == 0 and g <= max(num_experts // 2, 1))
-    kept = max(groups // 2, 1)
-    return {"select_groups": groups, "select_groups_kept": kept,
-            "top_k": min(8, num_experts // groups * kept)}
+    most, kept = own.get("select_groups", 1), own.get("select_groups_kept", 1)
+    groups = max(g for g in range(1, most + 1)
+                 if num_experts % g == 0 and g <= max(num_experts // 2, 1))
+    kept = max(groups * kept // most, 1)
+    fitting = {"top_k": min(own.get("top_k", 1), num_experts // groups * kept)}
+    return fitting | ({"select_groups": groups, "select_groups_kept": kept} if most > 1 else {})
+
+
+def _of_family(name: str) -> Preset:
+    """Return the preset of a family by name."""
+    row = FAMILIES[name]
+    base = _of_family(row.base) if row.base in FAMILIES else PRESETS[row.base]
+    own = {"num_experts": row.experts, "top_k": row.top_k, **LOSSES[row.loss], **row.differs}
+    same = row.base in FAMILIES and row.loss == FAMILIES[row.base].loss and not row.differs
+    return Preset(f"transformers 5.24.0, models/{name}", {**base.settings, **own},
+                  "; ".join(line for line, _ in lines(row.weights)), (row.line,) * bool(row.line),
+                  recorded=False, live=True, same_as=(base.same_as or row.base) if same else "")
 
 
 # Shared by several: padding unknown to the layer, Mesh TensorFlow's top-2 gate and its ports,

@@ -21,8 +21,9 @@ from switch_np.oracle.judge.report import Report
 from switch_np.oracle.prove.certify import Certificate, certify
 from switch_np.oracle.prove.score import Score, score
 from switch_np.oracle.truth.reference import Reference, reference
+from switch_np.oracle.truth.weights import weights
 from switch_np.oracle.vectors.draw import draw
 
 __all__ = ["Certificate", "NoVerdict", "Reference", "Report", "RoutingReport", "Score",
            "assert_matches", "certify", "compare", "compare_routing", "draw", "gradcheck", "museum",
-           "reference", "score", "to_numpy", "vectors"]
+           "reference", "score", "to_numpy", "vectors", "weights"]

@@ -7,6 +7,7 @@ decisions        another library's choices of experts as a plan
 caches           the intermediates that the oracle reads in a layer's cache
 reference        outputs, losses and every gradient in float64, term by term
 rounding_array   arrays whose arithmetic rounds at random, as a kernel's does
+weights          a transformers layer's parameters under our names and in our layouts
 rounding         the standard deviation of each number's rounding error: sigma
 
 Imported by the oracle's other rooms; it imports none of them.

@@ -1,0 +1,140 @@
+"""The 76 model folders of transformers that have a sparse layer, each by its folder's name.
+
+Source: transformers 5.24.0, `models/<name>/modeling_<name>.py`, and its configuration's defaults.
+A family is told as what it differs in from another. What a single model has alone, such as experts
+that return their input, is no knob: `alone` says so, and how its experts are judged without it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Family(NamedTuple):
+    """A folder: its group of like conventions, what it is like, and what it does differently."""
+
+    group: int
+    base: str                     # the family or preset that it is like
+    experts: int                  # their number and that of the choices, by default
+    top_k: int
+    differs: Mapping[str, Any]    # other settings than the base's
+    loss: str                     # the model's balance loss: a key of LOSSES
+    weights: str                  # parts of `layouts.PARTS`
+    line: str = ""
+    alone: str = ""               # why the layer has no name, and what its experts go by
+
+
+SHARED, NO_NORM = {"shared_experts": 1}, {"renorm": "none"}
+LOSSES: dict[str, dict[str, Any]] = {
+    "none": {"balance_counts": "none", "padding_routing": "routed", "balance_padding": "include",
+             "z_padding": "include"},
+    "pooled": {"balance_counts": "all", "padding_routing": "routed",
+               "balance_padding": "mask_valid"},
+    "Switch's": {}, "NLLB's": {}, "Doge's": {},
+}
+GEGLU = {"expert_activation": "gelu_tanh"}
+SIGMOID = {"scores": "sigmoid", "select_bias": True, "renorm_eps": 1e-20}
+CHOSEN = "softmax over the chosen logits alone, which is renorm='pre'"
+BESIDE = "the shared expert is the decoder layer's shared_mlp: hand in both; none by default"
+
+F = Family
+FAMILIES: dict[str, Family] = {
+    "mixtral": F(1, "hf_mixtral", 8, 2, {}, "pooled", "gate fused", "jitter reaches the experts"),
+    "minimax": F(1, "mixtral", 8, 2, {}, "pooled", "gate fused"),
+    "qwen3_moe": F(1, "mixtral", 128, 8, NO_NORM, "pooled", "gate fused",
+                   "norm_topk_prob: renorm='pre'"),
+    "qwen3_vl_moe": F(1, "mixtral", 60, 4, {}, "pooled", "gate fused"),
+    "mellum": F(1, "mixtral", 64, 8, {}, "pooled", "gate fused"),
+    "olmoe": F(1, "qwen3_moe", 64, 8, {}, "pooled", "gate fused"),
+    "flex_olmo": F(1, "qwen3_moe", 7, 5, {}, "pooled", "gate fused"),
+    "jamba": F(1, "qwen3_moe", 16, 2, {}, "pooled", "router fused"),
+    "granitemoe": F(1, "mixtral", 8, 2, {}, "pooled", "router fused", CHOSEN),
+    "qwen3_omni_moe": F(1, "mixtral", 128, 8, {}, "pooled", "gate fused",
+                        "the thinker's; the talker's is qwen2_moe"),
+    "dbrx": F(2, "mixtral", 4, 1, {}, "pooled", "layer stacked",
+              "moe_normalize_expert_weights=p: renorm_power=p; None: renorm='none'"),
+    "aria": F(3, "mixtral", 8, 2, {"shared_experts": 2}, "none", "router turned shared", CHOSEN),
+    "hunyuan_v1_moe": F(3, "mixtral", 1, 1, SHARED, "none", "wg fused shared_mlp"),
+    "lara_mini": F(3, "mixtral", 128, 4, SHARED, "pooled", "gate fused shared_one"),
+    "granitemoeshared": F(3, "granitemoe", 8, 2, {}, "pooled", "router fused shared_linear?",
+                          BESIDE),
+    "granitemoe_swa": F(3, "granitemoe", 8, 2, {}, "pooled", "router fused shared_linear?", BESIDE),
+    "granitemoehybrid": F(3, "granitemoe", 8, 2, SHARED, "pooled", "router fused shared_linear?",
+                          BESIDE),
+    "deepseek_v2": F(4, "mixtral", 64, 6, {**NO_NORM, "shared_experts": 2}, "none",
+                     "gate fused shared", "topk_method 'group_limited_greedy': select_groups"),
+    "deepseek_ocr2": F(4, "deepseek_v2", 64, 6, {}, "none", "gate fused shared"),
+    "unlimited_ocr": F(4, "deepseek_v2", 64, 6, {}, "none", "gate fused shared"),
+    "mistral4": F(6, "mixtral", 128, 4, {**SHARED, "renorm_eps": 1e-20}, "none",
+                  "gate fused shared", "norm_topk_prob=False: renorm='none'"),
+    "mistral_large4": F(6, "mistral4", 128, 4, {}, "none", "gate fused shared"),
+    "ernie4_5_moe": F(7, "mixtral", 64, 6, {"select_bias": True, "renorm_eps": 1e-12,
+                      "renorm_eps_mode": "clamp", "shared_experts": 2}, "pooled",
+                      "gate statics? fused shared?"),
+    "ernie4_5_vl_moe": F(8, "ernie4_5_moe", 64, 6, {}, "pooled", "text shared?",
+                         "its bank for text; the one for images is another such layer, unshared"),
+    "longcat_flash": F(9, "mixtral", 512, 12, NO_NORM, "none", "identity",
+                       alone="experts that return their input (mixtral's, with kept=index < E)"),
+    "jetmoe": F(10, "mixtral", 8, 2, {"shared_bias": True}, "pooled", "layer linear",
+                "its mixture of attention heads is not covered"),
+    "phimoe": F(11, "mixtral", 16, 2, {}, "pooled", "fused",
+                alone="SparseMixer, its router (mixtral's)"),
+    "gemma4": F(12, "mixtral", 128, 8, GEGLU, "none", "fused",
+                alone="its router's norm and scales (mixtral's, expert_activation='gelu_tanh')"),
+    "diffusion_gemma": F(12, "gemma4", 128, 8, {}, "none", "fused",
+                         alone="its router's norm and scales (as gemma4's)"),
+    "deepseek_v3": F(15, "hf_deepseek_v3", 256, 8, {}, "none", "gate bias? fused shared"),
+    "deepseek_v32": F(15, "deepseek_v3", 256, 8, {}, "none", "gate bias? fused shared"),
+    "axk1": F(15, "deepseek_v3", 192, 8, {}, "none", "gate bias? fused shared norm",
+              "before its post_mlp_layernorm"),
+    "bailing_hybrid": F(15, "deepseek_v3", 512, 8, {}, "none", "gate bias? fused shared"),
+    "glm4_moe": F(15, "mixtral", 128, 8, {**SHARED, **SIGMOID}, "none", "gate bias? fused shared",
+                  "n_group=g, topk_group=h: select_groups=g, select_groups_kept=h"),
+    "dots1": F(15, "glm4_moe", 128, 6, NO_NORM, "none", "gate bias? fused shared"),
+    "dots3_note": F(15, "glm4_moe", 256, 8, {}, "none", "gate bias? bias_beside? fused shared?",
+                    "the text's; that for images has no shared expert"),
+    "exaone_moe": F(15, "glm4_moe", 64, 8, {"gate_scale": 2.5}, "none", "gate bias? fused shared"),
+    "glm4_moe_lite": F(15, "glm4_moe", 64, 4, {"gate_scale": 1.8}, "none",
+                       "gate bias? fused shared"),
+    "glm4v_moe": F(15, "glm4_moe", 128, 8, {}, "pooled", "gate bias? fused shared"),
+    "glm_moe_dsa": F(15, "exaone_moe", 256, 8, {}, "none", "gate bias? fused shared"),
+    "kimi_linear": F(15, "glm4_moe", 256, 8, {"gate_scale": 2.446}, "none",
+                     "gate bias? fused shared"),
+    "solar_open": F(15, "glm4_moe", 128, 8, {}, "none", "gate bias? fused shared"),
+    "mimo_v2_flash": F(16, "glm4_moe", 256, 8, {"shared_experts": 0}, "none", "gate bias? fused"),
+    "beam": F(16, "deepseek_v3", 256, 8, {"shared_experts": 0}, "none", "gate bias? fused"),
+    "axk2": F(17, "exaone_moe", 128, 8, {}, "none", "gate bias? fused shared",
+              "with n_group, closed experts score 0 and may be chosen: hand in plan="),
+    "afmoe": F(18, "glm4_moe", 64, 6, {"shared_experts": 2}, "none",
+               "router_gate expert_bias? fused shared"),
+    "hy_v3": F(18, "glm4_moe", 192, 8, {"gate_scale": 2.826}, "none",
+               "gate bias_beside? fused shared"),
+    "minimax_m2": F(18, "glm4_moe", 256, 8, {"renorm_eps": 0.0, "shared_experts": 0,
+                    "jitter_reach": "experts"}, "pooled", "gate bias_beside? fused"),
+    "lfm2_moe": F(18, "glm4_moe", 32, 4, {"renorm_eps": 1e-6, "shared_experts": 0}, "none",
+                  "gate expert_bias? fused", "use_expert_bias=False: select_bias=False"),
+    "laguna": F(19, "glm4_moe", 256, 8, {"renorm_eps": 0.0}, "pooled", "gate bias? fused shared",
+                "without moe_router_logit_softcapping, its default"),
+    "step3p7": F(20, "glm4_moe", 288, 8, {"renorm_eps": 0.0}, "none", "gate bias? fused shared"),
+    "flint": F(21, "mixtral", 256, 6, {"scores": "sigmoid", "shared_experts": 2}, "pooled",
+               "gate fused shared_one"),
+    "kolibri1": F(22, "glm4_moe", 384, 6, NO_NORM, "none", "fused",
+                  alone="a bias on the logits (mixtral's)"),
+    "inkling": F(26, "mixtral", 256, 6, {}, "none", "fused",
+                 alone="a router that weighs its shared experts too (mixtral's)"),
+    "inkling2": F(27, "glm4_moe", 384, 8, {}, "none", "fused",
+                  alone="soft-capped SwiGLU (their products: oracle.grouped_product)"),
+    "inkling2_loop": F(27, "inkling2", 128, 8, {}, "none", "fused",
+                       alone="soft-capped SwiGLU (their products: oracle.grouped_product)"),
+    "muse_spark": F(28, "glm4_moe", 256, 8, {}, "none", "fused",
+                    alone="a norm after each expert (their products: oracle.grouped_product)"),
+    "llama4": F(30, "mixtral", 16, 1, {**SHARED, **NO_NORM, "scores": "sigmoid",
+                "gate_at": "input"}, "none", "router turned shared_one"),
+    "switch_transformers": F(31, "hf_switch", 8, 1, {}, "Switch's",
+                             "classifier classifier_bias? single"),
+    "nllb_moe": F(32, "paper", 128, 2, {"expert_biases": True}, "NLLB's", "single_biases",
+                  alone="the defect of 5.24, experts 0 and 1 for every token (the paper's)"),
+    "doge": F(33, "paper", 16384, 64, {}, "Doge's", "", alone="product keys over two tokens"),
+    "zaya": F(34, "mixtral", 16, 1, NO_NORM, "none", "fused",
+              alone="a router that hands a state to the next layer's (mixtral's)"),
+    "vitpose_backbone": F(35, "paper", 1, 1, {}, "none", "", alone="a choice by data set"),
+}
