@@ -42,7 +42,10 @@ class Conventions:
     select_groups: int = knob(1, "Groups of experts", "{}", least=1, needs="DeepSeek-V3, Megatron")
     select_groups_kept: int = knob(1, "Groups a token may choose from", "{}", least=1,
         needs="DeepSeek-V3, Megatron",
-        about="They are those whose two best experts have the largest total score.")
+        about="They are those whose best experts have the largest total score.")
+    select_group_best: int = knob(2, "Best experts whose scores a group's is the sum of", "{}",
+        least=1, needs="DeepSeek-V2 (1), Megatron (`top_k // select_groups_kept`)",
+        about="All of them, where a group has no more.")
     select_precision: str = knob("same", "Scores are rounded before the choice", {
         "same": "no", "float16": "to float16", "bfloat16": "to bfloat16"},
         needs="transformers, which first casts probabilities back to the input's precision",

@@ -27,7 +27,8 @@ def random_config(rng, keep_paper=0.6):
     settings = {name: str(rng.choice(options)) for name, options in CHOICES.items()
                 if rng.random() > keep_paper}
     settings |= {name: True for name in FLAGS if rng.random() > keep_paper}
-    settings |= {"select_groups": groups, "capacity_multiple_of": int(rng.integers(1, 4)),
+    settings |= {"select_groups": groups, "select_group_best": int(rng.integers(1, 4)),
+                 "capacity_multiple_of": int(rng.integers(1, 4)),
                  "capacity_unused": int(rng.integers(0, 2)),
                  "second_threshold": float(rng.choice([0.0, 0.2, 0.4])),
                  "logit_noise_scale": 0.5, "shared_experts": int(rng.integers(0, 3)),

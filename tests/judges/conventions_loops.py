@@ -157,7 +157,7 @@ def _choose(probs, logits, params, k, conventions, noise, t):
     size = len(probs) // conventions.select_groups
     strength = []
     for g in range(conventions.select_groups):
-        strength.append(sum(sorted(scores[g * size:(g + 1) * size])[-2:]))
+        strength.append(sum(sorted(scores[g * size:(g + 1) * size])[-conventions.select_group_best:]))
     best = sorted(range(conventions.select_groups), key=lambda g: (-strength[g], g))
     open_ = [e for e in experts if e // size in best[:conventions.select_groups_kept]]
     ranked = sorted(open_, key=lambda e: (-scores[e], e))
