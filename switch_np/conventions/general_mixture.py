@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.conventions import general_network
+from switch_np.conventions import general_network, units
 from switch_np.conventions.general_network import NetworkCache
 from switch_np.conventions.table import Conventions
 from switch_np.operations.rows import take
@@ -84,7 +84,7 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.nda
         gated_RD = rows_RD * dispatch.by_row(input_TK, plan)[:, None]
     keep_RF = None if keep_TKF is None else dispatch.by_row(keep_TKF, plan)
     network = Network(general_network.NAMES, partial(
-        general_network.forward, kind=conventions.expert_activation), general_network.backward)
+        general_network.forward, units=units.of(conventions)), general_network.backward)
     out_RD, experts_cache = experts.forward(params, gated_RD, plan, keep_RF, rate, network)
     y_TD, combine_cache = combine.forward(out_RD, output_TK, plan)
     served_T = np.ones(len(x_TD), bool)
@@ -158,7 +158,7 @@ def shared_forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, served_T:
     y_TD, cache = np.zeros_like(x_TD), None
     if conventions.shared_experts:
         own = {name: params[f"shared_{name}"] for name in SHARED if f"shared_{name}" in params}
-        y_TD, cache = general_network.forward(own, x_TD, kind=conventions.expert_activation)
+        y_TD, cache = general_network.forward(own, x_TD, units=units.of(conventions, shared=True))
     if conventions.shared_bias:
         y_TD = y_TD + params["shared_b_out"]
     return y_TD * served_T[:, None], SharedCache(cache, conventions.shared_bias, served_T)
