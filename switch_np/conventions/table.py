@@ -209,7 +209,13 @@ class Conventions:
     expert_hidden_scale: bool = knob(False, "Hidden units have a learned scale", YES_NO,
         needs="ST-MoE in PyTorch", about="The parameter `hidden_scale` (E, F) multiplies them.")
     shared_experts: int = knob(0, "Shared experts", "{}", least=0, needs="DeepSeek-V3",
-        about="They form one expert, as wide as all of them, for every token and without a gate.")
+        about="They form one expert for every token.")
+    shared_width: int | None = knob(None, "Width of the shared expert", {
+        None: "that of all of them", int: "{}"}, least=1, needs="Qwen2-MoE, MiniMax-M3")
+    shared_gate: bool = knob(False, "The shared expert has a gate of its own", YES_NO,
+        needs="Qwen2-MoE, Qwen3-Next", about="It is σ(x `shared_w_router`), a parameter (D, 1).")
+    shared_average: bool = knob(False, "Output and shared output are averaged", YES_NO,
+        needs="Cohere2-MoE", about="Otherwise they are added.")
     shared_limit: float | str | None = knob("same", "Limit of the shared expert's hidden units", {
         "same": "as the others'", None: "none", float: "{}"}, least=0, needs="HY-V4, Step-3.7")
     shared_bias: bool = knob(False, "A bias that all tokens share", YES_NO, needs="MegaBlocks",
@@ -223,7 +229,7 @@ class Conventions:
         if self.dispatch_gradient == "straight_through" and self.gate_at != "output":
             raise ValueError("dispatch_gradient='straight_through' must go with gate_at='output', "
                              f"got {self.gate_at!r}: at the input the gradient flows anyway")
-        self._check_units()
+        self._check_experts()
         if self.chooser == "experts":
             for name in ("select_bias", "select_groups", "select_precision", "second_choice",
                          "second_policy", "priority"):
@@ -232,8 +238,12 @@ class Conventions:
                     raise ValueError(f"{name} must be {default!r} with chooser='experts', where "
                                      f"tokens choose nothing, got {given!r}")
 
-    def _check_units(self) -> None:
-        """Refuse settings of the hidden units that would have no effect."""
+    def _check_experts(self) -> None:
+        """Refuse settings of the experts that would have no effect."""
+        for name in ("shared_width", "shared_gate", "shared_average", "shared_limit"):
+            given, default = getattr(self, name), getattr(Conventions, name)
+            if given != default and not self.shared_experts:
+                raise ValueError(f"{name} must be {default!r} with shared_experts=0, got {given!r}")
         for name, other, wanted in (
                 *((name, "expert_gated", True)
                   for name in ("expert_limit", "expert_linear_offset", "shared_limit")),

@@ -89,13 +89,18 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
                 y[t] += sum(gates[t]) * seen[t]
         if routed[t] and conventions.shared_experts:
             mine = {name[7:]: params[name][None] for name in params
-                    if name.startswith("shared_w")}
+                    if name in ("shared_w_in", "shared_w_gate", "shared_w_out")}
             held = conventions
             if conventions.shared_limit != "same":
                 held = replace(conventions, expert_limit=conventions.shared_limit)
-            y[t] += _network(mine, seen[t], held, 0, None)
+            own = _network(mine, seen[t], held, 0, None)
+            if conventions.shared_gate:
+                own /= 1 + math.exp(-float(np.dot(seen[t], params["shared_w_router"][:, 0])))
+            y[t] += own
         if routed[t] and conventions.shared_bias:
             y[t] += params["shared_b_out"]
+        if conventions.shared_average:
+            y[t] /= 2
 
     balance = _balance(probs, expert, kept, groups, padding, conventions, training)
     if conventions.second_balance:
