@@ -30,7 +30,7 @@ def ranked(probs_TE: np.ndarray, logits_TE: np.ndarray, conventions: Conventions
         score_TE = score_TE + bias_E.real
     if conventions.select_groups == 1:
         return score_TE
-    by_group = group_scores(score_TE, conventions.select_groups)
+    by_group = group_scores(score_TE, conventions)
     return close_groups(score_TE, by_group, conventions.select_groups_kept)
 
 
@@ -46,11 +46,11 @@ def close_groups(score_TE: np.ndarray, by_group: np.ndarray, kept: int) -> np.nd
     return np.where(open_TE, score_TE, -np.inf)
 
 
-def group_scores(score_TE: np.ndarray, groups: int) -> np.ndarray:
-    """Return the sum of the two best scores of each group of experts (T, groups)."""
-    t, e = score_TE.shape
+def group_scores(score_TE: np.ndarray, conventions: Conventions) -> np.ndarray:
+    """Return the sum of the best scores of each group of experts (T, groups)."""
+    (t, e), groups = score_TE.shape, conventions.select_groups
     ascending = np.sort(score_TE.reshape(t, groups, e // groups), axis=2)
-    return np.asarray(ascending[:, :, -2:].sum(axis=2))
+    return np.asarray(ascending[:, :, -conventions.select_group_best:].sum(axis=2))
 
 
 def choose(score_TE: np.ndarray, logits_TE: np.ndarray, k: int, conventions: Conventions,

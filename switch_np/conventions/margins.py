@@ -1,9 +1,9 @@
 """How far each token is from another decision.
 
 No decision can change while every score moves by less than half its margin. With groups of experts
-the choice's margin includes half the gap between the last group taken and the first left out, since
-two scores on each side can move; with a policy for later choices, the distance to its threshold.
-With batch-prioritised routing only choices of the same rank compete for the last slots.
+the choice's margin includes the gap between the last group taken and the first left out, over the
+number of scores on each side that can move; with a policy for later choices, the distance to its
+threshold. With batch-prioritised routing only choices of the same rank compete for the last slots.
 """
 
 from dataclasses import replace
@@ -129,9 +129,10 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, conventions
     if conventions.select_groups > conventions.select_groups_kept:
         ungrouped = replace(conventions, select_groups=1, select_groups_kept=1)
         open_TE = choose.ranked(probs_TE, logits_TE, ungrouped, noise, bias_E)
-        together = -np.sort(-choose.group_scores(open_TE, conventions.select_groups), axis=1)
-        kept = conventions.select_groups_kept
-        gaps.append((together[:, kept - 1:kept] - together[:, kept:kept + 1]) / 2)
+        together = -np.sort(-choose.group_scores(open_TE, conventions), axis=1)
+        kept, size = conventions.select_groups_kept, open_TE.shape[1] // conventions.select_groups
+        moving = min(conventions.select_group_best, size)
+        gaps.append((together[:, kept - 1:kept] - together[:, kept:kept + 1]) / moving)
     if conventions.second_policy in ("threshold", "random"):
         threshold: float | np.ndarray = conventions.second_threshold
         if conventions.second_policy == "random":

@@ -13,7 +13,8 @@ GATED = [Conventions(priority="gate"), Conventions(priority="logit_or_zero"),
          Conventions(priority="weight", renorm="pre"), Conventions(priority="weight"),
          Conventions(priority="batch"), Conventions(chooser="experts"),
          Conventions(priority="gate", select_groups=2), Conventions(second_policy="threshold"),
-         Conventions(select_bias=True, select_groups=3, select_groups_kept=2),
+         *(Conventions(select_bias=True, select_groups=groups, select_groups_kept=groups - 1,
+                       select_group_best=best) for groups, best in ((3, 2), (3, 1), (2, 3))),
          Conventions(priority="batch", second_policy="threshold", second_compare="score")]
 
 

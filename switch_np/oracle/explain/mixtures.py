@@ -101,10 +101,15 @@ def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
 
 def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
     """Return y with other gates."""
-    more_R1 = dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
+    more_R1 = _share(truth) * dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
     moved_TD = dispatch.sum_by_token(truth.intermediates["experts.out"] * more_R1, truth.plan)
     y: np.ndarray = truth.y + moved_TD.reshape(truth.y.shape)
     return y
+
+
+def _share(truth: Reference) -> float:
+    """Return the routed output's share in y; the shared expert's is the same."""
+    return 0.5 if truth.problem.config.conventions.shared_average else 1.0
 
 
 def shared_experts(name: str, evidence: Evidence) -> Suspects:
@@ -116,7 +121,8 @@ def shared_experts(name: str, evidence: Evidence) -> Suspects:
     x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
 
     def shared(rows_TD: np.ndarray) -> np.ndarray:
-        return general_mixture.shared_forward(p.params, rows_TD, p.served_T, conventions)[0]
+        mine_TD = general_mixture.shared_forward(p.params, rows_TD, p.served_T, conventions)[0]
+        return _share(truth) * mine_TD
 
     own_TD = shared(x_TD)
     routed_TD, scale = y_TD - own_TD, conventions.gate_scale
@@ -139,5 +145,5 @@ def output_biases(name: str, evidence: Evidence) -> Suspects:
         bias_TKD = truth.problem.params["b_out"][plan.expert]
         for text, more_TK in (("added without the gate", 1 - truth.gates),
                               ("left out", -truth.gates)):
-            more_TD = np.einsum("tk,tkd->td", more_TK * plan.kept, bias_TKD)
+            more_TD = _share(truth) * np.einsum("tk,tkd->td", more_TK * plan.kept, bias_TKD)
             yield f"y: b_out is {text}", truth.y + more_TD.reshape(truth.y.shape)
