@@ -56,12 +56,14 @@ PARTS: dict[str, tuple[str, ...]] = {
     "shared": tuple(line.format("shared_experts.") for line in SHARED),
     "shared_one": tuple(line.format("shared_expert.") for line in SHARED),
     "shared_mlp": tuple(line.format("shared_mlp.") for line in SHARED),
+    "shared_gate": ("shared_expert_gate.weight (1, D) = shared_w_router",),
     "shared_fused": ("shared_experts.gate_up_proj.weight (2S, D) = shared_w_gate, shared_w_in",
                      "shared_experts.down_proj.weight (D, S) = shared_w_out"),
     "shared_linear": ("shared_mlp.input_linear.weight (2S, D) = shared_w_gate, shared_w_in",
                       "shared_mlp.output_linear.weight (D, S) = shared_w_out"),
     "shared_plain": ("shared_experts.up_proj.weight (S, D) = shared_w_in",
                      "shared_experts.down_proj.weight (D, S) = shared_w_out"),
+    "choice": ("gate.e_score_correction_bias",), "hash": ("gate.tid2eid",),
     "norm": ("post_mlp_layernorm.",),
 }
 

@@ -53,19 +53,19 @@ def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> settings("mesh_tf", {"min_capacity": 1})["min_capacity"]
     1
-    >>> settings("mixtrol", {})
+    >>> settings("mixtrol", {})    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: name must be a preset's, got 'mixtrol'; did you mean 'mixtral'? `presets()` lists them
-    >>> settings("phimoe", {})
+    ValueError: name must be a preset's, got 'mixtrol'; did you mean 'mixtral'? `presets()` lists...
+    >>> settings("phimoe", {})     # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: name must be
+    ValueError: name must be a preset's, got 'phimoe', whose router is SparseMixer: experts alone...
     """
     known = presets()
-    if name in FAMILIES and name not in known:
-        raise ValueError(f"name must be that of a layer without {FAMILIES[name].alone}, got {name!r}")
     if name not in list(known):
-        raise ValueError(f"name must be a preset's, got {name!r}"
-                         f"{check.nearest(name, known) or ';'} `presets()` lists them")
+        row = FAMILIES.get(name) if isinstance(name, str) else None
+        raise ValueError(f"name must be a preset's, got {name!r}" + (
+            f", {row.alone}: {row.line}" if row else
+            f"{check.nearest(name, known) or ';'} `presets()` lists them"))
     found = dict(known[name].settings)
     if name in FAMILIES or name == "hf_deepseek_v3":
         found |= _fitting(overrides.get("num_experts", found["num_experts"]), found)

@@ -125,7 +125,7 @@ def build(folder, experts="eager", **settings):
     asked = SimpleNamespace(ffn_config=config) if folder == "dbrx" else config
     takes = inspect.signature(classes[names[0]].__init__).parameters
     block = classes[names[0]](asked, **{name: value for name, value in (
-        ("layer_idx", 0), ("ffn_dim", F)) if name in takes})
+        ("layer_idx", 3 * (folder == "deepseek_v4")), ("ffn_dim", F)) if name in takes})
     if len(names) == 2:
         block.shared_mlp = classes[names[1]](config)
     return block, config

@@ -14,7 +14,7 @@ from switch_np.operations import adapters, check
 
 OURS = {"w_router": "D E", "w_in": "E D F", "w_gate": "E D F", "w_out": "E F D", "b_in": "E F",
         "b_gate": "E F", "b_out": "E D", "shared_w_in": "D S", "shared_w_gate": "D S",
-        "shared_w_out": "S D", "b_router": "E", "select_bias": "E", "shared_b_out": "D"}
+        "shared_w_out": "S D", "shared_w_router": "D 1", "b_router": "E", "select_bias": "E", "shared_b_out": "D"}
 
 
 class Line(NamedTuple):
@@ -181,10 +181,12 @@ def _parts(line: Line, value: Any, sizes: Mapping[str, int]) -> list[Any]:
     axes = list(line.axes)
     if axes[0] == "EF":
         value, axes = value.reshape(sizes["E"], -1, value.shape[-1]), ["E", "F", *axes[1:]]
-    if axes[0] in ("1", "E+"):
-        value = value[0] if axes[0] == "1" else value[:sizes["E"]]
-        axes = axes[1:] if axes[0] == "1" else ["E", *axes[1:]]
-    if [axis.lstrip("2") for axis in axes] != OURS[line.ours[0]].split()[-len(axes):]:
+    elif axes[0] == "E+":
+        value, axes = value[:sizes["E"]], ["E", *axes[1:]]
+    ours = OURS[line.ours[0]].split()
+    if len(ours) == 1:
+        value = value.reshape(-1)
+    elif [axis.lstrip("2") for axis in axes] != ours[-len(axes):]:
         value = value.swapaxes(-1, -2)
     if len(line.ours) == 1:
         return [value]
