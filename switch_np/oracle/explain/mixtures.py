@@ -1,8 +1,11 @@
 """y as another mixture: the right experts with other gates, biases or a wrong shared expert."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from switch_np.conventions import general_mixture
+from switch_np.conventions.table import Conventions
 from switch_np.operations import softmax
 from switch_np.operations.activations import sigmoid
 from switch_np.oracle.explain.causes import Evidence, Suspects
@@ -120,14 +123,16 @@ def shared_experts(name: str, evidence: Evidence) -> Suspects:
         return
     x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
 
-    def shared(rows_TD: np.ndarray) -> np.ndarray:
-        mine_TD = general_mixture.shared_forward(p.params, rows_TD, p.served_T, conventions)[0]
-        return _share(truth) * mine_TD
+    def shared(rows_TD: np.ndarray, has: Conventions = conventions) -> np.ndarray:
+        return _share(truth) * general_mixture.shared_forward(p.params, rows_TD, p.served_T, has)[0]
 
     own_TD = shared(x_TD)
     routed_TD, scale = y_TD - own_TD, conventions.gate_scale
     yield "y: the shared expert is left out", routed_TD
     yield "y: the shared expert is added twice", y_TD + own_TD
+    if conventions.shared_gate:
+        bare_TD = shared(x_TD, replace(conventions, shared_gate=False))
+        yield "y: the shared expert's gate is left out", routed_TD + bare_TD
     yield ("y: the shared expert reads the routed experts' output in place of x",
            routed_TD + shared(routed_TD))
     yield ("y: the shared expert reads x + the routed experts' output",
