@@ -62,7 +62,7 @@ def test_the_buffers_fill_by_the_configs_priority(seed):
         out, _ = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise,
                                           training=training)
         probs = out.probs
-        if config.conventions.padding_routing == "first_experts":
+        if config.conventions.padding_routing == "first_experts" and padding is not None:
             probs = probs * ~padding[:, None]
         keys = serve.keys(out.plan.expert, probs, out.logits, config, noise)
         found = plans.from_choices(out.plan.expert, config, scores=keys, num_groups=config.groups,
