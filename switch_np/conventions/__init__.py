@@ -22,6 +22,8 @@ For every layer:
 parameters        names and shapes
 noise             jitter, dropout and the rest, drawn before anything is computed
 arguments         checks of parameters, tokens, plans and gradients
+variation_losses  importance and load: coefficients of variation squared, for a caller to add
+selection_bias    moved after each step towards an even load
 margins           how far each token is from another decision
 
 It may import `operations` and `switch`.
