@@ -33,8 +33,8 @@ class Preset:
 def presets() -> dict[str, Preset]:
     """Return all presets by name.
 
-    >>> [name for name, preset in presets().items() if not preset.recorded]
-    ['paper', 'fairseq', 'megatron', 'megablocks', 'nanomoe']
+    >>> [name for name, preset in presets().items() if not preset.recorded][:4]
+    ['paper', 'deepspeed_topk', 'fairseq', 'hf_nllb_moe']
     """
     return dict(PRESETS)
 
@@ -52,19 +52,37 @@ def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"name must be one of {', '.join(map(repr, PRESETS))}, got {name!r}"
                          f"{check.nearest(name, PRESETS) or ';'} `presets()` lists them")
     found = dict(PRESETS[name].settings)
-    if name == "hf_deepseek_v3":
-        found |= _grouped(overrides.get("num_experts", 256))
+    if name in DERIVED:
+        found |= DERIVED[name](found | dict(overrides))
     return found | dict(overrides)
 
 
-def _grouped(num_experts: int) -> dict[str, int]:
+def _grouped(given: Mapping[str, Any]) -> dict[str, int]:
     """Return DeepSeek-V3's groups and choices: 8, 4 and 8 with 256 experts, fewer with fewer."""
+    num_experts = given["num_experts"]
     check.integer("num_experts", num_experts, 1)
     groups = max(g for g in range(1, 9) if num_experts % g == 0 and g <= max(num_experts // 2, 1))
     kept = max(groups // 2, 1)
     return {"select_groups": groups, "select_groups_kept": kept,
             "top_k": min(8, num_experts // groups * kept)}
 
+
+def _group_best(given: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many experts score a group: Megatron's share of the choices."""
+    kept = given.get("select_groups_kept", 1)
+    check.integer("top_k", given["top_k"], 1)
+    check.integer("select_groups_kept", kept, 1)
+    return {"select_group_best": max(given["top_k"] // kept, 1)}
+
+
+def _noise_over_experts(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return V-MoE's standard deviation of the noise: 1 over the number of experts."""
+    check.integer("num_experts", given["num_experts"], 1)
+    return {"logit_noise_scale": 1 / int(given["num_experts"])}
+
+
+# What depends on other settings, if it is not given itself.
+DERIVED = {"hf_deepseek_v3": _grouped, "megatron": _group_best, "vmoe": _noise_over_experts}
 
 # Shared by several: padding unknown to the layer, Mesh TensorFlow's top-2 gate and its ports,
 # Flaxformer's routers, the precision's own epsilon as the least sum, and SwiGLU without drops.
@@ -74,9 +92,14 @@ MESH_TOP2 = {"top_k": 2, "eval_capacity_factor": 2.0, "min_capacity": 4, "jitter
              "renorm_eps": 1e-9}
 FLAXFORMER = {"eval_capacity_factor": 2.0, "min_capacity": 4, "jitter": 0.0,
               "capacity_rounding": "half_even", "balance_counts": "all", "z_padding": "zero_logits"}
+BFLOAT16 = ("bfloat16 by default: switch_layer.in_precision(params, 'bfloat16', 'bfloat16'), or "
+            "None and 'bfloat16' for the router alone")
 CLAMPED = {"renorm_eps": "finfo", "renorm_eps_mode": "clamp", "z_when": "never"}
 SWIGLU = {"capacity_factor": None, "jitter": 0.0, "renorm": "pre", "renorm_single": True,
           "z_when": "never", "expert_activation": "silu", "expert_gated": True}
+DEEPSPEED_TOPK = {"top_k": 3, "capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
+                  "capacity_per_choice": True, "capacity_rounding": "ceil", "slots": "position",
+                  "renorm": "post", "balance_counts": "all_over_k", **CLAMPED, **NO_PADDING}
 LINEAR = ("every weight transposed: nn.Linear keeps (out, in) for one expert; w_in[e] = "
           "{}.weight.T, w_out[e] = {}.weight.T, w_router = {}.weight.T")
 
@@ -101,7 +124,7 @@ PRESETS: dict[str, Preset] = {
         leaves_out=("groups: give their number; at least E there, and zeros are appended until it "
             "divides the tokens",
             "padding: pass the mask; there every row of zeros is padding if ignore_padding_tokens, "
-            "which is off by default", "t5x averages the losses over layers")),
+            "which is off by default", "t5x averages the losses over layers", BFLOAT16)),
     "flaxformer_scatter": Preset(
         "google/flaxformer 399ea3a, architectures/moe/routing.py, scatter router",
         settings={**FLAXFORMER, "balance_padding": "mask_p", "padding_routing": "first_experts"},
@@ -131,7 +154,7 @@ PRESETS: dict[str, Preset] = {
             "gate_scale": 2.5, "balance_counts": "none", "shared_experts": 1, **NO_PADDING},
         weights="as hf_mixtral; shared_w_gate, shared_w_in, shared_w_out = gate_proj, up_proj, "
             "down_proj of shared_experts, transposed; select_bias = e_score_correction_bias",
-        leaves_out=("nothing updates the bias, in either",
+        leaves_out=("nothing updates the bias there: conventions.selection_bias can",
             "with fewer than 256 experts groups and choices shrink to what fits")),
     "deepspeed_top1": Preset("microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, top1gating",
         settings={"capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
@@ -147,14 +170,14 @@ PRESETS: dict[str, Preset] = {
             "capacity_per_choice": True, "capacity_rounding": "ceil", "second_choice": "sampled",
             "renorm": "post", **CLAMPED, **NO_PADDING},
         weights="as deepspeed_top1"),
-    "deepspeed_topk": Preset("microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, topkgating (k > 2)",
-        settings={"top_k": 3, "capacity_factor": 1.0, "min_capacity": 4, "jitter": 0.0,
-            "capacity_per_choice": True, "capacity_rounding": "ceil", "priority": "logit_or_zero",
-            "slots": "position", "renorm": "post", "balance_counts": "all_over_k", **CLAMPED,
-            **NO_PADDING},
-        weights="as deepspeed_top1",
-        leaves_out=("since pull request 7986: priority='gate'; drop_policy 'position': "
-            "priority='token'",)),
+    "deepspeed_topk": Preset(
+        "deepspeedai/DeepSpeed since pull request 7986, moe/sharded_moe.py, topkgating (k > 2)",
+        recorded=False, settings={**DEEPSPEED_TOPK, "priority": "gate"},
+        weights="as deepspeed_top1", leaves_out=("drop_policy 'position': priority='token'",)),
+    "deepspeed_topk_before_7986": Preset(
+        "microsoft/DeepSpeed 38327e0, moe/sharded_moe.py, topkgating (k > 2)",
+        settings={**DEEPSPEED_TOPK, "priority": "logit_or_zero"},
+        weights="as deepspeed_top1", leaves_out=("as deepspeed_topk",)),
     "tutel": Preset("microsoft/tutel 82af7aa, impls/fast_dispatch.py, impls/losses.py",
         settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True, "jitter": 0.0,
             "capacity_whole_share": True, "renorm": "pre", "expert_biases": True, **CLAMPED,
@@ -163,7 +186,8 @@ PRESETS: dict[str, Preset] = {
             "b_out = batched_fc1_bias, batched_fc2_bias; w_router = wg.weight.T",
         leaves_out=("gate_noise: logit_noise='normal', logit_noise_scale=gate_noise / E",
             "batch_prioritized_routing: priority='batch'; is_postscore=False: gate_at='input'",
-            "the loss of importance and load")),
+            "the loss of importance and load: half the sum of both of conventions.variation_losses,"
+            " with ddof=1 and eps=1e-10")),
     "st_moe": Preset("lucidrains/st-moe-pytorch d94e65d",
         settings={**MESH_TOP2, "groups": "rows", "renorm_eps_mode": "clamp",
             "dispatch_gradient": "straight_through", "balance_drops": "post",
@@ -193,6 +217,31 @@ PRESETS: dict[str, Preset] = {
         weights=LINEAR.format("experts.e.fc1", "experts.e.fc2", "gate.wg"),
         leaves_out=("top-1: top_k=1, renorm='none', second_choice='largest'",
             "dropout after the expert", "losses are averaged over layers")),
+    "hf_nllb_moe": Preset("transformers 5.24.0, models/nllb_moe, the router (and 4.57's layer)",
+        recorded=False, settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True,
+            "jitter": 0.0, "capacity_whole_share": True, "eval_capacity_fraction": 1.0,
+            "second_compare": "score", "second_threshold": 0.5, "renorm": "post",
+            "balance_counts": "all", "expert_biases": True, **CLAMPED},
+        weights=LINEAR.format("experts.expert_e.fc1", "experts.expert_e.fc2", "router.classifier")
+            + "; biases as they are",
+        leaves_out=("version 5's layer reads its mask as an index: experts 0 and 1 alone run",
+            "expert_capacity=64 in training: capacity=64, here also in evaluation",
+            "second_expert_policy: second_choice='sampled' or second_policy='random'",
+            "batch_prioritized_routing: priority='batch'",
+            "moe_token_dropout p: drops outputs in training; in evaluation gate_scale=1 - p",
+            "f and P are pooled over all layers")),
+    "vmoe": Preset("google-research/vmoe 11e37d5, nn/routing.py, moe.py, nn/vit_moe.py",
+        recorded=False, settings={"num_experts": 32, "top_k": 2, "capacity_factor": 1.05,
+            "capacity_per_choice": True, "jitter": 0.0, "logit_noise": "normal",
+            "capacity_rounding": "ceil", "capacity_multiple_of": 4, "z_when": "never", "expert_activation": "gelu_tanh",
+            "expert_biases": True, **NO_PADDING},
+        weights="as here: Mlp.Dense_0 and Dense_1, kernel (E, D, F) and (E, F, D), bias; "
+            "Router.dense.kernel (D, E)",
+        leaves_out=("the noise's deviation is noise_std / E, here 1 / E: logit_noise_scale",
+            "groups: give their number; batch_priority: priority='batch'",
+            "experts that choose: chooser='experts', balance_counts='none', top_k=1",
+            "the losses of importance, from the scores without noise, and of load: "
+            "conventions.variation_losses; gshard_loss is the balance loss, with weight 0")),
     "megatron": Preset("NVIDIA/Megatron-LM d98e8a6, core/transformer/moe",
         recorded=False, settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,
             "router_bias": True, "jitter": 0.0, "noise_when": "always", "capacity_rounding": "ceil",
@@ -203,7 +252,9 @@ PRESETS: dict[str, Preset] = {
         leaves_out=("softmax follows the choice there, which is renorm='pre' here; "
             "moe_router_pre_softmax: renorm='none'",
             "sigmoid: scores='sigmoid', renorm_eps=1e-20, balance_probs='normalised'",
-            "losses by sequence or over all ranks")),
+            "losses by sequence or over all ranks",
+            "the update of the bias: conventions.selection_bias",
+            "moe_router_dtype: switch_layer.in_precision(params, 'bfloat16', None) for fp32")),
     "megablocks": Preset("databricks/megablocks 78eea65, layers/{router,moe,mlp}.py",
         recorded=False, settings={"capacity_factor": 1.0, "capacity_per_choice": True,
             "jitter": 0.0, "priority": "token", "balance_counts": "all_over_k",

@@ -38,5 +38,5 @@ def test_what_is_asked_for_is_rounded_and_nothing_else(name, experts, router, rn
 
 def test_other_precisions_are_refused(rng):
     params = snp.switch_layer.init(rng, 4, 5, snp.SwitchConfig())
-    with pytest.raises(ValueError, match="experts must be one of 'bfloat16', .* got 'fp8'"):
+    with pytest.raises(ValueError, match="experts must be one of 'bfloat16'"):
         snp.switch_layer.in_precision(params, "fp8", None)
