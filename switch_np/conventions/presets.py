@@ -233,8 +233,8 @@ PRESETS: dict[str, Preset] = {
     "vmoe": Preset("google-research/vmoe 11e37d5, nn/routing.py, moe.py, nn/vit_moe.py",
         recorded=False, settings={"num_experts": 32, "top_k": 2, "capacity_factor": 1.05,
             "capacity_per_choice": True, "jitter": 0.0, "logit_noise": "normal",
-            "capacity_rounding": "ceil", "capacity_multiple_of": 4, "z_when": "never", "expert_activation": "gelu_tanh",
-            "expert_biases": True, **NO_PADDING},
+            "capacity_rounding": "ceil", "capacity_multiple_of": 4, "z_when": "never",
+            "expert_activation": "gelu_tanh", "expert_biases": True, **NO_PADDING},
         weights="as here: Mlp.Dense_0 and Dense_1, kernel (E, D, F) and (E, F, D), bias; "
             "Router.dense.kernel (D, E)",
         leaves_out=("the noise's deviation is noise_std / E, here 1 / E: logit_noise_scale",
