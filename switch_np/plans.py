@@ -84,8 +84,9 @@ def fill(expert_TK: np.ndarray, num_experts: int, *, num_groups: int = 1, capaci
 
 @signatures.checked
 def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray | None = None,
-                 slot: np.ndarray | None = None, num_groups: int = 1,
-                 padding: np.ndarray | None = None, training: bool = False) -> Plan:
+                 slot: np.ndarray | None = None, scores: np.ndarray | None = None,
+                 num_groups: int = 1, padding: np.ndarray | None = None,
+                 training: bool = False) -> Plan:
     """Make a plan from decisions taken elsewhere, to replay another library's routing.
 
     Parameters
@@ -98,10 +99,13 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
         Says E, K, the capacity and what the balance loss counts.
     kept
         (T, K) bool: which choices got a slot. None: those with a slot of 0 or more or, without
-        slots, those within the capacity, first choices before second ones.
+        slots, those within the capacity, in the order of the config's `priority`.
     slot
         (T, K) integers: the slot in the buffer of (group, expert), ignored where a choice is not
-        kept. None: kept choices are numbered, first choices before second ones.
+        kept. None: kept choices are numbered in that order, or as `slots` says.
+    scores
+        (T, K) floats, of which the largest are served first: what the config's `priority` compares,
+        such as the choices' gates or random numbers. None: the order is that of the tokens.
     num_groups, padding, training
         As in `decide`.
 
@@ -133,7 +137,9 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     group_T = np.arange(t) // max(t // g, 1)
     queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
     capacity = config.expert_capacity(t // g, training)
-    slot_TK = _slots(queue_TK, e * g, kept, slot, capacity)
+    if scores is not None:
+        check.floats("scores", scores, (t, k), finite=True)
+    slot_TK = _slots(queue_TK, e * g, kept, slot, scores, capacity, t // max(g, 1), config)
     every = config.conventions.chooser == "tokens"          # experts ask only for what they keep
     length = queue_positions(np.where(every | (slot_TK >= 0), queue_TK, e * g), e * g)[1]
     if capacity is None:
@@ -156,7 +162,8 @@ def _experts(expert: np.ndarray, routed_T1: np.ndarray, num_experts: int) -> np.
 
 
 def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot: np.ndarray | None,
-           capacity: int | None) -> np.ndarray:
+           scores_TK: np.ndarray | None, capacity: int | None, group_size: int,
+           config: SwitchConfig) -> np.ndarray:
     """Check `kept` and `slot`; return the slots (T, K), -1 where a choice is not kept."""
     shape, routed_TK = queue_TK.shape, queue_TK < num_queues
     limit = sys.maxsize if capacity is None else min(capacity, sys.maxsize)
@@ -170,9 +177,11 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
         check.integers("slot", slot, shape, *ANYTHING)
         slot_TK = slot.astype(np.int64)
     else:
-        slot_TK = queue_positions(np.where(kept_TK, queue_TK, num_queues).T, num_queues)[0].T
+        slot_TK = serve.queue_up(np.where(kept_TK, queue_TK, num_queues), num_queues, scores_TK,
+                                 capacity if kept is None else None, group_size,
+                                 config.conventions)[0]
     if kept is None:
-        kept_TK = routed_TK & (slot_TK < limit if slot is None else slot_TK >= 0)
+        kept_TK = routed_TK & (slot_TK >= 0)
     wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)
     if wrong_T.any():
         token = int(wrong_T.argmax())

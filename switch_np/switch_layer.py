@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike
 
 from switch_np.conventions import arguments, bind, noise as noises, parameters
 from switch_np.conventions.noise import Noise
+from switch_np.conventions.parameters import in_precision
 from switch_np.operations import check
 from switch_np.operations.initialization import truncated_normal
 from switch_np.operations.rounded import cast
@@ -16,7 +17,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 
-__all__ = ["LayerCache", "LayerOutput", "backward", "forward", "init", "shapes"]
+__all__ = ["LayerCache", "LayerOutput", "backward", "forward", "in_precision", "init", "shapes"]
 
 
 def init(rng: np.random.Generator, d_model: int, d_ff: int, config: SwitchConfig,
@@ -73,7 +74,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     Parameters
     ----------
     params, config
-        As given by `init` and to it.
+        As given by `init` and to it; `in_precision` makes them compute in bfloat16.
     x
         Tokens (T, D) or (B, S, D), float32 or float64; complex for complex-step differentiation.
     plan

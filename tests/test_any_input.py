@@ -82,6 +82,7 @@ RIGHT = {
     "plans.from_choices": dict(expert=OUT.plan.expert, config=CONFIG),
     "plans.margins": dict(scores_TE=OUT.probs, plan=OUT.plan, config=CONFIG),
     "switch_layer.init": dict(rng=RNG, d_model=4, d_ff=5, config=CONFIG),
+    "switch_layer.in_precision": dict(params=PARAMS, experts="bfloat16", router=None),
     "switch_layer.shapes": dict(d_model=4, d_ff=5, config=CONFIG),
     "switch_layer.forward": LAYER, "switch_layer.backward": dict(d_y=X, cache=CACHE),
 }

@@ -4,9 +4,10 @@ Pure data, which `switch.config` imports:
 
 knobs             a config's fields, each described once
 table             the knobs of other libraries
+libraries         other libraries
 families          the 76 model folders of transformers that have a sparse layer
 layouts           how these name and lay out their parameters
-presets           libraries and families by name
+presets           both by name
 
 Modules that replace the paper's, in the order of the layer:
 
@@ -25,6 +26,8 @@ For every layer:
 parameters        names and shapes
 noise             jitter, dropout and the rest, drawn before anything is computed
 arguments         checks of parameters, tokens, plans and gradients
+variation_losses  importance and load: coefficients of variation squared, for a caller to add
+selection_bias    moved after each step towards an even load
 margins           how far each token is from another decision
 
 It may import `operations` and `switch`.

@@ -7,13 +7,12 @@ from functools import cache
 
 import numpy as np
 
-from switch_np.conventions.parameters import shapes
+from switch_np.conventions.parameters import ROUTER, shapes
 from switch_np.operations import check, signatures
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
 from switch_np.switch.plan import Plan
 
-FINITE = ("w_router", "b_router", "w_noise", "select_bias")    # they decide the plan
 MOST_ROWS = 2 ** 40    # of all buffers: more than any memory holds, and far from overflow
 
 
@@ -46,10 +45,7 @@ def _check_params(params: Mapping[str, np.ndarray], x: np.ndarray, config: Switc
     check.keys("params", params, set(shapes(x.shape[-1], 1, config)))
     check.floats("params['w_in']", params["w_in"], (config.num_experts, x.shape[-1], "F"), like=x)
     for name, shape in shapes(x.shape[-1], params["w_in"].shape[2], config).items():
-        check.floats(f"params[{name!r}]", params[name], shape, like=x, finite=name in FINITE)
-    if type(params["w_router"]) is not type(params["w_in"]) and not config.conventions.papers:
-        raise ValueError("params must share one precision under other libraries' conventions, got "
-                         "another for the router: selective precision is the paper's own")
+        check.floats(f"params[{name!r}]", params[name], shape, like=x, finite=name in ROUTER)
 
 
 @cache

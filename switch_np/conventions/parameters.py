@@ -1,6 +1,14 @@
-"""The parameters of a layer: their names and shapes under every convention."""
+"""The parameters of a layer: their names and shapes under every convention, and their precision."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import check, rounded, tree
 from switch_np.switch.config import SwitchConfig
+
+ROUTER = ("w_router", "b_router", "w_noise", "select_bias")    # they decide the plan
 
 
 def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int, ...]]:
@@ -35,3 +43,41 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
         "shared_b_out": (conventions.shared_bias, (d,)),
     }
     return found | {name: shape for name, (present, shape) in optional.items() if present}
+
+
+def in_precision(params: Mapping[str, Any], experts: str | None,
+                 router: str | None) -> dict[str, Any]:
+    """Return parameters, of a layer or a tree of them, that round all that is computed with them.
+
+    The layer casts x to the precision of the router's parameters for the router, and to that of
+    `w_in` for the rest. What comes out rounds too: `.view(np.ndarray)` makes plain arrays.
+
+    Parameters
+    ----------
+    params
+        As `init` gives them, float32 or float64.
+    experts, router
+        "bfloat16" or "float16" for the router's own parameters, and for all others; None leaves
+        them as they are. Section 2.4's selective precision is "bfloat16" and None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a precision is another, or a parameter no array of floats.
+
+    Examples
+    --------
+    >>> params = {"w_router": np.array([[1.001]]), "w_in": np.array([[[1.001]]])}
+    >>> {name: value.item() for name, value in in_precision(params, "bfloat16", None).items()}
+    {'w_router': 1.001, 'w_in': 1.0}
+    """
+    check.instance("params", params, Mapping)
+    for name, precision in (("experts", experts), ("router", router)):
+        if precision is not None:
+            check.choice(name, precision, list(rounded.KINDS))
+    flat = tree.flatten(params)
+    for name, value in flat.items():
+        check.floats(f"params[{name!r}]", value, np.shape(value))
+        precision = router if name.split(".")[-1] in ROUTER else experts
+        flat[name] = value if precision is None else rounded.enter(value, precision)
+    return tree.unflatten(flat)

@@ -16,6 +16,7 @@ import numpy as np
 from switch_np.conventions import choose, renormalise
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
+from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest, queue_positions, stable_order
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan, lay_out
@@ -49,28 +50,42 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     group_T = np.arange(t) // max(group_size, 1)
     if padding_T is not None and conventions.padding_routing == "left_out":
         wanted_TK = wanted_TK & ~padding_T[:, None]
-    capacity = config.expert_capacity(group_size, training)
-
     queue_TK = np.where(wanted_TK, expert_TK * g + group_T[:, None], e * g)
-    key_TK = keys(expert_TK, probs_TE, logits_TE, config, noise)
+    slot_TK, length, capacity = queue_up(
+        queue_TK, e * g, keys(expert_TK, probs_TE, logits_TE, config, noise),
+        config.expert_capacity(group_size, training), group_size, conventions)
+    plain_TK = largest(probs_TE.real, k) if conventions.balance_counts == "plain_over_k" else None
+    return from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
+                      padding_T, training, plain_TK)
+
+
+def queue_up(queue_TK: np.ndarray, num_queues: int, key_TK: np.ndarray | None,
+             capacity: int | None, group_size: int,
+             conventions: Conventions) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the slots (T, K), -1 for none, the queues' lengths, and the capacity.
+
+    `queue_TK` names each choice's queue, `num_queues` for none; the largest keys come first.
+
+    >>> queue, theirs = np.array([[0, 1], [1, 0]]), Conventions(priority="token")
+    >>> queue_up(queue, 2, None, 1, 2, theirs)[0].tolist()
+    [[0, 0], [-1, -1]]
+    """
+    t, k = queue_TK.shape
     order = _order(key_TK, conventions, t, k)
     position = np.empty(t * k, int)
-    position[order], length = queue_positions(queue_TK.T.ravel()[order], e * g)
+    position[order], length = queue_positions(queue_TK.T.ravel()[order], num_queues)
     position_TK = position.reshape(k, t).T
     rivals_TK = np.zeros((t, k), int)
     if capacity is None:
         capacity = int(length.max(initial=0))
     elif key_TK is not None and conventions.priority == "logit_or_zero":     # zeros compete too
         rivals_TK = np.where(key_TK < 0, group_size - np.append(length, 0)[queue_TK], 0)
-    kept_TK = wanted_TK & (position_TK + rivals_TK < capacity)
+    kept_TK = (queue_TK < num_queues) & (position_TK + rivals_TK < capacity)
     if conventions.chooser == "experts":
-        length = queue_positions(np.where(kept_TK, queue_TK, e * g), e * g)[1]
+        length = queue_positions(np.where(kept_TK, queue_TK, num_queues), num_queues)[1]
     if conventions.slots == "position":
-        position_TK = queue_positions(np.where(kept_TK, queue_TK, e * g), e * g)[0]
-    slot_TK = np.where(kept_TK, position_TK, -1)
-    plain_TK = largest(probs_TE.real, k) if conventions.balance_counts == "plain_over_k" else None
-    return from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
-                      padding_T, training, plain_TK)
+        position_TK = queue_positions(np.where(kept_TK, queue_TK, num_queues), num_queues)[0]
+    return np.where(kept_TK, position_TK, -1), length, capacity
 
 
 def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, load_GE: np.ndarray,
@@ -128,6 +143,8 @@ def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, con
     """Return the keys (T, K), the largest of which are served first; None: by position."""
     conventions = config.conventions
     chosen_TK: np.ndarray = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
+    if conventions.chooser == "experts" and conventions.select_precision != "same":
+        return round_to(chosen_TK, conventions.select_precision)
     if conventions.chooser == "experts" or conventions.priority == "gate":
         return chosen_TK
     if conventions.priority == "weight":

@@ -49,7 +49,8 @@ class Conventions:
     select_precision: str = knob("same", "Scores are rounded before the choice", {
         "same": "no", "float16": "to float16", "bfloat16": "to bfloat16"},
         needs="transformers, which first casts probabilities back to the input's precision",
-        about="Close scores then tie, and the lowest index wins.")
+        about="Close scores then tie, and the lowest index wins: of experts or, where they choose, "
+              "of tokens.")
     second_choice: str = knob("largest", "Later choices", {
         "largest": "the next largest scores", "sampled": "sampled by Gumbel noise on the logits"},
         needs={"sampled": "DeepSpeed and fairseq with k = 2"}, about="Also in evaluation.")
@@ -231,8 +232,8 @@ class Conventions:
                              f"got {self.gate_at!r}: at the input the gradient flows anyway")
         self._check_experts()
         if self.chooser == "experts":
-            for name in ("select_bias", "select_groups", "select_precision", "second_choice",
-                         "second_policy", "priority"):
+            for name in ("select_bias", "select_groups", "second_choice", "second_policy",
+                         "priority"):
                 given, default = getattr(self, name), getattr(Conventions, name)
                 if given != default:
                     raise ValueError(f"{name} must be {default!r} with chooser='experts', where "

@@ -13,30 +13,24 @@ for bfloat16.
 from collections.abc import Mapping
 from typing import Any
 
+from switch_np.conventions.parameters import in_precision
 from switch_np.operations import check, rounded, tree
 
 # The precision of the router's parameters comes second; None: leave as they are.
 MODES: dict[str, tuple[str | None, str | None]] = {
     "float64": (None, None), "float32": (None, None), "bfloat16": ("bfloat16", "bfloat16"),
     "selective": ("bfloat16", None), "float16": ("float16", "float16")}
-ROUTER = ("w_router", "b_router")
 
 
 def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """Return a tree of parameters as they compute in this mode; rounded ones round all results.
 
     >>> import numpy as np
-    >>> params = {"w_router": np.array([[1.001]]), "w_in": np.array([[[1.001]]])}
-    >>> {name: value.item() for name, value in stored(params, "selective").items()}
-    {'w_router': 1.001, 'w_in': 1.0}
+    >>> stored({"w_in": np.array([[[1.001]]])}, "selective")["w_in"].item()
+    1.0
     """
     check.choice("mode", mode, list(MODES))
-    most, router = MODES[mode]
-    flat = tree.flatten(params)
-    for name, value in flat.items():
-        precision = router if name.split(".")[-1] in ROUTER else most
-        flat[name] = value if precision is None else rounded.enter(value, precision)
-    return tree.unflatten(flat)
+    return in_precision(params, *MODES[mode])
 
 
 def gradients(grads: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PRESET = {
     "mesh_tf": ("gating", {"switch": "mesh_tf", "top_2": "mesh_tf_top2"}),
     "flaxformer": ("router", {"masked": "flaxformer", "expert_choice": "flaxformer",
                               "scatter": "flaxformer_scatter"}),
-    "deepspeed": ("k", {1: "deepspeed_top1", 2: "deepspeed_top2", 3: "deepspeed_topk"}),
+    "deepspeed": ("k", {1: "deepspeed_top1", 2: "deepspeed_top2", 3: "deepspeed_topk_before_7986"}),
     "lucidrains_moe": ("impl", {"lucidrains_moe": "lucidrains"}),
 }
 # Fields of a sidecar (or of its conventions or dims), and what their values mean.

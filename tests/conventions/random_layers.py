@@ -44,8 +44,8 @@ def random_config(rng, keep_paper=0.6):
                  "renorm_eps": [0.0, 1e-9, 0.3, "finfo"][rng.integers(4)],
                  "eval_capacity_fraction": [None, 0.25][rng.integers(2)]}
     if settings.get("chooser") == "experts":
-        settings |= {"select_bias": False, "select_groups": 1, "select_precision": "same",
-                     "second_choice": "largest", "second_policy": "all", "priority": "choice"}
+        settings |= {"select_bias": False, "select_groups": 1, "second_choice": "largest",
+                     "second_policy": "all", "priority": "choice"}
     if settings["shared_experts"]:
         settings |= {"shared_width": [None, 5][rng.integers(2)],
                      "shared_gate": bool(rng.random() < 0.5),

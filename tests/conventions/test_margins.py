@@ -72,7 +72,7 @@ def test_the_cut_is_just_where_the_margin_says(conventions):
 
 def test_zeros_of_other_tokens_make_a_cut():
     """DeepSpeed's queue with room left: negative logits lose to zeros, and 0 is the cut."""
-    config = snp.SwitchConfig.like("deepspeed_topk", num_experts=4, top_k=1, capacity=3)
+    config = snp.SwitchConfig.like("deepspeed_topk_before_7986", num_experts=4, top_k=1, capacity=3)
     logits = np.array([[-1.0, -2, -3, -4], [2.0, 0, 0, 0], [-3, -.5, -3, -4], [0, 0, 1.5, 0]])
     plan = serve.decide(np.exp(logits), logits, config)
     assert plan.kept[:, 0].tolist() == [False, True, False, True]

@@ -20,8 +20,8 @@ from switch_np.transformer.model_config import ModelConfig
 
 NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
          "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
-         "deepspeed_topk", "tutel", "st_moe", "lucidrains", "labml", "fairseq", "megatron",
-         "megablocks", "nanomoe"]
+         "deepspeed_topk", "deepspeed_topk_before_7986", "tutel", "st_moe", "lucidrains", "labml",
+         "fairseq", "hf_nllb_moe", "vmoe", "megatron", "megablocks", "nanomoe"]
 LAYERS = [path for path in sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
           if not path.stem.startswith("hf_switch_model")]           # whole models, not layers
 

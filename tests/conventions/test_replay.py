@@ -50,6 +50,27 @@ def test_slots_are_made_if_none_are_given():
         [-1, 1], [0, 1], [-1, 0], [0, -1]]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_buffers_fill_by_the_configs_priority(seed):
+    """From the choices and what the priority compares: the slots that the layer gave."""
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        config = random_config(rng, 0.7)
+        if config.conventions.second_policy != "all":
+            continue
+        params, x, padding, noise, training = problem(rng, config)
+        out, _ = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise,
+                                          training=training)
+        probs = out.probs
+        if config.conventions.padding_routing == "first_experts" and padding is not None:
+            probs = probs * ~padding[:, None]
+        keys = serve.keys(out.plan.expert, probs, out.logits, config, noise)
+        found = plans.from_choices(out.plan.expert, config, scores=keys, num_groups=config.groups,
+                                   padding=padding, training=training)
+        assert np.array_equal(found.slot, out.plan.slot), config
+        assert np.array_equal(found.load, out.plan.load), config
+
+
 def test_the_worst_choices_have_exact_gradients(monkeypatch):
     """Experts that score worst, replayed; f is counted from them, gates come from all scores."""
     for config in (snp.SwitchConfig(num_experts=4, top_k=2, capacity=3),

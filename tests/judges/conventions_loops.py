@@ -151,15 +151,19 @@ def _score(logit, log_z, conventions):
     return math.sqrt(math.log1p(math.exp(logit)))
 
 
+def _seen(score, conventions):
+    """Return a score as the choice sees it."""
+    bits = {"same": 0, "float16": 11, "bfloat16": 8}[conventions.select_precision]
+    return _round(score, bits) if bits else score
+
+
 def _choose(probs, logits, params, k, conventions, noise, t):
     """Return one token's experts, best first."""
     experts = range(len(probs))
     scores = list(probs)
     if noise.gumbel is not None:
         scores = [logits[e] + float(noise.gumbel[t, e]) for e in experts]
-    if conventions.select_precision != "same":
-        scores = [_round(score, 11 if conventions.select_precision == "float16" else 8)
-                  for score in scores]
+    scores = [_seen(score, conventions) for score in scores]
     if conventions.select_bias:
         scores = [scores[e] + float(params["select_bias"][e]) for e in experts]
     size = len(probs) // conventions.select_groups
@@ -234,7 +238,8 @@ def _service(members, k, probs, logits, expert, conventions, noise):
         if by == "weight":
             return _gates([probs[t][e] for e in expert[t]], np.ones(k, bool),
                           replace(conventions, gate_gradient="normal"))[c]
-        return {"gate": probs, "logit_or_zero": logits}[by][t][expert[t][c]]
+        score = {"gate": probs, "logit_or_zero": logits}[by][t][expert[t][c]]
+        return _seen(score, conventions) if conventions.chooser == "experts" else score
 
     choices = [(t, c) for t in members for c in range(k)]
     if by == "token":
