@@ -34,7 +34,7 @@ def presets() -> dict[str, Preset]:
     """Return all presets by name.
 
     >>> [name for name, preset in presets().items() if not preset.recorded]
-    ['paper', 'fairseq', 'megatron', 'megablocks', 'nanomoe']
+    ['paper', 'litgpt', 'fairseq', 'fairscale', 'megatron', 'megablocks', 'nanomoe']
     """
     return dict(PRESETS)
 
@@ -178,6 +178,14 @@ PRESETS: dict[str, Preset] = {
         settings={**MESH_TOP2, "groups": "rows", "z_when": "never", **NO_PADDING},
         weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
         leaves_out=("second_policy='threshold' raises there", "the two-level version")),
+    "litgpt": Preset("litgpt 0.5.13, model.py, LLaMAMoE",
+        recorded=False, settings={**SWIGLU, "top_k": 2, "balance_counts": "none", **NO_PADDING},
+        weights=LINEAR.format("experts.e.fc_2", "experts.e.proj", "gate")
+            + "; w_gate[e] = experts.e.fc_1.weight.T",
+        leaves_out=("bias: expert_biases=True, and routed_scaling_factor: gate_scale",
+            "n_expert_groups: as hf_deepseek_v3 with renorm='none' unless norm_topk_prob, and "
+            "select_group_best = n_topk_scores_per_group; closed groups have the score 0 there, "
+            "which a negative one of an open group loses against")),
     "labml": Preset("labmlai e6b3c8a, labml_nn/transformers/switch",
         settings={"capacity_factor": 1.0, "router_bias": True, "jitter": 0.0, "priority": "random",
             "dropped": "gated_identity", "z_when": "never", "expert_biases": True, **NO_PADDING},
@@ -193,6 +201,10 @@ PRESETS: dict[str, Preset] = {
         weights=LINEAR.format("experts.e.fc1", "experts.e.fc2", "gate.wg"),
         leaves_out=("top-1: top_k=1, renorm='none', second_choice='largest'",
             "dropout after the expert", "losses are averaged over layers")),
+    "fairscale": Preset("fairscale 0.4.13, nn/moe/top2gate.py, nn/moe/moe_layer.py",
+        recorded=False, settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True,
+            "jitter": 0.0, "second_choice": "sampled", "renorm": "post", **CLAMPED, **NO_PADDING},
+        weights="experts are the user's modules; " + LINEAR.format("in", "out", "gate.wg")),
     "megatron": Preset("NVIDIA/Megatron-LM d98e8a6, core/transformer/moe",
         recorded=False, settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,
             "router_bias": True, "jitter": 0.0, "noise_when": "always", "capacity_rounding": "ceil",
