@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from oracle.problems import judged
+from oracle.problems import alone, judged
 from oracle.truth.foreign_kernels import KERNELS
 
 from switch_np import SwitchConfig, oracle
@@ -23,13 +23,14 @@ from switch_np.operations.precision import round_to
 
 SHAPES = ((16, 8, 12, 4), (33, 12, 8, 4), (48, 16, 32, 8), (96, 32, 24, 4), (64, 24, 64, 16),
           (7, 5, 3, 4))
+LAYERS = ("the paper", "Mixtral", "DeepSeek-V3")
 PRECISIONS = ("float32", "bfloat16", "float16", "mixed")
 IN_FLOAT32 = dict.fromkeys(("balance_loss", "z_loss", "choice"), "float32")
 LEFT_OUT = {"padding_routing": "left_out", "balance_padding": "mask_valid"}
 
 
 def config_of(layer, experts, rng):
-    """Return a config of one of the three layers, with random k and capacity."""
+    """Return a config of one of the layers, with random k and capacity."""
     factor = [0.5, 1.0, 1.25, None][rng.integers(4)]
     if layer == "the paper":
         return SwitchConfig(num_experts=experts, top_k=int(rng.integers(1, 4)),
@@ -45,6 +46,10 @@ def config_of(layer, experts, rng):
 def random_problem(seed, precision, layer="the paper"):
     """Return a random problem: sizes, k, capacity, padding, logits and upstream all vary."""
     rng = np.random.default_rng([seed, 7])
+    if layer == "experts alone":
+        layer = LAYERS[rng.integers(3)]
+        return alone(random_problem(seed, precision, layer),
+                     "float32" if precision == "mixed" else precision, seed)
     tokens, d_model, d_ff, experts = SHAPES[rng.integers(len(SHAPES))]
     config = config_of(layer, experts, rng)
     rounded = "bfloat16" if precision == "mixed" else precision
@@ -65,14 +70,15 @@ def judge(kernel, asked, precision):
     if precision != "mixed":
         return judged(oracle.reference(**asked), got | {"precision": precision})
     half = got["y"].detach().new_tensor(asked["x"])               # so that the rest is bfloat16
-    return judged(oracle.reference(**asked | {"x": half}), got | {"precision": IN_FLOAT32})
+    ref = oracle.reference(**asked | {"x": half})
+    return judged(ref, got | ({} if "gates" in asked else {"precision": IN_FLOAT32}))
 
 
 def cases():
     """Yield every kernel with every precision and layer that it knows."""
     for name, kernel in KERNELS.items():
         for precision in PRECISIONS:
-            for layer in ("the paper", "Mixtral", "DeepSeek-V3"):
+            for layer in (*LAYERS, "experts alone"):
                 if name != "jax" or (layer == "the paper" and precision != "mixed"):
                     yield name, kernel, precision, layer
 

@@ -71,7 +71,8 @@ def scores(x: Array, params: Params, config: Any, expert: Array | None, store: S
     if "gates" in params and expert is not None:               # given: no router is known
         probs = np.zeros((len(x), len(params["w_in"])), x.dtype)
         np.put_along_axis(probs, expert, params["gates"], axis=1)
-        return 0 * probs, probs, 0 * probs, 0 * probs[:, 0]
+        unknown = np.nan * probs
+        return unknown, probs, unknown, unknown[:, 0]
     logits = store(x @ params["w_router"] + params.get("b_router", 0))
     highest = logits.max(axis=1, keepdims=True)
     odds = np.exp(logits - highest)
