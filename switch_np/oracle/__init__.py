@@ -20,10 +20,12 @@ from switch_np.oracle.judge.compare import NoVerdict, assert_matches, compare
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.prove.certify import Certificate, certify
 from switch_np.oracle.prove.score import Score, score
+from switch_np.oracle.truth.parts import combine, dispatch, grouped_product
 from switch_np.oracle.truth.reference import Reference, reference
 from switch_np.oracle.truth.weights import weights
 from switch_np.oracle.vectors.draw import draw
 
 __all__ = ["Certificate", "NoVerdict", "Reference", "Report", "RoutingReport", "Score",
-           "assert_matches", "certify", "compare", "compare_routing", "draw", "gradcheck", "museum",
-           "reference", "score", "to_numpy", "vectors", "weights"]
+           "assert_matches", "certify", "combine", "compare", "compare_routing", "dispatch", "draw",
+           "gradcheck", "grouped_product", "museum", "reference", "score", "to_numpy", "vectors",
+           "weights"]

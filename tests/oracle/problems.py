@@ -5,7 +5,9 @@ import functools
 import numpy as np
 
 from switch_np import SwitchConfig, oracle
+from switch_np.operations.precision import round_to
 from switch_np.oracle.explain import museum
+from switch_np.oracle.truth.alone import OF_ROUTERS
 
 PLAIN = SwitchConfig(num_experts=4, capacity_factor=1.0)
 DROPS = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.8)
@@ -17,6 +19,16 @@ def problem(config=PLAIN, tokens=32, d_model=8, d_ff=12, **options):
     """Return a problem and its reference, the same to all who ask for it: change neither."""
     asked = oracle.draw(config, tokens, d_model, d_ff, **options)
     return asked, oracle.reference(**asked)
+
+
+def alone(asked, precision="float64", seed=0):
+    """Return the problem of a layer's experts: its choices, with gates of any sign and size."""
+    plan, rng = oracle.reference(**asked).plan, np.random.default_rng([seed, 11])
+    gates = rng.standard_normal(plan.expert.shape) + rng.uniform(0, 2)
+    params = {name: value for name, value in asked["params"].items() if name not in OF_ROUTERS}
+    lost = ("balance_coef", "z_coef", "params")
+    return {name: value for name, value in asked.items() if name not in lost} | {
+        "params": params, "gates": round_to(gates, precision), "plan": plan}
 
 
 def with_drops(**options):
@@ -37,7 +49,14 @@ def without(ref, name, term, share=1.0):
 
 def of_museum(name, asked, precision="float64", **options):
     """Return all that a kernel of the museum gives, None being the right one."""
-    return museum.run(name, **asked, precision=precision, **options) | {"precision": precision}
+    if "gates" in asked:
+        asked, plan = {**asked}, asked["plan"]
+        options |= {"expert": plan.expert, "kept": plan.kept}
+        asked |= {"params": {**asked["params"], "gates": asked.pop("gates")}}
+        del asked["plan"]
+    got = museum.run(name, **asked, precision=precision, **options) | {"precision": precision}
+    return got if "expert" not in options else {
+        name: got[name] for name in ("y", "grads", "precision")}
 
 
 def judged(ref, got, *names):

@@ -27,7 +27,7 @@ def losses_of_no_account(name: str, evidence: Evidence) -> Suspects:
     """The right gradient, plus that of a loss whose coefficient is 0 in the reference."""
     ref = evidence.truth
     for loss, coef in (("balance", ref.problem.balance_coef), ("z", ref.problem.z_coef)):
-        seed = ref.seeds[loss].get(name[2:])
+        seed = ref.seeds.get(loss, {}).get(name[2:])
         if not coef and seed is not None and seed.any():
             (c,), _ = evidence.factors({name: [seed]})
             yield (f"{name} holds {c - 1:.3g} times the {loss} loss's gradient, and the reference "

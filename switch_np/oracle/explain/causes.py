@@ -68,6 +68,8 @@ class Evidence:
     def undropped(self) -> Reference | None:
         """The truth if no choice were dropped; None if none is, or if experts choose tokens."""
         p, plan = self.truth.problem, self.truth.plan
+        if not p.whole:
+            return None
         kept_TK = np.repeat(p.served_T[:, None], plan.kept.shape[1], axis=1)
         if p.config.conventions.chooser == "experts" or (kept_TK == plan.kept).all():
             return None

@@ -23,11 +23,11 @@ from switch_np.oracle.truth.reference import Reference
 
 FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
     algebra.losses_of_no_account, algebra.not_zero, partial(algebra.recombined, fewest=1, most=1),
-    algebra.scaled, partial(algebra.recombined, fewest=2, most=4), algebra.scaled_per_expert,
-    rows.lost_rows, rows.moved_rows, rows.moved_experts, rows.transposed, mixtures.other_gates,
-    mixtures.shared_experts, mixtures.output_biases, rows.passed_through, rows.undropped,
-    partial_sums.parts_of_tokens, partial_sums.rows_of_neighbours, partial_sums.parts_of_choices,
-    rows.misread_rows)
+    algebra.scaled, partial(algebra.recombined, fewest=2, most=4), mixtures.gates_on_the_way_back,
+    algebra.scaled_per_expert, rows.lost_rows, rows.other_orders, rows.moved_rows,
+    rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
+    mixtures.output_biases, rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
+    partial_sums.rows_of_neighbours, partial_sums.parts_of_choices, rows.misread_rows)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing

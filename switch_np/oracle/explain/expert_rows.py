@@ -4,8 +4,8 @@ from functools import cached_property
 
 import numpy as np
 
-from switch_np import switch_layer
-from switch_np.oracle.truth.caches import ExpertsUsed, experts_used
+from switch_np.oracle.truth.alone import product
+from switch_np.oracle.truth.caches import ExpertsUsed, experts_used, with_gates
 from switch_np.oracle.truth.reference import Reference
 from switch_np.switch import experts
 from switch_np.switch.layer import LayerCache
@@ -32,8 +32,11 @@ class ExpertRows:
         A choice is token · K + k; its gate weighs the row's output, which goes to its token.
         """
         used = self._used
-        out_RD, _ = experts.forward(used.params, rows_RD, self.plan, network=used.network)
-        y_TD = np.zeros((len(self.plan.expert), rows_RD.shape[1]))
+        if self.truth.problem.alone == "product":
+            out_RD, _ = product(used.params, rows_RD, used.gates_TK, self.plan)
+        else:
+            out_RD, _ = experts.forward(used.params, rows_RD, self.plan, network=used.network)
+        y_TD = np.zeros((len(self.plan.expert), out_RD.shape[1]))
         gates_R1 = used.gates_TK.ravel()[choice_R][:, None]
         np.add.at(y_TD, choice_R // self.plan.expert.shape[1], gates_R1 * out_RD)
         return y_TD
@@ -50,8 +53,13 @@ class ExpertRows:
             p = self.truth.problem
             d_y_TD = np.zeros_like(p.d_y).reshape(-1, p.d_y.shape[-1])
             d_y_TD[tokens] = p.d_y.reshape(d_y_TD.shape)[tokens]
-            self._grads[name] = switch_layer.backward(d_y_TD.reshape(p.d_y.shape), self._layer)[1]
+            self._grads[name] = p.backward(d_y_TD.reshape(p.d_y.shape), self._layer)
         return self._grads[name]
+
+    def grads_with(self, gates_TK: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what d_y alone gives if these gates weighed it on its way to the experts."""
+        p = self.truth.problem
+        return p.backward(p.d_y, with_gates(self._layer, gates_TK))
 
     @cached_property
     def _d_out_RD(self) -> np.ndarray:
@@ -67,6 +75,8 @@ class ExpertRows:
 
         A network whose input is the unit matrix has d_z itself for its gradient of W_in.
         """
+        if name == "weights":
+            return self.truth.problem.x, self.truth.problem.d_y
         if name == "w_out":
             return self.truth.intermediates["experts.hidden"], self._d_out_RD
         d_z_RF = np.zeros((self.plan.num_rows, self.truth.problem.params[name].shape[2]))
@@ -82,7 +92,8 @@ class ExpertRows:
     @cached_property
     def d_x_TKD(self) -> np.ndarray:
         """What comes back to each token through each of its experts; 0 for a dropped choice."""
-        d_rows_RD = np.zeros_like(self._d_out_RD)
+        p = self.truth.problem
+        d_rows_RD = np.zeros_like(self._d_out_RD) if p.whole else p.d_y
         for rows, saved in self._used.blocks:
             d_rows_RD[rows] = self._used.network.backward(self._d_out_RD[rows], saved)[0]
         d_x_TKD = np.zeros((*self.plan.expert.shape, d_rows_RD.shape[1]))

@@ -1,4 +1,4 @@
-"""y as another mixture: the right experts with other gates, biases or a wrong shared expert."""
+"""Another mixture: the right experts with other gates, biases or a wrong shared expert."""
 
 from dataclasses import replace
 
@@ -20,8 +20,8 @@ TINY = 1e-300
 def other_gates(name: str, evidence: Evidence) -> Suspects:
     """Other gates on the right experts' outputs: known ones, then those that fit best."""
     truth = evidence.truth
-    if name != "y" or not len(truth.plan.token) or (
-            truth.problem.config.conventions.gate_at != "output"):
+    if name != "y" or not len(truth.plan.token) or truth.problem.alone in (
+            "product", "dispatch") or truth.problem.config.conventions.gate_at != "output":
         return
     fits = {text: evidence.misfit("y", _remixed(truth, gates_TK))
             for text, gates_TK in _gates(truth).items()}
@@ -39,7 +39,8 @@ def other_gates(name: str, evidence: Evidence) -> Suspects:
 
 def _gates(truth: Reference) -> dict[str, np.ndarray]:
     """Return gates (T, K) that kernels are known to use in place of the right ones, by mistake."""
-    plan, scale, gates_TK = truth.plan, truth.problem.config.conventions.gate_scale, truth.gates
+    plan, gates_TK = truth.plan, truth.gates
+    scale = 1.0 if truth.problem.alone else truth.problem.config.conventions.gate_scale
     chosen_TK, logits_TK, softmax_TK = (
         np.take_along_axis(values, plan.expert, axis=1)
         for values in (truth.probs, truth.logits, softmax.forward(truth.logits)[0]))
@@ -52,14 +53,16 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
     found |= {
         "the gates are not applied": np.ones_like(gates_TK),
         "the gates are applied twice": gates_TK ** 2,
-        "the gates are the scores as they are": chosen_TK,
         "the gates are divided by the sum over the chosen experts": gates_TK / _sum(gates_TK),
         "the gates are divided by the sum over the kept experts": gates_TK / _sum(
-            gates_TK * plan.kept),
-        "the gates are the logits": logits_TK,
-        "the gates are the softmax of the chosen logits": scale * softmax.forward(logits_TK)[0],
-        "the gates are the softmax over all experts": scale * softmax_TK,
-        "the gates are the sigmoid of the logits": scale * sigmoid(logits_TK)}
+            gates_TK * plan.kept)}
+    if not truth.problem.alone:
+        found |= {
+            "the gates are the scores as they are": chosen_TK,
+            "the gates are the logits": logits_TK,
+            "the gates are the softmax of the chosen logits": scale * softmax.forward(logits_TK)[0],
+            "the gates are the softmax over all experts": scale * softmax_TK,
+            "the gates are the sigmoid of the logits": scale * sigmoid(logits_TK)}
     if k > 1:
         found |= {
             "every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
@@ -113,6 +116,21 @@ def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
 def _share(truth: Reference) -> float:
     """Return the routed output's share in y; the shared expert's is the same."""
     return 0.5 if truth.problem.config.conventions.shared_average else 1.0
+
+
+def gates_on_the_way_back(name: str, evidence: Evidence) -> Suspects:
+    """A gradient of the experts for which d_y was weighed by no gates, or by them twice."""
+    truth = evidence.truth
+    p, wanted, gates_TK = truth.problem, truth.seeds["output"].get(name[2:]), truth.gates
+    if wanted is None or not p.whole or name == "d_gates" or (
+            p.config.conventions.gate_at != "output"):
+        return
+    for text, other_TK in (("lacks the gate", np.ones_like(gates_TK)),
+                           ("has the gate twice", gates_TK ** 2)):
+        if not np.allclose(other_TK, gates_TK, rtol=1e-9, atol=0):
+            moved = evidence.rows.grads_with(other_TK)[name[2:]] - wanted
+            if moved.any():
+                yield f"{name} {text}", evidence.want[name] + moved
 
 
 def shared_experts(name: str, evidence: Evidence) -> Suspects:

@@ -30,7 +30,7 @@ def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
     """Yield what is done otherwise, and the experts (T, K) that follow."""
     p, k = ref.problem, ref.plan.expert.shape[1]
     conventions, noise = p.config.conventions, p.noise or Noise()
-    if conventions.chooser != "tokens" or conventions.second_choice != "largest":
+    if p.alone or conventions.chooser != "tokens" or conventions.second_choice != "largest":
         return
     bias_E = p.params.get("select_bias")
 

@@ -43,7 +43,7 @@ def _computed(problem: Problem, evidence: Evidence
     """Yield what a changed problem gives: with its own choices, and with those of the kernel."""
     plan, replayed = evidence.truth.plan, evidence.replayed
     ways: list[tuple[Plan | None, np.ndarray | None]] = []
-    if replayed.given is None or not evidence.legal:
+    if not problem.alone and (replayed.given is None or not evidence.legal):
         ways.append((None, None))
     if evidence.legal and evidence.truth is not evidence.ref:
         ways.append((plan, None))
@@ -64,14 +64,15 @@ def changed_problems(ref: Reference) -> Iterator[Change]:
     has a gradient that is not compared.
     """
     p = ref.problem
-    if p.config.expert_capacity(len(ref.scores), p.training) is not None:
+    if not p.alone and p.config.expert_capacity(len(ref.scores), p.training) is not None:
         for capacity in (ref.plan.capacity + 1, ref.plan.capacity - 1):
             if capacity >= 0:
                 yield (f"as with {capacity} slots per expert, want {ref.plan.capacity}",
                        p._replace(config=replace(p.config, capacity=capacity)), {})
     for text, changed, renamed in _other_layouts(p.params):
         yield text, p._replace(params={**p.params, **changed}), dict.fromkeys(changed) | renamed
-    yield from _other_conventions(p)
+    if p.whole:
+        yield from _other_conventions(p)
 
 
 def _other_layouts(params: Mapping[str, np.ndarray]

@@ -9,7 +9,7 @@ from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.expert_rows import weights_by_token
 
 TILES = (8, 16, 32, 64, 128)
-PLAIN = ("d_w_in", "d_w_out", "d_w_gate")
+PLAIN = ("d_w_in", "d_w_out", "d_w_gate", "d_weights")
 
 
 def parts_of_tokens(name: str, evidence: Evidence) -> Suspects:
@@ -54,7 +54,8 @@ def parts_of_choices(name: str, evidence: Evidence) -> Suspects:
     """d_x that lacks what comes back through some of its tokens' experts."""
     truth, plan = evidence.truth, evidence.truth.plan
     (t, k), d = plan.expert.shape, truth.y.shape[-1]
-    if name != "d_x" or 2 * k > d or not len(plan.token):
+    part = truth.problem.alone
+    if name != "d_x" or 2 * k > d or not len(plan.token) or part in ("product", "combine"):
         return
     parts_TKD = evidence.rows.d_x_TKD
     router_TD = (truth.grads["x"] - truth.terms["x"]["experts"]).reshape(t, d)

@@ -1,37 +1,44 @@
 """Right rows and blocks in the wrong place, dropped tokens that are not, rows that are misread."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from switch_np.oracle.explain.causes import Evidence, Suspects
-from switch_np.oracle.judge.tensor import describe, expert_axis
+from switch_np.oracle.judge.tensor import by_row, describe, expert_axis
+from switch_np.oracle.truth.reference import outputs_of
+from switch_np.oracle.truth.solution import ROWS
 
 
 def lost_rows(name: str, evidence: Evidence) -> Suspects:
     """Right, except that the rows of some tokens are zero."""
-    if name in ("y", "d_x"):
+    if name in ROWS:
         got_TD, want_TD = (value.reshape(-1, value.shape[-1])
                            for value in (evidence.got[name], evidence.want[name]))
         lost_T = np.asarray(~got_TD.any(axis=1) & want_TD.any(axis=1))
         if lost_T.any():
             tokens = ", ".join(map(str, np.flatnonzero(lost_T)[:6]))
             last = "" if got_TD[lost_T.argmax():].any() else ", the last ones"
-            yield (f"{name} is zero for {lost_T.sum()} of {len(lost_T)} tokens{last}: {tokens}",
+            what = "rows" if by_row(name, evidence.truth) else "tokens"
+            yield (f"{name} is zero for {lost_T.sum()} of {len(lost_T)} {what}{last}: {tokens}",
                    want_TD * ~lost_T[:, None])
 
 
 def moved_rows(name: str, evidence: Evidence) -> Suspects:
-    """The right rows of y or d_x, at the wrong tokens."""
-    if name in ("y", "d_x"):
+    """The right rows of y or of a gradient, at the wrong places."""
+    if name in ROWS:
         rows_TD = evidence.want[name].reshape(-1, evidence.want[name].shape[-1])
         source = _sources(evidence.got[name].reshape(rows_TD.shape), rows_TD)
         token = (source != np.arange(len(source))).argmax()
-        first_T1 = evidence.truth.plan.expert[source, :1]
+        what = "row" if by_row(name, evidence.truth) else "token"
+        permuted = sorted(source) == list(range(len(source)))
+        if name == "d_gates" and not permuted:             # so few numbers resemble some others
+            return
         order = ", the order in which the experts get them" if (
-            sorted(source) == list(range(len(source)))
-            and (np.diff(first_T1, axis=0) >= 0).all()) else ""
-        yield (f"{name} has its tokens permuted{order}: token {token} holds the row of token "
+            permuted and what == "token"
+            and (np.diff(evidence.truth.plan.expert[source, :1], axis=0) >= 0).all()) else ""
+        yield (f"{name} has its {what}s permuted{order}: {what} {token} holds the row of {what} "
                f"{source[token]}", rows_TD[source])
 
 
@@ -59,14 +66,14 @@ def _sources(got: np.ndarray, want: np.ndarray) -> np.ndarray:
 def transposed(name: str, evidence: Evidence) -> Suspects:
     """The right matrix, or an expert's, transposed."""
     want = evidence.want[name]
-    if want.ndim > 1 and name not in ("y", "d_x"):
+    if want.ndim > 1 and (name not in ROWS or name == "d_gates"):
         yield f"{name} is transposed", want.swapaxes(-1, -2).reshape(want.shape)
 
 
 def passed_through(name: str, evidence: Evidence) -> Suspects:
     """y with dropped tokens passed through."""
     truth, gone_T = evidence.truth, np.asarray(~evidence.truth.plan.kept.any(axis=1))
-    if name == "y" and gone_T.any() and len(truth.plan.token):
+    if name == "y" and truth.problem.whole and gone_T.any() and len(truth.plan.token):
         x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (truth.problem.x, truth.y))
         where = describe(int(gone_T.argmax()), truth.plan)
         for text, passed_TD in (("x", x_TD), ("gate · x", x_TD * truth.gates[:, :1])):
@@ -88,7 +95,9 @@ def undropped(name: str, evidence: Evidence) -> Suspects:
 def misread_rows(name: str, evidence: Evidence) -> Suspects:
     """Which wrong rows the experts seem to have read."""
     truth, plan = evidence.truth, evidence.truth.plan
-    if name == "y" and plan.layout == "packed" and len(plan.token):
+    part = truth.problem.alone
+    if name == "y" and plan.layout == "packed" and len(plan.token) and (
+            part in (None, "experts", "product")):
         x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (truth.problem.x, truth.y))
         rest_TD = y_TD - evidence.rows.mixed(plan.choice_of_row, x_TD[plan.token_of_row])
         for text, choice_R, rows_RD in _readings(evidence, x_TD):
@@ -124,3 +133,21 @@ def _readings(evidence: Evidence, x_TD: np.ndarray) -> Iterator[tuple[str, np.nd
     backwards = [np.arange(begin, end)[::-1] for begin, end in zip(plan.start, plan.start[1:])]
     yield ("each expert's tokens are read in reverse", plan.choice_of_row,
            x_TD[plan.token_of_row][np.concatenate(backwards)])
+
+
+def other_orders(name: str, evidence: Evidence) -> Suspects:
+    """Rows taken in another order than sorted by expert, and an expert's by token."""
+    p, plan = evidence.truth.problem, evidence.truth.plan
+    if p.alone not in ("dispatch", "combine"):
+        return
+    token_N, choice_N = np.nonzero(plan.kept)
+    expert_N = plan.expert[token_N, choice_N]
+    for text, keys in (("by expert, then first choices before second ones",
+                        (token_N, choice_N, expert_N)),
+                       ("by token, not by expert", (choice_N, token_N)),
+                       ("by choice, then by token, not by expert", (token_N, choice_N)),
+                       ("by expert, an expert's last token first", (-token_N, expert_N))):
+        order = np.lexsort(keys)
+        other = replace(plan, token=token_N[order], choice=choice_N[order])
+        if (other.choice_of_row != plan.choice_of_row).any():
+            yield f"{name}: the rows are in order {text}", outputs_of(p, other)[1][name]

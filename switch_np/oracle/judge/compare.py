@@ -78,6 +78,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     if not (given or complete or decisions):
         raise ValueError("compare needs something to judge: y, balance_loss, z_loss, grads, expert "
                          "or plan, got none of them")
+    if decisions and ref.problem.alone:
+        raise ValueError("expert, kept, slot and plan must not be handed in: the reference of "
+                         f"{ref.problem.alone} alone was given the choices")
     replayed = judge_choices.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
     notes += replayed.notes

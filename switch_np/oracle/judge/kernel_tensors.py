@@ -9,7 +9,7 @@ from switch_np.operations import adapters
 from switch_np.oracle.explain import wording
 from switch_np.oracle.judge.tensor import tensor_verdict
 from switch_np.oracle.truth.reference import Reference
-from switch_np.oracle.truth.solution import LOSSES
+from switch_np.oracle.truth.solution import LOSSES, ROWS
 
 
 def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
@@ -30,6 +30,10 @@ def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
     if unknown:
         raise ValueError(f"grads must have keys among {sorted(ref.grads)}, got {sorted(unknown)}")
     given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss}
+    for name in LOSSES:
+        if given[name] is not None and getattr(ref, name) is None:
+            raise ValueError(f"{name} must not be handed in for {ref.problem.alone} alone, whose "
+                             "router is not known")
     return {name: value for name, value in given.items() if value is not None} | {
         f"d_{name}": value for name, value in grads.items()}
 
@@ -47,7 +51,8 @@ def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
         if value is None:
             continue
         array = adapters.lift(value, name)
-        same_rows = name in ("y", "d_x") and array.shape[-1:] == want.shape[-1:]
+        same_rows = name in ROWS and (
+            array.shape[-1:] == want.shape[-1:] or (name == "d_gates" and array.ndim == 1))
         if array.shape != want.shape and (
                 array.size != want.size or not (same_rows or want.size == 1)):
             turned = array.shape[:-2] + array.shape[-2:][::-1] == want.shape

@@ -3,7 +3,7 @@
     z = |got - want| / sigma;  fails where max z > LIMIT, or in any block rms z > RMS_LIMIT
 
 A block is what belongs to one expert: its slice of a weight, its column of the router, its tokens'
-rows of x and y. sigma is 0 where the mathematics has a zero; there only 0 passes.
+rows of x and y, its gates. sigma is 0 where the mathematics has a zero; there only 0 passes.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from switch_np.oracle.truth.reference import Reference
-from switch_np.oracle.truth.solution import LOSSES
+from switch_np.oracle.truth.solution import LOSSES, ROWS
 from switch_np.switch.plan import Plan
 
 LIMIT = 16.0
@@ -91,7 +91,13 @@ def blocks(name: str, shape: tuple[int, ...], ref: Reference) -> tuple[np.ndarra
     """Return a block number per element, broadcastable to the shape, and the blocks' names."""
     e = ref.plan.load.shape[1]
     experts = [f"expert {i}" for i in range(e)]
-    if name in ("y", "d_x"):
+    if name == "d_gates":
+        label = np.where(ref.plan.kept, ref.plan.expert, e)
+        return label, [f"gates of {expert}" for expert in experts] + ["dropped choices"]
+    if by_row(name, ref):
+        label = np.repeat(np.arange(e), np.diff(ref.plan.start))[:, None]
+        return label, [f"rows of {expert}" for expert in experts]
+    if name in ROWS:
         label = owner(ref.plan).reshape(*shape[:-1], 1)
         return label, [f"tokens of {expert}" for expert in experts] + ["dropped tokens"]
     axis = expert_axis(name, shape, e)
@@ -100,13 +106,18 @@ def blocks(name: str, shape: tuple[int, ...], ref: Reference) -> tuple[np.ndarra
     return np.arange(e) if axis else np.arange(e).reshape(e, *[1] * (len(shape) - 1)), experts
 
 
+def by_row(name: str, ref: Reference) -> bool:
+    """Whether a tensor has a row for each row of the experts, not for each token."""
+    return name == "d_rows" or (name == "y" and ref.problem.alone in ("product", "dispatch"))
+
+
 def expert_axis(name: str, shape: tuple[int, ...], num_experts: int) -> int | None:
     """Return the axis of a gradient that counts experts: 0, -1, or None.
 
     >>> expert_axis("d_w_router", (8, 4), 4), expert_axis("d_w_in", (4, 8, 16), 4)
     (-1, 0)
     """
-    if name in ("y", "d_x", *LOSSES) or "shared" in name:
+    if name in (*ROWS, *LOSSES) or "shared" in name:
         return None
     if name in ("d_w_router", "d_b_router", "d_w_noise"):
         return -1
@@ -123,7 +134,12 @@ def owner(plan: Plan) -> np.ndarray:
 def _where(name: str, at: tuple[int, ...], ref: Reference) -> str:
     """Return whose element this is, in words."""
     plan = ref.plan
-    if name in ("y", "d_x"):
+    if by_row(name, ref):
+        expert = int(np.searchsorted(plan.start, at[0], side="right")) - 1
+        return f" (row {at[0] - plan.start[expert]} of expert {expert})"
+    if name == "d_gates":
+        return f" ({describe(at[0], plan)})"
+    if name in ROWS:
         token = int(np.ravel_multi_index(at[:-1], ref.y.shape[:-1]))
         return f" ({describe(token, plan)})"
     axis = expert_axis(name, ref.outputs()[name].shape, plan.load.shape[1])

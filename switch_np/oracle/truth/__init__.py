@@ -2,10 +2,13 @@
 
 In reading order:
 
+alone            the experts, a grouped product, dispatch or combine in a layer's place
 solution         a problem, and all the numbers that answer it
 decisions        another library's choices of experts as a plan
+asked            what is asked, checked and lifted to float64
 caches           the intermediates that the oracle reads in a layer's cache
 reference        outputs, losses and every gradient in float64, term by term
+parts            the same for the parts below the experts
 rounding_array   arrays whose arithmetic rounds at random, as a kernel's does
 weights          a transformers layer's parameters under our names and in our layouts
 rounding         the standard deviation of each number's rounding error: sigma

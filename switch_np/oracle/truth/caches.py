@@ -28,9 +28,17 @@ def with_rounded_log_z(cache: LayerCache) -> LayerCache:
 
     That is off by as much as log_z is rounded, the same for all of a token's experts.
     """
+    if cache.z is None:                                # a part alone has no losses
+        return cache
     log_z_T = cache.z.log_z_T
     off_T = log_z_T * 1 - log_z_T
     return cache._replace(z=cache.z._replace(log_z_T=log_z_T * (1 + off_T)))
+
+
+def with_gates(cache: LayerCache, gates_TK: np.ndarray) -> LayerCache:
+    """Return the cache whose backward weighs what comes back to the experts by other gates."""
+    combine = cache.mixture.combine._replace(gates_TK=gates_TK)
+    return cache._replace(mixture=cache.mixture._replace(combine=combine))
 
 
 class ExpertsUsed(NamedTuple):

@@ -11,7 +11,6 @@ backward d_x meets the router only as d_logits W_rᵀ, so the same backward with
 d_x's `experts` alone.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,18 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from switch_np import switch_layer
 from switch_np.conventions import arguments, choose, serve
-from switch_np.conventions.margins import margins
+from switch_np.conventions.margins import Margins, contested, margins
 from switch_np.conventions.noise import Noise, decided
-from switch_np.conventions.presets import presets
-from switch_np.operations import adapters, check, environment, signatures
+from switch_np.operations import adapters, signatures
 from switch_np.operations.queues import largest
-from switch_np.oracle.truth import caches, rounding
+from switch_np.oracle.truth import asked, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import Problem, Solution, frozen, outputs
 from switch_np.switch.config import SwitchConfig
+from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
 
 SEEDS = ("output", "balance", "z")
@@ -61,15 +59,17 @@ class Reference(Solution):
             name: self.rounding(own).sigma[name] for name, own in self.judged_in.items()})
 
     def __repr__(self) -> str:
-        t, k = self.plan.expert.shape
-        return (f"<Reference: {t} tokens, {self.plan.load.shape[1]} experts, top {k}, "
+        (t, k), part = self.plan.expert.shape, self.problem.alone
+        alone = "" if part is None else f"{part} alone, "
+        return (f"<Reference: {alone}{t} {'rows' if part == 'product' else 'tokens'}, "
+                f"{self.plan.load.shape[1]} experts, top {k}, "
                 f"{self.plan.dropped_fraction:.0%} dropped>")
 
 
 @signatures.checked
 def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
               balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None, padding: Any = None,
-              noise: Noise | None = None, training: bool = False) -> Reference:
+              noise: Noise | None = None, training: bool = False, gates: Any = None) -> Reference:
     """Compute a layer's outputs, losses and gradients in float64.
 
     Parameters
@@ -91,6 +91,10 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     padding, noise, training
         As `switch_layer.forward` takes them; noise in training must be handed in, as a
         `switch_np.Noise`, such as Noise(jitter=...) with the factors (T, D) of the router's input.
+    gates
+        (T, K) the weights of the experts in `plan`, in place of a router: `params` holds the
+        experts' alone, `grads` the gates', and there are no losses. Of the config count the
+        experts' knobs, where the gates are applied, and what becomes of dropped tokens.
 
     Raises
     ------
@@ -100,35 +104,33 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     Examples
     --------
     >>> from switch_np.oracle import draw
-    >>> ref = reference(**draw(SwitchConfig(num_experts=4), num_tokens=12, d_model=8, d_ff=16))
+    >>> asked = draw(SwitchConfig(num_experts=4), num_tokens=12, d_model=8, d_ff=16)
+    >>> ref = reference(**asked)
     >>> ref.y.shape, sorted(ref.terms["w_router"])
     ((12, 8), ['balance', 'gate', 'z'])
     >>> bool(np.allclose(sum(ref.terms["x"].values()), ref.grads["x"]))
     True
+    >>> del asked["params"]["w_router"], asked["balance_coef"], asked["z_coef"]
+    >>> alone = reference(**asked, gates=ref.gates, plan=ref.plan)
+    >>> bool((alone.y == ref.y).all()), sorted(alone.grads)
+    (True, ['gates', 'w_in', 'w_out', 'x'])
     """
-    if "w_router" not in params:
-        raise ValueError(f"params must hold w_router, got {sorted(params)}")
-    check.number("balance_coef", balance_coef)
-    check.number("z_coef", z_coef)
     shapes = {name: adapters.shape_of(value, f"params[{name!r}]")
               for name, value in params.items()}
-    if isinstance(config, str):
-        check.choice("config", config, list(presets()))
-        config = SwitchConfig.like(config, num_experts=shapes["w_router"][-1])
+    config = asked.config_of(config, shapes, gates, plan, balance_coef, z_coef)
     if not adapters.shape_of(x, "x"):
         raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
-    _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
+    asked.check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
-    precision = adapters.precision_of(x, *params.values()) or "float64"
-    x = adapters.lift(x, "x")
-    d_y = np.zeros(x.shape) if d_y is None else adapters.lift(d_y, "d_y")
-    lifted = {name: adapters.lift(value, f"params[{name!r}]") for name, value in params.items()}
-    arrays = {"x": x, "d_y": d_y} | {f"params[{name!r}]": lifted[name] for name in lifted}
-    for name, value in arrays.items():
-        check.floats(name, value, value.shape, finite=True)
+    given = {**params} if gates is None else {**params, "gates": gates}
+    precision = adapters.precision_of(x, *given.values()) or "float64"
+    x = asked.lift("x", x)
+    d_y = asked.lift("d_y", d_y, x.shape)
+    lifted = {name: asked.lift(f"params[{name!r}]" if name in params else name, value)
+              for name, value in given.items()}
     padding = None if padding is None else adapters.to_numpy(padding, "padding")
-    problem = Problem(x, lifted, config, d_y, balance_coef, z_coef, padding, _lifted(noise),
-                      training)
+    problem = Problem(x, lifted, config, d_y, balance_coef, z_coef, padding,
+                      asked.lift_noise(noise), training, None if gates is None else "experts")
     needed = config if plan is None else decided(config, Noise())
     if training and needed.noisy and noise is None:
         raise ValueError("noise must be handed in when training=True and the config has noise, "
@@ -137,6 +139,8 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         plan = as_plan(plan, config, x[..., 0].size,
                        num_groups=arguments.num_groups(config, x.shape),
                        padding_T=problem.padding_T, training=training)
+    if gates is not None:
+        lifted["gates"] = asked.rows_of_gates(lifted["gates"], plan)
     bias = params.get("select_bias")
     return replace(solve(problem, plan, precision), replays=plan is not None,
                    bias_precision=None if bias is None else adapters.precision_of(bias))
@@ -148,30 +152,43 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
     if plan is not None:
         plan = with_plain_counts(p, plan)
     out, cache = p.forward(plan)
-    nothing, seeds = np.zeros(p.x.shape), {}
-    for seed in SEEDS:
-        d_x, grads = switch_layer.backward(p.d_y if seed == "output" else nothing, cache,
-                                           float(seed == "balance"), float(seed == "z"))
-        seeds[seed] = {"x": d_x, **grads}
+    nothing = np.zeros(p.d_y.shape)
+    seeds = {seed: p.backward(p.d_y if seed == "output" else nothing, cache, seed == "balance",
+                              seed == "z") for seed in SEEDS[:1 if p.alone else None]}
     terms = {name: {"gate" if name in caches.ROUTER else "experts": grad}
              for name, grad in seeds["output"].items()}
-    d_x_experts, _ = switch_layer.backward(p.d_y, caches.without_router(cache))
-    terms["x"] = {"experts": d_x_experts, "gate": seeds["output"]["x"] - d_x_experts}
-    for name in terms.keys() & {"x", *caches.ROUTER}:
-        terms[name] |= {"balance": seeds["balance"][name] * float(p.balance_coef),
-                        "z": seeds["z"][name] * float(p.z_coef)}
+    losses = [None if p.alone else float(loss) for loss in (out.balance_loss, out.z_loss)]
+    objective = float((out.y * p.d_y).sum())
+    if not p.alone:
+        d_x_experts = p.backward(p.d_y, caches.without_router(cache))["x"]
+        terms["x"] = {"experts": d_x_experts, "gate": seeds["output"]["x"] - d_x_experts}
+        for name in terms.keys() & {"x", *caches.ROUTER}:
+            terms[name] |= {"balance": seeds["balance"][name] * float(p.balance_coef),
+                            "z": seeds["z"][name] * float(p.z_coef)}
+        objective += float(p.balance_coef * out.balance_loss + p.z_coef * out.z_loss)
+    return Reference(*map(frozen, (
+        out.y, *losses, objective, {name: sum(parts.values()) for name, parts in terms.items()},
+        seeds, terms, out.plan, *_firmness(p, out), caches.intermediates(cache), problem,
+        precision)))
+
+
+def _firmness(p: Problem, out: LayerOutput
+              ) -> tuple[Margins, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return how firm the decisions are, probabilities, logits, gates, and what chose (T, E).
+
+    Given choices are as firm as can be.
+    """
+    if p.alone:
+        endless_T = np.full(len(out.plan.expert), np.inf)
+        firm = Margins(endless_T, contested(out.plan), endless_T)
+        return firm, out.probs, out.logits, out.gates, out.probs
     noise, bias_E = p.noise or Noise(), p.params.get("select_bias")
     chosen_by = decided(p.config, noise)
     scores_TE = choose.ranked(out.probs, out.logits, chosen_by.conventions, noise, bias_E)
     firm = margins(out.probs, out.plan, chosen_by, logits_TE=out.logits, padding_T=p.padding_T,
                    bias_E=bias_E, noise=noise, training=p.training)
     firm.choice[~p.served_T] = np.inf
-    return Reference(*map(frozen, (
-        out.y, float(out.balance_loss), float(out.z_loss), float(
-            (out.y * p.d_y).sum() + p.balance_coef * out.balance_loss + p.z_coef * out.z_loss),
-        {name: sum(parts.values()) for name, parts in terms.items()}, seeds, terms, out.plan,
-        firm, out.probs, out.logits, out.gates, scores_TE, caches.intermediates(cache), problem,
-        precision)))
+    return firm, out.probs, out.logits, out.gates, scores_TE
 
 
 def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
@@ -199,24 +216,5 @@ def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> 
 def outputs_of(problem: Problem, plan: Plan | None) -> tuple[Plan, dict[str, np.ndarray]]:
     """Return a problem's plan, and its numbers as `Solution.outputs` names them."""
     out, cache = problem.forward(plan)
-    d_x, grads = switch_layer.backward(problem.d_y, cache, float(problem.balance_coef),
-                                       float(problem.z_coef))
-    return out.plan, outputs(out, {"x": d_x, **grads})
-
-
-def _check_memory(x_shape: tuple[int, ...], shapes: list[tuple[int, ...]], top_k: int) -> None:
-    """Refuse sizes whose reference would not fit into the memory that is free."""
-    weights = sum(map(math.prod, shapes))
-    width = sum(n for shape in shapes for n in shape[-2:])
-    needed = 8 * (8 * weights + math.prod(x_shape[:-1]) * (12 * x_shape[-1] + 4 * top_k * width))
-    environment.check_memory(f"x of shape {x_shape} with {weights:,} weights in float64", needed)
-
-
-def _lifted(noise: Noise | None) -> Noise | None:
-    """Return noise of any array library with its bools as they are and the rest in float64."""
-    if noise is None:
-        return None
-    arrays = {name: adapters.to_numpy(part, f"noise.{name}")
-              for name, part in noise._asdict().items() if part is not None}
-    return Noise(**{name: array if array.dtype == bool else adapters.lift(array)
-                    for name, array in arrays.items()})
+    grads = problem.backward(problem.d_y, cache, problem.balance_coef, problem.z_coef)
+    return out.plan, outputs(out, grads)

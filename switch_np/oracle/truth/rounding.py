@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np import switch_layer
 from switch_np.operations.roundoff import named
 from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.rounding_array import Rough, rough_class
@@ -69,13 +68,13 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
     out, cache = p._replace(params={name: enter(value) for name, value in p.params.items()},
                             x=enter(p.x)).forward(ref.plan)
     # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
-    d_x, grads = switch_layer.backward(
+    grads = p.backward(
         enter(p.d_y), caches.with_rounded_log_z(cache), p.balance_coef, p.z_coef,
         d_probs=enter(np.zeros(out.probs.shape)), d_logits=enter(np.zeros(out.probs.shape)))
     # In the scores, what decides besides the router is left as it was.
     moved = out.probs - ref.probs if p.noise is None else out.logits - ref.logits
     scores = np.where(np.isfinite(ref.scores), ref.scores, 0.0) + np.asarray(moved)
-    return outputs(out, {"x": d_x, **grads}) | {"scores": scores}
+    return outputs(out, grads) | {"scores": scores}
 
 
 def _floored(sigma: np.ndarray, value: np.ndarray, smallest: float) -> np.ndarray:

@@ -14,11 +14,13 @@ from switch_np import switch_layer
 from switch_np.conventions.arguments import without_capacity
 from switch_np.conventions.margins import Margins
 from switch_np.conventions.noise import Noise
+from switch_np.oracle.truth import alone
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 
 LOSSES = ("balance_loss", "z_loss")
+ROWS = ("y", "d_x", "d_rows", "d_gates")      # these have a row for each token or expert's row
 
 
 class Problem(NamedTuple):
@@ -33,6 +35,17 @@ class Problem(NamedTuple):
     padding: np.ndarray | None = None
     noise: Noise | None = None
     training: bool = False
+    alone: str | None = None     # the part that is asked for without a router, as `alone` names it
+
+    @property
+    def whole(self) -> bool:
+        """Whether experts are computed, on tokens: the layer is whole, or lacks its router."""
+        return self.alone not in alone.BELOW
+
+    @property
+    def input_name(self) -> str:
+        """What x holds: tokens, "x", or rows sorted by expert, "rows"."""
+        return "rows" if self.alone in ("product", "combine") else "x"
 
     @property
     def padding_T(self) -> np.ndarray | None:
@@ -48,9 +61,20 @@ class Problem(NamedTuple):
 
     def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
         """Return what the layer's forward gives under a plan, of any capacity, or its own."""
+        if self.alone is not None:
+            assert plan is not None
+            return alone.forward(self.alone, self.params, self.x, self.config, plan,
+                                 self.noise or Noise(), self.padding_T, self.training)
         config = self.config if plan is None else without_capacity(self.config)
         return switch_layer.forward(self.params, self.x, config, plan=plan, noise=self.noise,
                                     padding=self.padding, training=self.training)
+
+    def backward(self, d_y: np.ndarray, cache: LayerCache, d_balance: float = 0.0,
+                 d_z: float = 0.0, **d_router: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the gradients of x, by its name, and of the parameters."""
+        d_x, grads = alone.backward(d_y, self.params, self.x.shape, cache) if self.alone else (
+            switch_layer.backward(d_y, cache, float(d_balance), float(d_z), **d_router))
+        return {self.input_name: d_x, **grads}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,7 +84,7 @@ class Solution:
     Attributes
     ----------
     y, balance_loss, z_loss, objective
-        The outputs; the losses without their coefficients.
+        The outputs; the losses without their coefficients, None where no router is known.
     grads, seeds
         The gradient of the objective with respect to "x" and every parameter; the same for its
         three parts: "output", "balance" and "z", the losses with coefficient 1.
@@ -78,8 +102,8 @@ class Solution:
     """
 
     y: np.ndarray
-    balance_loss: float
-    z_loss: float
+    balance_loss: float | None
+    z_loss: float | None
     objective: float
     grads: dict[str, np.ndarray]
     seeds: dict[str, dict[str, np.ndarray]]
@@ -107,7 +131,8 @@ class Solution:
 
 def outputs(out: Any, grads: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return y and the losses of a layer's output, or of a solution, and gradients as "d_..."."""
-    return {name: np.asarray(getattr(out, name)) for name in ("y", *LOSSES)} | {
+    return {name: np.asarray(value) for name in ("y", *LOSSES)
+            if (value := getattr(out, name)) is not None} | {
         f"d_{name}": grad for name, grad in grads.items()}
 
 

@@ -40,6 +40,8 @@ WORDS = {
     "z_gradient_without_2": "the z-loss's gradient is divided by 2",
     "dx_forgotten": "nothing comes back through the experts",
     "dx_without_router": "nothing comes back through the router",
+    "weight_gradient_without_gate": "d_w_out lacks the gate",
+    "backward_without_gate": "lacks the gate",
     "w_in_gradient_transposed": "d_w_in is transposed",
     "expert_gradients_doubled": "d_w_in is multiplied by 2",
     "expert_gradients_not_averaged": "d_w_in is multiplied by 4 (E",

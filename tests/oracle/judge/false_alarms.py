@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from oracle.problems import judged
+from oracle.problems import alone, judged
 from oracle.truth.foreign_kernels import KERNELS
 
 from switch_np import SwitchConfig, oracle
@@ -57,6 +57,10 @@ def config_of(layer, experts, rng):
 def random_problem(seed, precision, layer="the paper"):
     """Return a random problem: sizes, k, capacity, padding, logits and upstream all vary."""
     rng = np.random.default_rng([seed, 7])
+    if layer == "experts alone":
+        layer = LAYERS[rng.integers(3)]
+        return alone(random_problem(seed, precision, layer),
+                     "float32" if precision == "mixed" else precision, seed)
     tokens, d_model, d_ff, experts = SHAPES[rng.integers(len(SHAPES))]
     config = config_of(layer, experts, rng)
     rounded = "bfloat16" if precision == "mixed" else precision
@@ -77,14 +81,15 @@ def judge(kernel, asked, precision):
     if precision != "mixed":
         return judged(oracle.reference(**asked), got | {"precision": precision})
     half = got["y"].detach().new_tensor(asked["x"])               # so that the rest is bfloat16
-    return judged(oracle.reference(**asked | {"x": half}), got | {"precision": IN_FLOAT32})
+    ref = oracle.reference(**asked | {"x": half})
+    return judged(ref, got | ({} if "gates" in asked else {"precision": IN_FLOAT32}))
 
 
 def cases():
     """Yield every kernel with every precision and layer that it knows."""
     for name, kernel in KERNELS.items():
         for precision in PRECISIONS:
-            for layer in LAYERS:
+            for layer in (*LAYERS, "experts alone"):
                 if name != "jax" or (layer == "the paper" and precision != "mixed"):
                     yield name, kernel, precision, layer
 

@@ -4,6 +4,7 @@ Each takes a problem as `oracle.draw` gives it and a dtype name, and returns wha
 own library's arrays: y, balance_loss, z_loss, expert, kept and grads. Those in PyTorch compute the
 paper's layer, Mixtral's, DeepSeek-V3's, GPT-OSS's and Qwen2-MoE's; "mixed" routes in float32 and
 multiplies in bfloat16.
+Of a problem with gates, as `oracle.problems.alone` makes it, they compute the experts alone.
 """
 
 import numpy as np
@@ -15,6 +16,9 @@ def torch_inputs(problem, dtype):
     kind = getattr(torch, "bfloat16" if dtype == "mixed" else dtype)
     leaves = {name: torch.tensor(value, dtype=kind, requires_grad=True)
               for name, value in {"x": problem["x"], **problem["params"]}.items()}
+    if "gates" in problem:
+        gates_in = torch.float32 if dtype == "mixed" else kind
+        leaves["gates"] = torch.tensor(problem["gates"], dtype=gates_in, requires_grad=True)
     padding = torch.tensor(problem.get("padding", np.zeros(len(problem["x"]), bool)))
     d_y = torch.tensor(problem["d_y"], dtype=kind)
     return torch, leaves, d_y, padding, torch.float32 if dtype == "mixed" else kind
@@ -23,6 +27,10 @@ def torch_inputs(problem, dtype):
 def torch_router(torch, leaves, problem, padding, kind):
     """Return expert, slot (from a one-hot count), kept, gates and both losses."""
     config, real, does = problem["config"], ~padding, problem["config"].conventions
+    if "gates" in problem:
+        expert, slot, kept = (torch.tensor(getattr(problem["plan"], name))
+                              for name in ("expert", "slot", "kept"))
+        return expert, slot, kept, leaves["gates"].to(leaves["x"].dtype), None, None
     sigmoid = does.scores == "sigmoid"
     if sigmoid and kind is torch.float16:          # scores of 1e-7 that are divided by their sum
         kind = torch.float32
@@ -92,12 +100,16 @@ def torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, ke
             shared = torch.sigmoid(leaves["x"] @ leaves["shared_w_router"]) * shared
         y = y + shared * ~padding[:, None]
         y = y / 2 if does.shared_average else y
-    seeds = {y: d_y, balance: torch.tensor(problem["balance_coef"], dtype=balance.dtype),
-             z: torch.tensor(problem["z_coef"], dtype=z.dtype)}
+    seeds = {y: d_y}
+    if balance is not None:
+        seeds |= {balance: torch.tensor(problem["balance_coef"], dtype=balance.dtype),
+                  z: torch.tensor(problem["z_coef"], dtype=z.dtype)}
     seeds = {value: seed for value, seed in seeds.items() if value.requires_grad}
     torch.autograd.backward(list(seeds), list(seeds.values()))
     grads = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
              for name, leaf in leaves.items()}
+    if balance is None:
+        return {"y": y, "grads": grads}
     return {"y": y, "balance_loss": balance, "z_loss": z, "expert": expert, "kept": kept,
             "grads": grads}
 

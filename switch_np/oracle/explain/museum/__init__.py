@@ -23,7 +23,7 @@ from switch_np.operations import check, signatures
 from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
-from switch_np.oracle.truth.solution import Problem, outputs
+from switch_np.oracle.truth.solution import LOSSES, Problem, outputs
 from switch_np.switch.config import SwitchConfig
 
 OUTPUT_ALSO = wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES
@@ -51,7 +51,7 @@ def planted(name: str | None = None) -> Callable[..., dict[str, Any]]:
 def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: SwitchConfig, *,
         d_y: np.ndarray | None, balance_coef: float = 0.0, z_coef: float = 0.0,
         padding: np.ndarray | None = None, expert: np.ndarray | None = None,
-        precision: str = "float64") -> dict[str, Any]:
+        kept: np.ndarray | None = None, precision: str = "float64") -> dict[str, Any]:
     """Run the layer with a bug planted.
 
     Parameters
@@ -60,8 +60,10 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
         The exhibit's; None runs the correct layer.
     x, params, config, d_y, balance_coef, z_coef, padding
         As for `oracle.reference`, x as (T, D). `kernel` lists its conventions. No d_y: no gradient.
-    expert
-        (T, K) the experts chosen; by default those of the highest probabilities.
+        With "gates" (T, K) among the params, and `expert`, the experts run alone.
+    expert, kept
+        (T, K) the experts chosen, by default those of the highest probabilities; who is kept, by
+        default those within the capacity.
     precision
         "bfloat16" and "float16" compute in float32 and round each intermediate.
 
@@ -81,11 +83,16 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     dtype = np.float64 if precision == "float64" else np.float32
     half = precision in ("bfloat16", "float16")
     params = {key: value.astype(dtype) for key, value in params.items()}
+    alone = "gates" in params
+    if alone:
+        plain = replace(config.conventions, renorm="none", gate_scale=1.0)
+        config = replace(config, conventions=plain)
     with np.errstate(all="ignore"):
-        return planted(name)(
+        result = planted(name)(
             x.astype(dtype), params, config, None if d_y is None else d_y.astype(dtype),
-            balance_coef, z_coef, padding, expert,
+            balance_coef, z_coef, padding, expert, kept,
             lambda value: round_to(value, precision) if half else value)
+    return result | dict.fromkeys(LOSSES if alone else ())
 
 
 @signatures.checked
@@ -95,11 +102,12 @@ def recognise(evidence: Evidence) -> list[str]:
     None are returned where the correct kernel itself does not compute what the reference does.
     """
     ref, p = evidence.ref, evidence.ref.problem
-    if p.noise is not None or len(ref.plan.load) > 1:
+    if p.noise is not None or len(ref.plan.load) > 1 or not p.whole:
         return []
     right = replace(evidence, got=ref.outputs(), failed=frozenset(),
                     replayed=evidence.replayed._replace(reference=ref))
-    _, numbers = _suspects(None, p, ref.plan.expert)
+    kept_TK = ref.plan.kept if p.alone else None
+    _, numbers = _suspects(None, p, ref.plan.expert, kept_TK)
     if not numbers or right.total(numbers) == np.inf:
         return []
     # A bug may have acted before or after the kernel's own choices at near ties.
@@ -107,11 +115,11 @@ def recognise(evidence: Evidence) -> list[str]:
     if evidence.replayed.given is None and evidence.truth is not ref:
         own.append(None)
     if own[-1] is None and not np.array_equal(
-            _suspects(None, p, None)[0]["expert"], ref.plan.expert):
+            _suspects(None, p, None, None)[0]["expert"], ref.plan.expert):
         own.pop()                                         # its own choice is another convention's
 
     def misfit(name: str, expert_TK: np.ndarray | None, whole: bool) -> float:
-        result, suspects = _suspects(name, p, expert_TK, whole)
+        result, suspects = _suspects(name, p, expert_TK, kept_TK, whole)
         explains = suspects and evidence.decides_so(result["expert"], result["kept"])
         return evidence.total(suspects) if explains else np.inf
 
@@ -125,14 +133,15 @@ def recognise(evidence: Evidence) -> list[str]:
     return likeliest(fits)
 
 
-def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None, whole: bool = True
+def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None,
+              kept_TK: np.ndarray | None, whole: bool = True
               ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return an exhibit's result on a problem, and its tensors in the reference's shapes."""
     x, d_y = (value.reshape(-1, value.shape[-1]) for value in (p.x, p.d_y))
     try:
         result = run(name, x, dict(p.params), p.config, d_y=d_y if whole else None,
                      balance_coef=p.balance_coef, z_coef=p.z_coef, padding=p.padding_T,
-                     expert=expert_TK)
+                     expert=expert_TK, kept=kept_TK)
     except Exception:                          # a planted bug may crash, and then explains nothing
         return {}, {}
     return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value

@@ -2,9 +2,9 @@
 
 It shares nothing with `switch_np.switch` but the capacity, which the config gives: one group of
 tokens and any number of choices, forward and backward by hand. Of the conventions it knows those
-that most layers of today need: sigmoid scores, gates divided by their sum and scaled, the counts
-of f, biases, gated experts of any activation, shared experts. `store` rounds each intermediate.
-Exhibits replace lines of this text, so each line they name occurs once.
+that most layers of today need: gates given in a router's place, sigmoid scores, gates divided by
+their sum and scaled, the counts of f, biases, gated experts of any activation, shared experts.
+`store` rounds each intermediate. Exhibits replace lines of this text: each occurs once.
 """
 
 from collections.abc import Callable
@@ -20,34 +20,28 @@ Store = Callable[[Any], Any]
 
 
 def run(x: Array, params: Params, config: Any, d_y: Array | None, balance_coef: float,
-        z_coef: float, padding: Array | None, expert: Array | None, store: Store) -> dict[str, Any]:
+        z_coef: float, padding: Array | None, expert: Array | None, kept: Array | None,
+        store: Store) -> dict[str, Any]:
     """Return outputs, choices and, unless d_y is None, gradients as a dict."""
-    out, cache = forward(x, params, config, padding, expert, store)
+    out, cache = forward(x, params, config, padding, expert, kept, store)
     grads = {} if d_y is None else backward(
         d_y, params, config, out, cache, balance_coef, z_coef, store)
     return {**out, "grads": grads}
 
 
 def forward(x: Array, params: Params, config: Any, padding: Array | None, expert: Array | None,
-            store: Store) -> tuple[dict[str, Any], tuple[Any, ...]]:
+            told: Array | None, store: Store) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """Return outputs and choices as a dict, and what `backward` needs."""
-    tokens, num_experts, top_k = len(x), params["w_router"].shape[1], config.top_k
+    tokens, num_experts, top_k = len(x), len(params["w_in"]), config.top_k
     real = np.ones(tokens, bool) if padding is None else ~padding
     count = max(int(real.sum()), 1)
 
-    logits = store(x @ params["w_router"] + params.get("b_router", 0))
-    highest = logits.max(axis=1, keepdims=True)
-    odds = np.exp(logits - highest)
-    total = odds.sum(axis=1, keepdims=True)
-    softmax = odds / total
-    log_z = (highest + np.log(total))[:, 0]
-    sigmoid = config.conventions.scores == "sigmoid"
-    probs = store(activations.sigmoid(logits) if sigmoid else softmax)
-
+    logits, probs, softmax, log_z = scores(x, params, config, expert, store)
     ranked = probs + params.get("select_bias", 0)
     if expert is None:
         expert = np.argsort(-ranked, axis=1, kind="stable")[:, :top_k]
     slot = slots(expert, real, config.expert_capacity(tokens), probs, logits)
+    slot = slot if told is None else np.where(told, 0, -1)
     kept = slot >= 0
     chosen = np.take_along_axis(probs, expert, axis=1)
     divided = config.conventions.renorm == "pre" and top_k > 1
@@ -69,6 +63,24 @@ def forward(x: Array, params: Params, config: Any, padding: Array | None, expert
     z_loss = (log_z[real] ** 2).sum() / count * (config.conventions.z_when != "never")
     given = dict(y=y, balance_loss=balance_loss, z_loss=z_loss, expert=expert, kept=kept, slot=slot)
     return given, (x, real, count, probs, softmax, log_z, gates, weight, saved, share)
+
+
+def scores(x: Array, params: Params, config: Any, expert: Array | None, store: Store
+           ) -> tuple[Array, Array, Array, Array]:
+    """Return logits, what the experts are chosen by, softmax and log of the sum of exponentials."""
+    if "gates" in params and expert is not None:               # given: no router is known
+        probs = np.zeros((len(x), len(params["w_in"])), x.dtype)
+        np.put_along_axis(probs, expert, params["gates"], axis=1)
+        unknown = np.nan * probs
+        return unknown, probs, unknown, unknown[:, 0]
+    logits = store(x @ params["w_router"] + params.get("b_router", 0))
+    highest = logits.max(axis=1, keepdims=True)
+    odds = np.exp(logits - highest)
+    total = odds.sum(axis=1, keepdims=True)
+    softmax = odds / total
+    log_z = (highest + np.log(total))[:, 0]
+    sigmoid = config.conventions.scores == "sigmoid"
+    return logits, store(activations.sigmoid(logits) if sigmoid else softmax), softmax, log_z
 
 
 def slots(expert: Array, real: Array, capacity: int | None, probs: Array, logits: Array) -> Array:
@@ -102,7 +114,8 @@ def through_experts(x: Array, params: Params, config: Any, expert: Array, kept: 
 def one_expert(params: Params, e: int) -> Params:
     """Return the weights of expert e: matrices (D, F) or (F, D), and biases."""
     return {name: value[e] for name, value in params.items()
-            if name not in ("w_router", "b_router", "select_bias") and name[:7] != "shared_"}
+            if name not in ("w_router", "b_router", "select_bias", "gates")
+            and name[:7] != "shared_"}
 
 
 def shared_expert(params: Params) -> Params:
@@ -141,6 +154,8 @@ def backward(d_y: Array, params: Params, config: Any, out: dict[str, Any], cache
     d_probs = np.zeros_like(probs)
     np.put_along_axis(d_probs, expert, d_chosen, axis=1)
     slope = balance_coef * num_experts / count * share
+    if "gates" in params:
+        return {"x": d_x, **grads, "gates": np.take_along_axis(d_probs, expert, axis=1)}
     d_probs[real] += slope
     inner = (d_probs * probs).sum(axis=1, keepdims=True)
     d_logits = probs * (d_probs - inner)

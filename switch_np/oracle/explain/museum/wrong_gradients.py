@@ -7,6 +7,8 @@ _D_X = "d_x[token] = store(d_x[token] + d_rows)"
 _END = "    d_chosen = config"
 _LOAD = "    load = np.bincount(expert[out['kept']], minlength=num_experts)\n"
 _EACH = "    for name in one_expert(params, 0):\n        "
+_D_GATE = "d_gates[token, choice] = store((d_row * out).sum(axis=1))"
+_D_GATES = "    return d_x, d_gates, grads"
 _INTO = "    grads = {f\"w_{name}\""
 
 ROUTER = (
@@ -29,6 +31,16 @@ ROUTER = (
     bug("second_gate_gradient_lost", "the gradient of every gate but the first is lost",
         "transformers#48205: scores' gradients held elsewhere are never added",
         (D_CHOSEN, "np.put_along_axis(d_probs, expert[:, :1], d_chosen[:, :1], axis=1)")),
+    bug("gate_gradient_averaged", "the gates' gradient averages over D where it should sum",
+        "no thread known; a mean in a fused reduction", (_D_GATE, _D_GATE.replace("sum", "mean"))),
+    bug("gate_gradient_of_gated_output", "the gates' gradient is taken with outputs that have "
+        "their gate already", "no thread known; a fused forward that saves the weighted rows alone",
+        (_D_GATE, _D_GATE.replace("d_row *", "d_row * gate *"))),
+    bug("gate_gradient_in_expert_order", "the gates' gradient is left in the order of the "
+        "experts' rows", "no thread known; a permutation that is not undone",
+        (_D_GATES, "    mine = [d_gates[each[0], each[1]] for each in saved[:len(grads['w_in'])]]\n"
+         "    d_gates *= 0\n    d_gates.ravel()[:sum(map(len, mine))] = np.concatenate(mine)\n"
+         + _D_GATES)),
     bug("softmax_gradient_diagonal", "the softmax's gradient lacks its second term",
         "no thread known; a common slip by hand",
         ("d_logits = probs * (d_probs - inner)", "d_logits = probs * d_probs")),
@@ -54,6 +66,9 @@ EXPERTS = (
     bug("weight_gradient_without_gate", "the gradient of w_out lacks the gate",
         "the review of aiter#5310",
         (_D_X, f"{_D_X}\n        grads['w_out'][e] = store(hidden[-1].T @ d_row)")),
+    bug("backward_without_gate", "d_y comes back to the experts without the gate",
+        "no thread known; a forward that weighs in its epilogue alone",
+        ("d_out = store(gate * d_row)", "d_out = d_row")),
     bug("activation_gradient_missing", "the backward goes through the activation as if it were "
         "the identity", "the usual plant of gradient checkers",
         ("d_before = store(d_hidden * activations.slope(kind, before))", "d_before = d_hidden")),

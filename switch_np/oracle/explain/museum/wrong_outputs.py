@@ -74,7 +74,7 @@ OUTPUT = (
         (_GATES, f"{_GATES}\n    gates = gates / gates.sum(axis=0, keepdims=True)")),
     bug("softmax_after_top_k", "the softmax is taken over the chosen logits alone; with one choice "
         "the router gets no gradient", "Megatron-LM#894, davidmrau/mixture-of-experts#27",
-        (_GATES, "gates = np.exp(np.take_along_axis(logits, expert, axis=1) - highest)\n"
+        (_GATES, "gates = np.exp(np.take_along_axis(logits, expert, axis=1) - log_z[:, None])\n"
          "    gates = gates / gates.sum(axis=1, keepdims=True)"),
         (D_CHOSEN, D_CHOSEN.replace("d_chosen", "0 * d_chosen")),
         (D_Z, f"{D_Z}\n    np.put_along_axis(d_logits, expert, np.take_along_axis(d_logits, expert,"
@@ -176,7 +176,7 @@ LOSSES = (
         "nanoMoE", (_MEAN, f"{_MASK}\n    mean_probs = (probs * mask)[real].sum(axis=0) / count"),
         (SLOPE, f"{_MASK}\n    {SLOPE} * mask[real]")),
     bug("balance_of_unnormalised_scores", "P averages scores that are not normalised",
-        "TransformerEngine PR#2720", (_MEAN, _MEAN.replace("probs[real]", "odds[real]"))),
+        "TransformerEngine PR#2720", (_MEAN, _MEAN.replace("probs[real]", "np.exp(logits)[real]"))),
     bug("z_loss_of_probabilities", "the z-loss is taken of the largest probability, not of the "
         "logits", "transformers#48293",
         (_Z, "z_loss = (probs.max(axis=1)[real] ** 2).sum() / count")),

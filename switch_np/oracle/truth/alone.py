@@ -1,0 +1,162 @@
+"""A part of a layer alone: gates and choices are given, and no router needs to be known.
+
+The given gates take the place of the router's probabilities, 0 for experts that were not chosen, so
+that the layer's own gather gives them back; its forward and backward do the rest. In the place of
+the mixture stands the part that is asked for:
+
+experts    the config's own mixture
+product    rows sorted by expert times their expert's matrix:  y[r] = x[r] W[e of r],
+           d_x[r] = d_y[r] W[e of r]ᵀ,   d_W[e] = Σ x[r]ᵀ d_y[r] over the rows of e
+dispatch   the rows that a choice makes of tokens
+combine    the tokens that gates and a choice make of rows
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_np.conventions import bind
+from switch_np.conventions.bind import Part
+from switch_np.conventions.noise import Noise
+from switch_np.conventions.parameters import shapes
+from switch_np.operations import check
+from switch_np.switch import combine, dispatch, layer
+from switch_np.switch.combine import CombineCache
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.experts import ExpertsCache
+from switch_np.switch.layer import LayerCache, LayerOutput, Parts
+from switch_np.switch.plan import Plan
+from switch_np.switch.router import RouterCache, Routing
+
+OF_ROUTERS = ("w_router", "b_router", "w_noise", "select_bias")
+Arrays = Mapping[str, np.ndarray]
+
+
+class PartCache(NamedTuple):
+    """Saved for backward, under the names that a mixture's cache has, and the part's input."""
+
+    plan: Plan
+    experts: ExpertsCache
+    combine: CombineCache
+    x_TD: np.ndarray
+
+
+class GivenGates(NamedTuple):
+    """Gates (T, K) in the place of a router; its parameter is `gates`."""
+
+    gates_TK: np.ndarray
+    plan: Plan
+
+    def forward(self, params: Arrays, x_TD: np.ndarray,
+                scale_TD: np.ndarray | None) -> tuple[Routing, RouterCache]:
+        """Return the gates as probabilities."""
+        shape = len(self.plan.expert), self.plan.load.shape[1]
+        probs_TE = np.zeros_like(self.gates_TK, shape=shape)
+        np.put_along_axis(probs_TE, self.plan.expert, self.gates_TK, axis=1)
+        return Routing(probs_TE, probs_TE, probs_TE[:, 0]), RouterCache({}, x_TD, None, probs_TE)
+
+    def backward(self, d_probs_TE: np.ndarray, d_log_z_T: None, cache: RouterCache,
+                 d_logits_TE: None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return d_x, which is 0, and d_gates."""
+        _, x_TD, *_ = cache
+        return np.zeros_like(x_TD), {
+            "gates": np.take_along_axis(d_probs_TE, self.plan.expert, axis=1)}
+
+
+def product(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
+            *dropout: Any) -> tuple[np.ndarray, PartCache]:
+    """Return y (R, F)."""
+    y_RF = np.concatenate([x_TD[own] @ w for own, w in zip(_rows(plan), params["weights"])])
+    return y_RF, _cache(params, x_TD, gates_TK, plan, y_RF)
+
+
+def product_backward(d_y_RF: np.ndarray, cache: PartCache
+                     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (R, D), no gradient of gates, and that of the weights (E, D, F)."""
+    plan, (params, *_), (_, gates_TK, _), x_TD = cache
+    each = [d_y_RF[own] for own in _rows(plan)]
+    d_x_TD = np.concatenate([d_y @ w.T for d_y, w in zip(each, params["weights"])])
+    return d_x_TD, np.zeros_like(gates_TK), {"weights": np.stack(
+        [x_TD[own].T @ d_y for own, d_y in zip(_rows(plan), each)])}
+
+
+def dispatched(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
+               *dropout: Any) -> tuple[np.ndarray, PartCache]:
+    """Return the rows (R, D)."""
+    rows_RD = dispatch.forward(x_TD, plan)
+    return rows_RD, _cache(params, x_TD, gates_TK, plan, rows_RD)
+
+
+def dispatched_backward(d_rows_RD: np.ndarray, cache: PartCache
+                        ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (T, D), and no other gradient."""
+    plan, _, (_, gates_TK, _), _ = cache
+    return dispatch.backward(d_rows_RD, plan), np.zeros_like(gates_TK), {}
+
+
+def combined(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
+             *dropout: Any) -> tuple[np.ndarray, PartCache]:
+    """Return y (T, D)."""
+    y_TD, _ = combine.forward(x_TD, gates_TK, plan)
+    return y_TD, _cache(params, x_TD, gates_TK, plan, x_TD)
+
+
+def combined_backward(d_y_TD: np.ndarray, cache: PartCache
+                      ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return d_rows (R, D) and d_gates (T, K)."""
+    _, _, own, _ = cache
+    return *combine.backward(d_y_TD, own), {}
+
+
+def _rows(plan: Plan) -> list[slice]:
+    return [slice(begin, end) for begin, end in zip(plan.start, plan.start[1:])]
+
+
+def _cache(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
+           rows_RD: np.ndarray) -> PartCache:
+    return PartCache(plan, ExpertsCache(params, None, [], plan),
+                     CombineCache(rows_RD, gates_TK, plan), x_TD)
+
+
+BELOW = {"product": Part(product, product_backward),
+         "dispatch": Part(dispatched, dispatched_backward),
+         "combine": Part(combined, combined_backward)}
+NO_LOSS = Part(lambda *given: (None, None), lambda *given: 0.0)
+
+
+def forward(part: str, params: Arrays, x: np.ndarray, config: SwitchConfig, plan: Plan,
+            noise: Noise, padding_T: np.ndarray | None,
+            training: bool) -> tuple[LayerOutput, LayerCache]:
+    """Return what a part gives; `params` holds its gates, if it has any, as "gates"."""
+    x_TD = x.reshape(-1, x.shape[-1])
+    mixture = BELOW.get(part)
+    if mixture is None:
+        check_experts(params, x_TD, config)
+        mixture = bind.parts(config, params, noise, padding_T, training).mixture
+    gates_TK = params.get("gates", np.ones(plan.expert.shape))
+    parts = Parts(router=GivenGates(gates_TK, plan), mixture=mixture, balance_loss=NO_LOSS,
+                  z_loss=NO_LOSS)
+    # The router's input is cast like its weights: x stands for them.
+    out, cache = layer.forward({**params, "w_router": x_TD}, x_TD, config, plan,
+                               keep_TKF=noise.expert_dropout, training=training, parts=parts)
+    y = out.y if part in BELOW else out.y.reshape(x.shape)
+    return out._replace(y=y), cache
+
+
+def backward(d_y: np.ndarray, params: Arrays, shape: tuple[int, ...],
+             cache: LayerCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the gradient of x, which has that shape, and those of the parameters."""
+    d_x_TD, grads = layer.backward(d_y.reshape(-1, d_y.shape[-1]), cache)
+    return d_x_TD.reshape(shape), {name: grads[name] for name in params}
+
+
+def check_experts(params: Arrays, x_TD: np.ndarray, config: SwitchConfig) -> None:
+    """Refuse parameters that are not just those of the config's experts."""
+    own = {name: value for name, value in params.items() if name != "gates"}
+    d = x_TD.shape[-1]
+    check.keys("params", own, set(shapes(d, 1, config)) - set(OF_ROUTERS))
+    check.floats("params['w_in']", own["w_in"], (config.num_experts, d, "F"))
+    for name, shape in shapes(d, own["w_in"].shape[2], config).items():
+        if name not in OF_ROUTERS:
+            check.floats(f"params[{name!r}]", own[name], shape)

@@ -1,0 +1,129 @@
+"""The parts below the experts: a grouped product, dispatch and combine, each a problem of its own.
+
+Each returns a `Reference`, which `compare` takes like that of a layer. The rows are sorted by
+expert, and an expert's by token, as a stable sort of the flat choices (T · K) leaves them, or by
+`slot` where the plan gives it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from switch_np.operations import adapters, check, signatures
+from switch_np.operations.queues import queue_positions
+from switch_np.oracle.truth import asked
+from switch_np.oracle.truth.decisions import as_dict, as_plan, by_token
+from switch_np.oracle.truth.reference import Reference, solve
+from switch_np.oracle.truth.solution import Problem
+from switch_np.switch.config import SwitchConfig
+from switch_np.switch.plan import Plan
+
+
+@signatures.checked
+def grouped_product(rows: Any, group_sizes: Any, weights: Any, *, d_y: Any = None) -> Reference:
+    """Compute each group of rows times its own matrix, and the gradients "rows" and "weights".
+
+    Parameters
+    ----------
+    rows, group_sizes, weights
+        (R, D), (E,) whole numbers that sum to R, and (E, D, F), of any array library and dtype.
+    d_y
+        (R, F) the gradient arriving at y; None for zeros.
+
+    Examples
+    --------
+    >>> rows, weights = np.arange(6.0).reshape(3, 2), np.ones((2, 2, 4))
+    >>> ref = grouped_product(rows, [1, 2], weights, d_y=np.ones((3, 4)))
+    >>> ref.y[:, 0].tolist(), ref.grads["weights"][:, 0, 0].tolist()
+    ([1.0, 5.0, 9.0], [0.0, 6.0])
+    """
+    sizes, given = adapters.to_numpy(group_sizes, "group_sizes"), adapters.shape_of(rows, "rows")
+    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or (sizes < 0).any() or (
+            len(given) != 2 or sizes.sum() != given[0]):
+        raise ValueError(f"group_sizes must hold whole numbers (E,) that sum to the rows of rows "
+                         f"(R, D), got {sizes.tolist()} for shape {given}")
+    matrices = asked.lift("weights", weights)
+    check.floats("weights", matrices, (len(sizes), given[1], "F"))
+    plan = _plan(np.repeat(np.arange(len(sizes)), sizes), given[0], len(sizes))
+    return _solved("product", rows, {"weights": weights}, plan, d_y, (*given[:1],
+                                                                     matrices.shape[2]))
+
+
+@signatures.checked
+def dispatch(x: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Reference:
+    """Compute the rows (R, D), as y, that a choice of experts makes of tokens, and d_x.
+
+    Parameters
+    ----------
+    x, plan, num_experts
+        (T, D) tokens, what `reference` takes for a plan, and E.
+    d_y
+        (R, D) the gradient arriving at the rows; None for zeros.
+
+    Examples
+    --------
+    >>> ref = dispatch(np.array([[5.0], [6.0]]), [[1, 0], [0, 1]], num_experts=2)
+    >>> ref.y[:, 0].tolist()
+    [5.0, 6.0, 5.0, 6.0]
+    """
+    shape = adapters.shape_of(x, "x")
+    if len(shape) < 2:
+        raise ValueError(f"x must have shape (T, D), got {shape}")
+    plan = _plan(plan, int(np.prod(shape[:-1])), num_experts)
+    return _solved("dispatch", x, {}, plan, d_y, (plan.num_rows, shape[-1]))
+
+
+@signatures.checked
+def combine(rows: Any, gates: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Reference:
+    """Compute the tokens y (T, D) that gates make of rows, and the gradients "rows" and "gates".
+
+    Parameters
+    ----------
+    rows, gates, plan, num_experts
+        (R, D) the experts' outputs, (T, K), what `reference` takes for a plan, and E.
+    d_y
+        (T, D) the gradient arriving at y; None for zeros.
+
+    Examples
+    --------
+    >>> ref = combine(np.array([[8.0], [4.0]]), [[0.5], [1.0]], [[1], [0]], num_experts=2)
+    >>> ref.y[:, 0].tolist()
+    [2.0, 8.0]
+    """
+    tokens = adapters.shape_of(gates, "gates")[0]
+    plan, shape = _plan(plan, tokens, num_experts), adapters.shape_of(rows, "rows")
+    if len(shape) != 2 or shape[0] != plan.num_rows:
+        raise ValueError(f"rows must have a row for each of {plan.num_rows} kept choices, "
+                         f"(R, D), got shape {shape}")
+    return _solved("combine", rows, {"gates": gates}, plan, d_y, (tokens, shape[1]))
+
+
+def _plan(choices: Any, num_tokens: int, num_experts: int) -> Plan:
+    """Return the plan whose rows are in the order that the module's docstring names."""
+    if isinstance(choices, Plan):
+        return choices
+    known = {name: by_token(name, value, num_tokens) for name, value in as_dict(choices).items()}
+    expert_TK = known["expert"]
+    check.integer("num_experts", num_experts, 1)
+    if "slot" not in known:
+        kept_TK = known.get("kept", np.ones(expert_TK.shape)).astype(bool)
+        known["slot"] = queue_positions(np.where(kept_TK, expert_TK, num_experts), num_experts)[0]
+    config = SwitchConfig(num_experts=num_experts, top_k=expert_TK.shape[1], capacity_factor=None)
+    return as_plan(known, config, num_tokens)
+
+
+def _solved(part: str, x: Any, params: Mapping[str, Any], plan: Plan, d_y: Any,
+            y_shape: tuple[int, ...]) -> Reference:
+    """Return the reference of a part."""
+    (_, k), (_, e) = plan.expert.shape, plan.load.shape
+    config = SwitchConfig(num_experts=e, top_k=k, capacity_factor=None)
+    lifted = {name: asked.lift(name, value) for name, value in params.items()}
+    if "gates" in lifted:
+        lifted["gates"] = asked.rows_of_gates(lifted["gates"], plan)
+    problem = Problem(asked.lift("x", x), lifted, config, asked.lift("d_y", d_y, y_shape),
+                      alone=part)
+    problem = problem._replace(x=asked.lift(problem.input_name, x))
+    precision = adapters.precision_of(x, *params.values()) or "float64"
+    return replace(solve(problem, plan, precision), replays=True)
