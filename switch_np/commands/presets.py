@@ -1,35 +1,60 @@
-"""`python -m switch_np presets`: what other libraries do differently, as a table or in words."""
+"""`python -m switch_np presets`: what other libraries and models do differently, and one in words.
+
+The table has a row of at most 100 characters for each; what does not fit ends in "...".
+"""
 
 import argparse
 
 from switch_np.conventions import knobs
+from switch_np.conventions.families import FAMILIES, SOURCE
+from switch_np.conventions.layouts import told
 from switch_np.conventions.presets import presets
 from switch_np.switch.config import SwitchConfig
 
-HEAD = ("preset", "source", "differs from the paper", "how the weights are laid out", "proof")
+ROW = "{:26} {:58} {}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=(
-        "describe these in words; without a NAME, print all as a Markdown table"))
+        "describe these in words; without a NAME, print all as a table"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table, or the presets that are named."""
     if args.names:
-        configs = {name: SwitchConfig.like(name) for name in args.names}    # refuses unknown names
-        print("\n\n".join(_in_words(*item) for item in configs.items()))
-    else:
-        for cells in (HEAD, ["---"] * len(HEAD), *map(_row, presets())):
-            print(f"| {' | '.join(cells)} |")
+        print("\n\n".join([_in_words(name) for name in args.names]))
+        return 0
+    print(ROW.format("preset", "differs from the paper, or from another preset", "proof"))
+    for name in presets() | FAMILIES:
+        told = _knobs(name)
+        print(ROW.format(name, told if len(told) <= 58 else f"{told[:55]}...", _proof(name)))
+    print("\n`presets NAME` says everything about one. Families of transformers are its folders.")
     return 0
 
 
-def _in_words(name: str, config: SwitchConfig) -> str:
-    preset = presets()[name]
+def _knobs(name: str) -> str:
+    """Return what a preset differs in, in its own names."""
+    row = FAMILIES.get(name)
+    if row and row.alone:
+        return f"no preset: a layer {row.alone}"
+    base, differs = (f"as {row.base}", row.differs) if row else ("", presets()[name].settings)
+    told = ", ".join(f"{knob}={value!r}" for knob, value in differs.items())
+    return " but ".join(filter(None, (base, told))) or "nothing"
+
+
+def _in_words(name: str) -> str:
+    if name in FAMILIES and FAMILIES[name].alone:
+        row = FAMILIES[name]
+        return "\n".join([name, f"source: {SOURCE.format(name)}", f"no preset: a layer {row.alone}",
+                          f"instead: {row.line}", f"weights: {told(row.weights) or 'none'}"])
+    config, preset = SwitchConfig.like(name), presets()[name]          # refuses unknown names
     lines = [name, f"source: {preset.source}", f"weights: {preset.weights}",
              f"proof: {_proof(name)}"]
+    if name in FAMILIES:
+        lines.append(f"like: {preset.same_as or FAMILIES[name].base}"
+                     + ", with other settings" * (not preset.same_as))
+        lines.append(f"its model's balance loss: {FAMILIES[name].loss}")
     for title, found in (
             ("left out", preset.leaves_out),
             ("against the paper", knobs.differences(config, SwitchConfig(), "the paper"))):
@@ -37,14 +62,10 @@ def _in_words(name: str, config: SwitchConfig) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str) -> list[str]:
-    preset = presets()[name]
-    settings = ", ".join(f"{knob}={value!r}" for knob, value in preset.settings.items())
-    return [f"`{name}`", preset.source, f"`{settings}`" if settings else "nothing", preset.weights,
-            _proof(name)]
-
-
 def _proof(name: str) -> str:
     if name == "paper":
-        return "loops and complex step"
-    return "recorded numbers" if presets()[name].recorded else "reading alone"
+        return "loops"
+    if name in FAMILIES and FAMILIES[name].alone:
+        return "experts alone" if FAMILIES[name].weights else "none"
+    preset = presets()[name]
+    return "live" if preset.live else "recorded" if preset.recorded else "reading"

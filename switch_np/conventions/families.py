@@ -23,6 +23,7 @@ class Family(NamedTuple):
     alone: str = ""               # why the layer has no name; `line` says how it is judged
 
 
+SOURCE = "transformers 5.24.0, models/{}"
 SHARED, NO_NORM = {"shared_experts": 1}, {"renorm": "none"}
 LOSSES: dict[str, dict[str, Any]] = {
     "none": {"balance_counts": "none", "padding_routing": "routed", "balance_padding": "include",

@@ -76,3 +76,8 @@ def lines(weights: str) -> list[tuple[str, bool]]:
     """
     return [(line, part.endswith("?")) for part in weights.split()
             for line in PARTS[part.removesuffix("?")]]
+
+
+def told(weights: str) -> str:
+    """Return the lines in one text."""
+    return "; ".join(line for line, _ in lines(weights) if " = " in line)

@@ -150,7 +150,8 @@ PRESETS: dict[str, Preset] = {
         weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
         leaves_out=("second_policy='threshold' raises there", "the two-level version")),
     "litgpt": Preset("litgpt 0.5.13, model.py, LLaMAMoE",
-        recorded=False, settings={**SWIGLU, "top_k": 2, "balance_counts": "none", **NO_PADDING},
+        recorded=False, live=True,
+        settings={**SWIGLU, "top_k": 2, "balance_counts": "none", **NO_PADDING},
         weights=LINEAR.format("experts.e.fc_2", "experts.e.proj", "gate")
             + "; w_gate[e] = experts.e.fc_1.weight.T",
         leaves_out=("bias: expert_biases=True, and routed_scaling_factor: gate_scale",
@@ -173,7 +174,8 @@ PRESETS: dict[str, Preset] = {
         leaves_out=("top-1: top_k=1, renorm='none', second_choice='largest'",
             "dropout after the expert", "losses are averaged over layers")),
     "fairscale": Preset("fairscale 0.4.13, nn/moe/top2gate.py, nn/moe/moe_layer.py",
-        recorded=False, settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True,
+        recorded=False, live=True, settings={
+            "top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True,
             "jitter": 0.0, "second_choice": "sampled", "renorm": "post", **CLAMPED, **NO_PADDING},
         weights="experts are the user's modules; " + LINEAR.format("in", "out", "gate.wg")),
     "hf_nllb_moe": Preset("transformers 5.24.0, models/nllb_moe, the router (and 4.57's layer)",

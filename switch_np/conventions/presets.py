@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from switch_np.conventions.families import FAMILIES, LOSSES
-from switch_np.conventions.layouts import lines
+from switch_np.conventions.families import FAMILIES, LOSSES, SOURCE
+from switch_np.conventions.layouts import told
 from switch_np.conventions.libraries import PRESETS, Preset
 from switch_np.operations import check
 
@@ -39,13 +39,14 @@ def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
             f", {row.alone}: {row.line}" if row else
             f"{check.nearest(name, known) or ';'} `presets()` lists them"))
     found = dict(known[name].settings)
-    derive = DERIVED.get(name) or (_fitting if name in FAMILIES else None)
-    if derive is not None:
-        found |= derive(found | dict(overrides), found)
+    if name in FAMILIES:
+        found |= _fitting(found | dict(overrides), found)
+    elif name in DERIVED:
+        found |= DERIVED[name](found | dict(overrides), found)
     return found | dict(overrides)
 
 
-def _fitting(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, int]:
+def _fitting(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return as many groups and choices as there are experts for, and at most the family's own."""
     num_experts = given["num_experts"]
     check.integer("num_experts", num_experts, 1)
@@ -57,7 +58,7 @@ def _fitting(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, int]
     return choices | ({"select_groups": groups, "select_groups_kept": kept} if most > 1 else {})
 
 
-def _group_best(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, int]:
+def _group_best(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return how many experts score a group: Megatron's share of the choices."""
     kept = given.get("select_groups_kept", 1)
     check.integer("top_k", given["top_k"], 1)
@@ -65,7 +66,7 @@ def _group_best(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, i
     return {"select_group_best": max(given["top_k"] // kept, 1)}
 
 
-def _noise_over_experts(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, float]:
+def _noise_over_experts(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return V-MoE's standard deviation of the noise: 1 over the number of experts."""
     check.integer("num_experts", given["num_experts"], 1)
     return {"logit_noise_scale": 1 / int(given["num_experts"])}
@@ -81,6 +82,6 @@ def _of_family(name: str) -> Preset:
     base = _of_family(row.base) if row.base in FAMILIES else PRESETS[row.base]
     own = {"num_experts": row.experts, "top_k": row.top_k, **LOSSES[row.loss], **row.differs}
     same = row.base in FAMILIES and row.loss == FAMILIES[row.base].loss and not row.differs
-    return Preset(f"transformers 5.24.0, models/{name}", {**base.settings, **own},
-                  "; ".join(line for line, _ in lines(row.weights)), (row.line,) * bool(row.line),
-                  recorded=False, live=True, same_as=(base.same_as or row.base) if same else "")
+    return Preset(SOURCE.format(name), {**base.settings, **own}, told(row.weights),
+                  (row.line,) * bool(row.line), recorded=False, live=True,
+                  same_as=(base.same_as or row.base) if same else "")

@@ -14,7 +14,8 @@ from switch_np.operations import adapters, check
 
 OURS = {"w_router": "D E", "w_in": "E D F", "w_gate": "E D F", "w_out": "E F D", "b_in": "E F",
         "b_gate": "E F", "b_out": "E D", "shared_w_in": "D S", "shared_w_gate": "D S",
-        "shared_w_out": "S D", "shared_w_router": "D 1", "b_router": "E", "select_bias": "E", "shared_b_out": "D"}
+        "shared_w_out": "S D", "shared_w_router": "D 1", "b_router": "E", "select_bias": "E",
+        "shared_b_out": "D"}
 
 
 class Line(NamedTuple):
@@ -135,8 +136,7 @@ def _head(family: str, state: Mapping[str, Any], anchor: str) -> tuple[str, bool
 
 def _sizes(family: str, found: list[tuple[Line, Any]]) -> dict[str, int]:
     """Return E, D, F and S; refuse shapes that contradict each other."""
-    shapes = {line: _shape(line, value) for line, value in found}
-    shapes = {line: shape for line, shape in shapes.items() if shape is not None}
+    shapes = {line: shape for line, value in found if (shape := _shape(line, value)) is not None}
     sizes = _bound(shapes)
     if sizes is not None:
         return sizes
@@ -151,16 +151,17 @@ def _sizes(family: str, found: list[tuple[Line, Any]]) -> dict[str, int]:
 
 def _bound(shapes: Mapping[Line, tuple[int, ...]]) -> dict[str, int] | None:
     """Return the sizes of the axes; None if there are none that fit all shapes."""
-    sizes = {"1": 1}
+    sizes: dict[str, float] = {"1": 1}
     for line, shape in sorted(shapes.items(), key=lambda item: "EF" in item[0].axes):
         if len(shape) != len(line.axes):
             return None
-        for axis, n in zip(line.axes, shape):
+        for axis, length in zip(line.axes, shape):
+            n: float = length
             if axis == "EF":
                 axis, n = "F", n / sizes["E"]
             elif axis[0] == "2":
                 axis, n = axis[1:], n / 2
-            if axis != "E+" and sizes.setdefault(axis, n) != n or n != int(n):
+            if n != int(n) or (axis != "E+" and sizes.setdefault(axis, n) != n):
                 return None
     return {axis: int(n) for axis, n in sizes.items()}
 
