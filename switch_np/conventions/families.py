@@ -28,7 +28,7 @@ SHARED, NO_NORM = {"shared_experts": 1}, {"renorm": "none"}
 LOSSES: dict[str, dict[str, Any]] = {
     "none": {"balance_counts": "none", "padding_routing": "routed", "balance_padding": "include",
              "z_padding": "include"},
-    "pooled": {"balance_counts": "all", "padding_routing": "routed",
+    "pooled": {"balance_counts": "plain", "balance_probs": "softmax", "padding_routing": "routed",
                "balance_padding": "mask_valid"},
     "Switch's": {}, "NLLB's": {}, "Doge's": {},
 }
