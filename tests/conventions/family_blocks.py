@@ -82,21 +82,21 @@ zaya ZayaSparseMoeBlock
 """.splitlines())
 D, F, S, E, K = 16, 24, 40, 8, 3
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-SMALL = {**dict.fromkeys(EXPERTS, E), "hidden_size": D, "moe_intermediate_size": F,
-         "intermediate_size": F, "ffn_hidden_size": F, "expert_ffn_hidden_size": F,
+CHOICES = ("num_experts_per_tok", "moe_topk", "moe_top_k", "moe_k", "top_k_experts")
+SMALL = {**dict.fromkeys(EXPERTS, E), **dict.fromkeys(CHOICES, K), "hidden_size": D,
+         "moe_intermediate_size": F, "intermediate_size": F, "ffn_hidden_size": F, "d_ff": F,
          "shared_expert_intermediate_size": S, "shared_intermediate_size": S,
          "moe_shared_expert_intermediate_size": S, "shared_experts_intermediate_size": S,
-         "share_expert_dim": S, "num_experts_per_tok": K, "moe_topk": K, "moe_top_k": K,
-         "moe_k": K, "top_k_experts": K, "zero_expert_num": 4, "moe_hidden_size": 32,
-         "router_jitter_noise": 0.0, "input_jitter_noise": 0.0, "n_shared_experts": 2,
-         "num_shared_experts": 2, "moe_num_shared_experts": 2, "router_hidden_size": 12}
+         "share_expert_dim": S, "n_shared_experts": 2, "num_shared_experts": 2, "moe_hidden_size": 32,
+         "router_jitter_noise": 0.0, "expert_capacity": 3, "swiglu_limit": 1.0,
+         "moe_token_dropout": 0.0}
 
 
 def has(config, name):
     """Whether a configuration has an attribute that is the same for all layers."""
     try:
         return hasattr(config, name)
-    except (ValueError, RuntimeError):      # it may differ between layers
+    except RuntimeError:
         return False
 
 
@@ -115,17 +115,66 @@ def tiny(folder):
     return config
 
 
-def build(folder, experts="eager", **settings):
-    """Return a folder's layer, and its configuration."""
-    names = BLOCKS[folder].split()
-    classes = vars(importlib.import_module(f"transformers.models.{folder}.modeling_{folder}"))
-    config = tiny(folder)
-    for name, value in {"_experts_implementation": experts, **settings}.items():
-        setattr(config, name, value)
-    asked = SimpleNamespace(ffn_config=config) if folder == "dbrx" else config
-    takes = inspect.signature(classes[names[0]].__init__).parameters
-    block = classes[names[0]](asked, **{name: value for name, value in (
-        ("layer_idx", 3 * (folder == "deepseek_v4")), ("ffn_dim", F)) if name in takes})
-    if len(names) == 2:
-        block.shared_mlp = classes[names[1]](config)
-    return block, config
+def classes(folder):
+    """Return what a folder's modeling file defines, by name."""
+    return vars(importlib.import_module(f"transformers.models.{folder}.modeling_{folder}"))
+
+
+def build(torch, folder, kind="float32", experts="eager", **settings):
+    """Return a folder's layer with random weights, and its configuration."""
+    config, (name, *beside) = tiny(folder), BLOCKS[folder].split()
+    for field, value in {"_experts_implementation": experts, **settings}.items():
+        setattr(config, field, value)
+    cls = classes(folder)[name]
+    more = {"layer_idx": 3 * (folder == "deepseek_v4"), "ffn_dim": F}
+    layer = cls(SimpleNamespace(ffn_config=config) if folder == "dbrx" else config, **{
+        field: value for field, value in more.items()
+        if field in inspect.signature(cls.__init__).parameters})
+    for name in beside:                                    # what the decoder layer has beside it
+        layer.shared_mlp = classes(folder)[name](config)
+    if folder == "axk1":
+        layer.post_mlp_layernorm = torch.nn.Identity()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
+            size = 1.0 if "gate.weight" in name or "router" in name else 0.3
+            value.copy_(size * torch.randn(value.shape, generator=generator))
+    return layer.eval().to(getattr(torch, kind)), config
+
+
+def output(layer, x):
+    """Return a layer's output, with the shared expert that the decoder layer adds."""
+    y = layer(x)
+    y = y[0] if isinstance(y, tuple) else y
+    beside = type(layer).__name__.startswith("Granite") and hasattr(layer, "shared_mlp")
+    return (y + layer.shared_mlp(x) if beside else y).reshape(x.shape)
+
+
+def settings(config, weights):
+    """Return what a configuration sets, in the names of `SwitchConfig.like`."""
+    found = {"num_experts": E, "top_k": next(
+        (getattr(config, name) for name in CHOICES if has(config, name)), 1)}
+    if getattr(config, "n_group", None) and config.n_group > 1:
+        found |= {"select_groups": config.n_group, "select_groups_kept": config.topk_group}
+    if "shared_w_in" in weights:
+        found |= {"shared_experts": 1, "shared_width": weights["shared_w_in"].shape[1]}
+    for theirs, ours in (("swiglu_limit", "expert_limit"), ("expert_capacity", "capacity")):
+        if has(config, theirs):
+            found[ours] = getattr(config, theirs)
+    strategy = getattr(config, "shared_expert_combination_strategy", None)
+    return found | ({"shared_average": True} if strategy == "average" else {})
+
+
+def logits_of(layer, x):
+    """Return the router's logits, as the model's balance loss gets them."""
+    seen = []
+    router = next(part for part in (getattr(layer, name, None) for name in (
+        "gate", "router", "text_moe")) if part is not None)
+    router = getattr(router, "gate", router) if type(router).__name__.endswith("Block") else router
+    hook = router.register_forward_hook(lambda _, given, out: seen.append(out))
+    layer(x)
+    hook.remove()
+    out = seen[0]
+    if not isinstance(out, tuple):
+        return out                                                      # dbrx
+    return out[-1] if out[-1].shape[-1] == E and out[-1].is_floating_point() else out[0]
