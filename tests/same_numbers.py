@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import switch_np as snp
+from switch_np.conventions.libraries import PRESETS
 from switch_np.operations import tree
 from switch_np.oracle.truth.decisions import as_plan
 
@@ -138,7 +139,7 @@ def recorded_plans(config, batch, recorded):
 
 def problems():
     """Yield each problem's name and dtype, and what computes it, given what was recorded of it."""
-    names = [name for name in snp.presets() if name != "paper"]
+    names = [name for name in PRESETS if name != "paper"]
     for i in range(LAYERS):
         rng = np.random.default_rng(i)
         name = "paper" if i % 2 else names[i // 2 % len(names)]

@@ -68,6 +68,9 @@ RIGHT = {
     "oracle.compare_routing": dict(scores=OUT.probs, expert=OUT.plan.expert),
     "oracle.draw": dict(config=CONFIG, num_tokens=6, d_model=4, d_ff=5),
     "oracle.reference": ASKED, "oracle.score": dict(test=lambda layer: None),
+    "oracle.weights": dict(family="mixtral", source={
+        "gate.weight": X[:3], "experts.gate_up_proj": np.ones((3, 2, 4)),
+        "experts.down_proj": np.ones((3, 4, 1))}),
     "oracle.to_numpy": dict(value=X), "oracle.museum.planted": {},
     "oracle.museum.run": dict(name=None, **{name: ASKED[name] for name in (
         "x", "params", "config", "d_y")}),

@@ -113,8 +113,9 @@ def test_the_model_knows_nothing_of_threads():
 
 
 def test_the_leaves_of_conventions_import_operations_alone():
-    for name in ("table", "presets", "knobs"):
-        assert all(file.startswith(("operations/", "conventions/knobs"))
+    leaves = ("table", "presets", "libraries", "families", "layouts", "knobs")
+    for name in leaves:
+        assert all(file.startswith(("operations/", *(f"conventions/{leaf}" for leaf in leaves)))
                    for file in imported(FILES[f"conventions/{name}.py"]))
 
 

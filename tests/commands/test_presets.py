@@ -1,8 +1,28 @@
-"""`python -m switch_np presets NAME`: what it says, and what it says of a name that is none."""
+"""`python -m switch_np presets`: its table, what it says of a name, and of one that is none."""
 
 import pytest
 
 import switch_np as snp
+from switch_np.conventions.families import FAMILIES
+
+
+def test_the_table_fits_a_terminal_and_has_all_of_transformers(call):
+    head, *rows, empty, _ = call("presets")[0].splitlines()
+    assert max(map(len, (head, *rows))) <= 100 and not empty
+    verdicts = {row.split()[0]: row[86:] for row in rows}
+    assert list(verdicts) == list(snp.presets() | FAMILIES) and len(FAMILIES) == 76
+    assert verdicts["paper"] == "loops" and verdicts["hf_switch"] == "recorded"
+    assert sum(verdicts[name] == "live" for name in FAMILIES) == 64
+    assert {verdicts[name] for name in ("megatron", "phimoe", "doge")} == {
+        "reading", "experts alone", "none"}
+    assert "as glm4_moe but renorm='none'" in next(row for row in rows if row.startswith("dots1 "))
+
+
+def test_a_family_without_a_preset_is_told_with_the_way_by_experts_alone(call):
+    assert call("presets", "phimoe")[0].splitlines()[2:4] == [
+        "no preset: a layer whose router is SparseMixer", "instead: experts alone: as mixtral's"]
+    assert "like: mixtral\n" in call("presets", "minimax")[0]
+    assert "like: mixtral, with other settings\n" in call("presets", "qwen3_moe")[0]
 
 
 @pytest.mark.parametrize("name", snp.presets())
@@ -22,6 +42,6 @@ def test_several_are_told_one_after_the_other(call):
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest(call):
-    out, error = call("presets", "paper", "mixtral", status=2)
+    out, error = call("presets", "paper", "mixtrol", status=2)
     assert not out and error.count("\n") == 1
-    assert "got 'mixtral'; did you mean 'hf_mixtral'?" in error
+    assert "got 'mixtrol'; did you mean 'mixtral'?" in error

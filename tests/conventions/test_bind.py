@@ -9,6 +9,7 @@ from judges import conventions_loops as loops
 from support import same_decisions
 
 import switch_np as snp
+from switch_np.conventions.libraries import PRESETS
 from switch_np.conventions.table import Conventions
 from switch_np.switch.layer import Parts
 
@@ -88,7 +89,8 @@ def test_backward_of_random_configs(seed):
         check_layer(rng, random_config(rng, rng.choice([0.3, 0.6, 0.9])))
 
 
-@pytest.mark.parametrize("name", snp.presets())
+@pytest.mark.parametrize("name", [
+    *PRESETS, "gpt_oss", "qwen3_next", "glm4v_moe", "hy_v4", "deepseek_v4", "nemotron_h", "llama4"])
 def test_backward_of_every_preset(name):
     config = snp.SwitchConfig.like(name, num_experts=4, capacity_factor=1.0, min_capacity=0,
                                    groups=2, capacity=None)

@@ -156,7 +156,7 @@ def test_experts_of_nllb_as_version_5_runs_them(transformers, torch, kind):
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_balance_loss_of_nllb(transformers, torch, kind):
-    layer, config = family_blocks.build(torch, "nllb_moe", kind)
+    layer, _ = family_blocks.build(torch, "nllb_moe", kind)
     x, _ = inputs(torch, kind)
     loss = family_blocks.classes("nllb_moe")["load_balancing_loss_func"](
         (family_blocks.logits_of(layer, x),), E, 2)

@@ -13,6 +13,7 @@ import pytest
 import switch_np as snp
 from switch_np import generate, model
 from switch_np.conventions import knobs
+from switch_np.conventions.libraries import PRESETS
 from switch_np.training import trainer
 from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
@@ -20,14 +21,15 @@ from switch_np.transformer.model_config import ModelConfig
 
 NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
          "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
-         "deepspeed_topk", "deepspeed_topk_before_7986", "tutel", "st_moe", "lucidrains", "labml",
-         "fairseq", "hf_nllb_moe", "vmoe", "megatron", "megablocks", "nanomoe"]
+         "deepspeed_topk", "deepspeed_topk_before_7986", "tutel", "st_moe", "lucidrains", "litgpt",
+         "labml", "fairseq", "fairscale", "hf_nllb_moe", "vmoe", "megatron", "megablocks",
+         "nanomoe"]
 LAYERS = [path for path in sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
           if not path.stem.startswith("hf_switch_model")]           # whole models, not layers
 
 
 def test_all_libraries_are_there_with_source_and_weights():
-    assert list(snp.presets()) == NAMES
+    assert list(PRESETS) == NAMES and list(snp.presets())[:len(NAMES)] == NAMES
     for preset in snp.presets().values():
         assert preset.source and preset.weights
     assert {name for name in NAMES if snp.SwitchConfig.like(name).eval_capacity_factor == 2} == {
@@ -70,7 +72,7 @@ def test_every_preset_runs(name, dtype, layout, settings):
 
 
 CHANCE = {"mesh_tf_top2", "deepspeed_top1", "deepspeed_top2", "st_moe", "lucidrains", "labml",
-          "fairseq", "nanomoe"}          # draw random numbers outside training too
+          "fairseq", "fairscale", "nanomoe"}     # draw random numbers outside training too
 TEXT = np.frombuffer(b"to be or not to be, that is the question: " * 9, np.uint8)
 CORPUS = Corpus(TEXT[:300], TEXT[300:])
 
@@ -145,14 +147,14 @@ def test_overrides_reach_both_configs_and_wrong_ones_are_named():
     assert config.num_experts == 16 and config.conventions.second_policy == "all"
     with pytest.raises(ValueError, match="got 'second'"):
         snp.SwitchConfig.like("mesh_tf_top2", second="all")
-    with pytest.raises(ValueError, match="name must be one of 'paper', 'mesh_tf'"):
+    with pytest.raises(ValueError, match="name must be a preset's, got 'mesh'"):
         snp.SwitchConfig.like("mesh")
     with pytest.raises(ValueError, match="got 'conventions'"):
         snp.SwitchConfig.like("mesh_tf", conventions=snp.Conventions())
 
 
 @pytest.mark.parametrize("name, nearest", [
-    ("mixtral", "; did you mean 'hf_mixtral'?"), ("mesh", "; did you mean 'mesh_tf'?"),
+    ("mixtrol", "; did you mean 'mixtral'?"), ("mesh", "; did you mean 'mesh_tf'?"),
     ("nobody", ";"), (None, ";"), ([], ";")])
 def test_an_unknown_preset_is_told_the_nearest(name, nearest):
     with pytest.raises(ValueError) as caught:
@@ -174,4 +176,5 @@ print(sorted(name for name in sys.modules if name.startswith("switch_np.conventi
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                           cwd=Path(snp.__file__).parents[1], check=True).stdout.strip() == str(
-        [f"switch_np.conventions.{leaf}" for leaf in ("knobs", "presets", "table")])
+        [f"switch_np.conventions.{leaf}" for leaf in (
+            "families", "knobs", "layouts", "libraries", "presets", "table")])

@@ -90,20 +90,21 @@ def _other_layouts(params: Mapping[str, np.ndarray]
             yield f"{name} of expert 0 is used for all experts", {name: first}, {}
         if name in ("b_in", "b_gate", "b_router", "shared_b_out") and value.any():
             yield f"{name} is left out", {name: 0 * value}, {}
-    if "w_gate" in params:
-        gate, linear = params["w_gate"], params["w_in"]
-        yield "w_gate and w_in are swapped", {"w_gate": linear, "w_in": gate}, {
-            "w_gate": "w_in", "w_in": "w_gate"}
-        for how, wrong_gate, wrong_linear in _fusions(gate, linear):
-            yield f"the fused w_gate and w_in are {how}", {
-                "w_gate": wrong_gate, "w_in": wrong_linear}, {}
+    for one, other in (("w_gate", "w_in"), ("b_gate", "b_in"), ("shared_w_gate", "shared_w_in")):
+        if one in params:
+            gate, linear = params[one], params[other]
+            yield f"{one} and {other} are swapped", {one: linear, other: gate}, {
+                one: other, other: one}
+            for how, wrong_gate, wrong_linear in _fusions(gate, linear):
+                yield f"the fused {one} and {other} are {how}", {
+                    one: wrong_gate, other: wrong_linear}, {}
 
 
 def _fusions(gate: np.ndarray, linear: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield wrong ways to take the fused weight of gate and up projection (E, D, 2F) apart."""
-    f, both = gate.shape[2], np.concatenate([gate, linear], axis=2)
+    """Yield wrong ways to take the fused weight of gate and up projection apart."""
+    f, both = gate.shape[-1], np.concatenate([gate, linear], axis=-1)
     yield "interleaved, want halves", both[..., ::2], both[..., 1::2]
-    woven, turned = np.stack([gate, linear], axis=3).reshape(both.shape), both.swapaxes(1, 2)
+    woven, turned = np.stack([gate, linear], axis=-1).reshape(both.shape), both.swapaxes(-1, -2)
     yield "halves, want interleaved", woven[..., :f], woven[..., f:]
     if turned.shape == both.shape:
         yield "used untransposed", turned[..., :f], turned[..., f:]

@@ -18,10 +18,9 @@ def config_of(config: SwitchConfig | str, shapes: Mapping[str, tuple[int, ...]],
     """Return the config, and refuse arguments that do not go with gates or without them."""
     check.number("balance_coef", balance_coef)
     check.number("z_coef", z_coef)
-    counted = ("w_router", -1) if gates is None else ("w_in", 0)
-    own: dict[str, int] = {}
-    if counted[0] not in shapes:
-        raise ValueError(f"params must hold {counted[0]}, got {sorted(shapes)}"
+    needed, own = "w_router" if gates is None else "w_in", {}
+    if needed not in shapes:
+        raise ValueError(f"params must hold {needed}, got {sorted(shapes)}"
                          + "; without a router, gates= and plan= take its place"
                          * (gates is None))
     if gates is not None:
@@ -31,12 +30,13 @@ def config_of(config: SwitchConfig | str, shapes: Mapping[str, tuple[int, ...]],
             raise ValueError("balance_coef and z_coef must be 0 with gates=, since a router's "
                              f"losses are not known, got {balance_coef} and {z_coef}")
         shape = adapters.shape_of(gates, "gates")
-        own = {"top_k": shape[-1] if len(shape) > 1 else 1}
+        own["top_k"] = shape[-1] if len(shape) > 1 else 1
     if isinstance(config, str):
+        own["num_experts"] = shapes.get("w_in", shapes[needed][::-1])[0]
         known = presets().get(config)
         if known and known.settings.get("shared_experts") and "shared_w_in" in shapes:
             own["shared_width"] = shapes["shared_w_in"][-1]
-        config = SwitchConfig.like(config, num_experts=shapes[counted[0]][counted[1]], **own)
+        config = SwitchConfig.like(config, **own)
     return config
 
 

@@ -63,9 +63,12 @@ def weights(family: str, source: Any) -> dict[str, Any]:
     Traceback (most recent call last):
     ValueError: gate.weight of qwen3_moe must have shape (E, D), got (6, 4): transposed
     """
-    check.choice("family", family, [name for name, row in FAMILIES.items() if row.weights])
+    row = FAMILIES.get(family) if isinstance(family, str) else None
+    if row is None or not row.weights:
+        raise ValueError(f"family must be a folder of transformers' models, got {family!r}" + (
+            f", {row.alone}: {row.line}" if row else check.nearest(family, FAMILIES)))
     state = source.state_dict() if callable(getattr(source, "state_dict", None)) else source
-    check.instance("module_or_state_dict", state, Mapping)
+    check.instance("source", state, Mapping)
     found = _one_layer(family, state)
     sizes = _sizes(family, found)
     result: dict[str, Any] = {}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from oracle.problems import problem
 
-import switch_np as snp
 from switch_np import SwitchConfig, oracle
+from switch_np.conventions.libraries import PRESETS
 
 
 def reference(name, training=False, padding=3, **options):
@@ -17,7 +17,7 @@ def reference(name, training=False, padding=3, **options):
 
 
 @pytest.mark.parametrize("name, training", [
-    *((name, True) for name in snp.presets()),
+    *((name, True) for name in (*PRESETS, "gpt_oss", "qwen2_moe", "glm5_next")),
     *((name, False) for name in ("paper", "mesh_tf_top2", "hf_deepseek_v3", "nanomoe"))])
 def test_every_preset_is_certified(name, training):
     ref = reference(name, training)
