@@ -25,7 +25,6 @@ from switch_np.conventions.margins import margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.conventions.presets import presets
 from switch_np.operations import adapters, check, environment, signatures
-from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
@@ -179,10 +178,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     p, conventions = problem, problem.config.conventions
     if not conventions.counts_plain:
         return plan
-    best_TK = largest(p.forward(plan)[0].probs, plan.expert.shape[1])
-    count_GE, tokens_G = serve.balance_counts(plan.expert, plan.kept, best_TK, plan.load.shape,
-                                              p.padding_T, conventions, p.training)
-    return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+    return serve.recount(plan, p.forward(plan)[0].probs, p.padding_T, conventions, p.training)
 
 
 def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:
