@@ -58,7 +58,8 @@ PRESETS: dict[str, Preset] = {
         settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "capacity_at_most_group": True,
             "balance_padding": "real_fraction", "z_when": "training"},
         weights="as here: wi (E, D, F), wo (E, F, D), router (D, E)",
-        leaves_out=("groups: give their number; they have at most 1,024 tokens there",
+        leaves_out=("gating 'switch_max': priority='gate'",
+            "groups: give their number; they have at most 1,024 tokens there",
             "the z-loss is added before the balance loss's coefficient, so its own is the product "
             "of both; both are divided by the number of microbatches")),
     "mesh_tf_top2": Preset("tensorflow/mesh da90793, transformer/moe.py, gating 'top_2'",

@@ -142,6 +142,17 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
     return np.bincount(queue_N, minlength=g * e).reshape(g, e), tokens_G
 
 
+def recount(plan: Plan, scores_TE: np.ndarray, padding_T: np.ndarray | None,
+            conventions: Conventions, training: bool) -> Plan:
+    """Return the plan with the best of these scores counted, where the balance loss counts them."""
+    if not conventions.counts_plain:
+        return plan
+    best_TK = largest(scores_TE.real, plan.expert.shape[1])
+    count_GE, tokens_G = balance_counts(plan.expert, plan.kept, best_TK, plan.load.shape, padding_T,
+                                        conventions, training)
+    return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+
+
 def group_of(num_tokens: int, num_groups: int) -> np.ndarray:
     """Return the group (T,) of each token; groups are equal and consecutive."""
     return np.arange(num_tokens) // max(num_tokens // max(num_groups, 1), 1)

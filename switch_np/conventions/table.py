@@ -32,7 +32,7 @@ class Conventions:
     scores: str = knob("softmax", "Scores", {
         "softmax": "softmax of the logits", "sigmoid": "sigmoid of each logit",
         "sqrtsoftplus": "root of the softplus of each logit"},
-        needs={"sigmoid": "DeepSeek-V3, Megatron", "sqrtsoftplus": "Megatron"})
+        needs={"sigmoid": "DeepSeek-V3, Megatron", "sqrtsoftplus": "DeepSeek-V4, Megatron"})
     chooser: str = knob("tokens", "Who chooses", {
         "tokens": "tokens their experts", "experts": "experts their tokens"},
         needs={"experts": "Flaxformer's expert choice"},

@@ -22,7 +22,6 @@ from switch_np.conventions import arguments, choose, serve
 from switch_np.conventions.margins import Margins, contested, margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import adapters, signatures
-from switch_np.operations.queues import largest
 from switch_np.oracle.truth import asked, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
@@ -196,10 +195,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     p, conventions = problem, problem.config.conventions
     if not conventions.counts_plain:
         return plan
-    best_TK = largest(p.forward(plan)[0].probs, plan.expert.shape[1])
-    count_GE, tokens_G = serve.balance_counts(plan.expert, plan.kept, best_TK, plan.load.shape,
-                                              p.padding_T, conventions, p.training)
-    return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
+    return serve.recount(plan, p.forward(plan)[0].probs, p.padding_T, conventions, p.training)
 
 
 def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:

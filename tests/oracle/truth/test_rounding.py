@@ -75,6 +75,30 @@ def test_a_sign_within_the_noise_is_sampled_both_ways():
     assert sigma[:, 0].min() > 300 * np.median(sigma[:, 1:])
 
 
+def test_a_limit_within_the_noise_is_sampled_both_ways():
+    """A hidden unit just at its limit: its gradient may be there or not."""
+    config = SwitchConfig.like("hf_mixtral", num_experts=1, top_k=1, expert_limit=50.0)
+    asked, far = problem(config)
+    for name in ("w_in", "w_gate"):
+        unit = asked["params"][name][0, :, 0] @ asked["x"].T
+        limit = float(abs(unit).max() if name == "w_in" else unit.max())
+        near = oracle.reference(**asked | {"config": SwitchConfig.like(
+            "hf_mixtral", num_experts=1, top_k=1, expert_limit=limit * (1 + 2e-7))})
+        of_near, of_far = (ref.sigma("float32")[f"d_{name}"][0, :, 0] for ref in (near, far))
+        assert of_near.min() > 1000 * of_far.max()
+
+
+def test_what_is_counted_at_a_tie_is_sampled_both_ways():
+    config = SwitchConfig.like("hf_deepseek_v3", num_experts=4, top_k=1, select_groups=1,
+                               select_groups_kept=1, balance_counts="plain")
+    asked, apart = problem(config)
+    twins = asked["params"]["w_router"].copy()
+    twins[:, 1] = twins[:, 0]
+    ties = oracle.reference(**asked | {"params": asked["params"] | {"w_router": twins}})
+    one, other = (ref.sigma("float32")["d_w_router"][:, 0].max() for ref in (ties, apart))
+    assert one > 1000 * other
+
+
 def test_the_peak_counts_what_lies_on_the_way():
     ref = oracle.reference(**ASKED | {"d_y": ASKED["d_y"] * 1e6})
     assert ref.rounding("float16").peak > 1e6
