@@ -21,6 +21,7 @@ from switch_np.conventions.bind import Part
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.parameters import shapes
 from switch_np.operations import check
+from switch_np.operations.rows import take
 from switch_np.switch import combine, dispatch, layer
 from switch_np.switch.combine import CombineCache
 from switch_np.switch.config import SwitchConfig
@@ -104,9 +105,14 @@ def combined(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
 
 def combined_backward(d_y_TD: np.ndarray, cache: PartCache
                       ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return d_rows (R, D) and d_gates (T, K)."""
-    _, _, own, _ = cache
-    return *combine.backward(d_y_TD, own), {}
+    """Return d_rows (R, D) and d_gates (T, K).
+
+    Products are formed before they are added: to round them too is what a right kernel may do.
+    """
+    plan, _, own, rows_RD = cache
+    d_rows_RD, d_gates_TK = combine.backward(d_y_TD, own)
+    d_gates_R = (take(d_y_TD, plan.token_of_row) * rows_RD).sum(axis=1)
+    return d_rows_RD, take(d_gates_R, plan.row_of_choice.ravel()).reshape(d_gates_TK.shape), {}
 
 
 def _rows(plan: Plan) -> list[slice]:
