@@ -31,6 +31,25 @@ def alone(asked, precision="float64", seed=0):
         "params": params, "gates": round_to(gates, precision), "plan": plan}
 
 
+def part(name, precision="float64", seed=0, tokens=24, d_model=8, d_ff=12, experts=4, k=2):
+    """Return the arguments of `oracle.dispatch`, `combine` or `grouped_product` at random."""
+    rng = np.random.default_rng([seed, 13])
+    expert = np.argsort(rng.random((tokens, experts)), axis=1)[:, :k]
+    kept = rng.random(expert.shape) < 0.9
+    sizes = np.bincount(expert[kept], minlength=experts)
+    shapes = {"x": (tokens, d_model), "rows": (kept.sum(), d_model), "gates": expert.shape,
+              "weights": (experts, d_model, d_ff), "d_y": {
+                  "dispatch": (kept.sum(), d_model), "combine": (tokens, d_model),
+                  "grouped_product": (kept.sum(), d_ff)}[name]}
+    wanted = {"dispatch": ("x",), "combine": ("rows", "gates"),
+              "grouped_product": ("rows", "weights")}[name]
+    given = {key: round_to(rng.standard_normal(shapes[key]), precision)
+             for key in (*wanted, "d_y")}
+    if name == "grouped_product":
+        return given | {"group_sizes": sizes}
+    return given | {"plan": {"expert": expert, "kept": kept}, "num_experts": experts}
+
+
 def with_drops(**options):
     """Return a problem with dropped tokens, padding, an idle expert, and square weights."""
     return problem(DROPS, d_ff=8, seed=5, padding=2, unused=1, **options)

@@ -84,8 +84,8 @@ def scaled(name: str, evidence: Evidence) -> Suspects:
     """The right tensor times a number."""
     want = evidence.want[name]
     (c,), (bar,) = evidence.factors({name: [want]})
-    c, text = factor_in_words(c, bar, {"balance_loss": "balance", "z_loss": "z"}.get(name),
-                              evidence.truth)
+    term = {"balance_loss": "balance", "z_loss": "z", "d_gates": "gates"}.get(name)
+    c, text = factor_in_words(c, bar, term, evidence.truth)
     if abs(c - 1) > bar and c and text and (want.size > 1 or VAGUE not in text):
         yield f"{name} is {text}", c * want
 

@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from switch_np.oracle.truth.alone import product
+from switch_np.oracle.truth.alone import below_forward
 from switch_np.oracle.truth.caches import ExpertsUsed, experts_used, with_gates
 from switch_np.oracle.truth.reference import Reference
 from switch_np.switch import experts
@@ -33,7 +33,7 @@ class ExpertRows:
         """
         used = self._used
         if self.truth.problem.alone == "product":
-            out_RD, _ = product(used.params, rows_RD, used.gates_TK, self.plan)
+            out_RD, _ = below_forward("product", used.params, rows_RD, used.gates_TK, self.plan)
         else:
             out_RD, _ = experts.forward(used.params, rows_RD, self.plan, network=used.network)
         y_TD = np.zeros((len(self.plan.expert), out_RD.shape[1]))

@@ -122,7 +122,7 @@ def gates_on_the_way_back(name: str, evidence: Evidence) -> Suspects:
     """A gradient of the experts for which d_y was weighed by no gates, or by them twice."""
     truth = evidence.truth
     p, wanted, gates_TK = truth.problem, truth.seeds["output"].get(name[2:]), truth.gates
-    if wanted is None or not p.whole or name == "d_gates" or (
+    if wanted is None or p.alone in ("product", "dispatch") or name == "d_gates" or (
             p.config.conventions.gate_at != "output"):
         return
     for text, other_TK in (("lacks the gate", np.ones_like(gates_TK)),

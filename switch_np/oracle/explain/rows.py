@@ -128,6 +128,10 @@ def _readings(evidence: Evidence, x_TD: np.ndarray) -> Iterator[tuple[str, np.nd
                    x_TD[moved // k])
             yield (f"the experts' outputs go to the rows {abs(shift)} {where} their own", moved,
                    rows_RD)
+    own_R = np.repeat(plan.start[:-1], np.diff(plan.start))
+    for tile in (8, 16, 32, 64, 128):
+        yield (f"each expert's rows are read from a multiple of {tile} on, not from its own first "
+               "row", plan.choice_of_row, x_TD[plan.token_of_row][np.arange(n) - own_R % tile])
     yield ("the experts read the first tokens in order, not those sent to them",
            plan.choice_of_row, x_TD[np.arange(n) % t])
     backwards = [np.arange(begin, end)[::-1] for begin, end in zip(plan.start, plan.start[1:])]

@@ -12,6 +12,7 @@ combine    the tokens that gates and a choice make of rows
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from switch_np.conventions.bind import Part
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.parameters import shapes
 from switch_np.operations import check
+from switch_np.operations.rows import take
 from switch_np.switch import combine, dispatch, layer
 from switch_np.switch.combine import CombineCache
 from switch_np.switch.config import SwitchConfig
@@ -64,64 +66,44 @@ class GivenGates(NamedTuple):
             "gates": np.take_along_axis(d_probs_TE, self.plan.expert, axis=1)}
 
 
-def product(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
-            *dropout: Any) -> tuple[np.ndarray, PartCache]:
-    """Return y (R, F)."""
-    y_RF = np.concatenate([x_TD[own] @ w for own, w in zip(_rows(plan), params["weights"])])
-    return y_RF, _cache(params, x_TD, gates_TK, plan, y_RF)
+def below_forward(part: str, params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
+                  *dropout: Any) -> tuple[np.ndarray, PartCache]:
+    """Return what a part below the experts gives: y (R, F), rows (R, D) or y (T, D)."""
+    rows = x_TD
+    if part == "product":
+        rows = y = np.concatenate([x_TD[own] @ w for own, w in zip(_rows(plan), params["weights"])])
+    elif part == "dispatch":
+        rows = y = dispatch.forward(x_TD, plan)
+    else:
+        y, _ = combine.forward(x_TD, gates_TK, plan)
+    return y, PartCache(plan, ExpertsCache(params, None, [], plan),
+                        CombineCache(rows, gates_TK, plan), x_TD)
 
 
-def product_backward(d_y_RF: np.ndarray, cache: PartCache
-                     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (R, D), no gradient of gates, and that of the weights (E, D, F)."""
-    plan, (params, *_), (_, gates_TK, _), x_TD = cache
-    each = [d_y_RF[own] for own in _rows(plan)]
-    d_x_TD = np.concatenate([d_y @ w.T for d_y, w in zip(each, params["weights"])])
-    return d_x_TD, np.zeros_like(gates_TK), {"weights": np.stack(
-        [x_TD[own].T @ d_y for own, d_y in zip(_rows(plan), each)])}
-
-
-def dispatched(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
-               *dropout: Any) -> tuple[np.ndarray, PartCache]:
-    """Return the rows (R, D)."""
-    rows_RD = dispatch.forward(x_TD, plan)
-    return rows_RD, _cache(params, x_TD, gates_TK, plan, rows_RD)
-
-
-def dispatched_backward(d_rows_RD: np.ndarray, cache: PartCache
-                        ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (T, D), and no other gradient."""
-    plan, _, (_, gates_TK, _), _ = cache
-    return dispatch.backward(d_rows_RD, plan), np.zeros_like(gates_TK), {}
-
-
-def combined(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
-             *dropout: Any) -> tuple[np.ndarray, PartCache]:
-    """Return y (T, D)."""
-    y_TD, _ = combine.forward(x_TD, gates_TK, plan)
-    return y_TD, _cache(params, x_TD, gates_TK, plan, x_TD)
-
-
-def combined_backward(d_y_TD: np.ndarray, cache: PartCache
-                      ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return d_rows (R, D) and d_gates (T, K)."""
-    _, _, own, _ = cache
-    return *combine.backward(d_y_TD, own), {}
+def below_backward(part: str, d_y: np.ndarray, cache: PartCache
+                   ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return the gradients of a part's x, gates (T, K) and weights, where it has any."""
+    plan, (params, *_), own, x_TD = cache
+    nothing_TK = np.zeros_like(own.gates_TK)
+    if part == "product":
+        each = [(x_TD[own], d_y[own], w) for own, w in zip(_rows(plan), params["weights"])]
+        d_x_TD = np.concatenate([d_y @ w.T for _, d_y, w in each])
+        return d_x_TD, nothing_TK, {"weights": np.stack([x.T @ d_y for x, d_y, _ in each])}
+    if part == "dispatch":
+        return dispatch.backward(d_y, plan), nothing_TK, {}
+    d_x_TD, _ = combine.backward(d_y, own)
+    # Products are formed before they are added: to round them too is what a right kernel may do.
+    d_gates_R = (take(d_y, plan.token_of_row) * x_TD).sum(axis=1)
+    d_gates_TK = take(d_gates_R, plan.row_of_choice.ravel()).reshape(nothing_TK.shape)
+    return d_x_TD, d_gates_TK, {}
 
 
 def _rows(plan: Plan) -> list[slice]:
     return [slice(begin, end) for begin, end in zip(plan.start, plan.start[1:])]
 
 
-def _cache(params: Arrays, x_TD: np.ndarray, gates_TK: np.ndarray, plan: Plan,
-           rows_RD: np.ndarray) -> PartCache:
-    return PartCache(plan, ExpertsCache(params, None, [], plan),
-                     CombineCache(rows_RD, gates_TK, plan), x_TD)
-
-
-BELOW = {"product": Part(product, product_backward),
-         "dispatch": Part(dispatched, dispatched_backward),
-         "combine": Part(combined, combined_backward)}
+BELOW = {part: Part(partial(below_forward, part), partial(below_backward, part))
+         for part in ("product", "dispatch", "combine")}
 NO_LOSS = Part(lambda *given: (None, None), lambda *given: 0.0)
 
 

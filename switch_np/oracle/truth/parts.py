@@ -1,8 +1,7 @@
-"""The parts below the experts: a grouped product, dispatch and combine, each a problem of its own.
+"""The parts below the experts: a grouped product, dispatch and combine, each judged like a layer.
 
-Each returns a `Reference`, which `compare` takes like that of a layer. The rows are sorted by
-expert, and an expert's by token, as a stable sort of the flat choices (T · K) leaves them, or by
-`slot` where the plan gives it.
+Rows are sorted by expert, and an expert's by token, as a stable sort of the flat choices (T · K)
+leaves them, or by `slot` where the plan gives it.
 """
 
 from collections.abc import Mapping
@@ -39,16 +38,16 @@ def grouped_product(rows: Any, group_sizes: Any, weights: Any, *, d_y: Any = Non
     >>> ref.y[:, 0].tolist(), ref.grads["weights"][:, 0, 0].tolist()
     ([1.0, 5.0, 9.0], [0.0, 6.0])
     """
-    sizes, given = adapters.to_numpy(group_sizes, "group_sizes"), adapters.shape_of(rows, "rows")
-    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or (sizes < 0).any() or (
-            len(given) != 2 or sizes.sum() != given[0]):
-        raise ValueError(f"group_sizes must hold whole numbers (E,) that sum to the rows of rows "
-                         f"(R, D), got {sizes.tolist()} for shape {given}")
-    matrices = asked.lift("weights", weights)
-    check.floats("weights", matrices, (len(sizes), given[1], "F"))
-    plan = _plan(np.repeat(np.arange(len(sizes)), sizes), given[0], len(sizes))
-    return _solved("product", rows, {"weights": weights}, plan, d_y, (*given[:1],
-                                                                     matrices.shape[2]))
+    sizes, shape = adapters.to_numpy(group_sizes, "group_sizes"), adapters.shape_of(rows, "rows")
+    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or (sizes < 0).any() or len(shape) != 2 or (
+            sizes.sum() != shape[0]):
+        raise ValueError("group_sizes must hold whole numbers (E,) that sum to R, the rows of rows "
+                         f"(R, D), got {sizes.tolist()} for shape {shape}")
+    wide = adapters.shape_of(weights, "weights")
+    if wide[:-1] != (len(sizes), shape[1]):
+        raise ValueError(f"weights must have shape ({len(sizes)}, {shape[1]}, F), got {wide}")
+    return _solved("product", rows, {"weights": weights}, np.repeat(np.arange(len(sizes)), sizes),
+                   shape[0], len(sizes), d_y, wide[-1])
 
 
 @signatures.checked
@@ -64,15 +63,13 @@ def dispatch(x: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Referen
 
     Examples
     --------
-    >>> ref = dispatch(np.array([[5.0], [6.0]]), [[1, 0], [0, 1]], num_experts=2)
-    >>> ref.y[:, 0].tolist()
+    >>> dispatch(np.array([[5.0], [6.0]]), [[1, 0], [0, 1]], num_experts=2).y[:, 0].tolist()
     [5.0, 6.0, 5.0, 6.0]
     """
     shape = adapters.shape_of(x, "x")
-    if len(shape) < 2:
+    if len(shape) != 2:
         raise ValueError(f"x must have shape (T, D), got {shape}")
-    plan = _plan(plan, int(np.prod(shape[:-1])), num_experts)
-    return _solved("dispatch", x, {}, plan, d_y, (plan.num_rows, shape[-1]))
+    return _solved("dispatch", x, {}, plan, shape[0], num_experts, d_y, shape[1])
 
 
 @signatures.checked
@@ -88,42 +85,32 @@ def combine(rows: Any, gates: Any, plan: Any, num_experts: int, *, d_y: Any = No
 
     Examples
     --------
-    >>> ref = combine(np.array([[8.0], [4.0]]), [[0.5], [1.0]], [[1], [0]], num_experts=2)
-    >>> ref.y[:, 0].tolist()
+    >>> combine([[8.0], [4.0]], [[0.5], [1.0]], [[1], [0]], num_experts=2).y[:, 0].tolist()
     [2.0, 8.0]
     """
-    tokens = adapters.shape_of(gates, "gates")[0]
-    plan, shape = _plan(plan, tokens, num_experts), adapters.shape_of(rows, "rows")
-    if len(shape) != 2 or shape[0] != plan.num_rows:
-        raise ValueError(f"rows must have a row for each of {plan.num_rows} kept choices, "
-                         f"(R, D), got shape {shape}")
-    return _solved("combine", rows, {"gates": gates}, plan, d_y, (tokens, shape[1]))
+    tokens, width = adapters.shape_of(gates, "gates")[0], adapters.shape_of(rows, "rows")[-1]
+    return _solved("combine", rows, {"gates": gates}, plan, tokens, num_experts, d_y, width)
 
 
-def _plan(choices: Any, num_tokens: int, num_experts: int) -> Plan:
-    """Return the plan whose rows are in the order that the module's docstring names."""
-    if isinstance(choices, Plan):
-        return choices
-    known = {name: by_token(name, value, num_tokens) for name, value in as_dict(choices).items()}
+def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_tokens: int,
+            num_experts: int, d_y: Any, width: int) -> Reference:
+    """Return the reference of a part whose y is so wide."""
+    check.integer("num_experts", num_experts, 0)
+    told = as_dict(choices) | ({"slot": choices.slot} if isinstance(choices, Plan) else {})
+    known = {name: by_token(name, value, num_tokens) for name, value in told.items()}
     expert_TK = known["expert"]
-    check.integer("num_experts", num_experts, 1)
     if "slot" not in known:
         kept_TK = known.get("kept", np.ones(expert_TK.shape)).astype(bool)
         known["slot"] = queue_positions(np.where(kept_TK, expert_TK, num_experts), num_experts)[0]
     config = SwitchConfig(num_experts=num_experts, top_k=expert_TK.shape[1], capacity_factor=None)
-    return as_plan(known, config, num_tokens)
-
-
-def _solved(part: str, x: Any, params: Mapping[str, Any], plan: Plan, d_y: Any,
-            y_shape: tuple[int, ...]) -> Reference:
-    """Return the reference of a part."""
-    (_, k), (_, e) = plan.expert.shape, plan.load.shape
-    config = SwitchConfig(num_experts=e, top_k=k, capacity_factor=None)
-    lifted = {name: asked.lift(name, value) for name, value in params.items()}
+    plan = as_plan(known, config, num_tokens)
+    problem = Problem(np.zeros(0), {}, config, asked.lift("d_y", d_y, (
+        num_tokens if part == "combine" else plan.num_rows, width)), alone=part)
+    name, count = problem.input_name, num_tokens if part == "dispatch" else plan.num_rows
+    lifted = {key: asked.lift(key, value) for key, value in params.items()}
     if "gates" in lifted:
         lifted["gates"] = asked.rows_of_gates(lifted["gates"], plan)
-    problem = Problem(asked.lift("x", x), lifted, config, asked.lift("d_y", d_y, y_shape),
-                      alone=part)
-    problem = problem._replace(x=asked.lift(problem.input_name, x))
-    precision = adapters.precision_of(x, *params.values()) or "float64"
-    return replace(solve(problem, plan, precision), replays=True)
+    own = asked.lift(name, x)
+    check.floats(name, own, (count, "D"))
+    return replace(solve(problem._replace(x=own, params=lifted), plan, adapters.precision_of(
+        x, *params.values()) or "float64"), replays=True)

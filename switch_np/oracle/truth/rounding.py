@@ -52,6 +52,7 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     finer = 2.0 ** -20 if precision == "float64" else 1.0
     kind = kind._replace(store=kind.store / finer, accumulate=kind.accumulate / finer)
     rough = rough_class(kind, np.random.default_rng(0))
+    rough.drift = ref.problem.alone == "product"
     for _ in range(samples):
         for name, value in _run(ref, rough).items():
             squares[name] += (np.asarray(value) - wanted[name]) ** 2

@@ -5,6 +5,9 @@ Each operation puts an error on its result:
     stored value     v (1 + u r),  r from U(-1, 1); below the normal range v + r · smallest / 2
     sum of n terms   plus N(0, 1) · u_accumulate · √(n / 6) · √(Σ terms²)
 
+The partial sums of a large sum grow as it does, which adds ⅔ sum² to Σ terms²; it only counts
+where nothing but one product rounds, a grouped one alone (`drift`).
+
 A rectifier may fall either way where its input lies within the noise, and so may a limit; there the
 noise is widened, so that samples see both sides.
 """
@@ -27,12 +30,14 @@ class Rough(np.ndarray):
     """float64 with errors; `rough_class` makes the class of one precision.
 
     `given`: an input, exact as it is, and so are its rows. `doubt`: within which distance of a
-    number an element may as well lie beyond it. `peak`, of the class: the largest magnitude so far.
+    number an element may as well lie beyond it. `peak`, of the class: the largest magnitude so far;
+    `drift`: see above.
     """
 
     precision: Precision
     rng: np.random.Generator
     peak: float = 0.0
+    drift: bool = False
     given: bool = False
     doubt: np.ndarray | None = None
 
@@ -52,6 +57,8 @@ class Rough(np.ndarray):
         result = np.asarray(getattr(ufunc, method)(*plain, **kwargs))
         if result.dtype.kind != "f":
             return result
+        if self.drift and total is not None:
+            total = total[0], total[1] + 2 / 3 * result ** 2
         if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
             result[...] = self._rounded(result, total)
         result = out[0] if out is not None else result.view(type(self))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracle.problems import flipped, judged, of_museum, problem
+from oracle.problems import alone, flipped, judged, of_museum, problem
 
 from switch_np import SwitchConfig, oracle
 from switch_np.conventions.table import Conventions
@@ -126,6 +126,58 @@ def test_most_bugs_are_named(precision, names):
                if not any(words in first_failure(name, precision).diagnosis[0]
                           for words in (museum.EXHIBITS[name].what, WORDS.get(name, "\0")))}
     assert unnamed <= NAMED_OTHERWISE
+
+
+@functools.cache
+def problems_alone(precision):
+    """Experts alone, with one choice, with drops, padding and an idle expert, gated, and shared."""
+    found = []
+    for config, options in ((SwitchConfig(num_experts=4, capacity_factor=None), {}),
+                            (PADDED, {"padding": 5, "unused": 1}), (GATED, {}), (BIASED, {})):
+        asked = alone(oracle.draw(config, 28, 8, 8, seed=3, precision=precision, **options),
+                      precision)
+        found.append((asked, oracle.reference(**asked)))
+    return found
+
+
+def failures_alone(name, precision):
+    """Return the reports on the experts alone that fail, where the bug makes a difference."""
+    found = []
+    for asked, ref in problems_alone(precision):
+        right, wrong = of_museum(None, asked), of_museum(name, asked)
+        if any(not np.allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=False)
+               for one, other in zip([right["y"], *right["grads"].values()],
+                                     [wrong["y"], *wrong["grads"].values()])):
+            report = judged(ref, of_museum(name, asked, precision))
+            assert report.verdict == "fail" or name in BELOW_BFLOAT16, f"{name}: {report}"
+            if report.verdict == "fail":
+                found.append(report)
+    return found
+
+
+ALONE_WORDS = {
+    "gates_not_applied": "y: the gates are not applied", "dx_forgotten": "d_x is all zeros",
+    "gate_gradient_killed": "d_gates is all zeros", "rows_zeroed": "y is zero for",
+    "gate_gradient_averaged": "d_gates is divided by 8 (D, over which they sum)",
+    "gates_renormalised": "y: the gates are", "softmax_after_top_k": "d_gates is all zeros",
+    "first_gate_for_all": "y: every choice gets the first",
+    "gate_gradient_in_expert_order": "d_gates has its tokens permuted, the order in which the exp",
+    "top_k_gradient_by_rank": "d_gates is zero for gates of expert",
+    "dx_of_own_experts": "d_x is zero for", "last_choice_lost": "y: the last choice is left out"}
+
+
+@pytest.mark.parametrize("precision, names", [
+    ("float32", list(museum.EXHIBITS)[::4]),
+    *(pytest.param(precision, list(museum.EXHIBITS), marks=pytest.mark.thorough)
+      for precision in ("float32", "bfloat16"))])
+def test_bugs_of_experts_alone_are_found_and_named(precision, names):
+    """Those that make a difference there: half of the museum."""
+    firsts = {name: reports[0].diagnosis[0]
+              for name in names if (reports := failures_alone(name, precision))}
+    assert len(firsts) > 0.45 * len(names)
+    assert {name: first for name, first in firsts.items() if not any(
+        words in first for words in (museum.EXHIBITS[name].what, WORDS.get(name, "\0"),
+                                     ALONE_WORDS.get(name, "\0")))} == {}
 
 
 @pytest.mark.parametrize("name", sorted(BELOW_BFLOAT16))

@@ -15,14 +15,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from oracle.problems import alone, judged
-from oracle.truth.foreign_kernels import KERNELS
+from oracle.problems import alone, judged, part
+from oracle.truth.foreign_kernels import KERNELS, torch_part
 
 from switch_np import SwitchConfig, oracle
 from switch_np.operations.precision import round_to
 
 SHAPES = ((16, 8, 12, 4), (33, 12, 8, 4), (48, 16, 32, 8), (96, 32, 24, 4), (64, 24, 64, 16),
           (7, 5, 3, 4))
+PARTS = ("grouped_product", "dispatch", "combine")
 PRECISIONS = ("float32", "bfloat16", "float16", "mixed")
 IN_FLOAT32 = dict.fromkeys(("balance_loss", "z_loss", "choice"), "float32")
 LEFT_OUT = {"padding_routing": "left_out", "balance_padding": "mask_valid"}
@@ -57,6 +58,9 @@ def config_of(layer, experts, rng):
 def random_problem(seed, precision, layer="the paper"):
     """Return a random problem: sizes, k, capacity, padding, logits and upstream all vary."""
     rng = np.random.default_rng([seed, 7])
+    if layer in PARTS:
+        *sizes, experts = SHAPES[rng.integers(len(SHAPES))]
+        return part(layer, precision, seed, *sizes, experts, int(rng.integers(1, 4)))
     if layer == "experts alone":
         layer = LAYERS[rng.integers(3)]
         return alone(random_problem(seed, precision, layer),
@@ -75,8 +79,11 @@ def random_problem(seed, precision, layer="the paper"):
     return asked
 
 
-def judge(kernel, asked, precision):
+def judge(kernel, asked, precision, layer):
     """Return the report on a kernel's results, all of them handed in."""
+    if layer in PARTS:
+        got = torch_part(layer, asked, precision) | {"precision": precision}
+        return judged(getattr(oracle, layer)(**asked), got)
     got = kernel(asked, precision)
     if precision != "mixed":
         return judged(oracle.reference(**asked), got | {"precision": precision})
@@ -92,6 +99,8 @@ def cases():
             for layer in (*LAYERS, "experts alone"):
                 if name != "jax" or (layer == "the paper" and precision != "mixed"):
                     yield name, kernel, precision, layer
+    yield from (("torch", None, precision, part)
+                for precision in PRECISIONS[:3] for part in PARTS)
 
 
 def run(problems, first=0, say=lambda text: None):
@@ -99,7 +108,8 @@ def run(problems, first=0, say=lambda text: None):
     verdicts, worst, every = Counter(), {}, list(cases())
     for number in range(first, first + problems):
         name, kernel, precision, layer = every[number % len(every)]
-        report = judge(kernel, random_problem(number, precision, layer), precision)
+        asked = random_problem(number, precision, layer)
+        report = judge(kernel, asked, precision, layer)
         verdicts[name, layer, precision, report.verdict] += 1
         for tensor in report.tensors.values():
             key = precision, tensor.name

@@ -218,5 +218,28 @@ def jax_one_hot(problem, dtype):
             "grads": grads}
 
 
+def torch_part(name, given, dtype):
+    """A grouped product, dispatch or combine, of arguments as `oracle.problems.part` makes them."""
+    import torch
+
+    leaves = {key: torch.tensor(given[key], dtype=getattr(torch, dtype), requires_grad=True)
+              for key in ("x", "rows", "gates", "weights") if key in given}
+    if name == "grouped_product":
+        rows = leaves["rows"].split(given["group_sizes"].tolist())
+        y = torch.cat([mine @ w for mine, w in zip(rows, leaves["weights"])])
+    else:
+        expert, kept = (torch.tensor(given["plan"][key]) for key in ("expert", "kept"))
+        token, choice = torch.where(kept)
+        order = torch.argsort(expert[token, choice], stable=True)
+        token, choice = token[order], choice[order]
+        if name == "dispatch":
+            y = leaves["x"][token]
+        else:
+            y = torch.zeros((len(kept), given["d_y"].shape[1]), dtype=leaves["rows"].dtype)
+            y = y.index_add(0, token, leaves["gates"][token, choice, None] * leaves["rows"])
+    y.backward(torch.tensor(given["d_y"], dtype=y.dtype))
+    return {"y": y, "grads": {key: leaf.grad for key, leaf in leaves.items()}}
+
+
 KERNELS = {"torch loop": torch_loop, "torch sorted": torch_sorted, "torch grouped": torch_grouped,
            "jax": jax_one_hot}

@@ -167,13 +167,16 @@ def test_switch_of_transformers(transformers, torch, seed):
     module_held_against(torch, module, config, ours, seed, rng)
 
 
+def experts_of(gate_up_proj, down_proj):
+    """Return the weights of experts that keep gate and up as (E, 2F, D), and down as (E, D, F)."""
+    w_gate, w_in = np.split(oracle.to_numpy(gate_up_proj).swapaxes(1, 2), 2, axis=2)
+    return {"w_gate": w_gate, "w_in": w_in, "w_out": oracle.to_numpy(down_proj).swapaxes(1, 2)}
+
+
 def routed(arrays):
-    """Return a router and experts that keep gate and up as (E, 2F, D), and down as (E, D, F)."""
-    both = oracle.to_numpy(arrays["experts.gate_up_proj"]).swapaxes(1, 2)
-    half = both.shape[2] // 2
+    """Return the weights of a router and its experts."""
     return {"w_router": oracle.to_numpy(arrays["gate.weight"]).T,
-            "w_gate": both[:, :, :half], "w_in": both[:, :, half:],
-            "w_out": oracle.to_numpy(arrays["experts.down_proj"]).swapaxes(1, 2)}
+            **experts_of(arrays["experts.gate_up_proj"], arrays["experts.down_proj"])}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -190,6 +193,38 @@ def test_mixtral_of_transformers(transformers, torch, seed):
     config = SwitchConfig.like("hf_mixtral", num_experts=experts,
                                top_k=settings.num_experts_per_tok)
     module_held_against(torch, hf.MixtralSparseMoeBlock(settings), config, routed, seed, rng)
+
+
+@pytest.mark.parametrize("way, kind", [
+    (way, kind) for way in ("eager", "batched_mm", "grouped_mm")
+    for kind in ("float64", "float32", "bfloat16") if (way, kind) != ("grouped_mm", "float64")])
+def test_experts_of_mixtral_alone(torch, way, kind):
+    """All three ways of transformers, with gates and choices of no router that anybody knows."""
+    hf = pytest.importorskip("transformers.models.mixtral.modeling_mixtral")
+    settings = hf.MixtralConfig(hidden_size=16, intermediate_size=24, num_local_experts=5)
+    settings._experts_implementation = way
+    module, dtype = hf.MixtralExperts(settings), getattr(torch, kind)
+    generator = torch.Generator().manual_seed(5)
+
+    def random(*shape):
+        return (0.5 * torch.randn(shape, generator=generator)).to(dtype).requires_grad_()
+
+    for name, value in [*module.named_parameters()]:
+        setattr(module, name, torch.nn.Parameter(random(*value.shape)))
+    x, gates, d_y = random(40, 16), random(40, 2), random(40, 16).detach()
+    index = torch.rand(40, 5, generator=generator).argsort(dim=1)[:, :2]
+    y = module(x, index, gates)
+    y.backward(d_y)
+
+    weights = dict(module.named_parameters())
+    ref = oracle.reference(x, experts_of(**weights), "hf_mixtral", gates=gates, plan=index, d_y=d_y)
+    got = {"y": y, "precision": kind, "grads": {"x": x.grad, "gates": gates.grad, **experts_of(
+        **{name: value.grad for name, value in weights.items()})}}
+    oracle.assert_matches(ref, **got, complete=True)
+    if kind == "float64":
+        close(ref, {"y": y, **{f"d_{name}": grad for name, grad in got["grads"].items()}})
+    with pytest.raises(AssertionError, match="d_gates is multiplied by 2"):
+        oracle.assert_matches(ref, **got | {"grads": {"gates": 2 * gates.grad}})
 
 
 @pytest.mark.parametrize("seed", range(4))
