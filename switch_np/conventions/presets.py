@@ -5,7 +5,7 @@ library's defaults, meant to be overridden. A library's bugs are knobs too, so t
 reproduced. Coefficients of the losses, and how layers' losses are combined, are up to the caller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,8 @@ def _noise_over_experts(given: Mapping[str, Any]) -> dict[str, float]:
 
 
 # What depends on other settings, if it is not given itself.
-DERIVED = {"hf_deepseek_v3": _grouped, "megatron": _group_best, "vmoe": _noise_over_experts}
+DERIVED: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "hf_deepseek_v3": _grouped, "megatron": _group_best, "vmoe": _noise_over_experts}
 
 # Shared by several: padding unknown to the layer, Mesh TensorFlow's top-2 gate and its ports,
 # Flaxformer's routers, the precision's own epsilon as the least sum, and SwiGLU without drops.

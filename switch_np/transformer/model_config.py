@@ -67,7 +67,7 @@ class ModelConfig:
             "about": "The Switch layers' options, the experts' activation and dropout among them."})
     activation: str = knob("relu", "Activation of the dense feed-forward networks", {
         "relu": "max(x, 0), as T5 1.0", "gelu": "x Φ(x)", "gelu_tanh": "its tanh form, as T5 1.1",
-        "silu": "x σ(x)"})
+        "silu": "x σ(x)", "relu_squared": "max(x, 0)²"})
     gated: bool = knob(False, "A second product multiplies the activation", YES_NO,
                        about="T5 1.1 does that.")
     tie_embeddings: str = knob("all", "Matrices that are shared", {

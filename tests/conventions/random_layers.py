@@ -14,9 +14,16 @@ KNOBS += [{"renorm": when, "renorm_eps": 0.3, "renorm_eps_mode": mode, "renorm_p
           for when in ("pre", "post") for mode in ("add", "clamp") for power in (1.0, 2.0)]
 KNOBS += [{"renorm": "pre", "renorm_eps": 0.6, "renorm_eps_mode": "clamp"},
           {"gate_scale": 2.5}, {"shared_experts": 2, "expert_gated": True},
+          {"shared_experts": 1, "shared_width": 5, "shared_gate": True},
+          {"shared_experts": 1, "shared_average": True, "dropped": "gated_identity"},
           {"dropped": "gated_identity", "gate_gradient": "unit", "renorm": "pre"},
           {"expert_gated": True, "expert_biases": True, "expert_hidden_scale": True,
            "expert_activation": "gelu"}]
+CLAMPED = {"expert_gated": True, "expert_activation": "silu", "expert_limit": 0.8}
+KNOBS += [{**CLAMPED, "expert_silu_factor": 1.702, "expert_linear_offset": 1.0},
+          {**CLAMPED, "expert_limit_at": "output", "shared_experts": 1, "shared_limit": 0.5},
+          {**CLAMPED, "expert_activation": "relu", "shared_experts": 1, "shared_limit": None},
+          {"expert_activation": "silu", "expert_silu_factor": 0.5}]
 
 
 def random_config(rng, keep_paper=0.6):
@@ -39,6 +46,17 @@ def random_config(rng, keep_paper=0.6):
     if settings.get("chooser") == "experts":
         settings |= {"select_bias": False, "select_groups": 1, "second_choice": "largest",
                      "second_policy": "all", "priority": "choice"}
+    if settings["shared_experts"]:
+        settings |= {"shared_width": [None, 5][rng.integers(2)],
+                     "shared_gate": bool(rng.random() < 0.5),
+                     "shared_average": bool(rng.random() < 0.3)}
+    if settings.get("expert_gated"):
+        settings |= {"expert_limit": [None, 0.9][rng.integers(2)],
+                     "expert_linear_offset": [0.0, 1.0][rng.integers(2)]}
+        if settings["shared_experts"]:
+            settings["shared_limit"] = ["same", None, 0.4][rng.integers(3)]
+    if settings.get("expert_activation") == "silu":
+        settings["expert_silu_factor"] = [1.0, 1.702][rng.integers(2)]
     if settings.get("gate_at", "output") != "output":
         settings["dispatch_gradient"] = "stop"
     settings["second_balance"] = settings.get("second_balance", False) and k > 1

@@ -89,10 +89,18 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
                 y[t] += sum(gates[t]) * seen[t]
         if routed[t] and conventions.shared_experts:
             mine = {name[7:]: params[name][None] for name in params
-                    if name.startswith("shared_w")}
-            y[t] += _network(mine, seen[t], conventions, 0, None)
+                    if name in ("shared_w_in", "shared_w_gate", "shared_w_out")}
+            held = conventions
+            if conventions.shared_limit != "same":
+                held = replace(conventions, expert_limit=conventions.shared_limit)
+            own = _network(mine, seen[t], held, 0, None)
+            if conventions.shared_gate:
+                own /= 1 + math.exp(-float(np.dot(seen[t], params["shared_w_router"][:, 0])))
+            y[t] += own
         if routed[t] and conventions.shared_bias:
             y[t] += params["shared_b_out"]
+        if conventions.shared_average:
+            y[t] /= 2
 
     balance = _balance(probs, expert, kept, groups, padding, conventions, training)
     if conventions.second_balance:
@@ -161,7 +169,8 @@ def _choose(probs, logits, params, k, conventions, noise, t):
     size = len(probs) // conventions.select_groups
     strength = []
     for g in range(conventions.select_groups):
-        strength.append(sum(sorted(scores[g * size:(g + 1) * size])[-conventions.select_group_best:]))
+        mine = sorted(scores[g * size:(g + 1) * size])
+        strength.append(sum(mine[-conventions.select_group_best:]))
     best = sorted(range(conventions.select_groups), key=lambda g: (-strength[g], g))
     open_ = [e for e in experts if e // size in best[:conventions.select_groups_kept]]
     ranked = sorted(open_, key=lambda e: (-scores[e], e))
@@ -274,11 +283,14 @@ def _gates(chosen, kept, conventions):
     return gates
 
 
-def _activate(value, kind):
+def _activate(value, conventions):
+    kind = conventions.expert_activation
     if kind == "relu":
         return max(value, 0.0)
+    if kind == "relu_squared":
+        return max(value, 0.0) ** 2
     if kind == "silu":
-        return value / (1 + math.exp(-value))
+        return value / (1 + math.exp(-conventions.expert_silu_factor * value))
     if kind == "gelu":
         return value * (1 + math.erf(value / math.sqrt(2))) / 2
     return value * (1 + math.tanh(math.sqrt(2 / math.pi) * (value + 0.044715 * value ** 3))) / 2
@@ -302,9 +314,17 @@ def _network(params, x_D, conventions, e, keep):
             gate = float(np.dot(x_D, params["w_gate"][e][:, f]))
             if "b_gate" in params:
                 gate += float(params["b_gate"][e, f])
-            unit *= _activate(gate, conventions.expert_activation)
+            limit = conventions.expert_limit
+            if limit is not None:
+                unit = max(-limit, min(unit, limit))
+                if conventions.expert_limit_at == "input":
+                    gate = min(gate, limit)
+            active = _activate(gate, conventions)
+            if limit is not None and conventions.expert_limit_at == "output":
+                active = min(active, limit)
+            unit = active * (unit + conventions.expert_linear_offset)
         else:
-            unit = _activate(unit, conventions.expert_activation)
+            unit = _activate(unit, conventions)
         if "hidden_scale" in params:
             unit *= float(params["hidden_scale"][e, f])
         hidden.append(unit if keep is None else unit * keep[f])
