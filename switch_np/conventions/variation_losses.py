@@ -65,7 +65,7 @@ def variation_backward(d_loss: float, cache: VariationCache) -> np.ndarray:
     """Return d_value (E,)."""
     off_E, mean_1, bottom_1, loss_1, free = cache
     slope_E = 2 * off_E / free - loss_1 * (2 / len(off_E)) * mean_1
-    return np.asarray(d_loss * slope_E / bottom_1)
+    return np.asarray(float(d_loss) * slope_E / bottom_1)
 
 
 def importance(gates_TE: np.ndarray, *, ddof: int = 0,
