@@ -31,6 +31,7 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
     optional = {
         "w_noise": (conventions.logit_noise == "learned", (d, e)),
         "select_bias": (conventions.select_bias, (e,)),
+        "balance_f": (conventions.balance_counts == "given", (e,)),
         "w_gate": (conventions.expert_gated, (e, d, f)),
         "b_in": (conventions.expert_biases, (e, f)),
         "b_gate": (conventions.expert_biases and conventions.expert_gated, (e, f)),

@@ -150,20 +150,29 @@ class Conventions:
     # The balance loss E Σ f P, and the z-loss.
     balance_counts: str = knob("first", "f counts", {
         "first": "first choices", "all": "all choices", "all_over_k": "all choices, over K",
+        "plain": "the K best scores, without bias and groups",
         "plain_over_k": "the K best scores, without bias and groups, over K",
-        "none": "nothing: no balance loss"},
+        "given": "nothing: f is handed in", "none": "nothing: no balance loss"},
         needs={"all": "Flaxformer, transformers, nanoMoE: the loss is K if all is even",
                "all_over_k": "MegaBlocks, DeepSpeed for k > 2", "plain_over_k": "Megatron",
-               "none": "DeepSeek-V3"},
-        about="The K best scores are counted whether dropped or not.")
+               "plain": "transformers' models with sigmoid scores, such as MiniMax-M2",
+               "given": "Megatron's counts of many microbatches", "none": "DeepSeek-V3"},
+        about="The K best scores are counted whether dropped or not. What is handed in is the "
+              "parameter `balance_f` (E,), divided by whatever divides it, without gradient.")
     balance_drops: str = knob("pre", "f counts", {
         "pre": "dropped choices too", "post": "kept choices alone",
         "post_as_0": "every dropped token as one of expert 0"},
         needs={"post": "ST-MoE in PyTorch", "post_as_0": "transformers 4"})
     balance_probs: str = knob("full", "P is the mean of", {
         "full": "the scores", "chosen": "the chosen scores over their sum",
-        "normalised": "the scores over their sum"},
-        needs={"chosen": "nanoMoE", "normalised": "Megatron with sigmoid"})
+        "normalised": "the scores over their sum", "softmax": "the softmax of the logits"},
+        needs={"chosen": "nanoMoE", "normalised": "Megatron with sigmoid",
+               "softmax": "transformers' models with sigmoid scores"})
+    balance_scale: str = knob("experts", "The balance loss is Σ f P times", {
+        "experts": "E", "mean": "1 / E"}, needs={"mean": "fairscale"})
+    balance_groups: int | str = knob("same", "Groups of tokens with a balance loss of their own", {
+        "same": "those that share buffers", int: "{}"}, least=1,
+        needs="Megatron's loss by sequence", about="The loss is the mean over them.")
     balance_padding: str = knob("mask_valid", "Padding in the balance loss", {
         "mask_valid": "counts nowhere", "include": "counts like any token",
         "mask_full": "counts in the divisors alone", "mask_f": "is left out of f alone",
@@ -290,6 +299,20 @@ class Conventions:
             found = max(found, minimum)
             found += -found % self.capacity_multiple_of
         return max(found - self.capacity_unused, 0)
+
+    def loss_groups(self, num_groups: int, num_tokens: int) -> int:
+        """Return how many groups of tokens have a balance loss of their own."""
+        if isinstance(self.balance_groups, str):
+            return num_groups
+        if num_tokens % self.balance_groups:
+            raise ValueError(f"balance_groups must divide the number of tokens, {num_tokens}, "
+                             f"got {self.balance_groups}")
+        return self.balance_groups
+
+    @property
+    def counts_plain(self) -> bool:
+        """Whether the balance loss counts the best scores, whatever was chosen."""
+        return self.balance_counts in ("plain", "plain_over_k")
 
     @cached_property
     def papers(self) -> bool:

@@ -106,7 +106,8 @@ class ModelConfig:
         own = has.balance_counts in ("first", "all") or (
             has.balance_counts == "plain_over_k" and self.switch.top_k == 1)
         return own and has.balance_probs == "full" and not has.second_balance and (
-            has.balance_padding in ("mask_valid", "include"))
+            has.balance_padding in ("mask_valid", "include")) and (
+            has.balance_scale == "experts" and has.balance_groups == "same")
 
     @property
     def encoder(self) -> StackConfig | None:

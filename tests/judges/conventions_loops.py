@@ -102,9 +102,19 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
         if conventions.shared_average:
             y[t] /= 2
 
-    balance = _balance(probs, expert, kept, groups, padding, conventions, training)
+    if conventions.balance_groups != "same":
+        share = tokens // conventions.balance_groups
+        groups = [range(g * share, (g + 1) * share) for g in range(conventions.balance_groups)]
+    counted = [[math.exp(logit - log_z[t]) for logit in logits[t]]
+               for t in range(tokens)] if conventions.balance_probs == "softmax" else probs
+    if conventions.balance_probs == "softmax" and conventions.padding_routing == "first_experts":
+        counted = [[0.0] * experts if padding[t] else counted[t] for t in range(tokens)]
+    balance = _balance(probs, counted, expert, kept, groups, padding, conventions, training,
+                       params.get("balance_f"))
     if conventions.second_balance:
-        balance += _second_balance(probs, expert, groups, padding)
+        balance += _second_balance(counted, expert, groups, padding)
+    if conventions.balance_scale == "mean":
+        balance /= experts ** 2
     return LoopsOutput(y, balance, _z(log_z, padding, experts, conventions, training),
                        np.array(raw).reshape(tokens, experts),
                        np.array(logits).reshape(tokens, experts), gates,
@@ -335,7 +345,7 @@ def _network(params, x_D, conventions, e, keep):
     return np.array(out)
 
 
-def _balance(probs, expert, kept, groups, padding, conventions, training):
+def _balance(probs, counted, expert, kept, groups, padding, conventions, training, given):
     """Return the mean over groups of E Σ f P."""
     if conventions.balance_counts == "none" or (
             conventions.balance_when == "training" and not training):
@@ -359,14 +369,15 @@ def _balance(probs, expert, kept, groups, padding, conventions, training):
         f = [0.0] * experts
         for t in in_f:
             mine = expert[t]
-            if conventions.balance_counts == "plain_over_k":
+            if conventions.balance_counts in ("plain", "plain_over_k"):
                 mine = sorted(range(experts), key=lambda e, t=t: (-probs[t][e], e))[:k]
             for c in range(1 if conventions.balance_counts == "first" else k):
                 if conventions.balance_drops == "pre" or kept[t, c]:
                     f[mine[c]] += 1 / n
                 elif conventions.balance_drops == "post_as_0":
                     f[0] += 1 / n
-        p = [sum(_counted(probs[t], expert[t], conventions)[e] for t in in_p) / n
+        f = f if given is None else [float(share) for share in given]
+        p = [sum(_counted(counted[t], expert[t], conventions)[e] for t in in_p) / n
              for e in range(experts)]
         if conventions.balance_counts in ("all_over_k", "plain_over_k"):
             factor /= k
@@ -376,7 +387,7 @@ def _balance(probs, expert, kept, groups, padding, conventions, training):
 
 def _counted(probs, expert, conventions):
     """Return one token's share in P."""
-    if conventions.balance_probs == "full":
+    if conventions.balance_probs in ("full", "softmax"):
         return probs
     part = [e in expert or conventions.balance_probs == "normalised" for e in range(len(probs))]
     total = sum(p for p, counts in zip(probs, part) if counts)
