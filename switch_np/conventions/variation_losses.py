@@ -7,12 +7,12 @@ objective, and hands d_gates (as `d_probs`) or d_clean + d_noisy (as `d_logits`)
 
 Forward:   CV²(v) = var(v) / (mean(v)² + ε);  var divides by E - `ddof`
            importance  v_e = Σ_t gates[t, e]
-           load        v_e = mean over t of Φ(u[t, e]),  u = (clean[t, e] - threshold) / σ:  the
-           chance of e to be among the K best, were the noise of e alone drawn again. The
-           threshold is the K-th largest of noisy[t] (V-MoE, Tutel), or that of all but e (2017):
-           for the K best themselves the (K+1)-th.
+           load        v_e = Σ_t Φ(u[t, e]),  u = (clean[t, e] - threshold) / σ:  the chance of e to
+           be among the K best, were the noise of e alone drawn again. The threshold is the K-th
+           largest of noisy[t] (V-MoE, Tutel), or that of all but e (2017): for the K best
+           themselves the (K+1)-th.
 Backward:  d_v_e = d_L (2 (v_e - m) / (E - ddof) - CV² · 2 m / E) / (m² + ε);  m is the mean;
-           d_u = d_v_e φ(u) / T,   d_clean = d_u / σ,   d_σ = -d_u u / σ;
+           d_u = d_v_e φ(u),   d_clean = d_u / σ,   d_σ = -d_u u / σ;
            d_noisy: each threshold's place receives -d_u / σ. Which place that is has no gradient.
 """
 
@@ -65,7 +65,7 @@ def variation_backward(d_loss: float, cache: VariationCache) -> np.ndarray:
     """Return d_value (E,)."""
     off_E, mean_1, bottom_1, loss_1, free = cache
     slope_E = 2 * off_E / free - loss_1 * (2 / len(off_E)) * mean_1
-    return np.asarray(d_loss * slope_E / bottom_1)
+    return np.asarray(float(d_loss) * slope_E / bottom_1)
 
 
 def importance(gates_TE: np.ndarray, *, ddof: int = 0,
@@ -149,7 +149,7 @@ def load(clean_TE: np.ndarray, noisy_TE: np.ndarray, std: float | np.ndarray, k:
     if leave_out:
         np.put_along_axis(place_TE, best[:, :k], best[:, k:], axis=1)
     distance_TE = (clean_TE - np.take_along_axis(noisy_TE, place_TE, axis=1)) / std
-    loss, cache = variation(normal_cdf(distance_TE).sum(axis=0) / max(t, 1), ddof, eps)
+    loss, cache = variation(normal_cdf(distance_TE).sum(axis=0), ddof, eps)
     return loss, LoadCache(distance_TE, std, place_TE, cache)
 
 
@@ -159,7 +159,7 @@ def load_backward(d_loss: float,
     distance_TE, std_TE, place_TE, _ = cache
     density_TE = np.exp(-0.5 * distance_TE ** 2) / math.sqrt(2 * math.pi)
     d_distance_TE = variation_backward(d_loss, cache.variation) * density_TE
-    d_clean_TE = d_distance_TE / (std_TE * max(len(distance_TE), 1))
+    d_clean_TE = d_distance_TE / std_TE
     d_noisy_TE, tokens_T1 = np.zeros_like(d_clean_TE), np.arange(len(place_TE))[:, None]
     np.add.at(d_noisy_TE, (tokens_T1, place_TE), -d_clean_TE)
     return d_clean_TE, d_noisy_TE, -d_clean_TE * distance_TE

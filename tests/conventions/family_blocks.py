@@ -88,7 +88,8 @@ SMALL = {**dict.fromkeys(EXPERTS, E), **dict.fromkeys(CHOICES, K), "hidden_size"
          "shared_expert_intermediate_size": S, "shared_intermediate_size": S,
          "moe_shared_expert_intermediate_size": S, "shared_experts_intermediate_size": S,
          "share_expert_dim": S, "n_shared_experts": 2, "num_shared_experts": 2,
-         "moe_hidden_size": 32, "router_jitter_noise": 0.0, "expert_capacity": 3, "swiglu_limit": 1.0,
+         "moe_hidden_size": 32, "router_jitter_noise": 0.0, "expert_capacity": 3,
+         "swiglu_limit": 1.0,
          "moe_token_dropout": 0.0}
 
 

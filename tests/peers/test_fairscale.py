@@ -30,7 +30,8 @@ def test_the_first_expert_overflows(rng):
 
 
 @pytest.mark.parametrize("e, settings, kept", [
-    (1, {"top_k": 1, "renorm_single": True, "second_choice": "largest"}, 1.0), (4, {"capacity": 16}, .9)])
+    (1, {"top_k": 1, "renorm_single": True, "second_choice": "largest"}, 1.0),
+    (4, {"capacity": 16}, .9)])
 def test_experts_that_return_their_input(e, settings, kept, rng):
     config = config_of(e, expert_activation="relu", **settings)
     params = identity_experts(8, config)

@@ -53,11 +53,12 @@ def test_weights_where_tokens_are_dropped(row):
     (1, [.68, .20, .06, .03, .32, .10, .05, .02, .65, .20, .04, .01, .32, .10, .05, .02],
      [0, 8, 1, 9])])
 def test_deepseek_routing(token, scores, want):
-    """The scores are those with the bias, one half here, which the gates do without."""
+    """The scores are those with the bias, which the gates do without."""
     config = snp.SwitchConfig.like("hf_deepseek_v3", num_experts=16, select_groups=4,
                                    select_groups_kept=2, top_k=4)
-    plain = np.array([scores]) - .5
-    ranked = choose.ranked(plain, plain, config.conventions, Noise(), np.full(16, .5))
+    bias = np.random.default_rng(token).random(16)
+    plain = np.array([scores]) - bias
+    ranked = choose.ranked(plain, plain, config.conventions, Noise(), bias)
     assert choose.choose(ranked, plain, 4, config.conventions, Noise()).tolist() == [want]
 
 
