@@ -69,7 +69,8 @@ def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
     for row, (name, preset) in zip(rows, snp.presets().items()):
         differs = ", ".join(f"{knob}={value!r}" for knob, value in preset.settings.items())
         proof = "recorded numbers" if name in recorded else (
-            "loops and complex step" if name == "paper" else "reading alone")
+            "loops and complex step" if name == "paper" else
+            "the library itself" if preset.live else "reading alone")
         assert row == (f"| `{name}` | {preset.source} | {f'`{differs}`' if differs else 'nothing'} "
                        f"| {preset.weights} | {proof} |")
 

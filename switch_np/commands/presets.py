@@ -47,4 +47,6 @@ def _row(name: str) -> list[str]:
 def _proof(name: str) -> str:
     if name == "paper":
         return "loops and complex step"
-    return "recorded numbers" if presets()[name].recorded else "reading alone"
+    preset = presets()[name]
+    return ("recorded numbers" if preset.recorded else
+            "the library itself" if preset.live else "reading alone")

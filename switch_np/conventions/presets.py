@@ -19,8 +19,8 @@ class Preset:
     `source` is the repository or package, its version or commit, and the file; `settings` are the
     fields of `SwitchConfig` and `Conventions` that differ from the paper; `weights` says how the
     library's layout of the weights maps to ours, and `leaves_out` what else the library does.
-    If `recorded`, the tests match recorded outputs and gradients of the library; otherwise the
-    preset was made by reading its source.
+    If `recorded`, the tests match recorded outputs and gradients of the library, and if `live`, the
+    library itself where it is installed; otherwise the preset was made by reading its source.
     """
 
     source: str
@@ -28,13 +28,14 @@ class Preset:
     weights: str
     leaves_out: tuple[str, ...] = ()
     recorded: bool = True
+    live: bool = False
 
 
 def presets() -> dict[str, Preset]:
     """Return all presets by name.
 
-    >>> [name for name, preset in presets().items() if not preset.recorded]
-    ['paper', 'litgpt', 'fairseq', 'fairscale', 'megatron', 'megablocks', 'nanomoe']
+    >>> [name for name, preset in presets().items() if not (preset.recorded or preset.live)]
+    ['paper', 'fairseq', 'megatron', 'megablocks', 'nanomoe']
     """
     return dict(PRESETS)
 
@@ -164,8 +165,8 @@ PRESETS: dict[str, Preset] = {
         leaves_out=("gate_noise: logit_noise='normal', logit_noise_scale=gate_noise / E",
             "batch_prioritized_routing: priority='batch'; is_postscore=False: gate_at='input'",
             "the loss of importance and load")),
-    "st_moe": Preset("lucidrains/st-moe-pytorch d94e65d",
-        settings={**MESH_TOP2, "groups": "rows", "renorm_eps_mode": "clamp",
+    "st_moe": Preset("lucidrains/st-moe-pytorch d94e65d, and 0.1.8",
+        live=True, settings={**MESH_TOP2, "groups": "rows", "renorm_eps_mode": "clamp",
             "dispatch_gradient": "straight_through", "balance_drops": "post",
             "balance_when": "training", "z_when": "training", "expert_activation": "gelu",
             "expert_gated": True, "expert_biases": True, "expert_hidden_scale": True, **NO_PADDING},
@@ -174,12 +175,13 @@ PRESETS: dict[str, Preset] = {
             "transposed; w_router = gate.to_gates.weight.T",
         leaves_out=("noise_gates: logit_noise='gumbel', but the z-loss there squares the clean "
             "logits", "differentiable_topk", "pre- and post-norms of its block")),
-    "lucidrains": Preset("lucidrains/mixture-of-experts 0fb459f, MoE",
-        settings={**MESH_TOP2, "groups": "rows", "z_when": "never", **NO_PADDING},
+    "lucidrains": Preset("lucidrains/mixture-of-experts 0fb459f, and 0.2.3, MoE",
+        live=True, settings={**MESH_TOP2, "groups": "rows", "z_when": "never", **NO_PADDING},
         weights="as here: experts.w1 (E, D, F), experts.w2 (E, F, D), gate.w_gating (D, E)",
         leaves_out=("second_policy='threshold' raises there", "the two-level version")),
     "litgpt": Preset("litgpt 0.5.13, model.py, LLaMAMoE",
-        recorded=False, settings={**SWIGLU, "top_k": 2, "balance_counts": "none", **NO_PADDING},
+        recorded=False, live=True,
+        settings={**SWIGLU, "top_k": 2, "balance_counts": "none", **NO_PADDING},
         weights=LINEAR.format("experts.e.fc_2", "experts.e.proj", "gate")
             + "; w_gate[e] = experts.e.fc_1.weight.T",
         leaves_out=("bias: expert_biases=True, and routed_scaling_factor: gate_scale",
@@ -202,8 +204,9 @@ PRESETS: dict[str, Preset] = {
         leaves_out=("top-1: top_k=1, renorm='none', second_choice='largest'",
             "dropout after the expert", "losses are averaged over layers")),
     "fairscale": Preset("fairscale 0.4.13, nn/moe/top2gate.py, nn/moe/moe_layer.py",
-        recorded=False, settings={"top_k": 2, "capacity_factor": 1.0, "capacity_per_choice": True,
-            "jitter": 0.0, "second_choice": "sampled", "renorm": "post", **CLAMPED, **NO_PADDING},
+        recorded=False, live=True, settings={"top_k": 2, "capacity_factor": 1.0,
+            "capacity_per_choice": True, "jitter": 0.0, "second_choice": "sampled",
+            "renorm": "post", **CLAMPED, **NO_PADDING},
         weights="experts are the user's modules; " + LINEAR.format("in", "out", "gate.wg")),
     "megatron": Preset("NVIDIA/Megatron-LM d98e8a6, core/transformer/moe",
         recorded=False, settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,

@@ -20,8 +20,8 @@ from switch_np.transformer.model_config import ModelConfig
 
 NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
          "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
-         "deepspeed_topk", "tutel", "st_moe", "lucidrains", "labml", "fairseq", "megatron",
-         "megablocks", "nanomoe"]
+         "deepspeed_topk", "tutel", "st_moe", "lucidrains", "litgpt", "labml", "fairseq",
+         "fairscale", "megatron", "megablocks", "nanomoe"]
 LAYERS = [path for path in sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
           if not path.stem.startswith("hf_switch_model")]           # whole models, not layers
 
@@ -70,7 +70,7 @@ def test_every_preset_runs(name, dtype, layout, settings):
 
 
 CHANCE = {"mesh_tf_top2", "deepspeed_top1", "deepspeed_top2", "st_moe", "lucidrains", "labml",
-          "fairseq", "nanomoe"}          # draw random numbers outside training too
+          "fairseq", "fairscale", "nanomoe"}          # draw random numbers outside training too
 TEXT = np.frombuffer(b"to be or not to be, that is the question: " * 9, np.uint8)
 CORPUS = Corpus(TEXT[:300], TEXT[300:])
 
