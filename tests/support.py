@@ -75,7 +75,7 @@ def check_gradients(params, x, config, rng, **options):
     """Compare every gradient of the layer with the complex step; return the plan, replayed."""
     plan = snp.switch_layer.forward(params, x, config, **options)[0].plan
     quiet = options["noise"] is None or options["noise"].logits is None
-    unused = set(params) & ({"select_bias", "w_noise"} if quiet else {"select_bias"})
+    unused = set(params) & {"select_bias", "balance_f", *(["w_noise"] if quiet else [])}
     checked = {name: value for name, value in params.items() if name not in unused}
 
     def forward(inputs):

@@ -7,7 +7,7 @@ from support import TINY, broken, check_layer, check_model
 
 import switch_np as snp
 from switch_np import plans
-from switch_np.conventions import general_network
+from switch_np.conventions import general_network, units
 from switch_np.operations import dropout, products, softmax
 from switch_np.switch import (
     balance_loss, combine, dispatch, experts, feed_forward, gates, layer, mixture, plan, router,
@@ -68,7 +68,7 @@ MODEL_BUGS = [
     (head, "d_logits_TV @ table_VD * y_TD.shape[1] ** -0.5", "d_logits_TV @ table_VD"),
 ]
 ENCODER_DECODER_BUGS = [
-    (general_network, "d_hidden_TF * linear_TF * activations", "d_hidden_TF * activations"),
+    (units, "d_m_TF * v_TF * _slope", "d_m_TF * _slope"),
     (general_network, "backward(d_hidden_TF, keep_TF, rate)", "backward(d_hidden_TF, None, rate)"),
     (general_network, "d_x_TD + d_gated_TD", "d_x_TD"),
     (router_losses, "balance_loss.backward(d_balance, losses.slope)",

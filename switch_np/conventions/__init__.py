@@ -12,6 +12,7 @@ scores            the router: sigmoid and other scores, noise on the logits
 choose            which experts a token chooses
 serve             the plan: priority, capacity, slots, counts for the balance loss
 renormalise       gates divided by a sum, scaled, or with a value of 1
+units             hidden units: an activation, a gate, limits
 general_network   gated, biased experts with any activation
 general_mixture   gates at the input, experts, a shared expert, and what a dropped token gets
 general_losses    the balance loss and the z-loss

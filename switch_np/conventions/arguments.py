@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from switch_np.conventions.parameters import shapes
+from switch_np.conventions.serve import group_of
 from switch_np.operations import check, signatures
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
@@ -102,7 +103,7 @@ def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: in
     if have != want:
         raise ValueError("plan must be for {} tokens, {} experts, {} group(s) and {} choice(s) per "
                          "token, got one for {}, {}, {} and {}".format(*want, *have))
-    _check_arrays(plan)
+    _check_arrays(plan, config.conventions.loss_groups(g, t))
     twice_T = (np.diff(np.sort(plan.expert, axis=1), axis=1) == 0).any(axis=1)
     if twice_T.any():
         token = int(twice_T.argmax())
@@ -127,7 +128,7 @@ def check_plan(plan: Plan, config: SwitchConfig, num_tokens: int, num_groups: in
     _check_padding(plan, config, padding_T)
 
 
-def _check_arrays(plan: Plan) -> None:
+def _check_arrays(plan: Plan, loss_groups: int) -> None:
     """Refuse arrays of the wrong kind, shape or range."""
     (t, k), (g, e), n = plan.expert.shape, plan.load.shape, np.size(plan.token)
     check.integer("plan.capacity", plan.capacity, 0)
@@ -136,8 +137,8 @@ def _check_arrays(plan: Plan) -> None:
     check.booleans("plan.kept", plan.kept, (t, k))
     check.integers("plan.group", plan.group, (t,), 0, g)
     check.integers("plan.start", plan.start, (e + 1,), 0, np.inf)
-    check.integers("plan.balance_count", plan.balance_count, (g, e), 0, np.inf)
-    check.integers("plan.balance_tokens", plan.balance_tokens, (g,), 0, np.inf)
+    check.integers("plan.balance_count", plan.balance_count, (loss_groups, e), 0, np.inf)
+    check.integers("plan.balance_tokens", plan.balance_tokens, (loss_groups,), 0, np.inf)
     check.integers("plan.token", plan.token, (n,), 0, max(t, 1))
     check.integers("plan.choice", plan.choice, (n,), 0, k)
     check.integers("plan.row", plan.row, (n,), 0, plan.num_rows)
@@ -155,7 +156,8 @@ def _check_padding(plan: Plan, config: SwitchConfig, padding_T: np.ndarray | Non
         raise ValueError("plan must not keep choices of padding, which is not routed here, got one "
                          f"that keeps token {lost_T.argmax()}")
     counted_T = real_T if conventions.balance_padding == "mask_valid" else np.ones_like(real_T)
-    tokens = np.bincount(plan.group[counted_T], minlength=len(plan.load))
+    g = len(plan.balance_count)
+    tokens = np.bincount(group_of(len(real_T), g)[counted_T], minlength=g)
     if (plan.balance_tokens != tokens).any():
         raise ValueError(f"plan must be for the same padding: plan.balance_tokens must be {tokens},"
                          f" the tokens that the balance loss counts, got {plan.balance_tokens}")

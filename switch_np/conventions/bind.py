@@ -8,6 +8,7 @@ import numpy as np
 
 from switch_np.conventions import general_losses, general_mixture, renormalise, scores, serve
 from switch_np.conventions.noise import Noise
+from switch_np.operations import softmax
 from switch_np.switch import z_loss
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
@@ -41,8 +42,8 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
         Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
         Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
                      jitter_TD=jitter_TD), general_mixture.backward),
-        Part(partial(general_losses.balance, conventions=conventions),
-             general_losses.balance_backward),
+        Part(partial(general_losses.balance, conventions=conventions,
+                     f_E=params.get("balance_f")), general_losses.balance_backward),
         Part(partial(general_losses.z, conventions=conventions, num_experts=config.num_experts,
                      training=training), z_loss.backward))
     if conventions.padding_routing == "first_experts" and padding_T is not None:
@@ -51,7 +52,7 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
             choose=lambda routing, *rest: plan_of(
                 routing._replace(probs_TE=routing.probs_TE * real_T1), *rest),
             gates=_masked(bound.gates, real_T1), balance_loss=_masked(bound.balance_loss, real_T1))
-    return bound
+    return _by_softmax(bound) if conventions.balance_probs == "softmax" else bound
 
 
 def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,
@@ -60,6 +61,34 @@ def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None,
     """Return the plan; the Gumbel noise is taken from `noise`."""
     return serve.decide(routing.probs_TE, routing.logits_TE, config, num_groups=num_groups,
                         padding_T=padding_T, noise=noise, bias_E=bias_E, training=training)
+
+
+def _by_softmax(bound: Parts) -> Parts:
+    """Return parts whose balance loss is given the softmax of the logits in place of the scores.
+
+    The layer hands on scores alone, and their gradient. So the router leaves the softmax here, and
+    the loss its gradient, before the router's own turn comes.
+    """
+    softmax_TE: list[np.ndarray] = []
+    d_logits_TE: list[np.ndarray] = []
+
+    def route(*args: Any) -> tuple[Routing, Any]:
+        routing, cache = bound.router.forward(*args)
+        softmax_TE[:] = [softmax.forward(routing.logits_TE)[0]]
+        return routing, cache
+
+    def loss_back(d_loss: float, cache: Any) -> np.ndarray:
+        d_softmax_TE = bound.balance_loss.backward(d_loss, cache)
+        d_logits_TE[:] = [softmax.backward(d_softmax_TE, softmax_TE[0])]
+        return np.zeros_like(d_softmax_TE)
+
+    def route_back(d_probs_TE: np.ndarray, d_log_z_T: np.ndarray, cache: Any,
+                   d_more_TE: np.ndarray | None = None) -> Any:
+        d_all_TE = d_logits_TE[0] if d_more_TE is None else d_logits_TE[0] + d_more_TE
+        return bound.router.backward(d_probs_TE, d_log_z_T, cache, d_all_TE)
+
+    return bound._replace(router=Part(route, route_back), balance_loss=Part(
+        lambda _, *rest: bound.balance_loss.forward(softmax_TE[0], *rest), loss_back))
 
 
 def _masked(part: Part, real_T1: np.ndarray) -> Part:

@@ -1,8 +1,9 @@
 """The balance loss and the z-loss of other libraries.
 
-Source: nanoMoE (P of the chosen experts alone), Megatron (P of normalised sigmoid scores), Mesh
-TensorFlow (`moe_use_second_place_loss`; z-loss in training alone), Flaxformer (padding has log Z =
-log E). The plan holds f; here tokens get weights in P, and the paper's losses compute the rest.
+Source: nanoMoE (P of the chosen experts alone), Megatron (P of normalised sigmoid scores, f of many
+microbatches), fairscale (its scale), Mesh TensorFlow (`moe_use_second_place_loss`; z-loss in
+training alone), Flaxformer (padding has log Z = log E). The plan holds f, if it is not handed in;
+here tokens get weights in P, and the paper's losses compute the rest.
 
 Forward:   L = L_balance(w ⊙ q) + L_second(p);  w: the tokens' weights;  q: the scores p, or
            q_e = m_e p_e / s with s = Σ_j m_j p_j + ε, where m says which experts take part
@@ -15,10 +16,12 @@ Backward:  d_q = w ⊙ d_(w q),   d_p_e = m_e (d_q_e - Σ_j d_q_j q_j) / s;
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from switch_np.conventions.serve import group_of
 from switch_np.conventions.table import Conventions
 from switch_np.switch import balance_loss, z_loss
 from switch_np.switch.balance_loss import BalanceCache
@@ -51,8 +54,9 @@ class GeneralBalanceCache(NamedTuple):
 
 
 def balance(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = None, *,
-            conventions: Conventions) -> tuple[np.ndarray, GeneralBalanceCache]:
-    """Return the balance loss, a scalar.
+            conventions: Conventions,
+            f_E: np.ndarray | None = None) -> tuple[np.ndarray, GeneralBalanceCache]:
+    """Return the balance loss, a scalar; `f_E` is f if it is handed in.
 
     >>> from switch_np.switch.plan import fill
     >>> probs, plan = np.array([[0.75, 0.25]] * 2), fill(np.array([[0], [0]]), 2, capacity=2)
@@ -60,15 +64,19 @@ def balance(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = Non
     >>> float(balance(probs, plan, np.array([False, True]), conventions=conventions)[0])
     0.75
     """
+    plan = replace(plan, group=group_of(len(probs_TE), len(plan.balance_count)))
+    if f_E is not None:
+        plan = replace(plan, balance_count=plan.balance_count * f_E.real
+                       * plan.balance_tokens[:, None])
     weight_T1 = token_weights(plan, padding_T, conventions).astype(probs_TE.real.dtype)[:, None]
     scores_TE, scores, second_cache = probs_TE, None, None
-    if conventions.balance_probs != "full":
+    if conventions.balance_probs in ("chosen", "normalised"):
         mask_TE = np.full(probs_TE.shape, conventions.balance_probs == "normalised")
         np.put_along_axis(mask_TE, plan.expert, True, axis=1)
         scores_TE, scores = normalise(probs_TE, mask_TE)
     loss, cache = balance_loss.forward(scores_TE * weight_T1, plan)
     if conventions.second_balance:
-        second, second_cache = second_choice(probs_TE, plan, padding_T)
+        second, second_cache = second_choice(probs_TE, plan, padding_T, _scale(plan, conventions))
         loss = loss + second
     return loss, GeneralBalanceCache(weight_T1, scores, cache, second_cache)
 
@@ -84,7 +92,7 @@ def balance_backward(d_loss: float, cache: GeneralBalanceCache) -> np.ndarray:
 
 
 def token_weights(plan: Plan, padding_T: np.ndarray | None, conventions: Conventions) -> np.ndarray:
-    """Return each token's weight (T,) in P; it includes a division of f by K.
+    """Return each token's weight (T,) in P; it includes a division of f by K, and the loss's scale.
 
     >>> from switch_np.switch.plan import fill
     >>> plan, padding = fill(np.array([[0], [0]]), 1, capacity=2), np.array([False, True])
@@ -97,12 +105,16 @@ def token_weights(plan: Plan, padding_T: np.ndarray | None, conventions: Convent
         if conventions.balance_padding in ("mask_valid", "mask_full", "mask_p"):
             weights_T[padding_T] = 0
         elif conventions.balance_padding == "real_fraction":
-            tokens_G = np.bincount(plan.group, minlength=len(plan.load))
-            real_G = np.bincount(plan.group[~padding_T], minlength=len(plan.load))
+            tokens_G = np.bincount(plan.group, minlength=len(plan.balance_count))
+            real_G = np.bincount(plan.group[~padding_T], minlength=len(plan.balance_count))
             weights_T = (real_G / np.maximum(tokens_G, 1))[plan.group]
     if conventions.balance_counts in ("all_over_k", "plain_over_k"):
         weights_T = weights_T / plan.expert.shape[1]
-    return weights_T
+    return weights_T * _scale(plan, conventions)
+
+
+def _scale(plan: Plan, conventions: Conventions) -> float:
+    return 1.0 if conventions.balance_scale == "experts" else plan.load.shape[1] ** -2.0
 
 
 def normalise(probs_TE: np.ndarray, mask_TE: np.ndarray,
@@ -127,15 +139,15 @@ def normalise_backward(d_scores_TE: np.ndarray, cache: NormaliseCache) -> np.nda
     return d_probs_TE
 
 
-def second_choice(probs_TE: np.ndarray, plan: Plan,
-                  padding_T: np.ndarray | None = None) -> tuple[np.ndarray, SecondCache]:
+def second_choice(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = None,
+                  scale: float = 1.0) -> tuple[np.ndarray, SecondCache]:
     """Return the balance loss of the second choices, a scalar."""
-    (t, e), g = probs_TE.shape, len(plan.load)
+    (t, e), g = probs_TE.shape, len(plan.balance_count)
     real_T = np.ones(t, bool) if padding_T is None else ~padding_T
     second = plan.group[real_T] * e + plan.expert[real_T, 1]
     count_GE = np.bincount(second, minlength=g * e).reshape(g, e)
     group_size = max(t // max(g, 1), 1)
-    slope_GE = 0.5 * e * count_GE / (group_size ** 2 * max(g, 1))
+    slope_GE = scale * 0.5 * e * count_GE / (group_size ** 2 * max(g, 1))
     slope_TE = slope_GE[plan.group].astype(probs_TE.real.dtype)
     mask_TE = np.ones((t, e), bool)
     mask_TE[real_T, plan.expert[real_T, 0]] = False

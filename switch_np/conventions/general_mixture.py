@@ -3,15 +3,18 @@
 Source: Tutel (`is_postscore=False`) and Keras' example (gates at the input), ST-MoE in PyTorch (a
 dispatch with the value of a copy and the gradient of a product); transformers 4 and labml (a
 dropped token gets itself times its gate); DeepSeek-V3 (one expert as wide as its shared experts
-together), MegaBlocks (one bias for all tokens). These steps are added to the paper's mixture.
+together), Qwen2-MoE (with a gate of its own), Cohere2-MoE (averaged), MegaBlocks (one bias for all
+tokens). These steps are added to the paper's mixture.
 
 Forward:   gated rows: rows'[row of (t, k)] = w[t, k] rows[row of (t, k)];  w = g, or, straight
            through, 1 + g - ḡ with ḡ equal to g but held fixed, so that w is 1
            dropped token t: y[t] += v[t] x[t];  v = 1, or Σ_k g[t, k]
-           every token served: y += FFN_shared(x) + b_shared, with no gate
+           every token served: y += s FFN_shared(x) + b_shared;  s = 1, or σ(x w_s)
+           averaged: y / 2
 Backward:  d_rows = w d_rows',   d_w[t, k] = ⟨d_rows'[row], rows[row]⟩ for a kept choice, else 0;
            d_x[t] += v[t] d_y[t],   d_g[t, k] += ⟨d_y[t], x[t]⟩ if v depends on g;
-           d_b_shared = Σ d_y over the tokens served.
+           over the tokens served: d_b_shared = Σ d_y,   d_FFN = s d_y,   d_w_s = xᵀ d_z and
+           d_x += d_z w_sᵀ with d_z = s (1 - s) ⟨d_y, FFN_shared(x)⟩;   averaged: all for d_y / 2.
 """
 
 from collections.abc import Mapping
@@ -20,9 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from switch_np.conventions import general_network
+from switch_np.conventions import general_network, units
 from switch_np.conventions.general_network import NetworkCache
 from switch_np.conventions.table import Conventions
+from switch_np.operations.activations import sigmoid
 from switch_np.operations.rows import take
 from switch_np.switch import combine, dispatch, experts
 from switch_np.switch.combine import CombineCache
@@ -50,9 +54,16 @@ class DroppedCache(NamedTuple):
 
 
 class SharedCache(NamedTuple):
-    """Saved for backward: the network's cache or None, whether there is a bias, who is served."""
+    """Saved for backward: the network's cache, input, output, gate and its weight; None for none.
+
+    Also whether there is a bias, and who is served.
+    """
 
     network: NetworkCache | None
+    x_TD: np.ndarray
+    out_TD: np.ndarray
+    gate_T1: np.ndarray | None
+    w_D1: np.ndarray | None
     biased: bool
     served_T: np.ndarray
 
@@ -84,28 +95,32 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.nda
         gated_RD = rows_RD * dispatch.by_row(input_TK, plan)[:, None]
     keep_RF = None if keep_TKF is None else dispatch.by_row(keep_TKF, plan)
     network = Network(general_network.NAMES, partial(
-        general_network.forward, kind=conventions.expert_activation), general_network.backward)
+        general_network.forward, units=units.of(conventions)), general_network.backward)
     out_RD, experts_cache = experts.forward(params, gated_RD, plan, keep_RF, rate, network)
     y_TD, combine_cache = combine.forward(out_RD, output_TK, plan)
     served_T = np.ones(len(x_TD), bool)
     if padding_T is not None and conventions.padding_routing == "left_out":
         served_T = ~padding_T
+    more_TD, shared = shared_forward(params, x_TD, served_T, conventions)
     dropped = None
     if conventions.dropped != "zero":
         dropped_T = served_T & ~plan.kept.any(axis=1)
         own_TD, dropped = dropped_forward(x_TD, gates_TK, dropped_T,
                                           conventions.dropped == "gated_identity")
-        y_TD = y_TD + own_TD
-    shared_TD, shared = shared_forward(params, x_TD, served_T, conventions)
-    return y_TD + shared_TD, MixtureCache(conventions, plan, jitter_TD, rows_RD, input_TK,
-                                          experts_cache, combine_cache, dropped, shared)
+        more_TD = own_TD + more_TD
+    if conventions.shared_average:
+        more_TD = more_TD * 0.5
+    return y_TD + more_TD, MixtureCache(conventions, plan, jitter_TD, rows_RD, input_TK,
+                                        experts_cache, combine_cache, dropped, shared)
 
 
 def backward(d_y_TD: np.ndarray, cache: MixtureCache
              ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (T, D), d_gates (T, K) and the gradients of the experts' parameters."""
-    d_x_TD, grads = shared_backward(d_y_TD, cache.shared)
     d_out_RD, d_gates_TK = combine.backward(d_y_TD, cache.combine)
+    if cache.conventions.shared_average:
+        d_y_TD, d_gates_TK = d_y_TD * 0.5, d_gates_TK * 0.5
+    d_x_TD, grads = shared_backward(d_y_TD, cache.shared)
     if cache.conventions.gate_at == "input":
         d_gates_TK = np.zeros_like(d_gates_TK)              # the output was multiplied by ones
     if cache.dropped is not None:
@@ -129,12 +144,14 @@ def _gates(gates_TK: np.ndarray,
 
     What a library holds fixed is the real part: a complex step does not reach it.
     """
+    input_TK, output_TK = None, gates_TK
+    if conventions.gate_at != "output":
+        input_TK = gates_TK
+    elif conventions.dispatch_gradient == "straight_through":
+        input_TK = 1 + (gates_TK - gates_TK.real)
     if conventions.gate_at == "input":
-        return gates_TK, np.ones_like(gates_TK)
-    if conventions.gate_at == "both":
-        return gates_TK, gates_TK
-    straight = conventions.dispatch_gradient == "straight_through"
-    return (1 + (gates_TK - gates_TK.real)) if straight else None, gates_TK
+        output_TK = np.ones_like(gates_TK)
+    return input_TK, output_TK * 0.5 if conventions.shared_average else output_TK
 
 
 def dropped_forward(x_TD: np.ndarray, gates_TK: np.ndarray, dropped_T: np.ndarray,
@@ -155,23 +172,35 @@ def dropped_backward(d_y_TD: np.ndarray, cache: DroppedCache) -> tuple[np.ndarra
 def shared_forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, served_T: np.ndarray,
                    conventions: Conventions) -> tuple[np.ndarray, SharedCache]:
     """Return what the shared expert and the shared bias add to y (T, D)."""
-    y_TD, cache = np.zeros_like(x_TD), None
+    y_TD, network, gate_T1, w_D1 = np.zeros_like(x_TD), None, None, None
     if conventions.shared_experts:
         own = {name: params[f"shared_{name}"] for name in SHARED if f"shared_{name}" in params}
-        y_TD, cache = general_network.forward(own, x_TD, kind=conventions.expert_activation)
+        y_TD, network = general_network.forward(own, x_TD, units=units.of(conventions, shared=True))
+    out_TD = y_TD
+    if conventions.shared_gate:
+        w_D1 = params["shared_w_router"]
+        gate_T1 = sigmoid(x_TD @ w_D1)
+        y_TD = gate_T1 * y_TD
     if conventions.shared_bias:
         y_TD = y_TD + params["shared_b_out"]
-    return y_TD * served_T[:, None], SharedCache(cache, conventions.shared_bias, served_T)
+    return y_TD * served_T[:, None], SharedCache(network, x_TD, out_TD, gate_T1, w_D1,
+                                                 conventions.shared_bias, served_T)
 
 
 def shared_backward(d_y_TD: np.ndarray, cache: SharedCache
                     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (T, D) and the gradients of the shared parameters."""
     d_y_TD = d_y_TD * cache.served_T[:, None]
-    d_x_TD, grads = np.zeros_like(d_y_TD), {}
-    if cache.network is not None:
-        d_x_TD, found = general_network.backward(d_y_TD, cache.network)
-        grads = {f"shared_{name}": value for name, value in found.items()}
+    d_x_TD, d_out_TD, grads = np.zeros_like(d_y_TD), d_y_TD, {}
     if cache.biased:
         grads["shared_b_out"] = d_y_TD.sum(axis=0)
+    if cache.gate_T1 is not None and cache.w_D1 is not None:
+        d_gate_T1 = (d_y_TD * cache.out_TD).sum(axis=1, keepdims=True)
+        d_z_T1 = d_gate_T1 * cache.gate_T1 * (1 - cache.gate_T1)
+        grads["shared_w_router"] = cache.x_TD.T @ d_z_T1
+        d_x_TD, d_out_TD = d_z_T1 @ cache.w_D1.T, d_y_TD * cache.gate_T1
+    if cache.network is not None:
+        d_rows_TD, found = general_network.backward(d_out_TD, cache.network)
+        d_x_TD = d_x_TD + d_rows_TD
+        grads |= {f"shared_{name}": value for name, value in found.items()}
     return d_x_TD, grads

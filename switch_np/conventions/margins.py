@@ -2,8 +2,8 @@
 
 No decision can change while every score moves by less than half its margin. With groups of experts
 the choice's margin includes the gap between the last group taken and the first left out, over the
-number of scores on each side that can move; with a policy for later choices, the distance to its threshold.
-With batch-prioritised routing only choices of the same rank compete for the last slots.
+number of scores on each side that can move; with a policy for later choices, the distance to its
+threshold. With batch-prioritised routing only choices of the same rank compete for the last slots.
 """
 
 from dataclasses import replace

@@ -18,10 +18,12 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
     found |= {"w_in": (e, d, f), "w_out": (e, f, d)}
     if conventions.papers:
         return found
-    shared, wide = conventions.shared_experts > 0, conventions.shared_experts * f
+    shared, wide = conventions.shared_experts > 0, conventions.shared_width
+    wide = conventions.shared_experts * f if wide is None else wide
     optional = {
         "w_noise": (conventions.logit_noise == "learned", (d, e)),
         "select_bias": (conventions.select_bias, (e,)),
+        "balance_f": (conventions.balance_counts == "given", (e,)),
         "w_gate": (conventions.expert_gated, (e, d, f)),
         "b_in": (conventions.expert_biases, (e, f)),
         "b_gate": (conventions.expert_biases and conventions.expert_gated, (e, f)),
@@ -30,6 +32,7 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
         "shared_w_in": (shared, (d, wide)),
         "shared_w_gate": (shared and conventions.expert_gated, (d, wide)),
         "shared_w_out": (shared, (wide, d)),
+        "shared_w_router": (conventions.shared_gate, (d, 1)),
         "shared_b_out": (conventions.shared_bias, (d,)),
     }
     return found | {name: shape for name, (present, shape) in optional.items() if present}

@@ -81,6 +81,6 @@ def backward(d_probs_TE: np.ndarray, d_log_z_T: np.ndarray, cache: ScoresCache,
         d_spread_TE = d_all_TE * noise_TE * sigmoid(noisy_TD @ params["w_noise"])
         grads["w_noise"] = noisy_TD.T @ d_spread_TE
         d_x_TD += d_spread_TE @ params["w_noise"].T
-    for unused in {"w_noise", "select_bias"} & set(params) - set(grads):
+    for unused in {"w_noise", "select_bias", "balance_f"} & set(params) - set(grads):
         grads[unused] = np.zeros_like(params[unused])
     return d_x_TD if scale_TD is None else d_x_TD * scale_TD, grads

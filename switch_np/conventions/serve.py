@@ -45,8 +45,7 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     """Give slots to choices already made; `wanted_TK` says which are used."""
     conventions = config.conventions
     (t, k), g, e = expert_TK.shape, num_groups, config.num_experts
-    group_size = t // max(g, 1)
-    group_T = np.arange(t) // max(group_size, 1)
+    group_size, group_T = t // max(g, 1), group_of(t, g)
     if padding_T is not None and conventions.padding_routing == "left_out":
         wanted_TK = wanted_TK & ~padding_T[:, None]
     capacity = config.expert_capacity(group_size, training)
@@ -68,7 +67,7 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     if conventions.slots == "position":
         position_TK = queue_positions(np.where(kept_TK, queue_TK, e * g), e * g)[0]
     slot_TK = np.where(kept_TK, position_TK, -1)
-    plain_TK = largest(probs_TE.real, k) if conventions.balance_counts == "plain_over_k" else None
+    plain_TK = largest(probs_TE.real, k) if conventions.counts_plain else None
     return from_slots(expert_TK, slot_TK, group_T, length.reshape(e, g).T, capacity, config,
                       padding_T, training, plain_TK)
 
@@ -82,7 +81,7 @@ def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, 
     """
     t, g, e = len(expert_TK), *load_GE.shape
     counts = balance_counts(expert_TK, slot_TK >= 0, expert_TK if plain_TK is None else plain_TK,
-                            group_T, (g, e), padding_T, config.conventions, training)
+                            (g, e), padding_T, config.conventions, training)
     kt_N = np.flatnonzero(slot_TK.T >= 0)                        # k * T + token
     slot_N = slot_TK.T.take(kt_N)
     queue_N = expert_TK.T.take(kt_N) * g + group_T[kt_N % max(t, 1)]
@@ -93,25 +92,30 @@ def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, 
 
 
 def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray,
-                   group_T: np.ndarray, shape: tuple[int, int], padding_T: np.ndarray | None,
+                   shape: tuple[int, int], padding_T: np.ndarray | None,
                    conventions: Conventions, training: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return what f counts in the balance loss (G, E), and the number of tokens that divides (G,).
 
-    `plain_TK` are the K best scores without bias, groups and noise; `shape` is (G, E).
+    `plain_TK` are the K best scores without bias, groups and noise; `shape` is (G, E) of the
+    buffers. The loss may have other groups; where f is handed in, 1 stands for a count.
 
     >>> chosen, kept = np.array([[0], [1], [1]]), np.array([[True], [True], [False]])
-    >>> theirs, group = Conventions(balance_drops="post_as_0"), np.zeros(3, int)
-    >>> balance_counts(chosen, kept, chosen, group, (1, 2), None, theirs, True)[0].tolist()
+    >>> theirs = Conventions(balance_drops="post_as_0")
+    >>> balance_counts(chosen, kept, chosen, (1, 2), None, theirs, True)[0].tolist()
     [[2, 1]]
     """
-    g, e = shape
-    real_T = np.ones(len(group_T), bool) if padding_T is None else ~padding_T
+    t, e = len(expert_TK), shape[1]
+    g = conventions.loss_groups(shape[0], t)
+    group_T = group_of(t, g)
+    real_T = np.ones(t, bool) if padding_T is None else ~padding_T
     valid = conventions.balance_padding == "mask_valid"
     tokens_G = np.bincount(group_T[real_T] if valid else group_T, minlength=g)
     if conventions.balance_counts == "none" or (
             conventions.balance_when == "training" and not training):
-        return np.zeros(shape, int), tokens_G
-    counted = plain_TK if conventions.balance_counts == "plain_over_k" else expert_TK
+        return np.zeros((g, e), int), tokens_G
+    if conventions.balance_counts == "given":
+        return np.ones((g, e), int), tokens_G
+    counted = plain_TK if conventions.counts_plain else expert_TK
     seen = kept_TK if conventions.balance_drops == "post" else np.ones(kept_TK.shape, bool)
     if conventions.balance_drops == "post_as_0":
         counted = np.where(kept_TK, counted, 0)
@@ -121,6 +125,11 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
         counted, seen = counted[:, :1], seen[:, :1]
     queue_N = (group_T[:, None] * e + counted)[seen]
     return np.bincount(queue_N, minlength=g * e).reshape(g, e), tokens_G
+
+
+def group_of(num_tokens: int, num_groups: int) -> np.ndarray:
+    """Return the group (T,) of each token; groups are equal and consecutive."""
+    return np.arange(num_tokens) // max(num_tokens // max(num_groups, 1), 1)
 
 
 def keys(expert_TK: np.ndarray, probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig,

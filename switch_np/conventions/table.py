@@ -149,20 +149,29 @@ class Conventions:
     # The balance loss E Σ f P, and the z-loss.
     balance_counts: str = knob("first", "f counts", {
         "first": "first choices", "all": "all choices", "all_over_k": "all choices, over K",
+        "plain": "the K best scores, without bias and groups",
         "plain_over_k": "the K best scores, without bias and groups, over K",
-        "none": "nothing: no balance loss"},
+        "given": "nothing: f is handed in", "none": "nothing: no balance loss"},
         needs={"all": "Flaxformer, transformers, nanoMoE: the loss is K if all is even",
                "all_over_k": "MegaBlocks, DeepSpeed for k > 2", "plain_over_k": "Megatron",
-               "none": "DeepSeek-V3"},
-        about="The K best scores are counted whether dropped or not.")
+               "plain": "transformers' models with sigmoid scores, such as MiniMax-M2",
+               "given": "Megatron's counts of many microbatches", "none": "DeepSeek-V3"},
+        about="The K best scores are counted whether dropped or not. What is handed in is the "
+              "parameter `balance_f` (E,), divided by whatever divides it, without gradient.")
     balance_drops: str = knob("pre", "f counts", {
         "pre": "dropped choices too", "post": "kept choices alone",
         "post_as_0": "every dropped token as one of expert 0"},
         needs={"post": "ST-MoE in PyTorch", "post_as_0": "transformers 4"})
     balance_probs: str = knob("full", "P is the mean of", {
         "full": "the scores", "chosen": "the chosen scores over their sum",
-        "normalised": "the scores over their sum"},
-        needs={"chosen": "nanoMoE", "normalised": "Megatron with sigmoid"})
+        "normalised": "the scores over their sum", "softmax": "the softmax of the logits"},
+        needs={"chosen": "nanoMoE", "normalised": "Megatron with sigmoid",
+               "softmax": "transformers' models with sigmoid scores"})
+    balance_scale: str = knob("experts", "The balance loss is Σ f P times", {
+        "experts": "E", "mean": "1 / E"}, needs={"mean": "fairscale"})
+    balance_groups: int | str = knob("same", "Groups of tokens with a balance loss of their own", {
+        "same": "those that share buffers", int: "{}"}, least=1,
+        needs="Megatron's loss by sequence", about="The loss is the mean over them.")
     balance_padding: str = knob("mask_valid", "Padding in the balance loss", {
         "mask_valid": "counts nowhere", "include": "counts like any token",
         "mask_full": "counts in the divisors alone", "mask_f": "is left out of f alone",
@@ -188,18 +197,36 @@ class Conventions:
 
     # The experts.
     expert_activation: str = knob("relu", "Activation", {
-        "relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU approximated by tanh", "silu": "SiLU"},
+        "relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU approximated by tanh", "silu": "SiLU",
+        "relu_squared": "ReLU squared"},
         needs={"gelu": "ST-MoE in PyTorch, Megatron, nanoMoE", "gelu_tanh": "MegaBlocks",
-               "silu": "Mixtral, DeepSeek-V3"})
+               "silu": "Mixtral, DeepSeek-V3", "relu_squared": "Nemotron-H"})
+    expert_silu_factor: float = knob(1.0, "Factor inside SiLU's sigmoid", "{}", least=0,
+        needs="GPT-OSS, MiniMax-M3 (1.702)", about="SiLU is x σ(factor x).")
     expert_gated: bool = knob(False, "Hidden units are gated", YES_NO,
         needs="Mixtral, DeepSeek-V3, ST-MoE in PyTorch",
         about="They are act(x w_gate) * (x w_in), as in SwiGLU and GEGLU.")
+    expert_limit: float | None = knob(None, "Limit of gated hidden units", {
+        None: "none", float: "{}"}, least=0, needs="GPT-OSS, MiniMax-M3 (7), DeepSeek-V4 (10)",
+        about="It bounds x w_gate from above, and x w_in from above and below.")
+    expert_limit_at: str = knob("input", "That limit bounds the activation's", {
+        "input": "input", "output": "output"}, needs={"output": "Step-3.7"})
+    expert_linear_offset: float = knob(0.0, "Added to x w_in, after the limit", "{}",
+        needs="GPT-OSS, MiniMax-M3 (1)")
     expert_biases: bool = knob(False, "Experts have biases", YES_NO, needs="labml, fairseq, Tutel",
         about="They are `b_in`, `b_out` and, if gated, `b_gate`.")
     expert_hidden_scale: bool = knob(False, "Hidden units have a learned scale", YES_NO,
         needs="ST-MoE in PyTorch", about="The parameter `hidden_scale` (E, F) multiplies them.")
     shared_experts: int = knob(0, "Shared experts", "{}", least=0, needs="DeepSeek-V3",
-        about="They form one expert, as wide as all of them, for every token and without a gate.")
+        about="They form one expert for every token.")
+    shared_width: int | None = knob(None, "Width of the shared expert", {
+        None: "that of all of them", int: "{}"}, least=1, needs="Qwen2-MoE, MiniMax-M3")
+    shared_gate: bool = knob(False, "The shared expert has a gate of its own", YES_NO,
+        needs="Qwen2-MoE, Qwen3-Next", about="It is σ(x `shared_w_router`), a parameter (D, 1).")
+    shared_average: bool = knob(False, "Output and shared output are averaged", YES_NO,
+        needs="Cohere2-MoE", about="Otherwise they are added.")
+    shared_limit: float | str | None = knob("same", "Limit of the shared expert's hidden units", {
+        "same": "as the others'", None: "none", float: "{}"}, least=0, needs="HY-V4, Step-3.7")
     shared_bias: bool = knob(False, "A bias that all tokens share", YES_NO, needs="MegaBlocks",
         about="The parameter `shared_b_out` (D,) is added to every output, with no gate.")
 
@@ -211,6 +238,7 @@ class Conventions:
         if self.dispatch_gradient == "straight_through" and self.gate_at != "output":
             raise ValueError("dispatch_gradient='straight_through' must go with gate_at='output', "
                              f"got {self.gate_at!r}: at the input the gradient flows anyway")
+        self._check_experts()
         if self.chooser == "experts":
             for name in ("select_bias", "select_groups", "select_precision", "second_choice",
                          "second_policy", "priority"):
@@ -218,6 +246,21 @@ class Conventions:
                 if given != default:
                     raise ValueError(f"{name} must be {default!r} with chooser='experts', where "
                                      f"tokens choose nothing, got {given!r}")
+
+    def _check_experts(self) -> None:
+        """Refuse settings of the experts that would have no effect."""
+        for name in ("shared_width", "shared_gate", "shared_average", "shared_limit"):
+            given, default = getattr(self, name), getattr(Conventions, name)
+            if given != default and not self.shared_experts:
+                raise ValueError(f"{name} must be {default!r} with shared_experts=0, got {given!r}")
+        for name, other, wanted in (
+                *((name, "expert_gated", True)
+                  for name in ("expert_limit", "expert_linear_offset", "shared_limit")),
+                ("expert_silu_factor", "expert_activation", "silu")):
+            given, default = getattr(self, name), getattr(Conventions, name)
+            if given != default and getattr(self, other) != wanted:
+                raise ValueError(f"{name} must be {default!r} unless {other}={wanted!r}, "
+                                 f"got {given!r}")
 
     def check_layer(self, num_experts: int, top_k: int, sample: bool) -> None:
         """Refuse a number of experts or choices, or sampling, that these conventions exclude."""
@@ -255,6 +298,20 @@ class Conventions:
             found = max(found, minimum)
             found += -found % self.capacity_multiple_of
         return max(found - self.capacity_unused, 0)
+
+    def loss_groups(self, num_groups: int, num_tokens: int) -> int:
+        """Return how many groups of tokens have a balance loss of their own."""
+        if isinstance(self.balance_groups, str):
+            return num_groups
+        if num_tokens % self.balance_groups:
+            raise ValueError(f"balance_groups must divide the number of tokens, {num_tokens}, "
+                             f"got {self.balance_groups}")
+        return self.balance_groups
+
+    @property
+    def counts_plain(self) -> bool:
+        """Whether the balance loss counts the best scores, whatever was chosen."""
+        return self.balance_counts in ("plain", "plain_over_k")
 
     @cached_property
     def papers(self) -> bool:

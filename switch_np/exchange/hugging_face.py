@@ -21,7 +21,7 @@ from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_parameters import shapes
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
-               "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
+               "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu", "relu2": "relu_squared"}
 # Our field, their field, and the default that holds where a config lacks it.
 FIELDS = (("vocab_size", "vocab_size", 32128), ("d_model", "d_model", 768), ("d_kv", "d_kv", 64),
           ("d_ff", "d_ff", 2048), ("num_heads", "num_heads", 12), ("dropout", "dropout_rate", 0.1),

@@ -1,8 +1,8 @@
 """Activations of feed-forward networks and experts, each with its slope.
 
-Forward:   relu x · 1[x > 0];  the others x · share(x):  silu σ(x);  gelu Φ(x);
-           gelu_tanh (1 + tanh u) / 2 with u = √(2/π) (x + 0.044715 x³)
-Backward:  d_x = d_y · slope(x):  1[x > 0];  σ (1 + x (1 - σ));  Φ(x) + x φ(x);
+Forward:   relu x · 1[x > 0];  relu_squared relu(x)²;  the others x · share(x):  silu σ(x);
+           gelu Φ(x);  gelu_tanh (1 + tanh u) / 2 with u = √(2/π) (x + 0.044715 x³)
+Backward:  d_x = d_y · slope(x):  1[x > 0];  2 relu(x);  σ (1 + x (1 - σ));  Φ(x) + x φ(x);
            (1 + tanh u) / 2 + x (1 - tanh² u) u' / 2 with u' = √(2/π) (1 + 3 · 0.044715 x²).
 All but ReLU, whose mask is that of the real part, are analytic: a complex step goes through.
 """
@@ -28,6 +28,8 @@ def forward(kind: str, x: np.ndarray) -> np.ndarray:
     """
     if kind == "relu":
         return relu.forward(x)
+    if kind == "relu_squared":
+        return relu.forward(x) ** 2
     if kind == "gelu_tanh":
         share: np.ndarray = 0.5 + 0.5 * _tanh(x)
     else:
@@ -41,6 +43,8 @@ def slope(kind: str, x: np.ndarray) -> np.ndarray:
     d_y: np.ndarray
     if kind == "relu":
         d_y = (x.real > 0).astype(x.dtype)
+    elif kind == "relu_squared":
+        d_y = 2 * relu.forward(x)
     elif kind == "silu":
         s = sigmoid(x)
         d_y = s * (1 + x * (1 - s))

@@ -9,6 +9,7 @@ import numpy as np
 
 from switch_np.conventions import general_network
 from switch_np.conventions.general_network import NetworkCache
+from switch_np.conventions.units import Units
 from switch_np.switch import feed_forward
 from switch_np.switch.feed_forward import FeedForwardCache
 from switch_np.transformer.model_config import ModelConfig
@@ -22,7 +23,8 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, config: ModelCo
     x_TD, rate = x_BSD.reshape(-1, x_BSD.shape[-1]), config.dropout
     cache: DenseCache
     if config.gated or config.activation != "relu":
-        y_TD, cache = general_network.forward(params, x_TD, keep_TF, rate, config.activation)
+        y_TD, cache = general_network.forward(params, x_TD, keep_TF, rate,
+                                               Units(config.activation))
     else:
         y_TD, cache = feed_forward.forward(params, x_TD, keep_TF, rate)
     return y_TD.reshape(x_BSD.shape), cache

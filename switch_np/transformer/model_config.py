@@ -67,7 +67,7 @@ class ModelConfig:
             "about": "The Switch layers' options, the experts' activation and dropout among them."})
     activation: str = knob("relu", "Activation of the dense feed-forward networks", {
         "relu": "max(x, 0), as T5 1.0", "gelu": "x Φ(x)", "gelu_tanh": "its tanh form, as T5 1.1",
-        "silu": "x σ(x)"})
+        "silu": "x σ(x)", "relu_squared": "max(x, 0)²"})
     gated: bool = knob(False, "A second product multiplies the activation", YES_NO,
                        about="T5 1.1 does that.")
     tie_embeddings: str = knob("all", "Matrices that are shared", {
@@ -106,7 +106,8 @@ class ModelConfig:
         own = has.balance_counts in ("first", "all") or (
             has.balance_counts == "plain_over_k" and self.switch.top_k == 1)
         return own and has.balance_probs == "full" and not has.second_balance and (
-            has.balance_padding in ("mask_valid", "include"))
+            has.balance_padding in ("mask_valid", "include")) and (
+            has.balance_scale == "experts" and has.balance_groups == "same")
 
     @property
     def encoder(self) -> StackConfig | None:

@@ -26,7 +26,7 @@ def test_own_decisions_come_back(seed):
     for _ in range(30):
         config = random_config(rng, 0.7)
         conventions = config.conventions
-        if conventions.balance_counts == "plain_over_k" or conventions.second_policy != "all":
+        if conventions.counts_plain or conventions.second_policy != "all":
             continue                                       # these need scores, or leave no trace
         params, x, padding, noise, training = problem(rng, config)
         own = snp.switch_layer.forward(params, x, config, padding=padding, noise=noise,

@@ -1,9 +1,12 @@
 """Who gets a slot; `test_bind` compares it with loops."""
 
 import numpy as np
+import pytest
 from conventions.random_layers import problem
 
 import switch_np as snp
+from switch_np.conventions import serve
+from switch_np.conventions.table import Conventions
 
 
 def test_megatron_keeps_the_largest_gates_as_they_are_after_the_choice():
@@ -38,3 +41,9 @@ def test_expert_choice_serves_each_expert_its_best_tokens():
         taken = np.flatnonzero((out.plan.kept & (out.plan.expert == e)).any(axis=1))
         assert set(best) == set(taken)
     assert out.plan.load.tolist() == [[2, 2, 2]] and out.plan.dropped_fraction == 0
+
+
+def test_groups_of_the_balance_loss_divide_the_tokens():
+    config = snp.SwitchConfig(num_experts=2, conventions=Conventions(balance_groups=3))
+    with pytest.raises(ValueError, match=r"balance_groups must divide the number of tokens, 4, "):
+        serve.decide(np.ones((4, 2)), np.ones((4, 2)), config)

@@ -89,14 +89,32 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
                 y[t] += sum(gates[t]) * seen[t]
         if routed[t] and conventions.shared_experts:
             mine = {name[7:]: params[name][None] for name in params
-                    if name.startswith("shared_w")}
-            y[t] += _network(mine, seen[t], conventions, 0, None)
+                    if name in ("shared_w_in", "shared_w_gate", "shared_w_out")}
+            held = conventions
+            if conventions.shared_limit != "same":
+                held = replace(conventions, expert_limit=conventions.shared_limit)
+            own = _network(mine, seen[t], held, 0, None)
+            if conventions.shared_gate:
+                own /= 1 + math.exp(-float(np.dot(seen[t], params["shared_w_router"][:, 0])))
+            y[t] += own
         if routed[t] and conventions.shared_bias:
             y[t] += params["shared_b_out"]
+        if conventions.shared_average:
+            y[t] /= 2
 
-    balance = _balance(probs, expert, kept, groups, padding, conventions, training)
+    if conventions.balance_groups != "same":
+        share = tokens // conventions.balance_groups
+        groups = [range(g * share, (g + 1) * share) for g in range(conventions.balance_groups)]
+    counted = [[math.exp(logit - log_z[t]) for logit in logits[t]]
+               for t in range(tokens)] if conventions.balance_probs == "softmax" else probs
+    if conventions.balance_probs == "softmax" and conventions.padding_routing == "first_experts":
+        counted = [[0.0] * experts if padding[t] else counted[t] for t in range(tokens)]
+    balance = _balance(probs, counted, expert, kept, groups, padding, conventions, training,
+                       params.get("balance_f"))
     if conventions.second_balance:
-        balance += _second_balance(probs, expert, groups, padding)
+        balance += _second_balance(counted, expert, groups, padding)
+    if conventions.balance_scale == "mean":
+        balance /= experts ** 2
     return LoopsOutput(y, balance, _z(log_z, padding, experts, conventions, training),
                        np.array(raw).reshape(tokens, experts),
                        np.array(logits).reshape(tokens, experts), gates,
@@ -157,7 +175,8 @@ def _choose(probs, logits, params, k, conventions, noise, t):
     size = len(probs) // conventions.select_groups
     strength = []
     for g in range(conventions.select_groups):
-        strength.append(sum(sorted(scores[g * size:(g + 1) * size])[-conventions.select_group_best:]))
+        mine = sorted(scores[g * size:(g + 1) * size])
+        strength.append(sum(mine[-conventions.select_group_best:]))
     best = sorted(range(conventions.select_groups), key=lambda g: (-strength[g], g))
     open_ = [e for e in experts if e // size in best[:conventions.select_groups_kept]]
     ranked = sorted(open_, key=lambda e: (-scores[e], e))
@@ -269,11 +288,14 @@ def _gates(chosen, kept, conventions):
     return gates
 
 
-def _activate(value, kind):
+def _activate(value, conventions):
+    kind = conventions.expert_activation
     if kind == "relu":
         return max(value, 0.0)
+    if kind == "relu_squared":
+        return max(value, 0.0) ** 2
     if kind == "silu":
-        return value / (1 + math.exp(-value))
+        return value / (1 + math.exp(-conventions.expert_silu_factor * value))
     if kind == "gelu":
         return value * (1 + math.erf(value / math.sqrt(2))) / 2
     return value * (1 + math.tanh(math.sqrt(2 / math.pi) * (value + 0.044715 * value ** 3))) / 2
@@ -297,9 +319,17 @@ def _network(params, x_D, conventions, e, keep):
             gate = float(np.dot(x_D, params["w_gate"][e][:, f]))
             if "b_gate" in params:
                 gate += float(params["b_gate"][e, f])
-            unit *= _activate(gate, conventions.expert_activation)
+            limit = conventions.expert_limit
+            if limit is not None:
+                unit = max(-limit, min(unit, limit))
+                if conventions.expert_limit_at == "input":
+                    gate = min(gate, limit)
+            active = _activate(gate, conventions)
+            if limit is not None and conventions.expert_limit_at == "output":
+                active = min(active, limit)
+            unit = active * (unit + conventions.expert_linear_offset)
         else:
-            unit = _activate(unit, conventions.expert_activation)
+            unit = _activate(unit, conventions)
         if "hidden_scale" in params:
             unit *= float(params["hidden_scale"][e, f])
         hidden.append(unit if keep is None else unit * keep[f])
@@ -310,7 +340,7 @@ def _network(params, x_D, conventions, e, keep):
     return np.array(out)
 
 
-def _balance(probs, expert, kept, groups, padding, conventions, training):
+def _balance(probs, counted, expert, kept, groups, padding, conventions, training, given):
     """Return the mean over groups of E Σ f P."""
     if conventions.balance_counts == "none" or (
             conventions.balance_when == "training" and not training):
@@ -334,14 +364,15 @@ def _balance(probs, expert, kept, groups, padding, conventions, training):
         f = [0.0] * experts
         for t in in_f:
             mine = expert[t]
-            if conventions.balance_counts == "plain_over_k":
+            if conventions.balance_counts in ("plain", "plain_over_k"):
                 mine = sorted(range(experts), key=lambda e, t=t: (-probs[t][e], e))[:k]
             for c in range(1 if conventions.balance_counts == "first" else k):
                 if conventions.balance_drops == "pre" or kept[t, c]:
                     f[mine[c]] += 1 / n
                 elif conventions.balance_drops == "post_as_0":
                     f[0] += 1 / n
-        p = [sum(_counted(probs[t], expert[t], conventions)[e] for t in in_p) / n
+        f = f if given is None else [float(share) for share in given]
+        p = [sum(_counted(counted[t], expert[t], conventions)[e] for t in in_p) / n
              for e in range(experts)]
         if conventions.balance_counts in ("all_over_k", "plain_over_k"):
             factor /= k
@@ -351,7 +382,7 @@ def _balance(probs, expert, kept, groups, padding, conventions, training):
 
 def _counted(probs, expert, conventions):
     """Return one token's share in P."""
-    if conventions.balance_probs == "full":
+    if conventions.balance_probs in ("full", "softmax"):
         return probs
     part = [e in expert or conventions.balance_probs == "normalised" for e in range(len(probs))]
     total = sum(p for p, counts in zip(probs, part) if counts)

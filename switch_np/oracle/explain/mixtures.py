@@ -1,8 +1,11 @@
 """y as another mixture: the right experts with other gates, biases or a wrong shared expert."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from switch_np.conventions import general_mixture
+from switch_np.conventions.table import Conventions
 from switch_np.operations import softmax
 from switch_np.operations.activations import sigmoid
 from switch_np.oracle.explain.causes import Evidence, Suspects
@@ -101,10 +104,15 @@ def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
 
 def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
     """Return y with other gates."""
-    more_R1 = dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
+    more_R1 = _share(truth) * dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
     moved_TD = dispatch.sum_by_token(truth.intermediates["experts.out"] * more_R1, truth.plan)
     y: np.ndarray = truth.y + moved_TD.reshape(truth.y.shape)
     return y
+
+
+def _share(truth: Reference) -> float:
+    """Return the routed output's share in y; the shared expert's is the same."""
+    return 0.5 if truth.problem.config.conventions.shared_average else 1.0
 
 
 def shared_experts(name: str, evidence: Evidence) -> Suspects:
@@ -115,13 +123,16 @@ def shared_experts(name: str, evidence: Evidence) -> Suspects:
         return
     x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (p.x, truth.y))
 
-    def shared(rows_TD: np.ndarray) -> np.ndarray:
-        return general_mixture.shared_forward(p.params, rows_TD, p.served_T, conventions)[0]
+    def shared(rows_TD: np.ndarray, has: Conventions = conventions) -> np.ndarray:
+        return _share(truth) * general_mixture.shared_forward(p.params, rows_TD, p.served_T, has)[0]
 
     own_TD = shared(x_TD)
     routed_TD, scale = y_TD - own_TD, conventions.gate_scale
     yield "y: the shared expert is left out", routed_TD
     yield "y: the shared expert is added twice", y_TD + own_TD
+    if conventions.shared_gate:
+        bare_TD = shared(x_TD, replace(conventions, shared_gate=False))
+        yield "y: the shared expert's gate is left out", routed_TD + bare_TD
     yield ("y: the shared expert reads the routed experts' output in place of x",
            routed_TD + shared(routed_TD))
     yield ("y: the shared expert reads x + the routed experts' output",
@@ -139,5 +150,5 @@ def output_biases(name: str, evidence: Evidence) -> Suspects:
         bias_TKD = truth.problem.params["b_out"][plan.expert]
         for text, more_TK in (("added without the gate", 1 - truth.gates),
                               ("left out", -truth.gates)):
-            more_TD = np.einsum("tk,tkd->td", more_TK * plan.kept, bias_TKD)
+            more_TD = _share(truth) * np.einsum("tk,tkd->td", more_TK * plan.kept, bias_TKD)
             yield f"y: b_out is {text}", truth.y + more_TD.reshape(truth.y.shape)

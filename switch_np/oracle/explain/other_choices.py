@@ -48,11 +48,11 @@ def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
         best = conventions.select_group_best
         ways = {1: "its best expert", free_TE.shape[1] // groups: "the sum of all its experts",
                 2: "the sum of its two best"}
+        want = ways.get(best, f"the sum of its {best} best")
         for other, text in ways.items():
             by_group = choose.group_scores(free_TE, replace(conventions, select_group_best=other))
             closed_TE = choose.close_groups(free_TE, by_group, conventions.select_groups_kept)
-            yield (f"a group scores as {text}, want {ways.get(best, f'the sum of its {best} best')}",
-                   largest(closed_TE, k))
+            yield f"a group scores as {text}, want {want}", largest(closed_TE, k)
     if bias_E is not None:
         yield "the selection bias is left out of the choice", largest(ranked(None, groups), k)
         yield "the selection bias is subtracted", largest(ranked(-bias_E, groups), k)

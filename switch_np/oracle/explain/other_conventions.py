@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.conventions.table import CHOICES
+from switch_np.conventions.table import CHOICES, Conventions
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.truth.reference import Reference, outputs_of, planned
 from switch_np.oracle.truth.solution import Problem
 from switch_np.switch.plan import Plan
 
 Change = tuple[str, Problem, dict[str, str | None]]          # see `changed_problems`
-FLAGS = ("capacity_whole_share", "renorm_single", "second_balance")
+FLAGS = ("capacity_whole_share", "renorm_single", "second_balance", "shared_average")
+NUMBERS = ("expert_limit", "expert_linear_offset", "expert_silu_factor", "shared_limit")
 
 
 def recognise(evidence: Evidence) -> list[str]:
@@ -108,7 +109,9 @@ def _fusions(gate: np.ndarray, linear: np.ndarray) -> Iterator[tuple[str, np.nda
 
 
 def _other_conventions(p: Problem) -> Iterator[Change]:
-    options: dict[str, Sequence[Any]] = {**CHOICES, **{name: (False, True) for name in FLAGS}}
+    options: dict[str, Sequence[Any]] = {
+        **CHOICES, **{name: (False, True) for name in FLAGS},
+        **{name: (getattr(Conventions, name),) for name in NUMBERS}}
     for name, values in options.items():
         now = getattr(p.config.conventions, name)
         for value in values:

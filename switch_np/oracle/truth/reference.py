@@ -177,11 +177,11 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
 def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     """Return a replayed plan with the best scores counted, where the balance loss counts these."""
     p, conventions = problem, problem.config.conventions
-    if conventions.balance_counts != "plain_over_k":
+    if not conventions.counts_plain:
         return plan
     best_TK = largest(p.forward(plan)[0].probs, plan.expert.shape[1])
-    count_GE, tokens_G = serve.balance_counts(plan.expert, plan.kept, best_TK, plan.group,
-                                              plan.load.shape, p.padding_T, conventions, p.training)
+    count_GE, tokens_G = serve.balance_counts(plan.expert, plan.kept, best_TK, plan.load.shape,
+                                              p.padding_T, conventions, p.training)
     return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
 
 

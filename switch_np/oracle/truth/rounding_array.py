@@ -5,8 +5,8 @@ Each operation puts an error on its result:
     stored value     v (1 + u r),  r from U(-1, 1); below the normal range v + r · smallest / 2
     sum of n terms   plus N(0, 1) · u_accumulate · √(n / 6) · √(Σ terms²)
 
-A rectifier may fall either way where its input lies within the noise; there the noise is widened,
-so that samples see both sides.
+A rectifier may fall either way where its input lies within the noise, and so may a limit; there the
+noise is widened, so that samples see both sides.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import numpy as np
 
 from switch_np.operations.roundoff import Precision
 
-KINK = 8.0                     # within so many standard deviations of 0 a sign may fall either way
+KINK = 8.0              # within so many standard deviations a comparison may fall either way
 EXACT = (np.maximum, np.minimum, np.negative, np.absolute, np.sign)
 COMPARING = (np.greater, np.less, np.maximum)
+KEEPING = (np.add, np.multiply, np.maximum, np.absolute)      # results are as doubtful as inputs
 
 
 class Rough(np.ndarray):
     """float64 with errors; `rough_class` makes the class of one precision.
 
-    `given`: an input, exact as it is, and so are its rows. `doubt`: below which magnitude an
-    element may as well have the other sign. `peak`, of the class: the largest magnitude so far.
+    `given`: an input, exact as it is, and so are its rows. `doubt`: within which distance of a
+    number an element may as well lie beyond it. `peak`, of the class: the largest magnitude so far.
     """
 
     precision: Precision
@@ -41,8 +42,9 @@ class Rough(np.ndarray):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None,
                         **kwargs: Any) -> Any:
         if ufunc in COMPARING and method == "__call__":
-            for value in (each for each in inputs if isinstance(each, Rough)):
-                value._settle()
+            for value, other in (inputs, inputs[::-1]):
+                if isinstance(value, Rough):
+                    value._settle(_plain(other))
         plain = [_plain(value) for value in inputs]
         total = _total_squares(ufunc, method, plain, kwargs)
         if out is not None:
@@ -59,8 +61,11 @@ class Rough(np.ndarray):
             inherited = not all(getattr(value, "given", False) for value in inputs)
             result.doubt = KINK * (self._spread(*total)
                                    + inherited * self.precision.store * np.sqrt(total[1]))
-        elif ufunc is np.add:
-            result.doubt = getattr(inputs[0], "doubt", None)
+        elif ufunc in KEEPING:
+            doubt = getattr(inputs[0], "doubt", None)
+            if doubt is not None and ufunc in (np.multiply, np.maximum):
+                doubt = doubt * (np.abs(plain[1]) if ufunc is np.multiply else plain[0] > plain[1])
+            result.doubt = doubt
         return result
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -74,13 +79,14 @@ class Rough(np.ndarray):
         terms = max(value.size for value in plain) / max(result.size, 1)
         return self._rounded(result, (terms, squares)).view(type(self))
 
-    def _settle(self) -> None:
+    def _settle(self, other: np.ndarray) -> None:
         """Move, in place, what is about to be compared and lies within its doubt: once."""
         if self.doubt is not None:
             plain = _plain(self)
-            plain += np.where(np.abs(plain) < self.doubt,
-                              self.doubt * self.rng.standard_normal(plain.shape), 0.0)
-            self.doubt = None
+            doubt = self.doubt + 2 * self.precision.store * np.abs(other)    # may round to `other`
+            near = np.abs(plain - other) < doubt
+            plain += np.where(near, doubt * self.rng.standard_normal(plain.shape), 0.0)
+            self.doubt = np.where(near, 0.0, self.doubt)
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:

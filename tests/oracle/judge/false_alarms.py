@@ -26,10 +26,11 @@ SHAPES = ((16, 8, 12, 4), (33, 12, 8, 4), (48, 16, 32, 8), (96, 32, 24, 4), (64,
 PRECISIONS = ("float32", "bfloat16", "float16", "mixed")
 IN_FLOAT32 = dict.fromkeys(("balance_loss", "z_loss", "choice"), "float32")
 LEFT_OUT = {"padding_routing": "left_out", "balance_padding": "mask_valid"}
+LAYERS = ("the paper", "Mixtral", "DeepSeek-V3", "GPT-OSS", "Qwen2-MoE")
 
 
 def config_of(layer, experts, rng):
-    """Return a config of one of the three layers, with random k and capacity."""
+    """Return a config of one of the layers, with random k and capacity."""
     factor = [0.5, 1.0, 1.25, None][rng.integers(4)]
     if layer == "the paper":
         return SwitchConfig(num_experts=experts, top_k=int(rng.integers(1, 4)),
@@ -37,6 +38,17 @@ def config_of(layer, experts, rng):
     if layer == "Mixtral":
         return SwitchConfig.like("hf_mixtral", num_experts=experts, capacity_factor=factor,
                                  **LEFT_OUT)
+    if layer == "GPT-OSS":
+        return SwitchConfig.like(
+            "hf_mixtral", num_experts=experts, capacity_factor=factor, router_bias=True,
+            expert_biases=True, expert_limit=[0.1, 0.7, 7.0][rng.integers(3)],
+            expert_limit_at=["input", "output"][rng.integers(2)], expert_silu_factor=1.702,
+            expert_linear_offset=float(rng.integers(2)), **LEFT_OUT)
+    if layer == "Qwen2-MoE":
+        return SwitchConfig.like(
+            "hf_mixtral", num_experts=experts, capacity_factor=factor, renorm="none",
+            shared_experts=1, shared_width=int(rng.integers(1, 40)), shared_gate=True,
+            shared_average=bool(rng.integers(2)), **LEFT_OUT)
     return SwitchConfig.like(
         "hf_deepseek_v3", num_experts=experts, top_k=2, select_groups=2, select_groups_kept=1,
         router_bias=True, capacity_factor=factor, **LEFT_OUT)
@@ -72,7 +84,7 @@ def cases():
     """Yield every kernel with every precision and layer that it knows."""
     for name, kernel in KERNELS.items():
         for precision in PRECISIONS:
-            for layer in ("the paper", "Mixtral", "DeepSeek-V3"):
+            for layer in LAYERS:
                 if name != "jax" or (layer == "the paper" and precision != "mixed"):
                     yield name, kernel, precision, layer
 

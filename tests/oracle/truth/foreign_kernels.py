@@ -2,7 +2,8 @@
 
 Each takes a problem as `oracle.draw` gives it and a dtype name, and returns what it gives as its
 own library's arrays: y, balance_loss, z_loss, expert, kept and grads. Those in PyTorch compute the
-paper's layer, Mixtral's and DeepSeek-V3's; "mixed" routes in float32 and multiplies in bfloat16.
+paper's layer, Mixtral's, DeepSeek-V3's, GPT-OSS's and Qwen2-MoE's; "mixed" routes in float32 and
+multiplies in bfloat16.
 """
 
 import numpy as np
@@ -64,23 +65,33 @@ def torch_ranked(torch, probs, leaves, does):
     return groups.masked_fill(closed[..., None], -np.inf).reshape(scores.shape)
 
 
-def torch_network(torch, rows, leaves, e=slice(None), prefix=""):
+def torch_network(torch, rows, leaves, does, e=slice(None), prefix=""):
     """Return the outputs of expert e, of all at once on (E, C, D), or of the shared one."""
-    def weight(name):
-        return leaves[prefix + name][e]
+    def affine(rows, name):
+        z = rows @ leaves[f"{prefix}w_{name}"][e]
+        return z + leaves[f"b_{name}"][e, ..., None, :] if f"b_{name}" in leaves else z
 
-    linear = rows @ weight("w_in")
-    if prefix + "w_gate" in leaves:
-        hidden = torch.nn.functional.silu(rows @ weight("w_gate")) * linear
-    else:
-        hidden = torch.relu(linear)
-    return hidden @ weight("w_out")
+    linear = affine(rows, "in")
+    if prefix + "w_gate" not in leaves:
+        return affine(torch.relu(linear), "out")
+    gate, limit = affine(rows, "gate"), does.expert_limit
+    if limit is not None:
+        linear = linear.clamp(-limit, limit)
+        gate = gate.clamp(max=limit) if does.expert_limit_at == "input" else gate
+    active = gate * torch.sigmoid(does.expert_silu_factor * gate)
+    if limit is not None and does.expert_limit_at == "output":
+        active = active.clamp(max=limit)
+    return affine(active * (linear + does.expert_linear_offset), "out")
 
 
 def torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept):
+    does = problem["config"].conventions
     if "shared_w_in" in leaves:
-        shared = torch_network(torch, leaves["x"], leaves, prefix="shared_")
+        shared = torch_network(torch, leaves["x"], leaves, does, prefix="shared_")
+        if does.shared_gate:
+            shared = torch.sigmoid(leaves["x"] @ leaves["shared_w_router"]) * shared
         y = y + shared * ~padding[:, None]
+        y = y / 2 if does.shared_average else y
     seeds = {y: d_y, balance: torch.tensor(problem["balance_coef"], dtype=balance.dtype),
              z: torch.tensor(problem["z_coef"], dtype=z.dtype)}
     seeds = {value: seed for value, seed in seeds.items() if value.requires_grad}
@@ -99,7 +110,7 @@ def torch_loop(problem, dtype):
     for e in range(leaves["w_in"].shape[0]):
         token, choice = torch.where(kept & (expert == e))
         if len(token):
-            out = torch_network(torch, leaves["x"][token], leaves, e)
+            out = torch_network(torch, leaves["x"][token], leaves, problem["config"].conventions, e)
             y = y.index_add(0, token, gates[token, choice, None] * out)
     return torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept)
 
@@ -112,7 +123,8 @@ def torch_sorted(problem, dtype):
     order = torch.argsort(expert[token, choice], stable=True)
     token, choice = token[order], choice[order]
     sizes = torch.bincount(expert[token, choice], minlength=leaves["w_in"].shape[0]).tolist()
-    out = torch.cat([torch_network(torch, rows, leaves, e)
+    does = problem["config"].conventions
+    out = torch.cat([torch_network(torch, rows, leaves, does, e)
                      for e, rows in enumerate(leaves["x"][token].split(sizes))])
     weighted = torch.zeros((*expert.shape, d_y.shape[1]), dtype=d_y.dtype).index_put(
         (token, choice), gates[token, choice, None] * out)
@@ -128,7 +140,7 @@ def torch_grouped(problem, dtype):
     e, slot = expert[token, choice], place[token, choice]
     shape = (leaves["w_in"].shape[0], int(place.max()) + 1, leaves["x"].shape[1])
     rows = torch.zeros(shape, dtype=d_y.dtype).index_put((e, slot), leaves["x"][token])
-    out = torch_network(torch, rows, leaves)
+    out = torch_network(torch, rows, leaves, problem["config"].conventions)
     y = torch.zeros_like(leaves["x"]).index_put(
         (token,), gates[token, choice, None] * out[e, slot], accumulate=True)
     return torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept)
@@ -145,7 +157,8 @@ def torch_one_hot(problem, dtype):
     dispatch = torch.einsum("tke,tkc->tec", chosen, where)
     combine = torch.einsum("tk,tke,tkc->tec", gates, chosen, where)
     rows = torch.einsum("tec,td->ecd", dispatch, leaves["x"])
-    y = torch.einsum("tec,ecd->td", combine, torch_network(torch, rows, leaves))
+    out = torch_network(torch, rows, leaves, problem["config"].conventions)
+    y = torch.einsum("tec,ecd->td", combine, out)
     return torch_finish(torch, leaves, problem, y, balance, z, d_y, padding, expert, kept)
 
 
