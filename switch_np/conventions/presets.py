@@ -206,7 +206,7 @@ PRESETS: dict[str, Preset] = {
     "fairscale": Preset("fairscale 0.4.13, nn/moe/top2gate.py, nn/moe/moe_layer.py",
         recorded=False, live=True, settings={"top_k": 2, "capacity_factor": 1.0,
             "capacity_per_choice": True, "jitter": 0.0, "second_choice": "sampled",
-            "renorm": "post", **CLAMPED, **NO_PADDING},
+            "renorm": "post", "balance_scale": "mean", **CLAMPED, **NO_PADDING},
         weights="experts are the user's modules; " + LINEAR.format("in", "out", "gate.wg")),
     "megatron": Preset("NVIDIA/Megatron-LM d98e8a6, core/transformer/moe",
         recorded=False, settings={"top_k": 2, "capacity_factor": None, "capacity_per_choice": True,

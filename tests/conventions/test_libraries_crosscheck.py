@@ -112,7 +112,7 @@ def fairscale(torch, options, conventions):
         torch.nn.Sequential(torch.nn.Linear(D, F), torch.nn.ReLU(), torch.nn.Linear(F, D))
         for _ in range(4)))
     return (layer, lambda: Noise(second=theirs.top2gate.gumbel_rsample((T, 4), "cpu")),
-            lambda x: (layer(x), {"balance_loss": 16 * layer.l_aux}))
+            lambda x: (layer(x), {"balance_loss": layer.l_aux}))
 
 
 def under_our_names(library, tensors):
