@@ -92,8 +92,9 @@ class Rough(np.ndarray):
             plain = _plain(self)
             doubt = self.doubt + 2 * self.precision.store * np.abs(other)    # may round to `other`
             near = np.abs(plain - other) < doubt
-            plain += np.where(near, doubt * self.rng.standard_normal(plain.shape), 0.0)
-            self.doubt = np.where(near, 0.0, self.doubt)
+            if near.any():
+                plain += np.where(near, doubt * self.rng.standard_normal(plain.shape), 0.0)
+                self.doubt = np.where(near, 0.0, self.doubt)
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:
