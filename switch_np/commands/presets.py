@@ -68,4 +68,4 @@ def _proof(name: str) -> str:
     if name in FAMILIES and FAMILIES[name].alone:
         return "experts alone" if FAMILIES[name].weights else "none"
     preset = presets()[name]
-    return "live" if preset.live else "recorded" if preset.recorded else "reading"
+    return "recorded" if preset.recorded else "live" if preset.live else "reading"

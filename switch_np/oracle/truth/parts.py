@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.conventions import arguments
 from switch_np.operations import adapters, check, signatures
 from switch_np.operations.queues import queue_positions
 from switch_np.oracle.truth import asked
@@ -88,14 +89,19 @@ def combine(rows: Any, gates: Any, plan: Any, num_experts: int, *, d_y: Any = No
     >>> combine([[8.0], [4.0]], [[0.5], [1.0]], [[1], [0]], num_experts=2).y[:, 0].tolist()
     [2.0, 8.0]
     """
-    tokens, width = adapters.shape_of(gates, "gates")[0], adapters.shape_of(rows, "rows")[-1]
-    return _solved("combine", rows, {"gates": gates}, plan, tokens, num_experts, d_y, width)
+    shapes = {"gates": adapters.shape_of(gates, "gates"), "rows": adapters.shape_of(rows, "rows")}
+    for name, shape in shapes.items():
+        if len(shape) != 2:
+            wanted = {"gates": "(T, K)", "rows": "(R, D)"}[name]
+            raise ValueError(f"{name} must have shape {wanted}, got {shape}")
+    return _solved("combine", rows, {"gates": gates}, plan, shapes["gates"][0], num_experts, d_y,
+                   shapes["rows"][1])
 
 
 def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_tokens: int,
             num_experts: int, d_y: Any, width: int) -> Reference:
     """Return the reference of a part whose y is so wide."""
-    check.integer("num_experts", num_experts, 0)
+    check.integer("num_experts", num_experts, 0, arguments.MOST_ROWS)
     told = as_dict(choices) | ({"slot": choices.slot} if isinstance(choices, Plan) else {})
     known = {name: by_token(name, value, num_tokens) for name, value in told.items()}
     expert_TK = known["expert"]

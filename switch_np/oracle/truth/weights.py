@@ -112,7 +112,7 @@ def _one_layer(family: str, state: Mapping[str, Any]) -> list[tuple[Line, Any]]:
             keys = [line.key.replace("{e}", str(e)) for e in range(max(count, 1))]
         missing = [key for key in keys if key not in inside]
         if missing and not (line.optional and len(missing) == len(keys)):
-            raise ValueError(f"{family} must have {head}{missing[0]}, got "
+            raise ValueError(f"source must have {head}{missing[0]} for {family}, got "
                              f"{', '.join(map(str, state))}" + check.nearest(missing[0], inside))
         if not missing:
             values = [inside.pop(key) for key in keys]
@@ -130,11 +130,11 @@ def _head(family: str, state: Mapping[str, Any], anchor: str) -> tuple[str, bool
         heads = {name[:-len(key)] for name in state
                  if name == key or name.endswith(f".{key}")}
         if len(heads) > 1:
-            raise ValueError(f"{family} must be one layer's parameters, got those of "
+            raise ValueError(f"source must be one layer's parameters, got those of "
                              f"{', '.join(sorted(heads))}")
         if heads:
             return heads.pop().removesuffix("block_sparse_moe."), key != anchor
-    raise ValueError(f"{family} must have {anchor}, got {', '.join(map(str, state))}")
+    raise ValueError(f"source must have {anchor} for {family}, got {', '.join(map(str, state))}")
 
 
 def _sizes(family: str, found: list[tuple[Line, Any]]) -> dict[str, int]:

@@ -99,9 +99,9 @@ def test_a_gradient_that_is_none_stays_none(rng):
 
 @pytest.mark.parametrize("family, change, message", [
     ("qwen3_moe", {"experts.down_proj": "gone"},
-     r"must have experts.down_proj, got gate.weight, experts.gate_up_proj"),
+     r"source must have experts.down_proj for qwen3_moe, got gate.weight, experts.gate_up_proj"),
     ("qwen3_moe", {"gate.weight": "gone", "gate.wieght": (4, 6)},
-     r"must have gate.weight, got .*; did you mean 'gate.wieght'\?"),
+     r"source must have gate.weight for .*, got .*; did you mean 'gate.wieght'\?"),
     ("qwen3_moe", {"gate.bias": (4,)},
      r"has no gate.bias in its sparse layer, only gate.weight, experts.gate_up_proj"),
     ("qwen3_moe", {"gate.weight": (6, 4)}, r"gate.weight .* \(E, D\), got \(6, 4\): transposed"),
@@ -111,7 +111,7 @@ def test_a_gradient_that_is_none_stays_none(rng):
     ("qwen3_moe", {"experts.gate_up_proj": (4, 9, 6)}, r"must fit each other, got gate.weight"),
     ("qwen3_moe", {"experts.down_proj": (6, 5)}, r"must fit each other"),
     ("qwen3_moe", {"layers.1.experts.gate_up_proj": (4, 10, 6)}, r"one layer's parameters, got"),
-    ("mixtral", {"experts.gate_up_proj": "gone"}, r"must have experts.gate_up_proj, got"),
+    ("mixtral", {"experts.gate_up_proj": "gone"}, r"source must have experts.gate_up_proj for mix"),
     ("qwen3_mo", {}, r"family must be a folder .*got 'qwen3_mo'; did you mean 'qwen3_moe'"),
     ("doge", {}, r"got 'doge', whose product keys mix two tokens: not at all"),
     (None, {}, r"family must be a folder .*got None")])
