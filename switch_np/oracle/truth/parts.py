@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.conventions.arguments import MOST_ROWS
 from switch_np.operations import adapters, check, signatures
 from switch_np.operations.queues import queue_positions
 from switch_np.oracle.truth import asked
@@ -95,7 +96,7 @@ def combine(rows: Any, gates: Any, plan: Any, num_experts: int, *, d_y: Any = No
 def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_tokens: int,
             num_experts: int, d_y: Any, width: int) -> Reference:
     """Return the reference of a part whose y is so wide."""
-    check.integer("num_experts", num_experts, 0)
+    check.integer("num_experts", num_experts, 0, MOST_ROWS)
     told = as_dict(choices) | ({"slot": choices.slot} if isinstance(choices, Plan) else {})
     known = {name: by_token(name, value, num_tokens) for name, value in told.items()}
     expert_TK = known["expert"]
