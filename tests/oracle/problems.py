@@ -68,14 +68,13 @@ def without(ref, name, term, share=1.0):
 
 def of_museum(name, asked, precision="float64", **options):
     """Return all that a kernel of the museum gives, None being the right one."""
-    if "gates" in asked:
-        asked, plan = {**asked}, asked["plan"]
-        options |= {"expert": plan.expert, "kept": plan.kept}
-        asked |= {"params": {**asked["params"], "gates": asked.pop("gates")}}
-        del asked["plan"]
-    got = museum.run(name, **asked, precision=precision, **options) | {"precision": precision}
-    return got if "expert" not in options else {
-        name: got[name] for name in ("y", "grads", "precision")}
+    if "gates" not in asked:
+        return museum.run(name, **asked, precision=precision, **options) | {"precision": precision}
+    left = {key: value for key, value in asked.items() if key not in ("gates", "plan", "params")}
+    plan, params = asked["plan"], {**asked["params"], "gates": asked["gates"]}
+    got = museum.run(name, **left, params=params, precision=precision, expert=plan.expert,
+                     kept=plan.kept)
+    return {"y": got["y"], "grads": got["grads"], "precision": precision}
 
 
 def judged(ref, got, *names):

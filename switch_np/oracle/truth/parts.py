@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.conventions.arguments import MOST_ROWS
 from switch_np.operations import adapters, check, signatures
 from switch_np.operations.queues import queue_positions
 from switch_np.oracle.truth import asked
@@ -38,16 +39,13 @@ def grouped_product(rows: Any, group_sizes: Any, weights: Any, *, d_y: Any = Non
     >>> ref.y[:, 0].tolist(), ref.grads["weights"][:, 0, 0].tolist()
     ([1.0, 5.0, 9.0], [0.0, 6.0])
     """
-    sizes, shape = adapters.to_numpy(group_sizes, "group_sizes"), adapters.shape_of(rows, "rows")
-    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or (sizes < 0).any() or len(shape) != 2 or (
-            sizes.sum() != shape[0]):
-        raise ValueError("group_sizes must hold whole numbers (E,) that sum to R, the rows of rows "
-                         f"(R, D), got {sizes.tolist()} for shape {shape}")
-    wide = adapters.shape_of(weights, "weights")
-    if wide[:-1] != (len(sizes), shape[1]):
-        raise ValueError(f"weights must have shape ({len(sizes)}, {shape[1]}, F), got {wide}")
-    return _solved("product", rows, {"weights": weights}, np.repeat(np.arange(len(sizes)), sizes),
-                   shape[0], len(sizes), d_y, wide[-1])
+    sizes, (r, d) = adapters.to_numpy(group_sizes, "group_sizes"), _shape("rows", rows, "R", "D")
+    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or (sizes < 0).any() or sizes.sum() != r:
+        raise ValueError(f"group_sizes must hold whole numbers (E,) that sum to {r}, the number of "
+                         f"rows, got {sizes.tolist()}")
+    e, _, f = _shape("weights", weights, len(sizes), d, "F")
+    return _solved("product", rows, {"weights": weights}, np.repeat(np.arange(e), sizes), r, e, d_y,
+                   f)
 
 
 @signatures.checked
@@ -66,10 +64,8 @@ def dispatch(x: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Referen
     >>> dispatch(np.array([[5.0], [6.0]]), [[1, 0], [0, 1]], num_experts=2).y[:, 0].tolist()
     [5.0, 6.0, 5.0, 6.0]
     """
-    shape = adapters.shape_of(x, "x")
-    if len(shape) != 2:
-        raise ValueError(f"x must have shape (T, D), got {shape}")
-    return _solved("dispatch", x, {}, plan, shape[0], num_experts, d_y, shape[1])
+    t, d = _shape("x", x, "T", "D")
+    return _solved("dispatch", x, {}, plan, t, num_experts, d_y, d)
 
 
 @signatures.checked
@@ -88,22 +84,28 @@ def combine(rows: Any, gates: Any, plan: Any, num_experts: int, *, d_y: Any = No
     >>> combine([[8.0], [4.0]], [[0.5], [1.0]], [[1], [0]], num_experts=2).y[:, 0].tolist()
     [2.0, 8.0]
     """
-    tokens, width = adapters.shape_of(gates, "gates")[0], adapters.shape_of(rows, "rows")[-1]
-    return _solved("combine", rows, {"gates": gates}, plan, tokens, num_experts, d_y, width)
+    (t, _), (_, d) = _shape("gates", gates, "T", "K"), _shape("rows", rows, "R", "D")
+    return _solved("combine", rows, {"gates": gates}, plan, t, num_experts, d_y, d)
+
+
+def _shape(name: str, value: Any, *wanted: int | str) -> tuple[int, ...]:
+    """Return an array's shape, and refuse one that does not fit the lengths and letters."""
+    shape = adapters.shape_of(value, name)
+    if len(shape) != len(wanted) or any(
+            isinstance(want, int) and n != want for n, want in zip(shape, wanted)):
+        raise ValueError(f"{name} must have shape ({', '.join(map(str, wanted))}), got {shape}")
+    return shape
 
 
 def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_tokens: int,
             num_experts: int, d_y: Any, width: int) -> Reference:
     """Return the reference of a part whose y is so wide."""
-    check.integer("num_experts", num_experts, 0)
-    told = as_dict(choices) | ({"slot": choices.slot} if isinstance(choices, Plan) else {})
-    known = {name: by_token(name, value, num_tokens) for name, value in told.items()}
-    expert_TK = known["expert"]
-    if "slot" not in known:
-        kept_TK = known.get("kept", np.ones(expert_TK.shape)).astype(bool)
-        known["slot"] = queue_positions(np.where(kept_TK, expert_TK, num_experts), num_experts)[0]
-    config = SwitchConfig(num_experts=num_experts, top_k=expert_TK.shape[1], capacity_factor=None)
-    plan = as_plan(known, config, num_tokens)
+    check.integer("num_experts", num_experts, 0, MOST_ROWS)
+    try:
+        plan = _plan(choices, num_tokens, num_experts)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"plan must name choices of experts; {error}") from None
+    config = SwitchConfig(num_experts=num_experts, top_k=plan.expert.shape[1])
     problem = Problem(np.zeros(0), {}, config, asked.lift("d_y", d_y, (
         num_tokens if part == "combine" else plan.num_rows, width)), alone=part)
     name, count = problem.input_name, num_tokens if part == "dispatch" else plan.num_rows
@@ -114,3 +116,15 @@ def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_toke
     check.floats(name, own, (count, "D"))
     return replace(solve(problem._replace(x=own, params=lifted), plan, adapters.precision_of(
         x, *params.values()) or "float64"), replays=True)
+
+
+def _plan(choices: Any, num_tokens: int, num_experts: int) -> Plan:
+    """Return the plan of choices whose rows are in the order that the module names."""
+    told = as_dict(choices) | ({"slot": choices.slot} if isinstance(choices, Plan) else {})
+    known = {name: by_token(name, value, num_tokens) for name, value in told.items()}
+    expert_TK = known["expert"]
+    if "slot" not in known:
+        kept_TK = known.get("kept", np.ones(expert_TK.shape)).astype(bool)
+        known["slot"] = queue_positions(np.where(kept_TK, expert_TK, num_experts), num_experts)[0]
+    config = SwitchConfig(num_experts=num_experts, top_k=expert_TK.shape[1], capacity_factor=None)
+    return as_plan(known, config, num_tokens)

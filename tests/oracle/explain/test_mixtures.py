@@ -77,3 +77,22 @@ def test_a_wrong_shared_expert_is_named(wrong, words):
 @pytest.mark.parametrize("weight, words", [(1.0, "added without the gate"), (0.0, "left out")])
 def test_an_output_bias_is_named(weight, words):
     assert first_line(routed(REF.gates, weight) + shared(X)) == f"y: b_out is {words}"
+
+
+@pytest.mark.parametrize("power, words", [(0, "lacks the gate"), (2, "has the gate twice")])
+@pytest.mark.parametrize("name", ["w_in", "w_out"])
+def test_a_gate_lost_on_the_way_back_is_named(name, power, words):
+    """One choice for each token; the weights' gradients computed in a plain loop."""
+    asked, ref = problem(SwitchConfig(num_experts=4, capacity_factor=None), precision="float32")
+    wrong = {power: np.zeros(ref.grads[name].shape) for power in (1, power)}
+    for t, e in enumerate(ref.plan.expert[:, 0]):
+        before = asked["x"][t] @ asked["params"]["w_in"][e]
+        for exponent, grad in wrong.items():
+            d_out = ref.gates[t, 0] ** exponent * asked["d_y"][t]
+            d_before = (asked["params"]["w_out"][e] @ d_out) * (before > 0)
+            grad[e] += np.outer(asked["x"][t], d_before) if name == "w_in" else np.outer(
+                np.maximum(before, 0), d_out)
+    np.testing.assert_allclose(wrong[1], ref.grads[name], atol=1e-12)
+    report = oracle.compare(ref, y=ref.y, grads={**ref.grads, name: wrong[power]},
+                            precision="float32")
+    assert report.diagnosis[0] == f"d_{name} {words}"
