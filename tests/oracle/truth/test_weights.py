@@ -110,8 +110,9 @@ def test_a_gradient_that_is_none_stays_none(rng):
     ("qwen3_moe", {"experts.down_proj": (4, 5, 6)}, r"experts.down_proj .*: transposed"),
     ("qwen3_moe", {"experts.gate_up_proj": (4, 9, 6)}, r"that fit each other, got gate.weight"),
     ("qwen3_moe", {"experts.down_proj": (6, 5)}, r"that fit each other"),
-    ("qwen3_moe", {"layers.1.experts.gate_up_proj": (4, 10, 6)}, r"one layer of qwen3_moe, got those of , layers.1."),
-    ("mixtral", {"experts.gate_up_proj": "gone"}, r"must hold experts.gate_up_proj of mixtral, got"),
+    ("qwen3_moe", {"layers.1.experts.gate_up_proj": (4, 10, 6)},
+     r"one layer of qwen3_moe, got those of , layers.1."),
+    ("mixtral", {"experts.gate_up_proj": "gone"}, r"hold experts.gate_up_proj of mixtral, got"),
     ("qwen3_mo", {}, r"family must be a folder .*got 'qwen3_mo'; did you mean 'qwen3_moe'"),
     ("doge", {}, r"got 'doge', whose product keys mix two tokens: not at all"),
     (None, {}, r"family must be a folder .*got None")])
