@@ -72,23 +72,23 @@ def _by_softmax(bound: Parts) -> Parts:
     softmax_TE: list[np.ndarray] = []
     d_logits_TE: list[np.ndarray] = []
 
-    def route(*args: Any) -> tuple[Routing, Any]:
+    def leave_softmax(*args: Any) -> tuple[Routing, Any]:
         routing, cache = bound.router.forward(*args)
         softmax_TE[:] = [softmax.forward(routing.logits_TE)[0]]
         return routing, cache
 
-    def loss_back(d_loss: float, cache: Any) -> np.ndarray:
+    def leave_gradient(d_loss: float, cache: Any) -> np.ndarray:
         d_softmax_TE = bound.balance_loss.backward(d_loss, cache)
         d_logits_TE[:] = [softmax.backward(d_softmax_TE, softmax_TE[0])]
         return np.zeros_like(d_softmax_TE)
 
-    def route_back(d_probs_TE: np.ndarray, d_log_z_T: np.ndarray, cache: Any,
-                   d_more_TE: np.ndarray | None = None) -> Any:
+    def take_gradient(d_probs_TE: np.ndarray, d_log_z_T: np.ndarray, cache: Any,
+                      d_more_TE: np.ndarray | None = None) -> Any:
         d_all_TE = d_logits_TE[0] if d_more_TE is None else d_logits_TE[0] + d_more_TE
         return bound.router.backward(d_probs_TE, d_log_z_T, cache, d_all_TE)
 
-    return bound._replace(router=Part(route, route_back), balance_loss=Part(
-        lambda _, *rest: bound.balance_loss.forward(softmax_TE[0], *rest), loss_back))
+    return bound._replace(router=Part(leave_softmax, take_gradient), balance_loss=Part(
+        lambda _, *rest: bound.balance_loss.forward(softmax_TE[0], *rest), leave_gradient))
 
 
 def _masked(part: Part, real_T1: np.ndarray) -> Part:

@@ -40,6 +40,7 @@ class Rough(np.ndarray):
     drift: bool = False
     given: bool = False
     doubt: np.ndarray | None = None
+    settled: bool = False                      # whether it has been compared: noise is drawn anyway
 
     def __array_finalize__(self, source: Any) -> None:
         self.given = getattr(source, "given", False)
@@ -72,7 +73,7 @@ class Rough(np.ndarray):
             doubt = getattr(inputs[0], "doubt", None)
             if doubt is not None and ufunc in (np.multiply, np.maximum):
                 doubt = doubt * (np.abs(plain[1]) if ufunc is np.multiply else plain[0] > plain[1])
-            result.doubt = doubt
+            result.doubt, result.settled = doubt, ufunc is np.maximum
         return result
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -92,8 +93,9 @@ class Rough(np.ndarray):
             plain = _plain(self)
             doubt = self.doubt + 2 * self.precision.store * np.abs(other)    # may round to `other`
             near = np.abs(plain - other) < doubt
-            plain += np.where(near, doubt * self.rng.standard_normal(plain.shape), 0.0)
-            self.doubt = np.where(near, 0.0, self.doubt)
+            if near.any() or not self.settled:
+                plain += np.where(near, doubt * self.rng.standard_normal(plain.shape), 0.0)
+                self.doubt, self.settled = np.where(near, 0.0, self.doubt), True
 
     @classmethod
     def _spread(cls, terms: float, squares: np.ndarray) -> np.ndarray:
