@@ -51,8 +51,8 @@ def test_there_is_an_example_of_each_library(library):
 
 @pytest.mark.parametrize("code, said, library", list(examples()))
 def test_code_runs_and_prints_what_it_says(code, said, library, capsys):
-    if library:
-        pytest.importorskip(library[1])
+    for needed in re.findall(r"^(?:import|from) (torch|jax|transformers)\b", code, re.MULTILINE):
+        pytest.importorskip(needed)
     exec(compile(code, "README.md", "exec"), {})
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == said
     assert said or "assert_matches" in code
@@ -65,7 +65,7 @@ def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
                 if not path.stem.startswith("hf_switch_model")}      # whole models, not layers
     assert main(["presets"]) == 0
     rows = {row.split()[0]: row for row in capsys.readouterr().out.splitlines()[1:-2]}
-    assert recorded == {name for name, row in rows.items() if row.endswith(" recorded")}
+    assert recorded == {name for name, row in rows.items() if "recorded" in row[86:]}
     named = [name for name, row in FAMILIES.items() if not row.alone]
     assert f"the paper, {len(PRESETS) - 1} other routers, and {len(named)} of the 76" in README
 

@@ -68,4 +68,5 @@ def _proof(name: str) -> str:
     if name in FAMILIES and FAMILIES[name].alone:
         return "experts alone" if FAMILIES[name].weights else "none"
     preset = presets()[name]
-    return "recorded" if preset.recorded else "live" if preset.live else "reading"
+    proofs = ["recorded"] * preset.recorded + ["live"] * preset.live
+    return ", ".join(proofs) or "reading"

@@ -61,7 +61,7 @@ def weights(family: str, source: Any) -> dict[str, Any]:
     {'w_router': (6, 4), 'w_gate': (4, 6, 5), 'w_in': (4, 6, 5), 'w_out': (4, 5, 6)}
     >>> weights("qwen3_moe", theirs | {"gate.weight": np.ones((6, 4))})
     Traceback (most recent call last):
-    ValueError: gate.weight of qwen3_moe must have shape (E, D), got (6, 4): transposed
+    ValueError: gate.weight of source must have shape (E, D), got (6, 4): transposed
     """
     row = FAMILIES.get(family) if isinstance(family, str) else None
     if row is None or not row.weights:
@@ -69,7 +69,7 @@ def weights(family: str, source: Any) -> dict[str, Any]:
             f", {row.alone}: {row.line}" if row else check.nearest(family, FAMILIES)))
     state = source.state_dict() if callable(getattr(source, "state_dict", None)) else source
     check.instance("source", state, Mapping)
-    found = _one_layer(family, state)
+    found = _one_layer(family, {str(name): value for name, value in state.items()})
     sizes = _sizes(family, found)
     result: dict[str, Any] = {}
     for line, value in found:
@@ -112,15 +112,15 @@ def _one_layer(family: str, state: Mapping[str, Any]) -> list[tuple[Line, Any]]:
             keys = [line.key.replace("{e}", str(e)) for e in range(max(count, 1))]
         missing = [key for key in keys if key not in inside]
         if missing and not (line.optional and len(missing) == len(keys)):
-            raise ValueError(f"source must have {head}{missing[0]} for {family}, got "
-                             f"{', '.join(map(str, state))}" + check.nearest(missing[0], inside))
+            raise ValueError(f"source must hold {head}{missing[0]} of {family}, got "
+                             f"{', '.join(state)}" + check.nearest(missing[0], inside))
         if not missing:
             values = [inside.pop(key) for key in keys]
             found.append((line, values if "{e}" in line.key else values[0]))
     unknown = [name for name in inside if not any(map(name.startswith, others))]
     if unknown and not row.alone:
-        raise ValueError(f"{family} has no {head}{unknown[0]} in its sparse layer, only "
-                         + ", ".join(line.key for line in known))
+        raise ValueError(f"source must hold nothing but {', '.join(line.key for line in known)} of "
+                         f"{family}, got {head}{unknown[0]}")
     return found
 
 
@@ -130,11 +130,12 @@ def _head(family: str, state: Mapping[str, Any], anchor: str) -> tuple[str, bool
         heads = {name[:-len(key)] for name in state
                  if name == key or name.endswith(f".{key}")}
         if len(heads) > 1:
-            raise ValueError(f"source must be one layer's parameters, got those of "
+            raise ValueError(f"source must hold one layer of {family}, got those of "
                              f"{', '.join(sorted(heads))}")
         if heads:
             return heads.pop().removesuffix("block_sparse_moe."), key != anchor
-    raise ValueError(f"source must have {anchor} for {family}, got {', '.join(map(str, state))}")
+    raise ValueError(f"source must hold {anchor} of {family}, got {', '.join(state)}"
+                     + check.nearest(anchor, state))
 
 
 def _sizes(family: str, found: list[tuple[Line, Any]]) -> dict[str, int]:
@@ -146,9 +147,9 @@ def _sizes(family: str, found: list[tuple[Line, Any]]) -> dict[str, int]:
     for line, shape in shapes.items():
         turned = (*shape[:-2], *shape[:-3:-1])
         if _bound({**shapes, line: turned}) is not None:
-            raise ValueError(f"{line.key} of {family} must have shape ({', '.join(line.axes)}), "
+            raise ValueError(f"{line.key} of source must have shape ({', '.join(line.axes)}), "
                              f"got {shape}: transposed")
-    raise ValueError(f"the shapes of {family} must fit each other, got " + ", ".join(
+    raise ValueError(f"source must hold shapes of {family} that fit each other, got " + ", ".join(
         f"{line.key} ({', '.join(line.axes)}) {shape}" for line, shape in shapes.items()))
 
 
