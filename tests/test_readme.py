@@ -70,7 +70,7 @@ def test_the_command_that_stands_for_a_table_lists_the_presets(capsys):
     assert f"the paper, {len(PRESETS) - 1} other routers, and {len(named)} of the 76" in README
 
 
-@pytest.mark.parametrize("folder", [".", "switch_np/experiments", "tests/benchmarks"])
+@pytest.mark.parametrize("folder", [".", "notebooks", "switch_np/experiments", "tests/benchmarks"])
 def test_links_and_pictures_are_there(folder):
     text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)|<img src=\"([^\"]+)\"", text):

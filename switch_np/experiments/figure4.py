@@ -11,6 +11,7 @@ balance loss without the factor N, which makes it weaker the more experts there 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ def looks() -> dict[str, tuple[str, str]]:
     """Return colour and dashes per arm: the darker, the more experts; dense stands out."""
     shades = plots.shades(len(EXPERTS) - 1)
     return {name_of(1): ("#D55E00", "--")} | {
-        name_of(count): (shade, "-") for count, shade in zip(EXPERTS[1:], shades)}
+        name_of(count): (shade, dashes)
+        for count, shade, dashes in zip(EXPERTS[1:], shades, cycle(("-", "-.", ":")))}
 
 
 def draw(found: Results) -> plots.Figure:

@@ -48,7 +48,8 @@ def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
             ax.plot([mean, mean], [row - 0.32, row + 0.32], color=color, linewidth=3)
             ax.annotate(f"{mean:.3f}", (mean, row - 0.34), ha="center", va="bottom", fontsize=8)
     rows = range(len(names))
-    ax.set(xlabel=xlabel, yticks=rows, yticklabels=names, ylim=(len(names) - 0.5, -0.8))
+    ax.set(xlabel=f"{xlabel}; a dot is a seed", yticks=rows, yticklabels=names,
+           ylim=(len(names) - 0.5, -0.8))
     ax.margins(x=0.12)
     if paper is not None:
         right = ax.secondary_yaxis("right")

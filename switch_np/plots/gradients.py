@@ -27,6 +27,7 @@ def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
     numbers = np.where(values == 0, "", np.char.mod("%+.2f", values))
     _label(ax, title, rows, columns, numbers, np.abs(values) > 0.6 * limit,
            row_experts, column_experts)
+    ax.set_xlabel(f"colours to ±{limit:.2g}", fontsize=8)
     return ax
 
 

@@ -94,13 +94,14 @@ def curves(ax: Axes, x: Sequence[float] | np.ndarray, lines: Mapping[str, np.nda
            ylabel: str, **axes: Any) -> Axes:
     """Draw up to six labelled curves, which differ in colour, dashes and, if short, in marks.
 
-    `axes` go to `Axes.set`.
+    A curve has a number per x, or is several, (seeds, x), of one look. `axes` go to `Axes.set`.
     """
     from matplotlib.ticker import NullLocator
 
     for (label, values), (color, dashes, mark) in zip(lines.items(), _LOOKS):
-        ax.plot(x, values, color=color, linestyle=dashes, marker=mark if len(x) < 30 else None,
-                label=label)
+        first, *_ = ax.plot(x, np.transpose(values), color=color, linestyle=dashes,
+                            marker=mark if len(x) < 30 else None)
+        first.set_label(label)
     ax.set(xlabel=xlabel, ylabel=ylabel, **axes)
     for axis, ticks in ((ax.xaxis, "xticks"), (ax.yaxis, "yticks")):
         if ticks in axes:

@@ -69,6 +69,9 @@ def faults(notebook):
         ("an error or a warning", any(
             o["output_type"] == "error" or o.get("name") == "stderr" for o in given)),
         ("no picture", not any("image/png" in o.get("data", {}) for o in given)),
+        ("a picture without alternative text", any(
+            "image/png" in o.get("data", {}) and not o["metadata"].get("image/png", {}).get("alt")
+            for o in given)),
         (f"machine path {path and path.group()}", path),
         ("no folded solution", not any("<details>" in source(cell) for cell in cells)),
         ("no check", not any("assert " in source(cell) for cell in code))) if there]
@@ -128,7 +131,7 @@ def execute(notebook):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_committed_notebook_is_in_order(path):
     assert faults(read(path)) == []
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 1_000_000
 
 
 @pytest.mark.notebook
@@ -152,7 +155,8 @@ def small():
     cells = [dict(cell_type="markdown", source=["# Draw a line"]),
              dict(cell_type="code", source=["x = 1\n", "assert x == 1"], execution_count=1,
                   outputs=[dict(output_type="stream", name="stdout", text=["0.25\n"]),
-                           dict(output_type="display_data", metadata={},
+                           dict(output_type="display_data",
+                                metadata={"image/png": {"alt": "a line that rises"}},
                                 data={"image/png": "c/tmp/b", "text/plain": ["<picture>"]})]),
              dict(cell_type="markdown", source=["<details>x</details>"])]
     return dict(nbformat=4, nbformat_minor=5, metadata={},
@@ -178,6 +182,7 @@ def plant(change):
     ("an error or a warning", lambda nb, cell: nb["metadata"].update(widgets={"v": {"state": {
         "0": {"state": {}}, "1": {"state": {"outputs": [dict(output_type="error")]}}}}})),
     ("no picture", lambda nb, cell: cell["outputs"].pop()),
+    ("a picture without alternative text", lambda nb, cell: cell["outputs"][1].update(metadata={})),
     ("machine path /home/", lambda nb, cell: cell["outputs"][0].update(text=["in /home/me/x.py"])),
     ("16 lines: 'x = 1", lambda nb, cell: cell.update(source=["x = 1\n"] * 15 + ["assert x"])),
     ("wide line", lambda nb, cell: cell.update(source=["assert 1 == " + "1" * 100])),
@@ -211,3 +216,32 @@ def test_only_the_text_of_a_trained_cell_is_exempt():
 def test_the_notebooks_are_numbered_without_a_gap():
     assert [path.name[:3] for path in NOTEBOOKS] == [
         f"{number:02d}_" for number in range(1, len(NOTEBOOKS) + 1)] and NOTEBOOKS
+
+
+MAP = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+
+
+def test_each_notebook_leads_to_its_neighbours_and_to_the_map_at_top_and_bottom():
+    names = [path.name for path in NOTEBOOKS]
+    for index, path in enumerate(NOTEBOOKS):
+        wanted = [*names[max(index - 1, 0):index], "README.md", *names[index + 1:index + 2]]
+        for cell in (read(path)["cells"][0], read(path)["cells"][-1]):
+            last = source(cell).split("\n")[-1]
+            assert re.findall(r"\]\((.*?)\)", last) == wanted, path.name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_letters_headings_and_links_are_the_same_in_all(path):
+    letters = set(re.findall(r"^\| ([A-Z]) \|", MAP, re.MULTILINE))
+    cells = read(path)["cells"]
+    names = {name for cell in code_cells(read(path)) for node in ast.walk(ast.parse(
+        re.sub(r"^[%!].*", "", source(cell), flags=re.MULTILINE))) if isinstance(node, ast.Name)
+        for name in re.findall(r"^[a-z]\w*_([A-Z]+)\d*$", node.id)}
+    assert len(letters) == 8 and set("".join(names)) <= letters
+    text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    for said in ("**What you will do.**", "**What you will learn.**", "**What you need.**",
+                 "## What real systems do differently", "## Further reading", "## Exercise"):
+        assert said in text, said
+    assert not re.findall(r"(?<!\[)\bnotebooks? \d\d\b", text, re.IGNORECASE)
+    numbers = [int(found) for found in re.findall(r"^## (\d+)\.", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1)) and numbers

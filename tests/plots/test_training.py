@@ -47,3 +47,12 @@ def test_curves_are_labelled_and_differ_without_colour(ax):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("experts", "loss")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert len(ax.xaxis.get_minorticklocs()) == 0
+
+
+def test_a_curve_of_several_seeds_has_one_look_and_one_label(ax):
+    plots.curves(ax, np.arange(3), {"seeds": np.arange(6).reshape(2, 3), "one": [1, 2, 3]},
+                 "x", "y")
+    first, second, other = ax.get_lines()
+    assert list(second.get_ydata()) == [3, 4, 5] and first.get_color() == second.get_color()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["seeds", "one"]
+    assert other.get_color() != first.get_color()
