@@ -35,15 +35,17 @@ def random_config(rng):
     groups = rng.choice(["all", "rows", "number"])
     b, s = int(rng.integers(1, 4)), int(rng.integers(0, 9))
     limit = rng.choice(["factor", "absolute", "none"])
+    k, sample = int(rng.integers(1, experts + 1)), bool(rng.integers(2))
+    tries = [1, int(rng.integers(1, experts + 1)), "all"][rng.integers(3)]
     config = snp.SwitchConfig(
-        num_experts=experts, top_k=int(rng.integers(1, experts + 1)),
+        num_experts=experts, top_k=k, tries=1 if sample or k > 1 else tries,
         groups=b if groups == "number" else str(groups),
         capacity=int(rng.integers(0, 5)) if limit == "absolute" else None,
         capacity_factor=None if limit == "none" else float(rng.uniform(0, 2)),
         eval_capacity_factor=float(rng.uniform(0, 2)), min_capacity=int(rng.integers(0, 3)),
         capacity_per_choice=bool(rng.integers(2)), router_bias=bool(rng.integers(2)),
         jitter=float(rng.choice([0, 0.1])), router_dropout=float(rng.choice([0, 0.3])),
-        sample=bool(rng.integers(2)), expert_dropout=float(rng.choice([0, 0.4])),
+        sample=sample, expert_dropout=float(rng.choice([0, 0.4])),
         layout=str(rng.choice(["packed", "buffers"])))
     return config, (b, s)
 

@@ -36,14 +36,21 @@ def integer(word: str) -> int:
     return value
 
 
+def number_or_all(word: str) -> int | str:
+    """Read a whole number, or "all"."""
+    return word if word == "all" else integer(word)
+
+
 INT, FLOAT = {"type": integer, "metavar": "N"}, {"type": float, "metavar": "X"}
 FACTOR, FLAG = {"type": capacity_factor, "metavar": "X"}, {"action": "store_true"}
+TRIES = {"type": number_or_all, "metavar": "N"}
 
 # Options that set a field of the same name: how it is read, or its choices; its help; its aliases.
 Options = Mapping[str, Sequence[Any]]
 SWITCH: Options = {
     "num_experts": (INT, "experts per Switch layer; 8 for spans and pairs", "--experts"),
     "top_k": (INT, "experts per token; 1 is Switch"),
+    "tries": (TRIES, "experts that a token asks for a slot, or 'all': no token left behind"),
     "capacity_factor": (FACTOR, "slots per expert in training, as a multiple of the even share; "
                                 "'none': no limit"),
     "eval_capacity_factor": (FACTOR, "the same for held-out text"),

@@ -54,9 +54,11 @@ class GeneralBalanceCache(NamedTuple):
 
 
 def balance(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = None, *,
-            conventions: Conventions,
-            f_E: np.ndarray | None = None) -> tuple[np.ndarray, GeneralBalanceCache]:
+            conventions: Conventions, f_E: np.ndarray | None = None,
+            num_counted: int = 0) -> tuple[np.ndarray, GeneralBalanceCache]:
     """Return the balance loss, a scalar; `f_E` is f if it is handed in.
+
+    `num_counted` choices of a token are counted, by default those of the plan.
 
     >>> from switch_np.switch.plan import fill
     >>> probs, plan = np.array([[0.75, 0.25]] * 2), fill(np.array([[0], [0]]), 2, capacity=2)
@@ -68,7 +70,8 @@ def balance(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = Non
     if f_E is not None:
         plan = replace(plan, balance_count=plan.balance_count * f_E.real
                        * plan.balance_tokens[:, None])
-    weight_T1 = token_weights(plan, padding_T, conventions).astype(probs_TE.real.dtype)[:, None]
+    weight_T1 = token_weights(plan, padding_T, conventions, num_counted)[:, None]
+    weight_T1 = weight_T1.astype(probs_TE.real.dtype)
     scores_TE, scores, second_cache = probs_TE, None, None
     if conventions.balance_probs in ("chosen", "normalised"):
         mask_TE = np.full(probs_TE.shape, conventions.balance_probs == "normalised")
@@ -91,7 +94,8 @@ def balance_backward(d_loss: float, cache: GeneralBalanceCache) -> np.ndarray:
     return d_probs_TE
 
 
-def token_weights(plan: Plan, padding_T: np.ndarray | None, conventions: Conventions) -> np.ndarray:
+def token_weights(plan: Plan, padding_T: np.ndarray | None, conventions: Conventions,
+                  num_counted: int = 0) -> np.ndarray:
     """Return each token's weight (T,) in P; it includes a division of f by K, and the loss's scale.
 
     >>> from switch_np.switch.plan import fill
@@ -109,7 +113,7 @@ def token_weights(plan: Plan, padding_T: np.ndarray | None, conventions: Convent
             real_G = np.bincount(plan.group[~padding_T], minlength=len(plan.balance_count))
             weights_T = (real_G / np.maximum(tokens_G, 1))[plan.group]
     if conventions.balance_counts in ("all_over_k", "plain_over_k"):
-        weights_T = weights_T / plan.expert.shape[1]
+        weights_T = weights_T / (num_counted or plan.expert.shape[1])
     return weights_T * _scale(plan, conventions)
 
 

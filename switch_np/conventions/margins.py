@@ -15,6 +15,7 @@ from switch_np.conventions import choose, serve
 from switch_np.conventions.noise import Noise
 from switch_np.conventions.table import Conventions
 from switch_np.operations import check, signatures
+from switch_np.operations.queues import largest
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
@@ -99,7 +100,8 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
             logits_TE = np.log(scores_TE.real)
     choice_T, cut_T = np.full((2, t), np.inf)
     if conventions.chooser == "tokens":
-        choice_T = _choice(scores_TE.real, logits_TE.real, plan, conventions, bias_E, noise)
+        choice_T = (_choice(scores_TE.real, logits_TE.real, plan, conventions, bias_E, noise)
+                    if config.num_tries == 1 else _tried(scores_TE.real, plan, config.num_tries))
     key_TK = serve.keys(plan.expert, scores_TE, logits_TE, config, noise)
     queued_TK = choose.wanted(plan.expert, scores_TE, conventions, noise) | plan.kept
     if padding_T is not None and conventions.padding_routing == "left_out":
@@ -109,7 +111,10 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
         if conventions.priority == "weight":          # a gate can move more than its score
             chosen_TK = np.take_along_axis(scores_TE.real, plan.expert, axis=1)
             cut_T *= serve.weight_sum(chosen_TK, conventions).min(initial=1) / 2
-    return Margins(choice_T, contested(plan), cut_T)
+    contested_T = contested(plan)
+    if config.num_tries > 1:                          # whoever was sent on came behind others
+        contested_T |= plan.expert[:, 0] != scores_TE.real.argmax(axis=1)
+    return Margins(choice_T, contested_T, cut_T)
 
 
 def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, conventions: Conventions,
@@ -140,6 +145,16 @@ def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, conventions
             threshold = noise.policy * max(conventions.second_threshold, 1e-9)
         gaps.append(abs(choose.policy_gates(plan.expert, probs_TE, conventions) - threshold))
     return np.asarray(np.concatenate(gaps, axis=1).min(axis=1))
+
+
+def _tried(scores_TE: np.ndarray, plan: Plan, tries: int) -> np.ndarray:
+    """Return the smallest gap (T,) among the experts that a token asked, and to the next one."""
+    order_TK = largest(scores_TE, tries)
+    ranked_TE = -np.sort(-np.pad(scores_TE, ((0, 0), (0, 1)), constant_values=-np.inf), axis=1)
+    gap_TK = ranked_TE[:, :tries] - ranked_TE[:, 1:tries + 1]
+    got_T = np.where(plan.kept[:, 0], (order_TK == plan.expert).argmax(axis=1), tries)
+    smallest_T: np.ndarray = np.where(np.arange(tries) <= got_T[:, None], gap_TK, np.inf).min(axis=1)
+    return smallest_T
 
 
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,

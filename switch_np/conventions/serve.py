@@ -19,7 +19,7 @@ from switch_np.conventions.table import Conventions
 from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest, queue_positions, stable_order
 from switch_np.switch.config import SwitchConfig
-from switch_np.switch.plan import Plan, lay_out
+from switch_np.switch.plan import Plan, lay_out, pass_on
 
 
 def decide(probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig, *,
@@ -34,6 +34,12 @@ def decide(probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig, *,
     """
     conventions = config.conventions
     score_TE = choose.ranked(probs_TE, logits_TE, conventions, noise, bias_E)
+    if config.num_tries > 1:
+        left_out_T = padding_T if conventions.padding_routing == "left_out" else None
+        capacity = config.expert_capacity(len(probs_TE) // max(num_groups, 1), training)
+        plan = pass_on(largest(score_TE, config.num_tries), config.num_experts, num_groups,
+                       capacity, left_out_T, config.layout)
+        return recount(plan, probs_TE, padding_T, config, training)
     expert_TK = choose.choose(score_TE, logits_TE, config.num_choices, conventions, noise)
     wanted_TK = choose.wanted(expert_TK, probs_TE, conventions, noise)
     return serve(expert_TK, wanted_TK, probs_TE, logits_TE, config, num_groups=num_groups,
@@ -131,7 +137,7 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
     if conventions.balance_counts == "given":
         return np.ones((g, e), int), tokens_G
     counted = plain_TK if conventions.counts_plain else expert_TK
-    seen = kept_TK if conventions.balance_drops == "post" else np.ones(kept_TK.shape, bool)
+    seen = kept_TK if conventions.balance_drops == "post" else np.ones(counted.shape, bool)
     if conventions.balance_drops == "post_as_0":
         counted = np.where(kept_TK, counted, 0)
     if conventions.balance_padding not in ("include", "mask_p", "real_fraction"):
@@ -143,13 +149,14 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
 
 
 def recount(plan: Plan, scores_TE: np.ndarray, padding_T: np.ndarray | None,
-            conventions: Conventions, training: bool) -> Plan:
+            config: SwitchConfig, training: bool) -> Plan:
     """Return the plan with the best of these scores counted, where the balance loss counts them."""
-    if not conventions.counts_plain:
+    if not config.counts_scores:
         return plan
-    best_TK = largest(scores_TE.real, plan.expert.shape[1])
-    count_GE, tokens_G = balance_counts(plan.expert, plan.kept, best_TK, plan.load.shape, padding_T,
-                                        conventions, training)
+    best_TK = largest(scores_TE.real, max(plan.expert.shape[1], config.num_tries))
+    count_GE, tokens_G = balance_counts(
+        plan.expert if config.num_tries == 1 else best_TK, plan.kept, best_TK, plan.load.shape,
+        padding_T, config.conventions, training)
     return replace(plan, balance_count=count_GE, balance_tokens=tokens_G)
 
 

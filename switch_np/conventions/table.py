@@ -280,6 +280,21 @@ class Conventions:
             raise ValueError("sample must be False with chooser='experts', where tokens choose "
                              "nothing, got True")
 
+    def check_tries(self, num_experts: int, top_k: int, tries: int, sample: bool) -> None:
+        """Refuse tokens that ask several experts for a slot where these conventions exclude it."""
+        for name, value, wanted in (
+                ("top_k", top_k, 1), ("sample", sample, False), ("chooser", self.chooser, "tokens"),
+                ("select_bias", self.select_bias, False), ("select_groups", self.select_groups, 1),
+                ("select_precision", self.select_precision, "same"),
+                ("priority", self.priority, "choice"), ("slots", self.slots, "queue"),
+                ("balance_drops", self.balance_drops, "pre"),
+                ("second_balance", self.second_balance, False)):
+            if value != wanted:
+                raise ValueError(f"{name} must be {wanted!r} where tokens ask several experts for "
+                                 f"a slot, tries={tries}, got {value!r}")
+        if tries > num_experts:
+            raise ValueError(f"tries must be at most num_experts, {num_experts}, got {tries}")
+
     def count_slots(self, num_experts: int, group_size: int, k: int, factor: float | None,
                     minimum: int, absolute: int | None, training: bool) -> int | None:
         """Return the slots of one expert for a group, `absolute` if it is given; None: no limit."""

@@ -27,6 +27,10 @@ class SwitchConfig:
     num_experts: int = knob(8, "Experts", "{}", least=1, about="E feed-forward networks.")
     top_k: int = knob(1, "Experts chosen per token", "{}", least=1, about="""K: 1 is Switch, more
         is the mixture of experts of equation 2.""")
+    tries: int | str = knob(1, "Experts that a token asks for a slot", {
+        int: "the {} best, one after the other", "all": "all of them, best first"}, least=1,
+        about="""1: a token whose expert is full is dropped. More, or "all": it goes on to its next
+        best expert (appendix B, no token left behind). It needs `top_k` 1.""")
     capacity_factor: float | None = knob(1.25, "Capacity factor", FACTOR, least=0, below=LARGEST,
         about="An expert has floor(factor * n / E) slots for n tokens: equation 3, rounded down.")
     eval_capacity_factor: float | str | None = knob(
@@ -61,6 +65,8 @@ class SwitchConfig:
     def __post_init__(self) -> None:
         knobs.validate(self)
         self.conventions.check_layer(self.num_experts, self.top_k, self.sample)
+        if self.num_tries > 1:
+            self.conventions.check_tries(self.num_experts, self.top_k, self.num_tries, self.sample)
 
     @classmethod
     def like(cls, name: str, **overrides: Any) -> SwitchConfig:
@@ -92,6 +98,16 @@ class SwitchConfig:
     def num_choices(self) -> int:
         """K: `top_k`, or all E where the experts choose."""
         return self.top_k if self.conventions.chooser == "tokens" else self.num_experts
+
+    @property
+    def num_tries(self) -> int:
+        """How many experts a token asks for a slot."""
+        return self.num_experts if isinstance(self.tries, str) else self.tries
+
+    @property
+    def counts_scores(self) -> bool:
+        """Whether f counts the best scores, not the experts that the tokens got."""
+        return self.num_tries > 1 or self.conventions.counts_plain
 
     def expert_capacity(self, group_size: int, training: bool = False) -> int | None:
         """Return floor(factor * n / E), in the paper's conventions; None: no limit.

@@ -2,6 +2,7 @@
 
 Source: section 2.2 of the paper (expert capacity, equation 3; dropped tokens; the counts of
 equation 5); for k > 1 first choices fill the buffers before second ones, as in the authors' code.
+Appendix B, no token left behind: a token whose expert is full goes on to its next best one.
 
 No gradient flows through a plan, and nothing after it is chosen anew, so a plan can be replayed.
 """
@@ -87,9 +88,10 @@ def _placed(length: int, index: np.ndarray, values: np.ndarray) -> np.ndarray:
 def decide(scores_TE: np.ndarray, config: SwitchConfig, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
     """Give every token the experts with the largest scores (probabilities, or noisy logits)."""
-    expert_TK = largest(scores_TE.real, config.top_k)
+    expert_TK = largest(scores_TE.real, max(config.top_k, config.num_tries))
     capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
-    return fill(expert_TK, config.num_experts, num_groups, capacity, padding_T, config.layout)
+    give = fill if config.num_tries == 1 else pass_on
+    return give(expert_TK, config.num_experts, num_groups, capacity, padding_T, config.layout)
 
 
 def fill(expert_TK: np.ndarray, num_experts: int, num_groups: int = 1, capacity: int | None = None,
@@ -107,6 +109,30 @@ def fill(expert_TK: np.ndarray, num_experts: int, num_groups: int = 1, capacity:
     first_EG = np.bincount(queue_KT[0], minlength=e * g + 1)[:-1].reshape(e, g)  # without padding
     return lay_out(expert_TK, kt[fits], position[fits], group_T, length.reshape(e, g).T, capacity,
                    layout, first_EG.T, first_EG.sum(axis=0))
+
+
+def pass_on(ranked_TK: np.ndarray, num_experts: int, num_groups: int, capacity: int | None,
+            padding_T: np.ndarray | None, layout: str) -> Plan:
+    """Give each token the first of its experts, best first, that has a free slot (appendix B).
+
+    All ask their best expert; those in vain ask the next one, behind all who have a slot there, and
+    so on. Load and f count the best experts. Who gets no slot is dropped.
+    """
+    first = fill(ranked_TK[:, :1], num_experts, num_groups, capacity, padding_T, layout)
+    expert_T, slot_T, none = ranked_TK[:, 0].copy(), first.slot[:, 0].copy(), first.load.size
+    waits_T = slot_T < 0 if padding_T is None else (slot_T < 0) & ~padding_T
+    taken_Q = np.minimum(first.load, first.capacity).T.ravel()       # a queue per expert and group
+    for next_T in ranked_TK[:, 1:].T:
+        queue_T = np.where(waits_T, next_T * num_groups + first.group, none)
+        token_N, position_N, length_Q = sort_into_queues(queue_T, none)
+        slot_N = taken_Q[queue_T[token_N]] + position_N
+        token_N, slot_N = token_N[slot_N < first.capacity], slot_N[slot_N < first.capacity]
+        expert_T[token_N], slot_T[token_N], waits_T[token_N] = next_T[token_N], slot_N, False
+        taken_Q = np.minimum(taken_Q + length_Q, first.capacity)
+    token_N = np.flatnonzero(slot_T >= 0)
+    token_N = token_N[np.lexsort((slot_T[token_N], first.group[token_N], expert_T[token_N]))]
+    return lay_out(expert_T[:, None], token_N, slot_T[token_N], first.group, first.load,
+                   first.capacity, layout, first.balance_count, first.balance_tokens)
 
 
 def lay_out(expert_TK: np.ndarray, kt_N: np.ndarray, slot_N: np.ndarray, group_T: np.ndarray,

@@ -52,6 +52,11 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
     capacity = _capacity(config, group_size, training)
     if capacity is None:
         capacity = max((int(n) for n in load.ravel()), default=0)
+    first = expert[:, 0].copy()
+    if config.tries != 1:
+        _send_on(expert, place, probs, groups, real, capacity, config)
+        for t in range(tokens):
+            gates[t, 0] = probs[t, expert[t, 0]]
     kept = (place >= 0) & (place < capacity)
 
     y = np.zeros(x_TD.shape)
@@ -60,8 +65,24 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
             if kept[t, choice]:
                 y[t] += gates[t, choice] * _expert(params, x_TD[t], config, noise, t, choice,
                                                    expert[t, choice])
-    return LoopsOutput(y, _balance(probs, expert, groups, real, experts), _z(log_z, real), probs,
+    return LoopsOutput(y, _balance(probs, first, groups, real, experts), _z(log_z, real), probs,
                        logits, gates, expert, np.where(kept, place, -1), kept, load, capacity)
+
+
+def _send_on(expert, place, probs, groups, real, capacity, config):
+    """Round by round, let each token without a slot ask the next of its experts for one."""
+    experts = config.num_experts
+    for g, members in enumerate(groups):
+        waiting = [t for t in members if real[t] and place[t, 0] >= capacity]
+        taken = [sum(expert[t, 0] == e and 0 <= place[t, 0] < capacity for t in members)
+                 for e in range(experts)]
+        for asked in range(1, experts if config.tries == "all" else config.tries):
+            for t in list(waiting):
+                e = sorted(range(experts), key=lambda e: (-probs[t, e], e))[asked]
+                if taken[e] < capacity:
+                    expert[t, 0], place[t, 0] = e, taken[e]
+                    taken[e] += 1
+                    waiting.remove(t)
 
 
 def _route(params, x_D, config, noise, t):
@@ -103,13 +124,13 @@ def _expert(params, x_D, config, noise, t, choice, e):
     return np.array([float(np.dot(hidden, column)) for column in params["w_out"][e].T])
 
 
-def _balance(probs, expert, groups, real, experts):
+def _balance(probs, first, groups, real, experts):
     """Return the mean over groups of E Σ f P, over the groups that have a real token."""
     losses = []
     for members in groups:
         mine = [t for t in members if real[t]]
         if mine:
-            f = [sum(expert[t, 0] == e for t in mine) / len(mine) for e in range(experts)]
+            f = [sum(first[t] == e for t in mine) / len(mine) for e in range(experts)]
             p = [sum(probs[t, e] for t in mine) / len(mine) for e in range(experts)]
             losses.append(experts * sum(f[e] * p[e] for e in range(experts)))
     return sum(losses) / len(losses) if losses else 0.0

@@ -192,10 +192,10 @@ def _firmness(p: Problem, out: LayerOutput
 
 def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
     """Return a replayed plan with the best scores counted, where the balance loss counts these."""
-    p, conventions = problem, problem.config.conventions
-    if not conventions.counts_plain:
+    p = problem
+    if not p.config.counts_scores:
         return plan
-    return serve.recount(plan, p.forward(plan)[0].probs, p.padding_T, conventions, p.training)
+    return serve.recount(plan, p.forward(plan)[0].probs, p.padding_T, p.config, p.training)
 
 
 def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:

@@ -72,9 +72,9 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
     entered = p._replace(params={name: enter(value) for name, value in p.params.items()},
                          x=enter(p.x))
     out, cache = entered.forward(plan)
-    if p.config.conventions.counts_plain:        # what is counted at near-ties comes from no plan
+    if p.config.counts_scores:        # what is counted at near-ties comes from no plan
         far_TE = ref.probs + KINK * (np.asarray(out.probs) - ref.probs)
-        plan = serve.recount(plan, far_TE, p.padding_T, p.config.conventions, p.training)
+        plan = serve.recount(plan, far_TE, p.padding_T, p.config, p.training)
         out, cache = entered.forward(plan)
     # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
     grads = p.backward(
