@@ -62,6 +62,11 @@ PRESETS: dict[str, Preset] = {
             "groups: give their number; they have at most 1,024 tokens there",
             "the z-loss is added before the balance loss's coefficient, so its own is the product "
             "of both; both are divided by the number of microbatches")),
+    "mesh_tf_ntlb": Preset("tensorflow/mesh b6e9d08, transformer/moe.py, moe_switch_top_k > 1",
+        recorded=False, settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "tries": 4,
+            "capacity_at_most_group": True, "balance_counts": "plain_over_k",
+            "balance_padding": "real_fraction", "z_when": "never"},
+        weights="as mesh_tf", leaves_out=("groups, as mesh_tf",)),
     "mesh_tf_top2": Preset("tensorflow/mesh da90793, transformer/moe.py, gating 'top_2'",
         settings={**MESH_TOP2, "balance_padding": "mask_full", "z_when": "never"},
         weights="as mesh_tf",

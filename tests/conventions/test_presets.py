@@ -19,7 +19,7 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import TrainConfig
 from switch_np.transformer.model_config import ModelConfig
 
-NAMES = ["paper", "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
+NAMES = ["paper", "mesh_tf", "mesh_tf_ntlb", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "hf_switch",
          "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
          "deepspeed_topk", "deepspeed_topk_before_7986", "tutel", "st_moe", "lucidrains", "litgpt",
          "labml", "fairseq", "fairscale", "hf_nllb_moe", "vmoe", "megatron", "megablocks",
@@ -33,8 +33,8 @@ def test_all_libraries_are_there_with_source_and_weights():
     for preset in snp.presets().values():
         assert preset.source and preset.weights
     assert {name for name in NAMES if snp.SwitchConfig.like(name).eval_capacity_factor == 2} == {
-        "mesh_tf", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "st_moe", "lucidrains",
-        "nanomoe"}                                   # recorded cases have one factor, their own
+        "mesh_tf", "mesh_tf_ntlb", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "st_moe",
+        "lucidrains", "nanomoe"}                     # recorded cases have one factor, their own
 
 
 def test_recorded_says_whether_a_case_proves_it():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from conventions.random_layers import problem
+from judges import paper_loops
 
 import switch_np as snp
 from switch_np.conventions import serve
@@ -47,3 +48,19 @@ def test_groups_of_the_balance_loss_divide_the_tokens():
     config = snp.SwitchConfig(num_experts=2, conventions=Conventions(balance_groups=3))
     with pytest.raises(ValueError, match=r"balance_groups must divide the number of tokens, 4, "):
         serve.decide(np.ones((4, 2)), np.ones((4, 2)), config)
+
+
+def test_no_token_is_left_behind_in_mesh_tensorflow():
+    """It decides as appendix B; f counts all experts that might be asked, over their number."""
+    config = snp.SwitchConfig.like("mesh_tf_ntlb", num_experts=5, tries=3, min_capacity=0,
+                                   eval_capacity_factor=0.9)
+    params, x, *_ = problem(np.random.default_rng(2), config, group_size=20)
+    out, _ = snp.switch_layer.forward(params, x, config)
+    papers = snp.SwitchConfig(num_experts=5, tries=3, capacity=3)
+    want = paper_loops.forward(params, x.reshape(-1, x.shape[-1]), papers)
+    assert np.array_equal(out.plan.expert, want.expert) and np.array_equal(out.plan.kept, want.kept)
+    assert 0 < (out.plan.expert[:, 0] != out.probs.argmax(axis=1)).sum()
+    asked = np.argsort(-out.probs, axis=1)[:, :3]
+    counts = np.array([(asked == e).sum() for e in range(5)])
+    loss = 5 * (counts / (3 * len(asked)) * out.probs.mean(axis=0)).sum()
+    np.testing.assert_allclose(out.balance_loss, loss, rtol=1e-14)

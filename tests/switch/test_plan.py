@@ -61,3 +61,28 @@ def test_ids_of_eight_bits_fill_many_groups():
     for kind in (np.int8, np.uint8):
         plan = fill(expert.astype(kind), 100, capacity=2, num_groups=33)
         assert plan.expert.dtype == int and plan.load.sum() == plan.kept.sum() == 99
+
+
+def test_a_token_goes_on_until_an_expert_has_a_slot():
+    scores = np.array([[.6, .3, .1], [.5, .3, .2], [.5, .4, .1], [.4, .1, .5], [.8, .1, .1]])
+    config = snp.SwitchConfig(num_experts=3, tries="all", capacity=2)
+    plan = snp.plans.decide(scores, config)
+    assert plan.expert[:, 0].tolist() == [0, 0, 1, 2, 1] and plan.kept.all()
+    assert plan.load.tolist() == plan.balance_count.tolist() == [[4, 0, 1]]
+    assert plan.slot[:, 0].tolist() == [0, 1, 0, 0, 1]
+    full = snp.plans.decide(scores, snp.SwitchConfig(num_experts=3, tries=2, capacity=1))
+    assert full.expert[:, 0].tolist() == [0, 1, 0, 2, 0]
+    assert full.kept[:, 0].tolist() == [True, True, False, True, False]
+    found = snp.plans.margins(scores, plan, config)
+    assert found.contested.tolist() == [True, True, True, False, True]
+    np.testing.assert_allclose(found.choice, [.3, .2, .1, .1, .0], atol=1e-12)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"top_k": 2}, "top_k must be 1 where tokens ask several experts for a slot, tries=3, got 2"),
+    ({"sample": True}, "sample must be False where"),
+    ({"tries": 5}, "tries must be at most num_experts, 4, got 5"),
+    ({"tries": "some"}, "tries must be one of 'all'")])
+def test_tries_that_fit_nothing_else_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        snp.SwitchConfig(**{"num_experts": 4, "tries": 3, **options})
