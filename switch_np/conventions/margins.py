@@ -153,8 +153,8 @@ def _tried(scores_TE: np.ndarray, plan: Plan, tries: int) -> np.ndarray:
     ranked_TE = -np.sort(-np.pad(scores_TE, ((0, 0), (0, 1)), constant_values=-np.inf), axis=1)
     gap_TK = ranked_TE[:, :tries] - ranked_TE[:, 1:tries + 1]
     got_T = np.where(plan.kept[:, 0], (order_TK == plan.expert).argmax(axis=1), tries)
-    smallest_T: np.ndarray = np.where(np.arange(tries) <= got_T[:, None], gap_TK, np.inf).min(axis=1)
-    return smallest_T
+    asked_TK = np.arange(tries) <= got_T[:, None]
+    return np.asarray(np.where(asked_TK, gap_TK, np.inf).min(axis=1))
 
 
 def _cut(key_TK: np.ndarray, queued_TK: np.ndarray, plan: Plan,

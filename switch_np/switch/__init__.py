@@ -64,7 +64,7 @@ section 4.2: 0.75 and 0.25  experiments.soft_cross_entropy.mixed_targets
 section 4.3: multilingual   not here                                    none
 section 5: parallelism      not here                                    none
 appendix A: attention       not here                                    none
-appendix B: next best       not here                                    none
+appendix B: next best       switch.plan.pass_on                         none: discrete
 appendix C: noise, drawn    conventions.noise.draw_noise                none: data
 appendix C: on the input    switch.router.forward                       switch.router.backward
 appendix C: sampling        switch.layer.choose                         none: discrete

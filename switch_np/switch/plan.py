@@ -90,8 +90,8 @@ def decide(scores_TE: np.ndarray, config: SwitchConfig, num_groups: int = 1,
     """Give every token the experts with the largest scores (probabilities, or noisy logits)."""
     expert_TK = largest(scores_TE.real, max(config.top_k, config.num_tries))
     capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
-    give = fill if config.num_tries == 1 else pass_on
-    return give(expert_TK, config.num_experts, num_groups, capacity, padding_T, config.layout)
+    return (fill if config.tries == 1 else pass_on)(
+        expert_TK, config.num_experts, num_groups, capacity, padding_T, config.layout)
 
 
 def fill(expert_TK: np.ndarray, num_experts: int, num_groups: int = 1, capacity: int | None = None,
