@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np.oracle.explain.causes import Evidence, Suspects
+from switch_np.oracle.explain.partial_sums import TILES
 from switch_np.oracle.judge.tensor import by_row, describe, expert_axis
 from switch_np.oracle.truth.reference import outputs_of
 from switch_np.oracle.truth.solution import ROWS
@@ -129,7 +130,7 @@ def _readings(evidence: Evidence, x_TD: np.ndarray) -> Iterator[tuple[str, np.nd
             yield (f"the experts' outputs go to the rows {abs(shift)} {where} their own", moved,
                    rows_RD)
     own_R = np.repeat(plan.start[:-1], np.diff(plan.start))
-    for tile in (8, 16, 32, 64, 128):
+    for tile in TILES:
         yield (f"each expert's rows are read from a multiple of {tile} on, not from its own first "
                "row", plan.choice_of_row, x_TD[plan.token_of_row][np.arange(n) - own_R % tile])
     yield ("the experts read the first tokens in order, not those sent to them",
