@@ -5,12 +5,14 @@ Source: equation 1 of the paper; log Z is what the router z-loss squares.
 Forward:   p = exp(x - max x) / Z,   Z = Σ exp(x - max x),   log_z = max x + log Z
 Backward:  ∂p_j/∂x_i = p_j (δ_ij - p_i) and ∂log_z/∂x_i = p_i, hence
            d_x = p ⊙ (d_p - Σ_j p_j d_p_j) + p d_log_z.
-The maximum only shifts x; p and log_z do not depend on it, so it has no gradient.
+The maximum only shifts x; p and log_z do not depend on it, so it has no gradient, and where neither
+exp x nor its sums can leave the range of float32, there is no need for it.
 """
 
 import numpy as np
 
 SHORT = 32    # length of a row below which columns are faster
+HIGH, LOW = 60.0, 1e-20    # the largest x, and the smallest sum of exp x, without a shift
 
 
 def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -25,6 +27,12 @@ def forward(x: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, n
         if out is not None:
             out[:], probs = probs, out
         return probs, log_z
+    if out is not x and type(x) is np.ndarray and x.real.max(initial=-np.inf) < HIGH:
+        probs = np.exp(x, out=out)
+        total = _sum(probs)
+        if total.real.min(initial=np.inf) > LOW:
+            probs /= total
+            return probs, np.log(total)[..., 0]
     index = x.real.argmax(axis=-1)[..., None]
     highest = np.take_along_axis(x.real, index, -1)         # in half the time of max
     probs = np.subtract(x, highest, out=out)

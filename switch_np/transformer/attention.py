@@ -9,17 +9,18 @@ Backward:  d_W_o = contextᵀ d_y,  d_context = d_y W_oᵀ;  per head  d_P' = d_
            d_v = P'ᵀ d_context,  d_scores = P ⊙ (d_P - Σ_m P d_P),  d_q = d_scores k,
            d_k = d_scoresᵀ q;  d_bias = Σ_b d_scores;  then d_x = d_q W_qᵀ,
            d_m = d_k W_kᵀ + d_v W_vᵀ, and d_W = inputᵀ d_output for each of the three.
-Masked positions have P = 0 exactly, and so no gradient.
+Masked positions have P = 0 exactly, and so no gradient. The weights of one input are one matrix,
+side by side: W_q, W_k and W_v in self-attention.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from switch_np.operations import dropout, softmax
 from switch_np.operations.rounded import Float16
-from switch_np.transformer.batch_slices import KeysAndValues, join_pairs
+from switch_np.transformer.batch_slices import KeysAndValues, join, join_pairs
 
 MASKED = -1e30    # finite, so that a row in which all is masked stays a number
 FLOAT16_LOWEST = -65504.0      # in float16 MASKED is -inf, and this the least that is finite
@@ -61,18 +62,20 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     probabilities. In generation, which has no backward, `past` holds keys and values (B, H, M, A)
     of the tokens before those of the memory, which may be None.
     """
-    q_BHSA = _split(x_BSD, params["w_q"], len(bias))
-    pairs, heads = [] if past is None else [past], len(bias)
-    if memory is not None:
-        pairs += [(_split(memory, params["w_k"], heads), _split(memory, params["w_v"], heads))]
-    k_BHMA, v_BHMA = join_pairs(pairs, axis=2)
+    heads, pair = len(bias), []
+    if memory is x_BSD:
+        q_BHSA, *pair = _split(params, "qkv", x_BSD, heads)
+    else:
+        (q_BHSA,) = _split(params, "q", x_BSD, heads)
+        pair = [] if memory is None else _split(params, "kv", memory, heads)
+    k_BHMA, v_BHMA = join_pairs([each for each in (past, pair) if each], axis=2)
     scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
     if padding_BM is not None:
         scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
         # Masked twice is masked once: where all is masked, all is equal, as in transformers.
         lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
         np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
-    probs_BHSM, _ = softmax.forward(scores_BHSM, out=scores_BHSM)
+    probs_BHSM, _ = softmax.forward(scores_BHSM)
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
@@ -82,8 +85,11 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
 
 
 def backward(d_y_BSD: np.ndarray, cache: AttentionCache
-             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients."""
+             ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients.
+
+    Where the memory was x itself, d_x is the gradient through both, and d_memory None.
+    """
     (params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM, context_BSHA, keep_BHSM,
      rate) = cache
     assert memory_BMD is not None, "a step of generation has no backward"
@@ -94,27 +100,45 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
     d_scores_BHSM -= np.einsum("bhsm,bhsm->bhs", d_scores_BHSM, probs_BHSM)[..., None]
     d_scores_BHSM *= probs_BHSM
     dropped_BHSM = dropout.forward(probs_BHSM, keep_BHSM, rate)
-    d_v_BHMA = dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA
-    d_x_BSD, d_w_q = _merge(d_scores_BHSM @ k_BHMA, x_BSD, params["w_q"])
-    d_k_BMD, d_w_k = _merge(d_scores_BHSM.swapaxes(2, 3) @ q_BHSA, memory_BMD, params["w_k"])
-    d_v_BMD, d_w_v = _merge(d_v_BHMA, memory_BMD, params["w_v"])
-    grads = {"w_q": d_w_q, "w_k": d_w_k, "w_v": d_w_v, "w_o": d_w_o}
-    return d_x_BSD, d_k_BMD + d_v_BMD, d_scores_BHSM.sum(axis=0), grads
+    products = {"q": (d_scores_BHSM, k_BHMA), "k": (d_scores_BHSM.swapaxes(2, 3), q_BHSA),
+                "v": (dropped_BHSM.swapaxes(2, 3), d_context_BHSA)}
+    grads: dict[str, np.ndarray] = {}
+    d_memory_BMD = None
+    if memory_BMD is not x_BSD:
+        queries = {"q": products.pop("q")}
+        d_memory_BMD, grads = _merge(params, memory_BMD, products)
+        products = queries
+    d_x_BSD, more = _merge(params, x_BSD, products)
+    return d_x_BSD, d_memory_BMD, d_scores_BHSM.sum(axis=0), grads | more | {"w_o": d_w_o}
 
 
-def _split(x_BSD: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
-    """Return x W as heads (B, H, S, A), a view of (B, S, H*A)."""
+def _side_by_side(params: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
+    """Return the weights of these names as one matrix."""
+    return join([params[f"w_{name}"] for name in names], axis=1)
+
+
+def _split(params: Mapping[str, np.ndarray], names: str, x_BSD: np.ndarray,
+           heads: int) -> list[np.ndarray]:
+    """Return x W as heads (B, H, S, A) for each of the weights; all are views of one array."""
     b, s, d = x_BSD.shape
-    heads_BSHA: np.ndarray = (x_BSD.reshape(b * s, d) @ weight).reshape(b, s, heads, -1)
-    return heads_BSHA.swapaxes(1, 2)
+    product = x_BSD.reshape(b * s, d) @ _side_by_side(params, names)
+    return [*product.reshape(b, s, len(names), heads, -1).transpose(2, 0, 3, 1, 4)]
 
 
-def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,
-           weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return d_x and d_W for heads = split(x W)."""
-    d_product = _flat(d_heads_BHSA.swapaxes(1, 2))
-    d_weight = x_BSD.reshape(-1, len(weight)).T @ d_product
-    return (d_product @ weight.T).reshape(x_BSD.shape), d_weight
+def _merge(params: Mapping[str, np.ndarray], x_BSD: np.ndarray,
+           products: Mapping[str, tuple[np.ndarray, np.ndarray]]
+           ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return d_x and each d_W for heads = split(x W), where d_heads = left @ right."""
+    (b, s, d), (left, right) = x_BSD.shape, products["v" if "v" in products else "q"]
+    n, h, a = len(products), right.shape[1], right.shape[3]
+    d_heads = np.empty_like(left, np.result_type(left, right), shape=(b, s, n, h, a))
+    for out, (left, right) in zip(d_heads.transpose(2, 0, 3, 1, 4), products.values()):
+        np.matmul(left, right, out=out)
+    d_product = d_heads.reshape(b * s, n * h * a)
+    d_weight = x_BSD.reshape(b * s, d).T @ d_product
+    d_x_TD = d_product @ _side_by_side(params, products).T
+    parts = d_weight.reshape(d, n, h * a).swapaxes(0, 1)
+    return d_x_TD.reshape(b, s, d), {f"w_{name}": part for name, part in zip(products, parts)}
 
 
 def _flat(heads_BSHA: np.ndarray) -> np.ndarray:

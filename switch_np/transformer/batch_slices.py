@@ -25,7 +25,7 @@ def join(values: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
     return values[0] if len(values) == 1 else np.concatenate(values, axis)
 
 
-def join_pairs(pairs: Iterable[KeysAndValues], axis: int = 0) -> KeysAndValues:
+def join_pairs(pairs: Iterable[Sequence[np.ndarray]], axis: int = 0) -> KeysAndValues:
     """Return the keys of all pairs as one array, and their values."""
     keys, values = zip(*pairs)
     return join(keys, axis), join(values, axis)

@@ -164,9 +164,8 @@ def _backward_slice(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache:
         d_x_BSD = d_x_BSD + d_branch_BSD
     normed, attended = cache.self_attention
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, rate)
-    d_queries_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
-        d_out_BSD, attended)
-    d_branch_BSD, grads["attention_norm"] = norm.backward(d_queries_BSD + d_keys_BSD, normed)
+    d_normed_BSD, _, d_bias_HSM, grads["attention"] = attention.backward(d_out_BSD, attended)
+    d_branch_BSD, grads["attention_norm"] = norm.backward(d_normed_BSD, normed)
     return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
 
 
