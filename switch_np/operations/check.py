@@ -108,6 +108,9 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     of `like`, an array that was checked: float64 goes with complex128, but a mixture with float32
     would silently lift it. `finite` refuses NaN and infinity too.
     """
+    if (type(value) is np.ndarray and like is not None and value.dtype is like.dtype
+            and value.shape == shape and value.dtype.kind in kinds and not finite):
+        return                                     # most arrays come this way
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {described(value)}")
     if value.dtype.kind not in kinds or value.real.dtype.itemsize < 4:
@@ -128,11 +131,29 @@ def alike(name: str, value: Any, wanted: Mapping[str, Any], finite: bool = False
     ValueError: grads['a.b'] must have shape (2,), got (1,)
     """
     instance(name, value, Mapping)
-    flat, like = tree.flatten(value), tree.flatten(wanted)
+    if _alike(value, wanted) and not (finite and not np.isfinite(
+            sum(np.vdot(leaf, leaf) for leaf in tree.leaves(value)))):
+        return
+    flat, like = tree.flatten(value), tree.flatten(wanted)         # says what does not fit
     keys(name, flat, set(like))
     for path, array in like.items():
         floats(f"{name}[{path!r}]", flat[path], array.shape, like=array, finite=finite,
                kinds=array.dtype.kind)
+
+
+def _alike(value: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether `alike` finds nothing to refuse, but for NaN and infinity, at first sight."""
+    if not hasattr(value, "items") or value.keys() != wanted.keys():
+        return False
+    for key, want in wanted.items():
+        have = value[key]
+        if hasattr(want, "items"):
+            if not _alike(have, want):
+                return False
+        elif (type(have) is not np.ndarray or have.shape != want.shape or have.dtype != want.dtype
+              or have.itemsize < 4):
+            return False
+    return True
 
 
 def integers(name: str, value: Any, shape: Sequence[int | str], low: float, below: float) -> None:

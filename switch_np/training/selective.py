@@ -32,6 +32,8 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """
     check.choice("mode", mode, list(MODES))
     most, router = MODES[mode]
+    if most is None and router is None:
+        return dict(params)
     flat = tree.flatten(params)
     for name, value in flat.items():
         precision = router if name.split(".")[-1] in ROUTER else most
