@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import tree
+
 KeysAndValues = tuple[np.ndarray, np.ndarray]
 
 
@@ -31,6 +33,10 @@ def join_pairs(pairs: Iterable[Sequence[np.ndarray]], axis: int = 0) -> KeysAndV
     return join(keys, axis), join(values, axis)
 
 
-def add(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the sum, written to the first of the values: they must be fresh gradients."""
-    return reduce(iadd, values)
+def add(values: Sequence[Any]) -> Any:
+    """Return the sum, written to the first of the values: they must be fresh gradients, or trees.
+
+    >>> add([{"w": np.ones(2)}, {"w": np.ones(2)}])["w"].tolist()
+    [2.0, 2.0]
+    """
+    return reduce(lambda total, more: tree.apply(iadd, total, more), values)

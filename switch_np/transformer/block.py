@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.operations import dropout, schedule, tree
+from switch_np.operations import dropout, schedule
 from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, batch_slices, dense, norm
@@ -110,7 +110,7 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
 
     d_x, d_bias, more, d_memory = zip(*schedule.sequences(run, d_x_BSD.shape, cache.slices))
     return (batch_slices.join(d_x), batch_slices.add(d_bias),
-            grads | tree.apply(lambda *leaves: batch_slices.add(leaves), *more),
+            grads | batch_slices.add(more),
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 

@@ -37,9 +37,11 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray,
 def backward(d_y_BSD: np.ndarray, cache: NormCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D) and the gradient of `scale`."""
     params, normed_BSD, inverse_BS1 = cache
-    grads = {"scale": np.einsum("bsd,bsd->d", d_y_BSD, normed_BSD)}
-    d_normed_BSD = d_y_BSD * params["scale"]
-    along_BS1 = np.einsum("bsd,bsd->bs", d_normed_BSD, normed_BSD)[..., None]
-    d_normed_BSD -= normed_BSD * (along_BS1 * (1 / normed_BSD.shape[-1]))
-    d_normed_BSD *= inverse_BS1
-    return d_normed_BSD, grads
+    scale, product_BSD = params["scale"], d_y_BSD * normed_BSD
+    product_TD = product_BSD.reshape(-1, len(scale))
+    grads = {"scale": np.ones(len(product_TD), scale.dtype) @ product_TD}  # a third of sum's time
+    along_BS1 = (product_BSD @ scale)[..., None]                   # Σ a ⊙ n
+    d_x_BSD = d_y_BSD * scale
+    d_x_BSD -= np.multiply(normed_BSD, along_BS1 * (1 / len(scale)), out=product_BSD)
+    d_x_BSD *= inverse_BS1
+    return d_x_BSD, grads
