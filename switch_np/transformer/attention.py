@@ -69,13 +69,7 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
         (q_BHSA,) = _split(params, "q", x_BSD, heads)
         pair = [] if memory is None else _split(params, "kv", memory, heads)
     k_BHMA, v_BHMA = join_pairs([each for each in (past, pair) if each], axis=2)
-    scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
-    if padding_BM is not None:
-        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
-        # Masked twice is masked once: where all is masked, all is equal, as in transformers.
-        lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
-        np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
-    probs_BHSM, _ = softmax.forward(scores_BHSM)
+    probs_BHSM = softmax.of(lambda: _scores(q_BHSA, k_BHMA, bias, padding_BM))
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = _flat(context_BSHA) @ params["w_o"]
@@ -110,6 +104,20 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
         products = queries
     d_x_BSD, more = _merge(params, x_BSD, products)
     return d_x_BSD, d_memory_BMD, d_scores_BHSM.sum(axis=0), grads | more | {"w_o": d_w_o}
+
+
+def _scores(q_BHSA: np.ndarray, k_BHMA: np.ndarray, bias: np.ndarray,
+            padding_BM: np.ndarray | None) -> np.ndarray:
+    """Return the scores (B, H, S, M), fresh."""
+    scores_BHSM: np.ndarray = q_BHSA @ k_BHMA.swapaxes(2, 3)
+    in_place = scores_BHSM if scores_BHSM.dtype == bias.dtype else None      # one may be complex
+    scores_BHSM = np.add(scores_BHSM, bias, out=in_place)
+    if padding_BM is not None:
+        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
+        # Masked twice is masked once: where all is masked, all is equal, as in transformers.
+        lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
+        np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
+    return scores_BHSM
 
 
 def _side_by_side(params: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:

@@ -24,12 +24,14 @@ class LayerSize(NamedTuple):
 
 
 class StepSize(NamedTuple):
-    """A decoder of 4 blocks, 2 of them Switch blocks, with 4 heads and d_ff = 4 d_model."""
+    """A decoder of 4 blocks, 2 of them Switch blocks, with d_ff = widening · d_model."""
 
     d_model: int
     batch_size: int
     length: int
     num_experts: int = 8
+    num_heads: int = 4
+    widening: int = 4
 
 
 LAYERS = {
@@ -43,6 +45,7 @@ LAYERS = {
 }
 STEPS = {
     "small": StepSize(32, 16, 32),
+    "toy": StepSize(32, 32, 64, 16, 2, 2),        # what `python -m switch_np train` trains
     "middle": StepSize(64, 16, 64),
     "large": StepSize(128, 16, 128),
     "tiny": StepSize(8, 2, 6),
@@ -67,8 +70,9 @@ def step(size: StepSize) -> tuple[ModelConfig, dict[str, Any], Batch]:
     """Draw a model's config and parameters, and a batch of bytes."""
     rng = np.random.default_rng(0)
     switch = SwitchConfig(num_experts=size.num_experts, capacity_factor=1.25, jitter=0.0)
-    config = ModelConfig(d_model=size.d_model, d_ff=4 * size.d_model, num_heads=4,
-                         d_kv=size.d_model // 4, switch=switch)
+    config = ModelConfig(d_model=size.d_model, d_ff=size.widening * size.d_model,
+                         num_heads=size.num_heads, d_kv=size.d_model // size.num_heads,
+                         switch=switch)
     ids = rng.integers(0, config.vocab_size, (size.batch_size, size.length + 1))
     params = snp.model.init(rng, config, np.float32)
     return config, params, Batch(ids[:, :-1], ids[:, 1:])
