@@ -119,7 +119,7 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
     # The quick test, the sum of squares, also fails where a number is merely large.
-    if finite and not (np.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
+    if finite and not (_squares_are_finite(value) or np.isfinite(value).all()):
         raise NotFinite(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
 
 
@@ -131,14 +131,17 @@ def alike(name: str, value: Any, wanted: Mapping[str, Any], finite: bool = False
     ValueError: grads['a.b'] must have shape (2,), got (1,)
     """
     instance(name, value, Mapping)
-    if _alike(value, wanted) and not (finite and not np.isfinite(
-            sum(np.vdot(leaf, leaf) for leaf in tree.leaves(value)))):
+    if _alike(value, wanted) and not (finite and not _squares_are_finite(tree.in_one(value))):
         return
     flat, like = tree.flatten(value), tree.flatten(wanted)         # says what does not fit
     keys(name, flat, set(like))
     for path, array in like.items():
         floats(f"{name}[{path!r}]", flat[path], array.shape, like=array, finite=finite,
                kinds=array.dtype.kind)
+
+
+def _squares_are_finite(value: np.ndarray) -> bool:
+    return math.isfinite(abs(np.vdot(value, value)))
 
 
 def _alike(value: Any, wanted: Mapping[str, Any]) -> bool:

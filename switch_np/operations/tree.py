@@ -63,18 +63,18 @@ class Packed(dict[str, Any]):
     buffer: np.ndarray
 
 
-def packed(tree: Mapping[str, Any], scale: float = 1.0) -> Packed:
-    """Return a copy of a tree whose arrays have one dtype, times `scale`.
+def packed(tree: Mapping[str, Any]) -> Packed:
+    """Return a copy of a tree whose arrays have one dtype.
 
-    >>> packed({"b": np.ones((1, 2)), "a": {"c": np.zeros(2)}}, 3.0).buffer.tolist()
-    [0.0, 0.0, 3.0, 3.0]
+    >>> packed({"b": np.ones((1, 2)), "a": {"c": np.zeros(2)}}).buffer.tolist()
+    [0.0, 0.0, 1.0, 1.0]
     """
     copy = Packed(apply(lambda leaf: leaf, tree))
     places = _places(copy)
     found = [node[key] for node, key in places]
-    copy.buffer = np.empty(sum(leaf.size for leaf in found), np.result_type(*found[:1]))
-    for (node, key), leaf, view in zip(places, found, pieces(copy.buffer, found)):
-        node[key] = np.multiply(leaf, scale, out=view)
+    copy.buffer = np.concatenate([leaf.ravel() for leaf in found])
+    for (node, key), view in zip(places, pieces(copy.buffer, found)):
+        node[key] = view
     return copy
 
 
@@ -87,8 +87,8 @@ def in_one(tree: Mapping[str, Any]) -> np.ndarray:
 
 def put_back(buffer: np.ndarray, tree: Mapping[str, Any]) -> None:
     """Write the numbers of a buffer that `in_one` gave to the tree, unless they are there."""
-    found = leaves(tree)
-    if found and found[0].base is not buffer:
+    if not (isinstance(tree, Packed) and tree.buffer is buffer):
+        found = leaves(tree)
         for leaf, piece in zip(found, pieces(buffer, found)):
             leaf[...] = piece
 

@@ -95,7 +95,7 @@ def check_step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Map
 
 
 def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], float]:
-    """Return the gradients, scaled down to a global norm of at most `max_norm`, and their norm.
+    """Return a copy of the gradients with a global norm of at most `max_norm`; and their own norm.
 
     >>> clipped, norm = clip({"a": np.array([3.0]), "b": np.array([4.0])}, 1.0)
     >>> clipped["b"].round(6).tolist(), norm
@@ -103,13 +103,14 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
     """
     check.number("max_norm", max_norm, 0)
     check.instance("grads", grads, Mapping)
-    norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in tree.leaves(grads)))
+    clipped = tree.packed(grads)
+    norm = math.sqrt(np.vdot(clipped.buffer, clipped.buffer))
     if not math.isfinite(norm):
         check.alike("grads", grads, grads, finite=True)
         raise check.NotFinite(f"grads must have a finite norm, got {norm}")
-    if norm <= max_norm:
-        return dict(grads), norm
-    return tree.packed(grads, max_norm / norm), norm
+    if norm > max_norm:
+        clipped.buffer *= max_norm / norm
+    return clipped, norm
 
 
 def learning_rate(count: int, total: int, warmup: int, peak: float) -> float:
