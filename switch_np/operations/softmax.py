@@ -5,8 +5,8 @@ Source: equation 1 of the paper; log Z is what the router z-loss squares.
 Forward:   p = exp(x - max x) / Z,   Z = Σ exp(x - max x),   log_z = max x + log Z
 Backward:  ∂p_j/∂x_i = p_j (δ_ij - p_i) and ∂log_z/∂x_i = p_i, hence
            d_x = p ⊙ (d_p - Σ_j p_j d_p_j) + p d_log_z.
-The maximum only shifts x; p and log_z do not depend on it, so it has no gradient. Where neither exp x
-nor its sums leave the range of float32, `of` does without it.
+The maximum only shifts x; p and log_z do not depend on it, so it has no gradient. Where neither
+exp x nor its sums leave the range of float32, `of` does without it.
 """
 
 from collections.abc import Callable
