@@ -9,18 +9,18 @@ Backward:  d_W_o = contextᵀ d_y,  d_context = d_y W_oᵀ;  per head  d_P' = d_
            d_v = P'ᵀ d_context,  d_scores = P ⊙ (d_P - Σ_m P d_P),  d_q = d_scores k,
            d_k = d_scoresᵀ q;  d_bias = Σ_b d_scores;  then d_x = d_q W_qᵀ,
            d_m = d_k W_kᵀ + d_v W_vᵀ, and d_W = inputᵀ d_output for each of the three.
-Masked positions have P = 0 exactly, and so no gradient. The weights of one input are one matrix,
-side by side: W_q, W_k and W_v in self-attention.
+Masked positions have P = 0 exactly, and so no gradient. `heads` makes one product of each input:
+where the memory is x itself, d_x is the gradient through both, and d_memory None.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import dropout, softmax
+from switch_np.operations import dropout, heads, softmax
 from switch_np.operations.rounded import Float16
-from switch_np.transformer.batch_slices import KeysAndValues, join, join_pairs
+from switch_np.transformer.batch_slices import KeysAndValues, join_pairs
 
 MASKED = -1e30    # finite, so that a row in which all is masked stays a number
 FLOAT16_LOWEST = -65504.0      # in float16 MASKED is -inf, and this the least that is finite
@@ -62,17 +62,16 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     probabilities. In generation, which has no backward, `past` holds keys and values (B, H, M, A)
     of the tokens before those of the memory, which may be None.
     """
-    heads, pair = len(bias), []
     if memory is x_BSD:
-        q_BHSA, *pair = _split(params, "qkv", x_BSD, heads)
+        q_BHSA, *pair = heads.split(params, "qkv", x_BSD, len(bias))
     else:
-        (q_BHSA,) = _split(params, "q", x_BSD, heads)
-        pair = [] if memory is None else _split(params, "kv", memory, heads)
+        (q_BHSA,) = heads.split(params, "q", x_BSD, len(bias))
+        pair = [] if memory is None else heads.split(params, "kv", memory, len(bias))
     k_BHMA, v_BHMA = join_pairs([each for each in (past, pair) if each], axis=2)
     probs_BHSM = softmax.of(lambda: _scores(q_BHSA, k_BHMA, bias, padding_BM))
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
-    y_TD = _flat(context_BSHA) @ params["w_o"]
+    y_TD = heads.flat(context_BSHA) @ params["w_o"]
     cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
                            probs_BHSM, context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
@@ -80,15 +79,12 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
 
 def backward(d_y_BSD: np.ndarray, cache: AttentionCache
              ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients.
-
-    Where the memory was x itself, d_x is the gradient through both, and d_memory None.
-    """
+    """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients."""
     (params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM, context_BSHA, keep_BHSM,
      rate) = cache
     assert memory_BMD is not None, "a step of generation has no backward"
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
-    d_w_o = _flat(context_BSHA).T @ d_y_TD
+    d_w_o = heads.flat(context_BSHA).T @ d_y_TD
     d_context_BHSA = (d_y_TD @ params["w_o"].T).reshape(context_BSHA.shape).swapaxes(1, 2)
     d_scores_BHSM = dropout.backward(d_context_BHSA @ v_BHMA.swapaxes(2, 3), keep_BHSM, rate)
     d_scores_BHSM -= np.einsum("bhsm,bhsm->bhs", d_scores_BHSM, probs_BHSM)[..., None]
@@ -96,14 +92,13 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
     dropped_BHSM = dropout.forward(probs_BHSM, keep_BHSM, rate)
     products = {"q": (d_scores_BHSM, k_BHMA), "k": (d_scores_BHSM.swapaxes(2, 3), q_BHSA),
                 "v": (dropped_BHSM.swapaxes(2, 3), d_context_BHSA)}
-    grads: dict[str, np.ndarray] = {}
-    d_memory_BMD = None
+    grads, d_memory_BMD, of_x = {"w_o": d_w_o}, None, products
     if memory_BMD is not x_BSD:
-        queries = {"q": products.pop("q")}
-        d_memory_BMD, grads = _merge(params, memory_BMD, products)
-        products = queries
-    d_x_BSD, more = _merge(params, x_BSD, products)
-    return d_x_BSD, d_memory_BMD, d_scores_BHSM.sum(axis=0), grads | more | {"w_o": d_w_o}
+        of_x = {"q": products.pop("q")}
+        d_memory_BMD, more = heads.merge(params, memory_BMD, products)
+        grads |= more
+    d_x_BSD, more = heads.merge(params, x_BSD, of_x)
+    return d_x_BSD, d_memory_BMD, d_scores_BHSM.sum(axis=0), grads | more
 
 
 def _scores(q_BHSA: np.ndarray, k_BHMA: np.ndarray, bias: np.ndarray,
@@ -118,38 +113,3 @@ def _scores(q_BHSA: np.ndarray, k_BHMA: np.ndarray, bias: np.ndarray,
         lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
         np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
     return scores_BHSM
-
-
-def _side_by_side(params: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
-    """Return the weights of these names as one matrix."""
-    return join([params[f"w_{name}"] for name in names], axis=1)
-
-
-def _split(params: Mapping[str, np.ndarray], names: str, x_BSD: np.ndarray,
-           heads: int) -> list[np.ndarray]:
-    """Return x W as heads (B, H, S, A) for each of the weights; all are views of one array."""
-    b, s, d = x_BSD.shape
-    product = x_BSD.reshape(b * s, d) @ _side_by_side(params, names)
-    return [*product.reshape(b, s, len(names), heads, -1).transpose(2, 0, 3, 1, 4)]
-
-
-def _merge(params: Mapping[str, np.ndarray], x_BSD: np.ndarray,
-           products: Mapping[str, tuple[np.ndarray, np.ndarray]]
-           ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return d_x and each d_W for heads = split(x W), where d_heads = left @ right."""
-    (b, s, d), (left, right) = x_BSD.shape, products["v" if "v" in products else "q"]
-    n, h, a = len(products), right.shape[1], right.shape[3]
-    d_heads = np.empty_like(left, np.result_type(left, right), shape=(b, s, n, h, a))
-    for out, (left, right) in zip(d_heads.transpose(2, 0, 3, 1, 4), products.values()):
-        np.matmul(left, right, out=out)
-    d_product = d_heads.reshape(b * s, n * h * a)
-    d_weight = x_BSD.reshape(b * s, d).T @ d_product
-    d_x_TD = d_product @ _side_by_side(params, products).T
-    parts = d_weight.reshape(d, n, h * a).swapaxes(0, 1)
-    return d_x_TD.reshape(b, s, d), {f"w_{name}": part for name, part in zip(products, parts)}
-
-
-def _flat(heads_BSHA: np.ndarray) -> np.ndarray:
-    """Return (B*S, H*A)."""
-    b, s, h, a = heads_BSHA.shape
-    return heads_BSHA.reshape(b * s, h * a)

@@ -34,9 +34,5 @@ def join_pairs(pairs: Iterable[Sequence[np.ndarray]], axis: int = 0) -> KeysAndV
 
 
 def add(values: Sequence[Any]) -> Any:
-    """Return the sum, written to the first of the values: they must be fresh gradients, or trees.
-
-    >>> add([{"w": np.ones(2)}, {"w": np.ones(2)}])["w"].tolist()
-    [2.0, 2.0]
-    """
+    """Return the sum, written to the first of the values: fresh gradients, or trees of them."""
     return reduce(lambda total, more: tree.apply(iadd, total, more), values)

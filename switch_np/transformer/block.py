@@ -6,9 +6,8 @@ layer in place of the dense network. A decoder with an encoder looks at its outp
 Forward:   n = norm(x),  x = x + dropout(attention(n, n));
            x = x + dropout(attention(norm(x), memory));   x = x + dropout(feed-forward(norm(x)))
 Backward:  the same lines, last one first. At each `+` the gradient goes both ways, and the two that
-           come back are added. n is handed in twice: d_n = d_queries + d_memory. There are no
-           positions between the stacks, so the bias of the second attention is 0 and has no
-           gradient. The residual connection is what carries a dropped token on.
+           come back are added. There are no positions between the stacks, so the bias of the
+           second attention is 0 and has no gradient. The residual carries a dropped token on.
 
 Sequences meet in the Switch layer alone. All before it, or all of a block without one, computes one
 slice of the batch at a time; `schedule` says which.
@@ -109,8 +108,7 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
                                cache.rate)
 
     d_x, d_bias, more, d_memory = zip(*schedule.sequences(run, d_x_BSD.shape, cache.slices))
-    return (batch_slices.join(d_x), batch_slices.add(d_bias),
-            grads | batch_slices.add(more),
+    return (batch_slices.join(d_x), batch_slices.add(d_bias), grads | batch_slices.add(more),
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 

@@ -58,7 +58,7 @@ def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_dista
     return table.T[:, bucket_SM], BiasCache(buckets, len(table))
 
 
-@lru_cache(16)                                            # every step asks
+@lru_cache(4)                                             # every step asks
 def _buckets(queries: int, keys: int, num_buckets: int, max_distance: int, bidirectional: bool,
              seen: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the bucket of each distance, in ascending order, and of each query and key (S, M)."""
