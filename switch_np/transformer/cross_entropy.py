@@ -41,7 +41,7 @@ def backward(d_loss: float, cache: CrossEntropyCache) -> np.ndarray:
     """Return d_logits (T, V)."""
     probs_TV, targets_T, counted = cache
     counts_T = targets_T != IGNORED
-    factor_T = (d_loss / counted) * counts_T.astype(probs_TV.dtype)
-    d_logits_TV: np.ndarray = probs_TV * factor_T[:, None]
-    d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= factor_T
+    d_logits_TV = probs_TV.copy()
+    d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1
+    d_logits_TV *= (d_loss / counted) * counts_T[:, None].astype(probs_TV.dtype)
     return d_logits_TV
