@@ -8,7 +8,7 @@ from support import TINY, broken, check_layer, check_model
 import switch_np as snp
 from switch_np import plans
 from switch_np.conventions import general_network, units
-from switch_np.operations import dropout, products, softmax
+from switch_np.operations import dropout, heads, products, softmax
 from switch_np.switch import (
     balance_loss, combine, dispatch, experts, feed_forward, gates, layer, mixture, plan, router,
     z_loss)
@@ -50,18 +50,19 @@ FEW_ROWS_BUGS = [
 ]
 MODEL_BUGS = [
     (dropout, "return forward(d_y, keep, rate)", "return d_y"),
-    (norm, "d_normed_BSD -= normed_BSD * (along_BS1 * (1 / normed_BSD.shape[-1]))", "pass"),
-    (norm, "d_normed_BSD *= inverse_BS1", "pass"),
+    (norm, "d_x_BSD -= np.multiply(x_BSD, mean_BS1 * inverse_BS1 ** 2, out=product_BSD)", "pass"),
+    (norm, "d_x_BSD *= inverse_BS1", "pass"),
+    (norm, "inverse_BS1.ravel() @", "np.ones(inverse_BS1.size) @"),
     (position_bias, "d_bias_HSM[:, ::-1]", "d_bias_HSM"),
-    (attention, "d_k_BMD + d_v_BMD", "d_k_BMD"),
-    (attention, "dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA",
-     "cache.probs_BHSM.swapaxes(2, 3) @ d_context_BHSA"),
+    (attention, "(dropped_BHSM.swapaxes(2, 3), d_context_BHSA)",
+     "(probs_BHSM.swapaxes(2, 3), d_context_BHSA)"),
+    (heads, "d_product @ _side_by_side(params, products).T", "d_product @ _side_by_side("
+     "params, [*products][:1] * len(products)).T"),
     (feed_forward, "d_linear_TF *= 1 / (1 - rate)", "pass"),
     (embedding, "np.add.reduceat(d_x_TD[order], begin, axis=0)", "d_x_TD[order][begin]"),
     (cross_entropy, "(d_loss / counted)", "(d_loss / len(targets_T))"),
     (cross_entropy, "d_logits_TV[np.arange(len(targets_T)), np.where(counts_T, targets_T, 0)] -= 1",
      "pass"),
-    (block, "d_queries_BSD + d_keys_BSD", "d_queries_BSD"),
     (block, "return d_x_BSD + d_branch_BSD", "return d_branch_BSD"),
     (stack, "batch_slices.add(d_bias)", "d_bias[-1]"),
     (head, "d_logits_TV.T @ y_TD, size", "0 * d_logits_TV.T @ y_TD, size"),
@@ -92,7 +93,7 @@ def plant(monkeypatch, module, right, wrong):
     for name, value in vars(module).items():      # one class of cache for both
         if isinstance(value, type):
             setattr(copy, name, value)
-    for name in ("backward", "sum_by_token", "times_transposed"):
+    for name in ("backward", "sum_by_token", "times_transposed", "merge"):
         right_one = getattr(module, name, None)
         for place in (module, combine, feed_forward):
             if right_one and getattr(place, name, None) is right_one:

@@ -51,7 +51,7 @@ class Noise(NamedTuple):
 
 
 def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, d_model: int,
-               d_ff: int, dtype: DTypeLike = np.float64) -> Noise:
+               d_ff: int, dtype: Any = np.float64) -> Noise:
     """Draw the noise that `config` asks for, in a fixed order.
 
     >>> config = SwitchConfig(num_experts=2, jitter=0.01)
@@ -60,7 +60,7 @@ def draw_noise(rng: np.random.Generator, config: SwitchConfig, num_tokens: int, 
     ((3, 4), None)
     """
     t, e, k, j = num_tokens, config.num_experts, config.num_choices, config.jitter
-    jitter = rng.uniform(1 - j, 1 + j, (t, d_model)).astype(dtype) if j else None
+    jitter = rng.random((t, d_model), dtype) * (2 * j) + (1 - j) if j else None
     input_dropout = dropout.draw(rng, (t, d_model), config.router_dropout)
     gumbel = rng.gumbel(size=(t, e)).astype(dtype) if config.sample else None
     expert_dropout = dropout.draw(rng, (t, k, d_ff), config.expert_dropout)

@@ -7,6 +7,7 @@ relu             the rectifier
 activations      SiLU, GELU and the rest, each with its slope
 dropout          inverted dropout with a given mask
 products         a matrix product with a transposed weight
+heads            attention's projections of one input as one product
 
 Numbers and rows:
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from switch_np.operations import check, threads, tree
 
+BLOCK = 2 ** 15      # numbers at a time: those of gradients, moments and change stay in a cache
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -36,8 +38,11 @@ class AdamW:
 
 
 def init(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the moments, zeros: {"m": ..., "v": ...}, each with the structure of `params`."""
-    return {"m": tree.apply(np.zeros_like, params), "v": tree.apply(np.zeros_like, params)}
+    """Return the moments, zeros: {"m": ..., "v": ...}, each with the structure of `params`.
+
+    One pass over one buffer updates the arrays of all parameters.
+    """
+    return {name: tree.packed(tree.apply(np.zeros_like, params)) for name in ("m", "v")}
 
 
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
@@ -55,19 +60,28 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
     scale_2 = math.sqrt(1 - config.beta_2 ** count)
     rate = learning_rate * scale_2 / scale_1
 
-    def update(value: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray) -> None:
+    trees = params, grads, moments["m"], moments["v"]
+    buffers, decay = [tree.in_one(each) for each in trees], learning_rate * config.weight_decay
+
+    def update(rows: slice) -> None:
+        value, grad, m, v = (buffer[rows] for buffer in buffers)
         m += (1 - config.beta_1) * (grad - m)
         v += (1 - config.beta_2) * (grad * grad - v)
-        divisor = np.sqrt(v)
-        divisor += config.epsilon * scale_2
-        if value.ndim > 1 and config.weight_decay:
-            value *= 1 - learning_rate * config.weight_decay
-        value -= rate * (m / divisor)
+        change = np.sqrt(v)
+        change += config.epsilon * scale_2
+        np.divide(m, change, out=change)
+        change *= rate
+        if rows.start >= first_matrix and decay:
+            value *= 1 - decay
+        value -= change
 
-    trees = [tree.flatten(each) for each in (params, grads, moments["m"], moments["v"])]
-    work = [(name, rows) for name, value in trees[0].items() for rows in _row_slices(value)]
-    threads.each(lambda name, rows: update(*(flat[name][rows] for flat in trees)), *zip(*work),
-                 size=sum(value.size for value in trees[0].values()))
+    size, first_matrix = buffers[0].size, sum(
+        value.size for value in tree.leaves(params) if value.ndim < 2)
+    threads.each(update, threads.cut(0, first_matrix, 1, BLOCK)
+                 + threads.cut(first_matrix, size, 1, BLOCK), size=size)
+    for each, buffer in zip(trees, buffers):
+        if each is not grads:
+            tree.put_back(buffer, each)
 
 
 def check_step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
@@ -80,15 +94,8 @@ def check_step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Map
     check.alike("moments", moments, like_moments)
 
 
-def _row_slices(value: np.ndarray) -> list[Any]:
-    """Cut along the first axis, so that the slices of an array and its moments fit into a cache."""
-    if not value.ndim:
-        return [...]
-    return threads.cut(0, len(value), value.size // max(len(value), 1), 2 ** 15)
-
-
 def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], float]:
-    """Return the gradients, scaled down to a global norm of at most `max_norm`, and their norm.
+    """Return a copy of the gradients with a global norm of at most `max_norm`; and their own norm.
 
     >>> clipped, norm = clip({"a": np.array([3.0]), "b": np.array([4.0])}, 1.0)
     >>> clipped["b"].round(6).tolist(), norm
@@ -96,14 +103,14 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
     """
     check.number("max_norm", max_norm, 0)
     check.instance("grads", grads, Mapping)
-    flat = tree.flatten(grads)
-    norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in flat.values()))
+    clipped = tree.packed(grads)
+    norm = math.sqrt(np.vdot(clipped.buffer, clipped.buffer))
     if not math.isfinite(norm):
         check.alike("grads", grads, grads, finite=True)
         raise check.NotFinite(f"grads must have a finite norm, got {norm}")
-    if norm <= max_norm:
-        return dict(grads), norm
-    return tree.apply(lambda grad: grad * (max_norm / norm), grads), norm
+    if norm > max_norm:
+        clipped.buffer *= max_norm / norm
+    return clipped, norm
 
 
 def learning_rate(count: int, total: int, warmup: int, peak: float) -> float:

@@ -30,6 +30,8 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
     1.0
     """
     check.choice("mode", mode, list(MODES))
+    if MODES[mode] == (None, None):
+        return dict(params)
     return in_precision(params, *MODES[mode])
 
 

@@ -70,7 +70,7 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
         own = model.init(init_rng, model_config, dtype)
     else:
         check_params(params, model_config, finite=True)
-        own = tree.apply(lambda value: np.array(value, dtype), params)
+        own = tree.packed(tree.apply(lambda value: value.astype(dtype, copy=False), params))
     return Run(model_config, config, own, _moments(own, config), text_rng, noise_rng,
                _text_id(corpus))
 
@@ -168,11 +168,14 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
         check_params(arrays["params"], model_config, finite=True)
         stored = arrays["params"]["embedding"]["table"].dtype
         check.choice("dtype", str(stored), [str(config.stored_dtype)])
-        check.alike("moments", arrays["moments"], _moments(arrays["params"], config), finite=True)
+        params = tree.packed(arrays["params"])
+        moments = _moments(params, config)
+        check.alike("moments", arrays["moments"], moments, finite=True)
+        tree.apply(np.copyto, moments, arrays["moments"])
         check.integer("step", state["step"], 0)
         check.number("step", state["step"], 0, config.steps + 1)
         check.number("seconds", state["seconds"], 0)
-        run = Run(model_config, config, arrays["params"], arrays["moments"],
+        run = Run(model_config, config, params, moments,
                   _generator(state["text_rng"]), _generator(state["noise_rng"]), state["text_id"],
                   state["step"], state["seconds"], state.get("numbers_id", ""))
         drawn = [_next(run.text_rng), _next(run.noise_rng)]

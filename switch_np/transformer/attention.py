@@ -9,7 +9,8 @@ Backward:  d_W_o = contextᵀ d_y,  d_context = d_y W_oᵀ;  per head  d_P' = d_
            d_v = P'ᵀ d_context,  d_scores = P ⊙ (d_P - Σ_m P d_P),  d_q = d_scores k,
            d_k = d_scoresᵀ q;  d_bias = Σ_b d_scores;  then d_x = d_q W_qᵀ,
            d_m = d_k W_kᵀ + d_v W_vᵀ, and d_W = inputᵀ d_output for each of the three.
-Masked positions have P = 0 exactly, and so no gradient.
+Masked positions have P = 0 exactly, and so no gradient. `heads` makes one product of each input:
+where the memory is x itself, d_x is the gradient through both, and d_memory None.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.operations import dropout, softmax
+from switch_np.operations import dropout, heads, softmax
 from switch_np.operations.rounded import Float16
 from switch_np.transformer.batch_slices import KeysAndValues, join_pairs
 
@@ -61,63 +62,54 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     probabilities. In generation, which has no backward, `past` holds keys and values (B, H, M, A)
     of the tokens before those of the memory, which may be None.
     """
-    q_BHSA = _split(x_BSD, params["w_q"], len(bias))
-    pairs, heads = [] if past is None else [past], len(bias)
-    if memory is not None:
-        pairs += [(_split(memory, params["w_k"], heads), _split(memory, params["w_v"], heads))]
-    k_BHMA, v_BHMA = join_pairs(pairs, axis=2)
-    scores_BHSM = q_BHSA @ k_BHMA.swapaxes(2, 3) + bias
-    if padding_BM is not None:
-        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
-        # Masked twice is masked once: where all is masked, all is equal, as in transformers.
-        lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
-        np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
-    probs_BHSM, _ = softmax.forward(scores_BHSM, out=scores_BHSM)
+    if memory is x_BSD:
+        q_BHSA, *pair = heads.split(params, "qkv", x_BSD, len(bias))
+    else:
+        (q_BHSA,) = heads.split(params, "q", x_BSD, len(bias))
+        pair = [] if memory is None else heads.split(params, "kv", memory, len(bias))
+    k_BHMA, v_BHMA = join_pairs([each for each in (past, pair) if each], axis=2)
+    probs_BHSM = softmax.of(lambda: _scores(q_BHSA, k_BHMA, bias, padding_BM))
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
-    y_TD = _flat(context_BSHA) @ params["w_o"]
+    y_TD = heads.flat(context_BSHA) @ params["w_o"]
     cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
                            probs_BHSM, context_BSHA, keep_BHSM, rate)
     return y_TD.reshape(x_BSD.shape), cache
 
 
 def backward(d_y_BSD: np.ndarray, cache: AttentionCache
-             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+             ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients."""
     (params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM, context_BSHA, keep_BHSM,
      rate) = cache
     assert memory_BMD is not None, "a step of generation has no backward"
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
-    d_w_o = _flat(context_BSHA).T @ d_y_TD
+    d_w_o = heads.flat(context_BSHA).T @ d_y_TD
     d_context_BHSA = (d_y_TD @ params["w_o"].T).reshape(context_BSHA.shape).swapaxes(1, 2)
     d_scores_BHSM = dropout.backward(d_context_BHSA @ v_BHMA.swapaxes(2, 3), keep_BHSM, rate)
     d_scores_BHSM -= np.einsum("bhsm,bhsm->bhs", d_scores_BHSM, probs_BHSM)[..., None]
     d_scores_BHSM *= probs_BHSM
     dropped_BHSM = dropout.forward(probs_BHSM, keep_BHSM, rate)
-    d_v_BHMA = dropped_BHSM.swapaxes(2, 3) @ d_context_BHSA
-    d_x_BSD, d_w_q = _merge(d_scores_BHSM @ k_BHMA, x_BSD, params["w_q"])
-    d_k_BMD, d_w_k = _merge(d_scores_BHSM.swapaxes(2, 3) @ q_BHSA, memory_BMD, params["w_k"])
-    d_v_BMD, d_w_v = _merge(d_v_BHMA, memory_BMD, params["w_v"])
-    grads = {"w_q": d_w_q, "w_k": d_w_k, "w_v": d_w_v, "w_o": d_w_o}
-    return d_x_BSD, d_k_BMD + d_v_BMD, d_scores_BHSM.sum(axis=0), grads
+    products = {"q": (d_scores_BHSM, k_BHMA), "k": (d_scores_BHSM.swapaxes(2, 3), q_BHSA),
+                "v": (dropped_BHSM.swapaxes(2, 3), d_context_BHSA)}
+    grads, d_memory_BMD, of_x = {"w_o": d_w_o}, None, products
+    if memory_BMD is not x_BSD:
+        of_x = {"q": products.pop("q")}
+        d_memory_BMD, more = heads.merge(params, memory_BMD, products)
+        grads |= more
+    d_x_BSD, more = heads.merge(params, x_BSD, of_x)
+    return d_x_BSD, d_memory_BMD, d_scores_BHSM.sum(axis=0), grads | more
 
 
-def _split(x_BSD: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
-    """Return x W as heads (B, H, S, A), a view of (B, S, H*A)."""
-    b, s, d = x_BSD.shape
-    heads_BSHA: np.ndarray = (x_BSD.reshape(b * s, d) @ weight).reshape(b, s, heads, -1)
-    return heads_BSHA.swapaxes(1, 2)
-
-
-def _merge(d_heads_BHSA: np.ndarray, x_BSD: np.ndarray,
-           weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return d_x and d_W for heads = split(x W)."""
-    d_product = _flat(d_heads_BHSA.swapaxes(1, 2))
-    d_weight = x_BSD.reshape(-1, len(weight)).T @ d_product
-    return (d_product @ weight.T).reshape(x_BSD.shape), d_weight
-
-
-def _flat(heads_BSHA: np.ndarray) -> np.ndarray:
-    """Return (B*S, H*A)."""
-    b, s, h, a = heads_BSHA.shape
-    return heads_BSHA.reshape(b * s, h * a)
+def _scores(q_BHSA: np.ndarray, k_BHMA: np.ndarray, bias: np.ndarray,
+            padding_BM: np.ndarray | None) -> np.ndarray:
+    """Return the scores (B, H, S, M), fresh."""
+    scores_BHSM: np.ndarray = q_BHSA @ k_BHMA.swapaxes(2, 3)
+    in_place = scores_BHSM if scores_BHSM.dtype == bias.dtype else None      # one may be complex
+    scores_BHSM = np.add(scores_BHSM, bias, out=in_place)
+    if padding_BM is not None:
+        scores_BHSM += np.where(padding_BM, MASKED, 0).astype(bias.real.dtype)[:, None, None]
+        # Masked twice is masked once: where all is masked, all is equal, as in transformers.
+        lowest = FLOAT16_LOWEST if isinstance(scores_BHSM, Float16) else MASKED
+        np.maximum(scores_BHSM.real, lowest, out=scores_BHSM.real)
+    return scores_BHSM

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from switch_np.operations import tree
+
 KeysAndValues = tuple[np.ndarray, np.ndarray]
 
 
@@ -25,12 +27,12 @@ def join(values: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
     return values[0] if len(values) == 1 else np.concatenate(values, axis)
 
 
-def join_pairs(pairs: Iterable[KeysAndValues], axis: int = 0) -> KeysAndValues:
+def join_pairs(pairs: Iterable[Sequence[np.ndarray]], axis: int = 0) -> KeysAndValues:
     """Return the keys of all pairs as one array, and their values."""
     keys, values = zip(*pairs)
     return join(keys, axis), join(values, axis)
 
 
-def add(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the sum, written to the first of the values: they must be fresh gradients."""
-    return reduce(iadd, values)
+def add(values: Sequence[Any]) -> Any:
+    """Return the sum, written to the first of the values: fresh gradients, or trees of them."""
+    return reduce(lambda total, more: tree.apply(iadd, total, more), values)

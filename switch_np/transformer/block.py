@@ -6,9 +6,8 @@ layer in place of the dense network. A decoder with an encoder looks at its outp
 Forward:   n = norm(x),  x = x + dropout(attention(n, n));
            x = x + dropout(attention(norm(x), memory));   x = x + dropout(feed-forward(norm(x)))
 Backward:  the same lines, last one first. At each `+` the gradient goes both ways, and the two that
-           come back are added. n is handed in twice: d_n = d_queries + d_memory. There are no
-           positions between the stacks, so the bias of the second attention is 0 and has no
-           gradient. The residual connection is what carries a dropped token on.
+           come back are added. There are no positions between the stacks, so the bias of the
+           second attention is 0 and has no gradient. The residual carries a dropped token on.
 
 Sequences meet in the Switch layer alone. All before it, or all of a block without one, computes one
 slice of the batch at a time; `schedule` says which.
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.operations import dropout, schedule, tree
+from switch_np.operations import dropout, schedule
 from switch_np.switch.layer import LayerCache, LayerOutput
 from switch_np.switch.plan import Plan
 from switch_np.transformer import attention, batch_slices, dense, norm
@@ -109,8 +108,7 @@ def backward(d_x_BSD: np.ndarray, cache: BlockCache, d_balance_loss: float = 0.0
                                cache.rate)
 
     d_x, d_bias, more, d_memory = zip(*schedule.sequences(run, d_x_BSD.shape, cache.slices))
-    return (batch_slices.join(d_x), batch_slices.add(d_bias),
-            grads | tree.apply(lambda *leaves: batch_slices.add(leaves), *more),
+    return (batch_slices.join(d_x), batch_slices.add(d_bias), grads | batch_slices.add(more),
             None if d_memory[0] is None else batch_slices.join(d_memory))
 
 
@@ -164,9 +162,8 @@ def _backward_slice(d_x_BSD: np.ndarray, d_normed_BSD: np.ndarray | None, cache:
         d_x_BSD = d_x_BSD + d_branch_BSD
     normed, attended = cache.self_attention
     d_out_BSD = dropout.backward(d_x_BSD, cache.noise.attention_out, rate)
-    d_queries_BSD, d_keys_BSD, d_bias_HSM, grads["attention"] = attention.backward(
-        d_out_BSD, attended)
-    d_branch_BSD, grads["attention_norm"] = norm.backward(d_queries_BSD + d_keys_BSD, normed)
+    d_normed_BSD, _, d_bias_HSM, grads["attention"] = attention.backward(d_out_BSD, attended)
+    d_branch_BSD, grads["attention_norm"] = norm.backward(d_normed_BSD, normed)
     return d_x_BSD + d_branch_BSD, d_bias_HSM, grads, d_memory
 
 

@@ -31,7 +31,7 @@ def draw(rng: np.random.Generator, config: ModelConfig, dtype: DTypeLike) -> dic
             layer = switch_layer.init(rng, config.d_model, config.d_ff, config.switch,
                                       config.init_scale, dtype)
             flat |= tree.flatten(layer, ".".join([*folders, ""]))
-    return tree.unflatten({path: flat[path] for path in wanted})
+    return tree.packed(tree.unflatten({path: flat[path] for path in wanted}))
 
 
 def _fan_in(path: str, shape: Shape, config: ModelConfig) -> int:

@@ -2,9 +2,9 @@
 
 Source: Raffel et al., JMLR 21 (2020), section 2.1; Zhang and Sennrich, RMSNorm (2019).
 
-Forward:   n = x / √(mean(x²) + ε),  y = n ⊙ scale
-Backward:  with a = d_y ⊙ scale and i = 1 / √(mean(x²) + ε):  d_x = i (a - n · mean(a ⊙ n)),
-           d_scale = Σ d_y ⊙ n. The second term of d_x is the gradient through i.
+Forward:   i = 1 / √(mean(x²) + ε),  y = x i ⊙ scale
+Backward:  with a = d_y ⊙ scale:  d_x = i (a - x i² · mean(a ⊙ x)),  d_scale = Σ i d_y ⊙ x.
+           The second term of d_x is the gradient through i. Both sums read d_y ⊙ x.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ import numpy as np
 
 
 class NormCache(NamedTuple):
-    """Saved for backward: the normalized input, and the factor that made it."""
+    """Saved for backward: the input, and the factor that normalizes it."""
 
     params: Mapping[str, np.ndarray]
-    normed_BSD: np.ndarray
+    x_BSD: np.ndarray
     inverse_BS1: np.ndarray
 
 
@@ -30,16 +30,16 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray,
     """
     mean_BS1 = np.einsum("bsd,bsd->bs", x_BSD, x_BSD)[..., None] * (1 / x_BSD.shape[-1])
     inverse_BS1 = 1 / np.sqrt(mean_BS1 + epsilon)
-    normed_BSD = x_BSD * inverse_BS1
-    return normed_BSD * params["scale"], NormCache(params, normed_BSD, inverse_BS1)
+    return x_BSD * inverse_BS1 * params["scale"], NormCache(params, x_BSD, inverse_BS1)
 
 
 def backward(d_y_BSD: np.ndarray, cache: NormCache) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D) and the gradient of `scale`."""
-    params, normed_BSD, inverse_BS1 = cache
-    grads = {"scale": np.einsum("bsd,bsd->d", d_y_BSD, normed_BSD)}
-    d_normed_BSD = d_y_BSD * params["scale"]
-    along_BS1 = np.einsum("bsd,bsd->bs", d_normed_BSD, normed_BSD)[..., None]
-    d_normed_BSD -= normed_BSD * (along_BS1 * (1 / normed_BSD.shape[-1]))
-    d_normed_BSD *= inverse_BS1
-    return d_normed_BSD, grads
+    params, x_BSD, inverse_BS1 = cache
+    scale, product_BSD = params["scale"], d_y_BSD * x_BSD
+    grads = {"scale": inverse_BS1.ravel() @ product_BSD.reshape(-1, len(scale))}
+    mean_BS1 = (product_BSD @ scale)[..., None] * (1 / len(scale))           # of a ⊙ x
+    d_x_BSD = d_y_BSD * scale
+    d_x_BSD -= np.multiply(x_BSD, mean_BS1 * inverse_BS1 ** 2, out=product_BSD)
+    d_x_BSD *= inverse_BS1
+    return d_x_BSD, grads

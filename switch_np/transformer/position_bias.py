@@ -11,6 +11,7 @@ Backward:  d_table[b, h] = Σ d_bias[h, s, m] over the pairs in bucket b: first 
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +54,18 @@ def forward(params: Mapping[str, np.ndarray], queries: int, keys: int, max_dista
     [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 1.0, 0.0]]
     """
     table = params["table"]
+    buckets, bucket_SM = _buckets(queries, keys, len(table), max_distance, bidirectional, seen)
+    return table.T[:, bucket_SM], BiasCache(buckets, len(table))
+
+
+@lru_cache(4)                                             # every step asks
+def _buckets(queries: int, keys: int, num_buckets: int, max_distance: int, bidirectional: bool,
+             seen: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bucket of each distance, in ascending order, and of each query and key (S, M)."""
     farthest = seen + queries - 1
-    buckets = bucket(np.arange(-farthest, keys - seen), len(table), max_distance, bidirectional)
+    buckets = bucket(np.arange(-farthest, keys - seen), num_buckets, max_distance, bidirectional)
     distance_SM = np.arange(keys) - np.arange(seen, seen + queries)[:, None] + farthest
-    return table.T[:, buckets[distance_SM]], BiasCache(buckets, len(table))
+    return buckets, buckets[distance_SM]
 
 
 def backward(d_bias_HSM: np.ndarray, cache: BiasCache) -> dict[str, np.ndarray]:

@@ -20,10 +20,11 @@ from benchmarks import breakdown, compare, memory, problems, subjects, timing  #
 TABLES = {
     "layer": "the layer, forward and backward, of every subject",
     "step": "the whole training step of every subject",
+    "text": "generation, keys and values kept, of every subject",
     "breakdown": "our training step by operation, with our own threads",
     "memory": "the arrays of our layer and its peak memory in MiB, with our own threads",
 }
-DEFAULT = ["small", "middle", "large"]
+DEFAULT = ["small", "toy", "middle", "large", "one-row", "16-rows"]
 
 
 def main() -> None:
@@ -34,9 +35,10 @@ def main() -> None:
     add("tables", nargs="*", metavar="TABLE", default="all", choices=[*TABLES, "all"],
         help="default: all\n" + "\n".join(f"{name}: {what}" for name, what in TABLES.items()))
     add("--sizes", nargs="+", metavar="SIZE", default=DEFAULT,
-        choices=list(problems.LAYERS | problems.STEPS),
+        choices=list(problems.LAYERS | problems.STEPS | problems.TEXTS),
         help=f"default: {' '.join(DEFAULT)}\nof a layer: {' '.join(problems.LAYERS)}\n"
-             f"of a training step: {' '.join(problems.STEPS)}")
+             f"of a training step: {' '.join(problems.STEPS)}\n"
+             f"of a text: {' '.join(problems.TEXTS)}")
     add("--rounds", type=int, default=15, metavar="N", help="turns of each subject; default: 15")
     add("--no-peers", action="store_true", help="leave other libraries out")
     args = parser.parse_args()
@@ -44,7 +46,8 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, got {args.rounds}")
     print(machine())
     for name in TABLES if "all" in args.tables else args.tables:
-        known = problems.LAYERS if name in ("layer", "memory") else problems.STEPS
+        known = {"layer": problems.LAYERS, "memory": problems.LAYERS,
+                 "text": problems.TEXTS}.get(name, problems.STEPS)
         sizes = {size: known[size] for size in args.sizes if size in known}
         print(f"\n{name}: {TABLES[name]}\n", flush=True)
         print(markdown(rows(name, sizes, args.rounds, not args.no_peers)) if sizes
@@ -53,8 +56,8 @@ def main() -> None:
 
 def rows(table: str, sizes: Mapping[str, Any], rounds: int, peers: bool) -> list[dict[str, Any]]:
     """Measure one table."""
-    if table in ("layer", "step"):
-        entries = subjects.LAYER if table == "layer" else subjects.STEP
+    entries = {"layer": subjects.LAYER, "step": subjects.STEP, "text": subjects.TEXT}.get(table)
+    if entries:
         return compare.compared(sizes, [entry for entry in entries
                                         if peers or entry not in subjects.PEERS], rounds)
     with timing.start("ours") as process:

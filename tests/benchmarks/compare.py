@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import subjects, timing
-from benchmarks.subjects import BARE, LEAST, OURS, Entry
+from benchmarks.subjects import BARE, LEAST, OURS, TEXT, Entry
 
 TOLERANCE = 1e-4         # of an array's largest number
 
@@ -54,8 +54,9 @@ def against(name: str, entry: Entry, seconds: Mapping[tuple[str, Entry], np.ndar
     bases = {base.name: time for (size, base), time in seconds.items()
              if size == name and base.threads == threads}
     mine = seconds[name, entry]
-    return {"ms": 1000 * np.median(mine), **timing.ratio("to bare", mine, bases[BARE]),
-            "to ours": np.median(mine / bases[OURS])}
+    to_bare = timing.ratio("to bare", mine, bases[BARE]) if BARE in bases else {}
+    ours = bases.get(OURS, seconds.get((name, TEXT[0])))
+    return {"ms": 1000 * np.median(mine), **to_bare, "to ours": np.median(mine / ours)}
 
 
 def check(theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray],

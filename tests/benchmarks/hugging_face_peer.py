@@ -1,6 +1,6 @@
-"""Hugging Face's block as it is: transformers' SwitchTransformersSparseMLP.
+"""Hugging Face's block as it is, transformers' SwitchTransformersSparseMLP, and its `generate`.
 
-It returns y alone; its users compute the balance loss elsewhere, from recorded logits. So no
+The block returns y alone; its users compute the balance loss elsewhere, from recorded logits. So no
 balance loss is differentiated here, which is less work than ours.
 """
 
@@ -12,8 +12,9 @@ from transformers import SwitchTransformersConfig
 from transformers.models.switch_transformers import modeling_switch_transformers as theirs
 
 from benchmarks import problems
-from benchmarks.problems import LayerSize
+from benchmarks.problems import LayerSize, TextSize
 from benchmarks.subjects import Subject
+from switch_np.exchange import hugging_face
 
 
 def layer(size: LayerSize) -> Subject:
@@ -43,3 +44,16 @@ def layer(size: LayerSize) -> Subject:
                 "w_out": np.stack(d_experts[len(experts):])}
 
     return Subject(run, named)
+
+
+def text(size: TextSize) -> Subject:
+    """Return the writing of the likeliest ids, with keys and values kept; no id ends it."""
+    config, params, source = problems.text(size)
+    model = theirs.SwitchTransformersForConditionalGeneration(SwitchTransformersConfig(
+        **hugging_face.config_values(config))).eval()
+    model.load_state_dict({name: torch.tensor(value) for name, value
+                           in hugging_face.state_dict(params, config).items()}, strict=False)
+    model.generation_config.eos_token_id = None
+    ids = torch.tensor(source)
+    return Subject(lambda: model.generate(ids, do_sample=False, max_new_tokens=size.length),
+                   lambda found: {"ids": found})

@@ -1,4 +1,4 @@
-"""Our layer and our training step."""
+"""Our layer, our training step, and our generation."""
 
 from functools import partial
 from typing import Any
@@ -7,8 +7,9 @@ import numpy as np
 
 import switch_np as snp
 from benchmarks import problems
-from benchmarks.problems import LayerSize, StepSize
+from benchmarks.problems import LayerSize, StepSize, TextSize
 from benchmarks.subjects import Subject
+from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import optimizer
 
@@ -37,6 +38,14 @@ def step(size: StepSize) -> Subject:
         return loss.total, grads
 
     return Subject(run, lambda found: {"loss": found[0], **tree.flatten(found[1])})
+
+
+def text(size: TextSize) -> Subject:
+    """Return the writing of the likeliest ids."""
+    config, params, source = problems.text(size)
+    begin, rng = np.zeros((size.rows, 1), int), np.random.default_rng(0)
+    return Subject(lambda: generate(params, config, begin, size.length, rng, source=source,
+                                    temperature=0), lambda ids: {"ids": ids})
 
 
 layer_unbalanced = partial(layer, balance_coef=0.0)

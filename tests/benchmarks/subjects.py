@@ -59,5 +59,13 @@ STEP = [
     Entry("PyTorch eager", "one", "torch_peer:step", "ours:step", FIXED_BIAS),
     Entry("PyTorch eager, bias trained", "library", "torch_peer:step_bias", "ours:step"),
     Entry("PyTorch compiled", "library", "torch_peer:step_compiled", "ours:step", FIXED_BIAS),
+    Entry("PyTorch compiled, bias trained", "library", "torch_peer:step_compiled_bias",
+          "ours:step"),
+    Entry("JAX compiled", "library", "jax_peer:step", "ours:step"),
 ]
-PEERS = [entry for entry in LAYER + STEP if "_peer:" in entry.function]
+TEXT = [
+    Entry(OURS, "ours", "ours:text"),
+    Entry("transformers", "library", "hugging_face_peer:text", "ours:text"),
+    Entry("transformers", "one", "hugging_face_peer:text", "ours:text"),
+]
+PEERS = [entry for entry in LAYER + STEP + TEXT if "_peer:" in entry.function]

@@ -102,6 +102,7 @@ def test_the_command_prints_its_tables_and_sees_every_operation():
 @pytest.mark.parametrize("entry", subjects.PEERS, ids=lambda entry: f"{entry.name} {entry.threads}")
 def test_a_peer_computes_the_same(entry):
     pytest.importorskip("benchmarks." + entry.function.split(":")[0])
-    size = (problems.LAYERS if entry in subjects.LAYER else problems.STEPS)["tiny"]
+    sizes = {"layer": problems.LAYERS, "step": problems.STEPS, "text": problems.TEXTS}
+    size = sizes[entry.same_as.split(":")[1].split("_")[0]]["tiny"]
     compare.check(subjects.make(entry.function, size).results(),
                   subjects.make(entry.same_as, size).results(), entry.lacks)

@@ -121,3 +121,4 @@ def step(size: StepSize, compiled: bool = False, train_bias: bool = False) -> Su
 
 layer_compiled, step_compiled = partial(layer, compiled=True), partial(step, compiled=True)
 step_bias = partial(step, train_bias=True)
+step_compiled_bias = partial(step, compiled=True, train_bias=True)

@@ -20,8 +20,9 @@ from switch_np.training.trainer import TrainConfig
 from switch_np.transformer.model_config import ModelConfig
 
 NAMES = ["paper", "mesh_tf", "mesh_tf_ntlb", "mesh_tf_top2", "flaxformer", "flaxformer_scatter",
-         "hf_switch", "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1", "deepspeed_top2",
-         "deepspeed_topk", "deepspeed_topk_before_7986", "tutel", "st_moe", "lucidrains", "litgpt",
+         "hf_switch", "hf_switch_v4", "hf_mixtral", "hf_deepseek_v3", "deepspeed_top1",
+         "deepspeed_top2", "deepspeed_topk", "deepspeed_topk_before_7986", "tutel", "st_moe",
+         "lucidrains", "litgpt",
          "labml", "fairseq", "fairscale", "hf_nllb_moe", "vmoe", "megatron", "megablocks",
          "nanomoe"]
 LAYERS = [path for path in sorted((Path(__file__).parents[1] / "golden").glob("*.json"))

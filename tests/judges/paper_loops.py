@@ -72,7 +72,7 @@ def forward(params, x_TD, config, *, num_groups=1, padding_T=None, noise=Noise()
 def _send_on(expert, place, probs, groups, real, capacity, config):
     """Round by round, let each token without a slot ask the next of its experts for one."""
     experts = config.num_experts
-    for g, members in enumerate(groups):
+    for members in groups:
         waiting = [t for t in members if real[t] and place[t, 0] >= capacity]
         taken = [sum(expert[t, 0] == e and 0 <= place[t, 0] < capacity for t in members)
                  for e in range(experts)]

@@ -19,6 +19,8 @@ def test_softmax_of_large_logits_is_finite():
     probs, log_z = softmax.forward(np.array([[1e4, 0.0], [-1e4, -1e4]]))
     assert probs.tolist() == [[1, 0], [0.5, 0.5]]
     assert log_z.tolist() == [1e4, -1e4 + np.log(2)]
+    for scores in (np.array([[999.0] * 40, [-999.0] * 40]), np.full((2, 40), -999.0)):
+        np.testing.assert_allclose(softmax.of(scores.copy), 1 / 40, rtol=1e-7)
 
 
 def test_relu_has_slope_zero_at_the_kink(rng):
