@@ -1,0 +1,13 @@
+"""The layer and the model cut over many ranks: section 5 of the paper. In reading order.
+
+`words` (bfloat16 as 16 bits), `communicator` (what a rank asks of the others: one exchange), and
+its two engines, `simulated` (all ranks in one process) and `mpi`. The collectives, each with its
+adjoint: `all_to_all`, `reduce_scatter`, `all_gather`, `all_reduce`, `broadcast`.
+
+Every collective is an exchange, in which each rank hands rows to each, with a copy before it or a
+sum after it. The adjoint of an exchange is the exchange back, and that of a copy is a sum; so each
+collective's adjoint is again one. Sums are taken in the order of the ranks: both engines give the
+same bits, and so does a second run.
+
+Modules here may import all but `commands`; `mpi` alone needs mpi4py (`pip install -e ".[mpi]"`).
+"""
