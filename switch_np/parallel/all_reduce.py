@@ -28,12 +28,14 @@ def stretches(length: int, size: int) -> list[int]:
 
 
 def forward(x: np.ndarray, comm: Communicator, what: str = "x") -> np.ndarray:
-    """Return the sum, shaped like x, fresh.
+    """Return the sum, shaped like x; x itself if this rank is alone.
 
     >>> from switch_np.parallel import simulated
     >>> simulated.run(3, lambda comm: int(forward(np.array(10 ** comm.rank), comm)))
     [111, 111, 111]
     """
+    if comm.size == 1:
+        return x
     lengths = stretches(x.size, comm.size)
     mine = reduce_scatter.forward(x.reshape(-1), lengths, comm, what)
     return all_gather.forward(mine, lengths, comm, what).reshape(x.shape)

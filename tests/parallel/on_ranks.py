@@ -6,7 +6,7 @@ import sys
 import time
 
 import numpy as np
-from parallel import collective_cases as cases
+from parallel import collective_cases as cases, layer_cases
 
 from switch_np.operations import tree
 from switch_np.parallel import all_reduce, mpi, simulated
@@ -30,6 +30,12 @@ def leaves(value):
 def bits(world):
     for name in cases.CASES:
         same(name, lambda comm, name=name: cases.both_ways(name, comm), world)
+    for name, config in layer_cases.CONFIGS.items():
+        arrays = layer_cases.problem(config)
+        for shape in layer_cases.MESHES:
+            if np.prod(shape) == world.size:
+                same(name, lambda comm, shape=shape, config=config, arrays=arrays: (
+                    layer_cases.rank_work(comm, config, arrays, shape)), world)
     print("same bits", flush=True)
 
 
