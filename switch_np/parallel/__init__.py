@@ -5,7 +5,8 @@ its two engines, `simulated` (all ranks in one process) and `mpi`. The collectiv
 adjoint: `all_to_all`, `reduce_scatter`, `all_gather`, `all_reduce`, `broadcast`.
 
 The layout: `mesh` (n times m ranks), `shards` (which part of every array a rank holds). The layer:
-`route` (which rows go where), `mixture` (equation 2 over ranks), `losses`, `layer`.
+`route` (which rows go where), `mixture` (equation 2 over ranks), `losses`, `layer`. And `model` and
+`trainer` around it.
 
 Every collective is an exchange, in which each rank hands rows to each, with a copy before it or a
 sum after it. The adjoint of an exchange is the exchange back, and that of a copy is a sum; so each

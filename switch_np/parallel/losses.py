@@ -1,7 +1,7 @@
-"""The router's losses over ranks: what one process has for the tokens of all.
+"""The losses over ranks: what one process has for the tokens of all.
 
 Source: equations 4 to 6 and section 5 of the paper. They stand in for `switch.balance_loss` and
-`switch.z_loss` in the layer.
+`switch.z_loss` in the layer, and for `transformer.cross_entropy` in the model.
 
 Forward:   L = Σ_r w_r L_r / Σ_r w_r, each rank's loss weighted by how much it is a mean of: real
            tokens (z-loss, cross-entropy) or groups that have any (balance loss). Ranks with as much
@@ -20,6 +20,7 @@ from switch_np.parallel import all_reduce
 from switch_np.parallel.communicator import Communicator
 from switch_np.switch import balance_loss, z_loss
 from switch_np.switch.plan import Plan
+from switch_np.transformer import cross_entropy
 
 
 def mean(loss: np.ndarray, weight: float, comm: Communicator,
@@ -92,3 +93,21 @@ class Z(NamedTuple):
     def backward(self, d_loss: float, cache: LossCache) -> np.ndarray:
         """Return d_log_z (T,)."""
         return z_loss.backward(d_loss * cache.share, cache.own)
+
+
+class CrossEntropy(NamedTuple):
+    """The cross-entropy of the model."""
+
+    comm: Communicator
+
+    def forward(self, logits_TV: np.ndarray,
+                targets_T: np.ndarray) -> tuple[np.ndarray, LossCache]:
+        """Return the loss of all ranks, a scalar."""
+        loss, cache = cross_entropy.forward(logits_TV, targets_T)
+        counted = int((targets_T != cross_entropy.IGNORED).sum())
+        loss, share = mean(loss, counted, self.comm, "cross-entropy")
+        return loss, LossCache(cache, share)
+
+    def backward(self, d_loss: float, cache: LossCache) -> np.ndarray:
+        """Return d_logits (T, V)."""
+        return cross_entropy.backward(d_loss * cache.share, cache.own)

@@ -4,6 +4,7 @@ Experts are cut by expert and by d_ff, as `mesh` says; all else is whole on ever
 what there is per token, are cut into n consecutive parts: the groups of one process in order.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +20,12 @@ WIDTH_AXIS = {"w_in": 2, "w_out": 1}              # of d_ff; axis 0 are the expe
 
 def _cuts(path: str, value: np.ndarray, mesh: Mesh) -> list[tuple[int, Communicator]]:
     """Return the axes along which an array is cut, and between whom; none if it is replicated."""
-    name = path.rpartition(".")[2]
-    if name not in WIDTH_AXIS or value.ndim != 3:          # a dense network's have two axes
-        return []
-    return [(axis, comm) for axis, comm in ((0, mesh.experts), (WIDTH_AXIS[name], mesh.model))
-            if comm.size > 1]
+    *_, folder, name = "", *path.split(".")               # Adafactor's are such as w_in.row
+    weight = name if name in WIDTH_AXIS else folder
+    if weight not in WIDTH_AXIS or value.ndim == 1 or (weight == name and value.ndim == 2):
+        return []                                          # not an expert's; a dense network's
+    cuts = [(0, mesh.experts)] + [(WIDTH_AXIS[weight], mesh.model)] * (value.ndim == 3)
+    return [(axis, comm) for axis, comm in cuts if comm.size > 1]
 
 
 def part(value: np.ndarray, comm: Communicator, axis: int = 0) -> np.ndarray:
@@ -99,3 +101,13 @@ def square_sum(grads: Mapping[str, Any], mesh: Mesh) -> float:
     for comm in (mesh.model, mesh.experts):
         own = float(all_reduce.forward(np.array(own), comm, "squares"))
     return whole + own
+
+
+def rms(value: np.ndarray, mesh: Mesh) -> float:
+    """Return the root of the mean square of a whole array, of which `value` is this rank's part.
+
+    Of the arrays with three axes that is so: they are the experts'.
+    """
+    comm = mesh.experts if value.ndim == 3 else Communicator()
+    squares = all_reduce.forward(np.array(float(np.vdot(value, value))), comm, "squares")
+    return math.sqrt(float(squares) / (value.size * comm.size))

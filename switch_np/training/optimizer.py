@@ -11,7 +11,7 @@ by α. PyTorch decays every array by default; here scales and biases are not dec
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,17 @@ def _row_slices(value: np.ndarray) -> list[Any]:
     return threads.cut(0, len(value), value.size // max(len(value), 1), 2 ** 15)
 
 
-def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], float]:
+def square_sum(grads: Mapping[str, Any]) -> float:
+    """Return the sum of the squares of all gradients."""
+    return sum(float(np.vdot(grad, grad)) for grad in tree.flatten(grads).values())
+
+
+def clip(grads: Mapping[str, Any], max_norm: float,
+         square_sum: Callable[[Mapping[str, Any]], float] = square_sum
+         ) -> tuple[dict[str, Any], float]:
     """Return the gradients, scaled down to a global norm of at most `max_norm`, and their norm.
+
+    `square_sum` adds up all squares, of which this process may hold but a part.
 
     >>> clipped, norm = clip({"a": np.array([3.0]), "b": np.array([4.0])}, 1.0)
     >>> clipped["b"].round(6).tolist(), norm
@@ -96,8 +105,7 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
     """
     check.number("max_norm", max_norm, 0)
     check.instance("grads", grads, Mapping)
-    flat = tree.flatten(grads)
-    norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in flat.values()))
+    norm = math.sqrt(square_sum(grads))
     if not math.isfinite(norm):
         check.alike("grads", grads, grads, finite=True)
         raise check.NotFinite(f"grads must have a finite norm, got {norm}")

@@ -6,7 +6,7 @@ import sys
 import time
 
 import numpy as np
-from parallel import collective_cases as cases, layer_cases
+from parallel import collective_cases as cases, layer_cases, model_cases
 
 from switch_np.operations import tree
 from switch_np.parallel import all_reduce, mpi, simulated
@@ -27,6 +27,11 @@ def leaves(value):
     return [np.asarray(value)]
 
 
+def steps(comm):
+    losses, whole, held_out = model_cases.steps(comm, (comm.size, 1))
+    return losses, whole.params, whole.moments, held_out
+
+
 def bits(world):
     for name in cases.CASES:
         same(name, lambda comm, name=name: cases.both_ways(name, comm), world)
@@ -36,6 +41,11 @@ def bits(world):
             if np.prod(shape) == world.size:
                 same(name, lambda comm, shape=shape, config=config, arrays=arrays: (
                     layer_cases.rank_work(comm, config, arrays, shape)), world)
+    for name, config in model_cases.CONFIGS.items():
+        params, batch = model_cases.problem(config)
+        same(name, lambda comm, config=config, params=params, batch=batch: model_cases.one_step(
+            comm, config, params, batch, (comm.size, 1)), world)
+    same("steps", steps, world)
     print("same bits", flush=True)
 
 
