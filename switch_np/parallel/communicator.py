@@ -19,14 +19,13 @@ class Traffic:
     """What a rank has sent to others and how long it waited, over all its communicators.
 
     `bytes` and `calls` go by name, such as "all_to_all of rows"; `seconds` is the time spent in
-    exchanges; `doing` is the name of the exchange that is under way, or was the last, `began` when
-    the one under way began, 0 between two.
+    exchanges; `doing` is the name of the one that is under way, or was the last.
     """
 
     def __init__(self) -> None:
         self.bytes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
-        self.seconds, self.doing, self.began = 0.0, "", 0.0
+        self.seconds, self.doing = 0.0, ""
 
 
 class Communicator:
@@ -58,13 +57,12 @@ class Communicator:
         packed = words.pack(rows)
         arrived = np.empty((sum(come), *packed.shape[1:]), packed.dtype)
         leaving = (self.size - 1) * len(rows) if to is None else sum(to) - to[self.rank]
-        traffic = self.traffic
+        traffic, begin = self.traffic, time.perf_counter()
         traffic.calls[name] += 1
         traffic.bytes[name] += leaving * (packed.nbytes // max(len(packed), 1))
-        traffic.doing, traffic.began = name, time.perf_counter()
+        traffic.doing = name
         self._swap(packed, to, arrived, come)
-        traffic.seconds += time.perf_counter() - traffic.began
-        traffic.began = 0.0
+        traffic.seconds += time.perf_counter() - begin
         return words.unpack(arrived, like=rows)
 
     def _swap(self, rows: np.ndarray, to: Sequence[int] | None, into: np.ndarray,
