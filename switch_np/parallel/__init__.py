@@ -2,7 +2,7 @@
 
 `words` (bfloat16 as 16 bits), `communicator` (what a rank asks of the others: one exchange), and
 its two engines, `simulated` (all ranks in one process) and `mpi`. The collectives, each with its
-adjoint: `all_to_all`, `reduce_scatter`, `all_gather`, `all_reduce`, `broadcast`.
+adjoint: `all_to_all`, `all_gather` (and reduce-scatter), `all_reduce`, `broadcast` (and reduce).
 
 The layout: `mesh` (n times m ranks), `shards` (which part of every array a rank holds). The layer:
 `route` (which rows go where), `mixture` (equation 2 over ranks), `losses`, `layer`. And `model` and

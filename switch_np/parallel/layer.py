@@ -20,8 +20,7 @@ from switch_np.conventions import arguments, noise as noises
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
 from switch_np.operations.rounded import cast
-from switch_np.parallel import shards
-from switch_np.parallel.losses import Balance, Z
+from switch_np.parallel import losses, shards
 from switch_np.parallel.mesh import Mesh
 from switch_np.parallel.mixture import Mixture
 from switch_np.switch import layer
@@ -73,7 +72,8 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     scale_TD = noises.router_scale(noise, config.router_dropout, x.real.dtype)
     padding_T = None if padding is None else padding.reshape(-1)
     parts = Parts(mixture=Mixture(mesh.experts, mesh.model, name),
-                  balance_loss=Balance(mesh.data, mesh.balance, name), z_loss=Z(mesh.data, name))
+                  balance_loss=losses.balance(mesh.data, mesh.balance, name),
+                  z_loss=losses.z(mesh.data, name))
     out, cache = layer.forward(params, x_TD, config, plan, groups, padding_T, scale_TD,
                                noise.gumbel, noise.expert_dropout, training, parts)
     check.floats("logits", out.logits, out.logits.shape, finite=True)

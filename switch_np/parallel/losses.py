@@ -1,16 +1,18 @@
 """The losses over ranks: what one process has for the tokens of all.
 
-Source: equations 4 to 6 and section 5 of the paper. They stand in for `switch.balance_loss` and
-`switch.z_loss` in the layer, and for `transformer.cross_entropy` in the model.
+Source: equations 4 to 6 and section 5 of the paper. They stand in for `balance_loss` and `z_loss`
+in the layer, and for `cross_entropy` in the model.
 
-Forward:   L = Σ_r w_r L_r / Σ_r w_r, each rank's loss weighted by how much it is a mean of: real
-           tokens (z-loss, cross-entropy) or groups that have any (balance loss). Ranks with as much
-           count alike; with padding they have not, and a plain mean over ranks would be wrong.
-Backward:  d_L_r = d_L · w_r / Σ_s w_s: the share. From there on, each rank's own backward.
-The balance loss over all tokens instead of each rank's: f and P come from the counts and sums of
-all ranks. With all counts in its slope, a rank's loss is its term of the sum, and its share is 1.
+Forward:   L = Σ_r w_r L_r / Σ_r w_r, each rank's loss weighted by how much it is the mean of: real
+           tokens, targets that count, groups with real tokens. A plain mean over the ranks would be
+           another number as soon as padding makes them unequal.
+Backward:  d_L_r = d_L · w_r / Σ_s w_s, the share; from there on, each rank's own backward.
+The balance loss over all tokens: E Σ_e f_e P_e with f counted over all ranks is linear in P, which
+is the ranks' P_r weighted by their tokens: so it is the mean of the losses that ranks have with f
+of all and P of their own.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,94 +22,76 @@ from switch_np.parallel import all_reduce
 from switch_np.parallel.communicator import Communicator
 from switch_np.switch import balance_loss, z_loss
 from switch_np.switch.plan import Plan
-from switch_np.transformer import cross_entropy
+from switch_np.transformer import cross_entropy as one_cross_entropy
 
 
-def mean(loss: np.ndarray, weight: float, comm: Communicator,
-         what: str = "losses") -> tuple[np.ndarray, float]:
-    """Return the ranks' losses averaged by weight, 0 without any weight; and this rank's share.
+class Mean(NamedTuple):
+    """A loss averaged over ranks; `part` is a rank's own, `weight` takes what that takes."""
+
+    part: Any
+    weight: Callable[..., int]
+    comm: Communicator
+    what: str
+
+    def forward(self, *arguments: Any) -> tuple[np.ndarray, tuple[Any, float]]:
+        """Return the loss, the same on all ranks, 0 without weight; saved: cache and share."""
+        loss, cache = self.part.forward(*arguments)
+        weight = self.weight(*arguments)
+        pair = np.array([loss * weight, weight], np.result_type(loss, np.float64))
+        total, weights = all_reduce.forward(pair, self.comm, self.what)
+        scale = 1 / max(float(weights.real), 1.0)
+        return (total * scale).astype(loss.dtype), (cache, weight * scale)
+
+    def backward(self, d_loss: float, cache: tuple[Any, float]) -> np.ndarray:
+        """Return what the part's own backward does."""
+        own, share = cache
+        gradient: np.ndarray = self.part.backward(d_loss * share, own)
+        return gradient
+
+
+def z(comm: Communicator, name: str = "") -> Mean:
+    """Return the z-loss of all ranks; `name` goes before the name of its traffic.
 
     >>> from switch_np.parallel import simulated
-    >>> simulated.run(2, lambda comm: float(mean(np.array([1.0, 4.0])[comm.rank], [2, 1][comm.rank],
-    ...                                          comm)[0]))
-    [2.0, 2.0]
+    >>> log_z = [np.array([1.0, 3.0]), np.array([5.0])]
+    >>> [float(loss) for loss, _ in simulated.run(2, lambda comm: z(comm).forward(log_z[comm.rank],
+    ...                                                                         None))]
+    [11.666666666666666, 11.666666666666666]
     """
-    pair = np.array([loss * weight, weight], np.result_type(loss, np.float64))
-    total, weights = all_reduce.forward(pair, comm, what)
-    share = 1 / max(float(weights.real), 1.0)
-    return (total * share).astype(loss.dtype), weight * share
+    return Mean(z_loss, lambda log_z_T, padding_T: len(log_z_T) - (
+        0 if padding_T is None else int(padding_T.sum())), comm, f"{name}z")
 
 
-class LossCache(NamedTuple):
-    """Saved for backward: this rank's cache, and its share of the loss."""
+def cross_entropy(comm: Communicator) -> Mean:
+    """Return the cross-entropy of all ranks."""
+    return Mean(one_cross_entropy, lambda _, targets_T: int(
+        (targets_T != one_cross_entropy.IGNORED).sum()), comm, "cross-entropy")
 
-    own: Any
-    share: float
+
+def balance(comm: Communicator, over: str = "rank", name: str = "") -> Mean:
+    """Return the balance loss, over the groups of each rank or over the tokens of "all"."""
+    if over == "all":
+        return Mean(OverAll(comm, f"{name}load"), lambda _, plan, padding_T: int(
+            plan.balance_tokens.sum()), comm, f"{name}balance")
+    return Mean(balance_loss, lambda _, plan, padding_T: int(
+        np.count_nonzero(plan.balance_tokens)), comm, f"{name}balance")
 
 
-class Balance(NamedTuple):
-    """The balance loss, over each rank's groups or over all tokens; `name` as of the mixture."""
+class OverAll(NamedTuple):
+    """A rank's balance loss with f of all ranks and P of its own."""
 
     comm: Communicator
-    over: str
-    name: str = ""
+    what: str
 
     def forward(self, probs_TE: np.ndarray, plan: Plan,
-                padding_T: np.ndarray | None = None) -> tuple[np.ndarray, LossCache]:
-        """Return the loss of all ranks, a scalar."""
-        if self.over == "all":
-            plan = self._as_one_group(plan)
-        loss, cache = balance_loss.forward(probs_TE, plan, padding_T)
-        if self.over == "all":
-            return all_reduce.forward(loss, self.comm, f"{self.name}balance"), LossCache(cache, 1.0)
-        groups = int(np.count_nonzero(plan.balance_tokens))
-        loss, share = mean(loss, groups, self.comm, f"{self.name}balance")
-        return loss, LossCache(cache, share)
+                padding_T: np.ndarray | None) -> tuple[np.ndarray, Any]:
+        """Return the loss, and what `balance_loss` saves."""
+        count_E = all_reduce.forward(plan.balance_count.sum(axis=0), self.comm, self.what)
+        tokens = plan.balance_tokens.sum(keepdims=True)
+        plan = replace(plan, balance_count=count_E[None] / max(count_E.sum(), 1) * tokens,
+                       balance_tokens=tokens, group=np.zeros_like(plan.group))
+        return balance_loss.forward(probs_TE, plan, padding_T)
 
-    def _as_one_group(self, plan: Plan) -> Plan:
-        """Return a plan that counts the tokens of all ranks, in one group."""
-        counts = np.append(plan.balance_count.sum(axis=0), plan.balance_tokens.sum())
-        counts = all_reduce.forward(counts, self.comm, f"{self.name}load")
-        return replace(plan, balance_count=counts[None, :-1], balance_tokens=counts[-1:],
-                       group=np.zeros_like(plan.group))
-
-    def backward(self, d_loss: float, cache: LossCache) -> np.ndarray:
+    def backward(self, d_loss: float, cache: Any) -> np.ndarray:
         """Return d_probs (T, E)."""
-        return balance_loss.backward(d_loss * cache.share, cache.own)
-
-
-class Z(NamedTuple):
-    """The z-loss; `name` as of the mixture."""
-
-    comm: Communicator
-    name: str = ""
-
-    def forward(self, log_z_T: np.ndarray,
-                padding_T: np.ndarray | None = None) -> tuple[np.ndarray, LossCache]:
-        """Return the loss of all ranks, a scalar."""
-        loss, cache = z_loss.forward(log_z_T, padding_T)
-        tokens = len(log_z_T) - (0 if padding_T is None else int(padding_T.sum()))
-        loss, share = mean(loss, tokens, self.comm, f"{self.name}z")
-        return loss, LossCache(cache, share)
-
-    def backward(self, d_loss: float, cache: LossCache) -> np.ndarray:
-        """Return d_log_z (T,)."""
-        return z_loss.backward(d_loss * cache.share, cache.own)
-
-
-class CrossEntropy(NamedTuple):
-    """The cross-entropy of the model."""
-
-    comm: Communicator
-
-    def forward(self, logits_TV: np.ndarray,
-                targets_T: np.ndarray) -> tuple[np.ndarray, LossCache]:
-        """Return the loss of all ranks, a scalar."""
-        loss, cache = cross_entropy.forward(logits_TV, targets_T)
-        counted = int((targets_T != cross_entropy.IGNORED).sum())
-        loss, share = mean(loss, counted, self.comm, "cross-entropy")
-        return loss, LossCache(cache, share)
-
-    def backward(self, d_loss: float, cache: LossCache) -> np.ndarray:
-        """Return d_logits (T, V)."""
-        return cross_entropy.backward(d_loss * cache.share, cache.own)
+        return balance_loss.backward(d_loss, cache)

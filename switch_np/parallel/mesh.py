@@ -25,12 +25,10 @@ from switch_np.switch.config import SwitchConfig
 
 
 class Mesh(NamedTuple):
-    """One rank's communicators: all ranks, and those that it shares something with.
+    """One rank's communicators: with all ranks, and with those that it shares something with.
 
-    `data`: the n ranks with other tokens and the same j; `model`: the m with the same tokens and
-    another part of d_ff; `experts`: those between which the experts are shared out, the ranks of
-    `data`, or this one alone if experts are replicated. `balance` is "rank" or "all": over which
-    tokens the balance loss counts f and takes the mean P.
+    `data`: the n ranks of its column, which share the tokens; `model`: the m of its row, which
+    share d_ff; `experts`: those that share the experts, the same as `data` or this one alone.
     """
 
     world: Communicator
@@ -57,8 +55,8 @@ def lay_out(world: Communicator, data: int, model: int = 1, experts: str = "shar
             balance: str = "rank") -> Mesh:
     """Return this rank's place in a mesh of data × model ranks, which must be all of `world`.
 
-    `experts` is "shared" (out over the data ranks) or "replicated"; `balance` is "rank" (the
-    paper's: each rank's own loss, averaged) or "all" (one loss over the tokens of all ranks).
+    `experts` are "shared" by the data ranks or "replicated"; the `balance` loss is each "rank"'s
+    own, averaged, as in the paper, or one over the tokens of "all".
 
     >>> from switch_np.parallel import simulated
     >>> def place(world):

@@ -29,21 +29,11 @@ from switch_np.transformer.model_noise import ModelNoise
 
 def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig, mesh: Mesh,
                    **options: Any) -> tuple[Loss, dict[str, Any]]:
-    """Return the loss over all ranks and the gradients of this rank's parameters.
+    """Return the loss over all ranks, and the gradients of this rank's parameters.
 
-    Parameters
-    ----------
-    params, batch, config
-        This rank's part of the parameters, from `shards.cut`; the whole batch; the config of one
-        process that does the same, whose groups are a multiple of the data ranks.
-    mesh
-        This rank's communicators.
-    options
-        `noise`, of the whole batch, or `rng` to draw it, and `training`, as in
-        `switch_np.model.loss_and_grads`.
+    `params` are this rank's, from `shards.cut`; batch and config are those of one process that does
+    the same. `options`: `noise` of the whole batch, or `rng` to draw it, and `training`.
 
-    Examples
-    --------
     >>> from switch_np.model import init
     >>> from switch_np.parallel import simulated
     >>> from switch_np.parallel.mesh import lay_out
@@ -56,26 +46,20 @@ def loss_and_grads(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
     >>> grads["decoder"]["1"]["switch"]["w_in"].shape, bool(one.total == other.total)
     ((8, 32, 64), True)
     """
-    found, cache = _loss(params, batch, config, mesh, **options)
-    grads = selective.gradients(model.loss_backward(cache, config))
-    return found, shards.reduce(grads, mesh)
+    found, cache = loss(params, batch, config, mesh, **options)
+    return found, shards.reduce(selective.gradients(model.loss_backward(cache, config)), mesh)
 
 
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, mesh: Mesh,
-         **options: Any) -> Loss:
-    """Return the loss alone; the arguments are those of `loss_and_grads`.
+         noise: ModelNoise | None = None, rng: np.random.Generator | None = None,
+         training: bool = False) -> tuple[Loss, LossCache]:
+    """Return the loss over all ranks, and what is saved for backward.
 
-    Padding fills up a batch whose sequences cannot be shared out evenly.
+    A batch whose sequences cannot be shared out evenly is filled up with padding.
     """
-    return _loss(params, _filled_up(batch, -len(batch.inputs) % mesh.data.size), config, mesh,
-                 **options)[0]
-
-
-def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, mesh: Mesh,
-          noise: ModelNoise | None = None, rng: np.random.Generator | None = None,
-          training: bool = False) -> tuple[Loss, LossCache]:
     check_batch(batch, config)
     check.choice("router_losses", config.router_losses, ["sum"])
+    batch = _filled_up(batch, -len(batch.inputs) % mesh.data.size)
     shapes = {"decoder": batch.inputs.shape}
     if batch.source is not None:
         shapes["encoder"] = batch.source.shape
@@ -87,7 +71,7 @@ def _loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig, mesh: Me
     def switch(params: Any, x_BSD: np.ndarray, config: Any, **options: Any) -> Any:
         return layer.forward(params, x_BSD, config, mesh, name=f"{next(names)} ", **options)
 
-    parts = Parts(switch, losses.CrossEntropy(mesh.data))
+    parts = Parts(switch, losses.cross_entropy(mesh.data))
     return model.loss(params, batch, config, noise, training=training, parts=parts)
 
 
@@ -95,14 +79,12 @@ def _filled_up(batch: Batch, rows: int) -> Batch:
     """Return a batch with so many more sequences of padding."""
     if not rows:
         return batch
-    inputs, targets, padding, source, source_padding = batch
-
-    def more(ids: np.ndarray | None, value: Any) -> Any:
-        return None if ids is None else np.concatenate(
-            [ids, np.full((rows, *ids.shape[1:]), value, ids.dtype)])
-
-    padding = np.zeros(inputs.shape, bool) if padding is None else padding
-    if source is not None and source_padding is None:
-        source_padding = np.zeros(source.shape, bool)
-    return Batch(more(inputs, 0), more(targets, IGNORED), more(padding, True), more(source, 0),
-                 more(source_padding, True))
+    if batch.padding is None:
+        batch = batch._replace(padding=np.zeros(batch.inputs.shape, bool))
+    if batch.source is not None and batch.source_padding is None:
+        batch = batch._replace(source_padding=np.zeros(batch.source.shape, bool))
+    fills = dict(inputs=0, targets=IGNORED, padding=True, source=0, source_padding=True)
+    more: dict[str, Any] = {
+        name: np.pad(ids, ((0, rows), (0, 0)), constant_values=fills[name])
+        for name, ids in batch._asdict().items() if ids is not None}
+    return batch._replace(**more)

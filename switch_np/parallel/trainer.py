@@ -82,4 +82,5 @@ def _loads(loss: Loss, mesh: Mesh) -> tuple[Any, ...]:
 
 def evaluate(run: Run, data: Any, mesh: Mesh, rows_at_once: int = 32) -> float:
     """Return the loss on all held-out data as `trainer.evaluate` does; all ranks must call it."""
-    return trainer.evaluate(run, data, rows_at_once, partial(model.loss, mesh=mesh))
+    return trainer.evaluate(run, data, rows_at_once, lambda params, batch, config, rng: model.loss(
+        params, batch, config, mesh, rng=rng)[0])

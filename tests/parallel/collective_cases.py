@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from switch_np.parallel import all_gather, all_reduce, all_to_all, broadcast, reduce_scatter
+from switch_np.parallel import all_gather, all_reduce, all_to_all, broadcast
 
 
 def to(rank, size):
@@ -26,9 +26,6 @@ CASES = {
         lambda r, n: sum(to(r, n)), lambda r, n: sum(come(r, n))),
     "all_reduce": (lambda c, x: all_reduce.forward(x, c), lambda c, y: all_reduce.backward(y, c),
                    lambda r, n: 5, lambda r, n: 5),
-    "reduce_scatter": (lambda c, x: reduce_scatter.forward(x, lengths(c.size), c),
-                       lambda c, y: reduce_scatter.backward(y, lengths(c.size), c),
-                       lambda r, n: sum(lengths(n)), lambda r, n: lengths(n)[r]),
     "all_gather": (lambda c, x: all_gather.forward(x, lengths(c.size), c),
                    lambda c, y: all_gather.backward(y, lengths(c.size), c),
                    lambda r, n: lengths(n)[r], lambda r, n: sum(lengths(n))),

@@ -60,7 +60,7 @@ def test_the_balance_loss_may_go_over_the_tokens_of_all(n):
     plan = replace(out.plan, balance_count=out.plan.balance_count.sum(axis=0, keepdims=True),
                    balance_tokens=out.plan.balance_tokens.sum(keepdims=True))
     loss, cache = balance_loss.forward(out.probs, plan, padding.ravel())
-    gradcheck.compare("balance", found["balance"], np.asarray(loss))
+    gradcheck.compare("balance", np.asarray(found["balance"]), np.asarray(loss))
     assert abs(loss - wanted["balance"]) > 1e-3
     cache = cache._replace(group_T=np.zeros_like(cache.group_T))
     d_probs_TE = balance_loss.backward(COEFS[0], cache)
@@ -155,16 +155,17 @@ def by_source(expert_TK, *rest):
     return replace(plan, token=np.arange(len(expert_TK)))
 
 
-REDUCE, FILL, MEAN, SUM = shards.reduce, route.fill, losses.mean, all_reduce.forward
+REDUCE, FILL, SUM = shards.reduce, route.fill, all_reduce.forward
+MEAN, BACKWARD = losses.Mean, losses.Mean.backward
 BUGS = {
     "gradients averaged": (shards, "reduce", averaged),
     "the router's gradient not reduced": (shards, "reduce", lambda grads, mesh: grads),
     "reduced twice": (shards, "reduce", lambda grads, mesh: REDUCE(REDUCE(grads, mesh), mesh)),
     "losses of unequal ranks averaged as if equal": (
-        losses, "mean", lambda loss, weight, comm, what: MEAN(loss, 1, comm, what)),
-    "losses scaled by the number of ranks": (
-        losses, "mean", lambda loss, weight, comm, what: (
-            MEAN(loss, weight, comm, what)[0], MEAN(loss, weight, comm, what)[1] * comm.size)),
+        losses, "Mean", lambda part, weight, *rest: MEAN(part, lambda *arguments: 1, *rest)),
+    "losses' gradients scaled by the number of ranks": (
+        losses.Mean, "backward", lambda self, d_loss, cache: BACKWARD(
+            self, d_loss * self.comm.size, cache)),
     "rows by rank, not by expert": (route, "fill", by_source),
     "d_ff not summed": (mixture.all_reduce, "forward",
                         lambda x, comm, what="": x if "rows" in what else SUM(x, comm, what))}
