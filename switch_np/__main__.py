@@ -18,6 +18,7 @@ COMMANDS = {
     "vectors": "write test vectors for any language",
     "verify": "judge what a program computed for a test vector",
     "presets": "list the presets, or say how some of them differ from the paper",
+    "sizes": "count parameters and operations of the paper's models, without making them",
     "equations": "lead from the paper's equations and sections to the lines that compute them",
 }
 

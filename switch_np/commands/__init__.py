@@ -10,6 +10,7 @@ order:
 - `table`: run one of the paper's tables at toy scale.
 - `vectors`, `verify`: write the oracle's test vectors; judge what a program computed for one.
 - `presets`, `equations`: how other libraries differ; where the code computes each equation.
+- `sizes`: parameters and operations of the paper's large models.
 - `terminal`: the progress line and signals.
 
 `switch_np.__main__` imports a command when it is called; nothing else but notebooks imports these.

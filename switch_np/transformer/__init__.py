@@ -2,6 +2,7 @@
 
 In reading order:
 
+designs            the models of the paper's table 9, and the published ones
 model_config       the options of a whole model
 model_parameters   their shapes; drawn and counted
 batch              token ids, and which targets count

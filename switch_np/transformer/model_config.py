@@ -10,6 +10,7 @@ from switch_np.conventions import knobs
 from switch_np.conventions.knobs import RATE, YES_NO, knob
 from switch_np.operations import check
 from switch_np.switch.config import SwitchConfig
+from switch_np.transformer import designs
 
 
 class StackConfig(NamedTuple):
@@ -107,6 +108,15 @@ class ModelConfig:
             has.balance_counts == "plain_over_k" and self.switch.top_k == 1)
         return own and has.balance_probs == "full" and not has.second_balance and (
             has.balance_padding in ("mask_valid", "include"))
+
+    @classmethod
+    def like(cls, name: str, **overrides: Any) -> ModelConfig:
+        """Return a model of the paper's table 9, or a published one; `overrides` replace fields.
+
+        >>> ModelConfig.like("switch_base_8", num_layers=2, num_encoder_layers=2).switch_names
+        ('encoder.1', 'decoder.1')
+        """
+        return cls(**designs.settings(name) | overrides)
 
     @property
     def encoder(self) -> StackConfig | None:

@@ -55,7 +55,7 @@ def test_help_names_every_option_with_its_default(call, words):
     assert " ".join(["usage: python -m switch_np", *words]) in out
     if words == ["train"]:
         assert "(default: 0.01)" in out and "--balance-coef" in out and "(default: 0)" in out
-    assert "(default: " in out or words in ([], ["presets"], ["equations"])
+    assert "(default: " in out or words in ([], ["presets"], ["equations"], ["sizes"])
     assert not re.search(r"default: (None|False|\[\])|\(default: [^)]*\) \(default", out)
 
 

@@ -9,11 +9,14 @@ import pytest
 from exchange.golden_model import compare
 
 from switch_np import model
+from switch_np.commands import sizes
 from switch_np.exchange import hugging_face, pretrained_folder
 from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import adafactor, optimizer
 from switch_np.transformer.batch import Batch
+from switch_np.transformer.designs import PUBLISHED
+from switch_np.transformer.model_config import ModelConfig
 
 pytestmark = [pytest.mark.crosscheck, pytest.mark.filterwarnings("default")]
 try:
@@ -208,3 +211,12 @@ def test_theirs_reads_what_ours_writes(tmp_path):
                 np.testing.assert_array_equal(mine[name].numpy(), value, name)
         found = pretrained_folder.load(tmp_path).params
         assert tree.flatten(found).keys() == tree.flatten(params).keys()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_models_have_the_parameters_that_transformers_counts(name):
+    values = hugging_face.config_values(ModelConfig.like(name))
+    with torch.device("meta"):
+        peer = transformers.SwitchTransformersForConditionalGeneration(
+            transformers.SwitchTransformersConfig(**values))
+    assert sum(p.numel() for p in peer.parameters()) == sizes.parameters(name)

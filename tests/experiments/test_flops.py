@@ -42,6 +42,19 @@ def test_operations_are_those_of_the_products(options, every):
     assert flops.step(config, 4, 10) == 3 * flops.forward(config, 4, 10, training=True)
 
 
+def test_operations_of_an_encoder_and_decoder_with_gates():
+    layer = SwitchConfig.like("hf_deepseek_v3", num_experts=4, layout="buffers",
+                              capacity_factor=1.0)
+    config = replace(MODEL, num_layers=3, num_encoder_layers=2, gated=True, activation="gelu",
+                     switch=layer)
+    rng = np.random.default_rng(0)
+    ids, source = rng.integers(0, 256, (4, 10)), rng.integers(0, 256, (4, 7))
+    counted = tree.apply(lambda value: value.view(Counted), model.init(rng, config))
+    Counted.operations = 0
+    model.forward(counted, ids, config, source=source)
+    assert Counted.operations == flops.forward(config, 4, 10, source_len=7)
+
+
 def test_rows_without_a_limit_are_the_choices():
     config = replace(MODEL, switch=SwitchConfig(num_experts=4, top_k=2, capacity_factor=None))
     assert flops.expert_rows(config, 100, training=True) == 200
