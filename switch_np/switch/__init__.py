@@ -66,7 +66,8 @@ section 5: layouts          parallel.mesh.lay_out                       none: da
 section 5: who gets what    parallel.route.decide                       none: discrete
 section 5: all-to-all       parallel.all_to_all.forward                 parallel.all_to_all.backward
 section 5: a rank's layer   parallel.layer.forward                      parallel.layer.backward
-section 5: a rank's model   parallel.model.loss                         parallel.model.loss_and_grads
+section 5: a rank's model   parallel.model.loss
+                                                                       parallel.model.loss_and_grads
 appendix A: attention       not here                                    none
 appendix B: next best       not here                                    none
 appendix C: noise, drawn    conventions.noise.draw_noise                none: data
