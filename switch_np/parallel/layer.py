@@ -10,7 +10,7 @@ Backward:  the same, from the bottom up; in the end the router's gradient, of wh
            n ranks, and the adjoint of a copy is a sum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,9 @@ from switch_np.switch.plan import Plan
 
 def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig, mesh: Mesh, *,
             plan: Plan | None = None, padding: np.ndarray | None = None, noise: Noise = Noise(),
-            training: bool = False, name: str = "") -> tuple[LayerOutput, LayerCache]:
+            training: bool = False, name: str = "",
+            change: Callable[[Parts], Parts] = lambda parts: parts
+            ) -> tuple[LayerOutput, LayerCache]:
     """Route this rank's tokens through the experts of all ranks.
 
     Parameters
@@ -41,8 +43,8 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     config, mesh
         Of the whole layer, and of this rank; `groups` is the number of groups of all tokens, "all":
         one per rank.
-    name
-        Goes before the names under which traffic is counted.
+    name, change
+        Goes before the names under which traffic is counted; makes other parts of the layer's.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
                   balance_loss=losses.balance(mesh.data, mesh.balance, name),
                   z_loss=losses.z(mesh.data, name))
     out, cache = layer.forward(params, x_TD, config, plan, groups, padding_T, scale_TD,
-                               noise.gumbel, noise.expert_dropout, training, parts)
+                               noise.gumbel, noise.expert_dropout, training, change(parts))
     check.floats("logits", out.logits, out.logits.shape, finite=True)
     return out._replace(y=out.y.reshape(x.shape)), cache._replace(shape=x.shape, noise=noise)
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from switch_np.parallel import all_reduce, all_to_all, route
+from switch_np.parallel import all_reduce, all_to_all
 from switch_np.parallel.communicator import Communicator
+from switch_np.parallel.route import Route, decide
 from switch_np.switch import combine, dispatch, experts
 from switch_np.switch.combine import CombineCache
 from switch_np.switch.experts import ExpertsCache
@@ -29,7 +30,7 @@ class MixtureCache(NamedTuple):
     """Saved for backward: plan and route, and the caches of the parts."""
 
     plan: Plan
-    route: route.Route
+    route: Route
     experts: ExpertsCache
     combine: CombineCache
 
@@ -48,7 +49,7 @@ class Mixture(NamedTuple):
                 plan: Plan, keep_TKF: np.ndarray | None = None,
                 rate: float = 0.0) -> tuple[np.ndarray, MixtureCache]:
         """Return y (T, D) of this rank's tokens; `params` are those of its own experts."""
-        way = route.decide(plan, self.comm, self.name)
+        way = self.route(plan)
         rows_QD = dispatch.forward(self._send(dispatch.forward(x_TD, plan), way, "rows"), way.plan)
         keep_QF = None if keep_TKF is None else self._masks(dispatch.by_row(keep_TKF, plan), way)
         out_QD, experts_cache = experts.forward(params, rows_QD, way.plan, keep_QF, rate)
@@ -68,13 +69,17 @@ class Mixture(NamedTuple):
         d_rows_RD = self._send_back(dispatch.backward(d_rows_QD, way.plan), way, "d_rows")
         return dispatch.backward(d_rows_RD, cache.plan), d_gates_TK, grads
 
-    def _send(self, rows: np.ndarray, way: route.Route, what: str) -> np.ndarray:
+    def route(self, plan: Plan) -> Route:
+        """Return which rows go where."""
+        return decide(plan, self.comm, self.name)
+
+    def _send(self, rows: np.ndarray, way: Route, what: str) -> np.ndarray:
         return all_to_all.forward(rows, way.to, way.come, self.comm, self.name + what)
 
-    def _send_back(self, rows: np.ndarray, way: route.Route, what: str) -> np.ndarray:
+    def _send_back(self, rows: np.ndarray, way: Route, what: str) -> np.ndarray:
         return all_to_all.backward(rows, way.to, way.come, self.comm, self.name + what)
 
-    def _masks(self, keep_RF: np.ndarray, way: route.Route) -> np.ndarray:
+    def _masks(self, keep_RF: np.ndarray, way: Route) -> np.ndarray:
         """Return the masks of expert dropout for the rows that come: 8 bits a byte on the way."""
         f = keep_RF.shape[1]
         bits = self._send(np.packbits(keep_RF, axis=1), way, "masks")

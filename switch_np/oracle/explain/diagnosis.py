@@ -16,6 +16,7 @@ from switch_np.operations.roundoff import PRECISIONS, QUARTER
 from switch_np.oracle.explain import (
     algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows)
 from switch_np.oracle.explain.causes import Evidence, Suspects
+from switch_np.oracle.explain.museum import wrong_ranks
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
@@ -32,10 +33,11 @@ FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
 def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, TensorVerdict],
-             precision: str, replayed: Replayed) -> list[str]:
+             precision: str, replayed: Replayed, rank: int | None = None) -> list[str]:
     """Return explanations, the likeliest first: at least one if a tensor or a choice is wrong.
 
-    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices.
+    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices;
+    `rank` is the one that all came from, if it was one.
     """
     failed = [name for name, tensor in tensors.items() if not tensor.ok]
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
@@ -52,6 +54,8 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
             found.append(text)
     if not (replayed.errors or failed):
         return found            # a missing or misshapen tensor would fit every bug of the museum
+    if rank is not None and (planted := wrong_ranks.recognise(evidence, rank)):
+        return planted + found
     known = museum.recognise(evidence)
     if not known and (unexplained or replayed.errors):
         known = other_choices.recognise(evidence) or other_conventions.recognise(evidence)

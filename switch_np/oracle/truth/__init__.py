@@ -5,6 +5,7 @@ In reading order:
 solution         a problem, and all the numbers that answer it
 decisions        another library's choices of experts as a plan
 caches           the intermediates that the oracle reads in a layer's cache
+ranks            what each rank of a layer cut over ranks sends, gets, computes and returns
 reference        outputs, losses and every gradient in float64, term by term
 rounding_array   arrays whose arithmetic rounds at random, as a kernel's does
 rounding         the standard deviation of each number's rounding error: sigma

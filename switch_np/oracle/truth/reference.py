@@ -28,6 +28,7 @@ from switch_np.operations import adapters, check, environment, signatures
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
+from switch_np.oracle.truth.ranks import RankTruth, of as of_ranks
 from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import Problem, Solution, frozen, outputs
 from switch_np.switch.config import SwitchConfig
@@ -44,6 +45,7 @@ class Reference(Solution):
     bias_precision: str | None = None                # in which the selection bias was handed in
     replays: bool = False                            # whether a plan was handed in
     judged_in: Mapping[str, str] = field(default_factory=dict)    # precisions of single outputs
+    ranks: tuple[RankTruth, ...] = ()                # of each rank, where `ranks` was given
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
@@ -69,7 +71,8 @@ class Reference(Solution):
 @signatures.checked
 def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
               balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None, padding: Any = None,
-              noise: Noise | None = None, training: bool = False) -> Reference:
+              noise: Noise | None = None, training: bool = False,
+              ranks: int | None = None) -> Reference:
     """Compute a layer's outputs, losses and gradients in float64.
 
     Parameters
@@ -91,6 +94,10 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     padding, noise, training
         As `switch_layer.forward` takes them; noise in training must be handed in, as a
         `switch_np.Noise`, such as Noise(jitter=...) with the factors (T, D) of the router's input.
+
+    ranks
+        Cut the layer over so many ranks, each with its tokens, a group of their own, and its
+        experts: `ref.ranks` is what each sends, gets, computes and returns, a `RankTruth`.
 
     Raises
     ------
@@ -118,6 +125,9 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if not adapters.shape_of(x, "x"):
         raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
     _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
+    if ranks is not None:
+        check.integer("ranks", ranks, 1)
+        config = replace(config, groups=ranks if config.groups == "all" else config.groups)
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x, "x")
@@ -138,8 +148,10 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
                        num_groups=arguments.num_groups(config, x.shape),
                        padding_T=problem.padding_T, training=training)
     bias = params.get("select_bias")
-    return replace(solve(problem, plan, precision), replays=plan is not None,
-                   bias_precision=None if bias is None else adapters.precision_of(bias))
+    found = solve(problem, plan, precision)
+    return replace(found, replays=plan is not None,
+                   bias_precision=None if bias is None else adapters.precision_of(bias),
+                   ranks=() if ranks is None else of_ranks(problem, found.plan, ranks))
 
 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:

@@ -8,6 +8,7 @@ kernel            the correct layer
 exhibit           what an exhibit is
 wrong_outputs     bugs in the routing, the output or the values of the losses
 wrong_gradients   bugs in gradients alone
+wrong_ranks       bugs of layers that are cut over ranks, planted in `parallel.layer`
 """
 
 from collections.abc import Callable
