@@ -48,7 +48,7 @@ class Alone:
         """Let a signal wait for the end of a step."""
         return signals.whole()
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
+    def anywhere(self, *flags: bool) -> tuple[bool, ...]:
         """Return which flags are up on any rank."""
         return flags
 
@@ -96,7 +96,7 @@ class Ranks(Alone):
         signals.hold()                     # the ranks stop together, once they have agreed
         return nullcontext()
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
+    def anywhere(self, *flags: bool) -> tuple[bool, ...]:
         return tuple((all_reduce.forward(np.array(flags, int), self.mesh.world, "flags") > 0)
                      .tolist())
 

@@ -86,8 +86,8 @@ def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
             with team.step(signals):
                 loss, norm = team.advance(state, corpus)
                 metrics.add(loss, norm)
-            due, asked = team.agree(team.leads and state.seconds > saved + SAVE_SECONDS,
-                                    signals.asked())
+            due, asked = team.anywhere(team.leads and state.seconds > saved + SAVE_SECONDS,
+                                       signals.asked())
             if asked:
                 raise terminal.Stopped
             if due:

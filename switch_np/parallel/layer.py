@@ -30,8 +30,8 @@ from switch_np.switch.plan import Plan
 
 
 def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig, mesh: Mesh, *,
-            plan: Plan | None = None, padding: np.ndarray | None = None, noise: Noise = Noise(),
-            training: bool = False, name: str = "",
+            plan: Plan | None = None, padding: np.ndarray | None = None,
+            noise: Noise | None = None, training: bool = False, name: str = "",
             change: Callable[[Parts], Parts] = lambda parts: parts
             ) -> tuple[LayerOutput, LayerCache]:
     """Route this rank's tokens through the experts of all ranks.
@@ -41,15 +41,11 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     params, x, plan, padding, noise
         As in `switch_layer.forward`, this rank's parts, such as `shards` cuts.
     config, mesh
-        Of the whole layer, and of this rank; `groups` is the number of groups of all tokens, "all":
-        one per rank.
+        Of the whole layer, and of this rank; `groups` counts those of all ranks, "all" is one each.
     name, change
         Goes before the names under which traffic is counted; makes other parts of the layer's.
 
-    Returns
-    -------
-    out, cache
-        The losses are those of all ranks; the rest of `out` is this rank's own.
+    The losses in the output are those of all ranks; the rest is this rank's own.
 
     Examples
     --------
@@ -65,18 +61,23 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     True
     """
     mesh.check(config)
+    check.floats("x", x, x.shape, finite=True)
     check.floats("params['w_in']", params["w_in"], (
         config.num_experts // mesh.experts.size, x.shape[-1], "F"), like=x)
+    if padding is not None:
+        check.booleans("padding", padding, x.shape[:-1])
+        padding = padding.reshape(-1)
     if isinstance(config.groups, int):
         config = replace(config, groups=config.groups // mesh.data.size)
     groups = arguments.num_groups(config, x.shape)
     x_TD = cast(x.reshape(-1, x.shape[-1]), like=params["w_in"])
+    width = params["w_in"].shape[2] * mesh.model.size
+    noise = noises.noise_for(noise, config, x_TD, width, None, plan, training)
     scale_TD = noises.router_scale(noise, config.router_dropout, x.real.dtype)
-    padding_T = None if padding is None else padding.reshape(-1)
     parts = Parts(mixture=Mixture(mesh.experts, mesh.model, name),
                   balance_loss=losses.balance(mesh.data, mesh.balance, name),
                   z_loss=losses.z(mesh.data, name))
-    out, cache = layer.forward(params, x_TD, config, plan, groups, padding_T, scale_TD,
+    out, cache = layer.forward(params, x_TD, config, plan, groups, padding, scale_TD,
                                noise.gumbel, noise.expert_dropout, training, change(parts))
     check.floats("logits", out.logits, out.logits.shape, finite=True)
     return out._replace(y=out.y.reshape(x.shape)), cache._replace(shape=x.shape, noise=noise)

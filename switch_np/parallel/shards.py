@@ -92,15 +92,11 @@ def reduce(grads: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
 
 def square_sum(grads: Mapping[str, Any], mesh: Mesh) -> float:
     """Return the sum of the squares of all gradients, each counted once; the same on every rank."""
-    whole, own = 0.0, 0.0
+    sums = {True: 0.0, False: 0.0}                         # of parts, and of whole arrays
     for path, value in tree.flatten(grads).items():
-        if _cuts(path, value, mesh):
-            own += float(np.vdot(value, value))
-        else:
-            whole += float(np.vdot(value, value))
-    for comm in (mesh.model, mesh.experts):
-        own = float(all_reduce.forward(np.array(own), comm, "squares"))
-    return whole + own
+        sums[bool(_cuts(path, value, mesh))] += float(np.vdot(value, value))
+    of_row = all_reduce.forward(np.array(sums[True]), mesh.model, "squares")
+    return sums[False] + float(all_reduce.forward(of_row, mesh.experts, "squares"))
 
 
 def rms(value: np.ndarray, mesh: Mesh) -> float:

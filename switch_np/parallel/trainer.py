@@ -5,6 +5,7 @@ as one process with as many groups would. `whole` is that process's run: what is
 file, and another number of ranks, or one process, can go on from it.
 """
 
+import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ def cut(run: Run, mesh: Mesh) -> Run:
     if mesh.model.size > 1 and isinstance(run.config.optimizer, adafactor.Adafactor):
         raise ValueError(f"optimizer must be AdamW where {mesh.model.size} ranks share d_ff, got "
                          "Adafactor, whose moments are means over it")
-    return replace(run, params=shards.cut(run.params, mesh), moments=shards.cut(run.moments, mesh))
+    return replace(run, params=shards.cut(run.params, mesh), moments=shards.cut(run.moments, mesh),
+                   text_rng=copy.deepcopy(run.text_rng), noise_rng=copy.deepcopy(run.noise_rng))
 
 
 def whole(run: Run, mesh: Mesh) -> Run:
@@ -53,16 +55,14 @@ def advance(run: Run, corpus: Any, mesh: Mesh) -> tuple[Loss, float]:
 
     >>> from switch_np.parallel import simulated
     >>> from switch_np.parallel.mesh import lay_out
-    >>> from switch_np.training.corpus import Corpus
-    >>> from switch_np.training.train_config import TrainConfig
+    >>> from switch_np.training import corpus, train_config
     >>> from switch_np.transformer.model_config import ModelConfig
-    >>> text = np.frombuffer(b"to be or not to be " * 20, np.uint8)
-    >>> corpus = Corpus(text[:300], text[300:])
+    >>> text = corpus.Corpus(*np.frombuffer(b"to be or not to be " * 40, np.uint8).reshape(2, -1))
+    >>> run = trainer.start(ModelConfig(num_layers=2), train_config.TrainConfig(seq_len=16), text)
     >>> def work(world):
     ...     mesh = lay_out(world, data=2)
-    ...     run = cut(trainer.start(ModelConfig(num_layers=2), TrainConfig(seq_len=16), corpus),
-    ...               mesh)
-    ...     return [float(advance(run, corpus, mesh)[0].total) for _ in range(3)]
+    ...     part = cut(run, mesh)
+    ...     return [float(advance(part, text, mesh)[0].total) for _ in range(3)]
     >>> one, other = simulated.run(2, work)
     >>> one == other, one[-1] < one[0]
     (True, True)

@@ -1,6 +1,5 @@
 """The model and its training over ranks: the numbers of one process, and its checkpoint."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_a_run_goes_on_with_any_number_of_ranks_from_the_file_of_one_process(tmp
     before = None
     for n in (4, 2, 1):
         def two_steps(world, n=n, before=before):
-            return cases.steps(world, (n, 1), count=2, run=copy.deepcopy(before))
+            return cases.steps(world, (n, 1), count=2, run=before)
 
         seen, whole, _ = simulated.run(n, two_steps)[0]
         alone.save(whole, tmp_path / f"{n}.npz")

@@ -12,6 +12,7 @@ import numpy as np
 
 from switch_np import plans, switch_layer
 from switch_np.conventions.noise import Noise
+from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.solution import Problem, frozen, outputs
 from switch_np.parallel import all_to_all, layer, shards, simulated
 from switch_np.parallel.communicator import Communicator
@@ -86,7 +87,7 @@ def _work(world: Communicator, p: Problem, plan: Plan | None, n: int,
     out, cache = layer.forward(shards.cut(p.params, mesh), x_TD, p.config, mesh, plan=plan,
                                padding=padding_T, noise=noise, training=p.training, change=change)
     d_x, own = switch_layer.backward(d_y_TD, cache, float(p.balance_coef), float(p.z_coef))
-    way, combined = cache.mixture.route, cache.mixture.combine
+    way, combined, computed = caches.over_ranks(cache)
 
     def sent(rows: np.ndarray) -> np.ndarray:
         return all_to_all.forward(rows, way.to, way.come, world)
@@ -94,7 +95,7 @@ def _work(world: Communicator, p: Problem, plan: Plan | None, n: int,
     counts_E, rows_RD = np.diff(out.plan.start), dispatch.forward(x_TD, out.plan)
     share = [len(counts_E) // n] * n
     d_out_RD, _ = combine.backward(d_y_TD, combined)
-    d_mine, _ = experts.backward(dispatch.forward(sent(d_out_RD), way.plan), cache.mixture.experts)
+    d_mine, _ = experts.backward(dispatch.forward(sent(d_out_RD), way.plan), computed)
     d_rows_QD = dispatch.backward(d_mine, way.plan)
     found: RankTruth = frozen(RankTruth(
         counts_E, all_to_all.forward(counts_E, share, share, world).reshape(n, -1), rows_RD,
