@@ -49,7 +49,7 @@ class Mixture(NamedTuple):
                 plan: Plan, keep_TKF: np.ndarray | None = None,
                 rate: float = 0.0) -> tuple[np.ndarray, MixtureCache]:
         """Return y (T, D) of this rank's tokens; `params` are those of its own experts."""
-        way = self.route(plan)
+        way = self.way(plan)
         rows_QD = dispatch.forward(self._send(dispatch.forward(x_TD, plan), way, "rows"), way.plan)
         keep_QF = None if keep_TKF is None else self._masks(dispatch.by_row(keep_TKF, plan), way)
         out_QD, experts_cache = experts.forward(params, rows_QD, way.plan, keep_QF, rate)
@@ -69,7 +69,7 @@ class Mixture(NamedTuple):
         d_rows_RD = self._send_back(dispatch.backward(d_rows_QD, way.plan), way, "d_rows")
         return dispatch.backward(d_rows_RD, cache.plan), d_gates_TK, grads
 
-    def route(self, plan: Plan) -> Route:
+    def way(self, plan: Plan) -> Route:
         """Return which rows go where."""
         return decide(plan, self.comm, self.name)
 

@@ -79,8 +79,8 @@ class _Scaled(NamedTuple):
 class _ByRank(Mixture):
     """The mixture whose experts take the rows in the order in which they come."""
 
-    def route(self, plan: Plan) -> Route:
-        way = super().route(plan)
+    def way(self, plan: Plan) -> Route:
+        way = super().way(plan)
         return way._replace(plan=replace(way.plan, token=np.sort(way.plan.token)))
 
 
