@@ -12,12 +12,14 @@ import numpy as np
 
 from switch_np import plans, switch_layer
 from switch_np.conventions.noise import Noise
+from switch_np.operations import check
 from switch_np.oracle.truth import caches
 from switch_np.oracle.truth.solution import Problem, frozen, outputs
 from switch_np.parallel import all_to_all, layer, shards, simulated
 from switch_np.parallel.communicator import Communicator
 from switch_np.parallel.mesh import Mesh, lay_out
 from switch_np.switch import combine, dispatch, experts
+from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
 from switch_np.switch.plan import Plan
 
@@ -65,14 +67,31 @@ class RankTruth(NamedTuple):
     got: Mapping[str, np.ndarray]
 
 
+def config_over(n: int, config: SwitchConfig, tokens: int) -> SwitchConfig:
+    """Return the config of a layer over n ranks, a group of tokens each; refuse what can't be cut.
+
+    >>> config_over(2, SwitchConfig(num_experts=4), tokens=7)
+    Traceback (most recent call last):
+    ValueError: ranks must divide the number of tokens, 7, got 2
+    """
+    check.integer("ranks", n, 1)
+    if tokens % n:
+        raise ValueError(f"ranks must divide the number of tokens, {tokens}, got {n}")
+    if config.groups == "rows":
+        raise ValueError(f"groups must be a number, or 'all' for one per rank, with ranks={n}, got "
+                         "'rows'")
+    ranks = Communicator(size=n)
+    Mesh(ranks, ranks, Communicator(), ranks, "rank").check(config)
+    return replace(config, groups=n) if config.groups == "all" else config
+
+
 def of(problem: Problem, plan: Plan | None, n: int,
        change: Callable[[Parts], Parts] = lambda parts: parts) -> tuple[RankTruth, ...]:
     """Return the truth of each of n ranks, under a plan of all tokens if there is one.
 
     `change` makes other parts of the layer's, to plant a bug.
     """
-    p, all_ranks = problem, Communicator(size=n)
-    Mesh(all_ranks, all_ranks, Communicator(), all_ranks, "rank").check(p.config)
+    p = problem
     wide = p._replace(x=p.x.reshape(-1, p.x.shape[-1]), d_y=p.d_y.reshape(-1, p.x.shape[-1]),
                       padding=p.padding_T, noise=p.noise or Noise())
     return tuple(simulated.run(n, lambda world: _work(world, wide, plan, n, change)))

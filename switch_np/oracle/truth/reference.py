@@ -28,7 +28,7 @@ from switch_np.operations import adapters, check, environment, signatures
 from switch_np.operations.queues import largest
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
-from switch_np.oracle.truth.ranks import RankTruth, of as of_ranks
+from switch_np.oracle.truth.ranks import RankTruth, config_over, of as of_ranks
 from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import Problem, Solution, frozen, outputs
 from switch_np.switch.config import SwitchConfig
@@ -126,8 +126,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
     _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
     if ranks is not None:
-        check.integer("ranks", ranks, 1)
-        config = replace(config, groups=ranks if config.groups == "all" else config.groups)
+        config = config_over(ranks, config, math.prod(adapters.shape_of(x, "x")[:-1]))
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x, "x")

@@ -78,3 +78,8 @@ def test_what_does_not_fit_is_refused():
         oracle.reference(**problem(), ranks=3)
     with pytest.raises(ValueError, match="ranks must be at least 1, got 0"):
         oracle.reference(**problem(), ranks=0)
+    with pytest.raises(ValueError, match="ranks must divide the number of tokens, 24, got 5"):
+        oracle.reference(**problem(), ranks=5)
+    rows = oracle.draw(SwitchConfig(num_experts=4, groups="rows"), 24, 6, 5)
+    with pytest.raises(ValueError, match=r"groups must be a number, or 'all' .* got 'rows'"):
+        oracle.reference(**rows, ranks=2)
