@@ -4,6 +4,7 @@ The layer is `parallel.layer` on simulated ranks, in float64: experts and tokens
 of tokens per rank. Put together, its numbers are those of one process.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -67,15 +68,15 @@ class RankTruth(NamedTuple):
     got: Mapping[str, np.ndarray]
 
 
-def config_over(n: int, config: SwitchConfig, tokens: int) -> SwitchConfig:
+def config_over(n: int, config: SwitchConfig, shape: tuple[int, ...]) -> SwitchConfig:
     """Return the config of a layer over n ranks, a group of tokens each; refuse what can't be cut.
 
-    >>> config_over(2, SwitchConfig(num_experts=4), tokens=7)
+    >>> config_over(2, SwitchConfig(num_experts=4), shape=(7, 16))
     Traceback (most recent call last):
     ValueError: ranks must divide the number of tokens, 7, got 2
     """
     check.integer("ranks", n, 1)
-    if tokens % n:
+    if (tokens := math.prod(shape[:-1])) % n:
         raise ValueError(f"ranks must divide the number of tokens, {tokens}, got {n}")
     if config.groups == "rows":
         raise ValueError(f"groups must be a number, or 'all' for one per rank, with ranks={n}, got "

@@ -126,7 +126,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
     _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
     if ranks is not None:
-        config = config_over(ranks, config, math.prod(adapters.shape_of(x, "x")[:-1]))
+        config = config_over(ranks, config, adapters.shape_of(x, "x"))
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x, "x")

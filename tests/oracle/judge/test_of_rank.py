@@ -73,7 +73,8 @@ def test_a_wrong_number_is_told_where_it_is_among_all_ranks():
 
 
 def test_a_kernels_own_choice_at_a_near_tie_is_replayed_for_all():
-    ref = problem(precision="bfloat16", tokens=256, config=SwitchConfig(num_experts=4))
+    asked = oracle.draw(SwitchConfig(num_experts=4), 256, 8, 12, padding=5, precision="bfloat16")
+    ref = oracle.reference(**asked, ranks=N)
     gap = np.diff(np.sort(ref.scores[128:], axis=1)[:, -2:], axis=1)[:, 0]
     gap[~ref.plan.kept[128:, 0]] = np.inf
     token = int(gap.argmin())
@@ -81,8 +82,7 @@ def test_a_kernels_own_choice_at_a_near_tie_is_replayed_for_all():
     expert[token] = np.argsort(ref.scores[128 + token])[-2]
     full = ref.plan.expert.copy()
     full[128:] = expert
-    asked = ref.problem._asdict()
-    own = oracle.reference(**{**asked, "plan": full}, ranks=N).ranks[1]
+    own = oracle.reference(**asked, plan=full, ranks=N).ranks[1]
     report = oracle.compare(ref, rank=1, expert=expert, precision="bfloat16",
                             **handed_in(own.got, ["y", "d_x", "d_w_in", "d_w_router"]))
     assert report.ok, str(report)
