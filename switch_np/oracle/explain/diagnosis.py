@@ -16,7 +16,6 @@ from switch_np.operations.roundoff import PRECISIONS, QUARTER
 from switch_np.oracle.explain import (
     algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows)
 from switch_np.oracle.explain.causes import Evidence, Suspects
-from switch_np.oracle.explain.museum import wrong_ranks
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
@@ -54,7 +53,8 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
             found.append(text)
     if not (replayed.errors or failed):
         return found            # a missing or misshapen tensor would fit every bug of the museum
-    if rank is not None and (planted := wrong_ranks.recognise(evidence, rank)):
+    planted: list[str] = [] if rank is None else museum.wrong_ranks.recognise(evidence, rank)
+    if planted:
         return planted + found
     known = museum.recognise(evidence)
     if not known and (unexplained or replayed.errors):

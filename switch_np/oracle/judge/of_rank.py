@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.operations import adapters, check
-from switch_np.oracle.truth import ranks
+from switch_np.oracle import truth as truths
 from switch_np.oracle.truth.decisions import by_token
 from switch_np.oracle.truth.reference import Reference
 
@@ -21,7 +21,7 @@ def whole(ref: Reference, rank: int, given: Mapping[str, Any], decisions: dict[s
         raise ValueError("rank must go with a reference made with ranks=, got one without")
     check.integer("rank", rank, 0, len(ref.ranks))
     n, want = len(ref.ranks), ref.outputs()
-    tensors = {name: value if value is None else ranks.whole(
+    tensors = {name: value if value is None else truths.ranks.whole(
         name, adapters.lift(value, name), rank, want[name], n) for name, value in given.items()}
     if decisions is None:
         return tensors, None
@@ -37,5 +37,5 @@ def among(got: Mapping[str, np.ndarray], rank: int, truth: Reference,
           n: int) -> dict[str, np.ndarray]:
     """Return a rank's tensors among the truth of its own choices."""
     want = truth.outputs()
-    return {name: ranks.whole(name, ranks.own_part(name, value, rank, n), rank, want[name], n)
-            for name, value in got.items()}
+    own = {name: truths.ranks.own_part(name, value, rank, n) for name, value in got.items()}
+    return {name: truths.ranks.whole(name, part, rank, want[name], n) for name, part in own.items()}

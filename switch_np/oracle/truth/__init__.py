@@ -12,3 +12,13 @@ rounding         the standard deviation of each number's rounding error: sigma
 
 Imported by the oracle's other rooms; it imports none of them.
 """
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Import `ranks`, and the layer over ranks with it, when it is first asked for."""
+    if name != "ranks":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")

@@ -26,9 +26,9 @@ from switch_np.conventions.noise import Noise, decided
 from switch_np.conventions.presets import presets
 from switch_np.operations import adapters, check, environment, signatures
 from switch_np.operations.queues import largest
+from switch_np.oracle import truth
 from switch_np.oracle.truth import caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
-from switch_np.oracle.truth.ranks import RankTruth, config_over, of as of_ranks
 from switch_np.oracle.truth.rounding import Rounding
 from switch_np.oracle.truth.solution import Problem, Solution, frozen, outputs
 from switch_np.switch.config import SwitchConfig
@@ -45,7 +45,7 @@ class Reference(Solution):
     bias_precision: str | None = None                # in which the selection bias was handed in
     replays: bool = False                            # whether a plan was handed in
     judged_in: Mapping[str, str] = field(default_factory=dict)    # precisions of single outputs
-    ranks: tuple[RankTruth, ...] = ()                # of each rank, where `ranks` was given
+    ranks: tuple[Any, ...] = ()                      # a RankTruth each, where `ranks` was given
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
@@ -126,7 +126,8 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
     _check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
     if ranks is not None:
-        config = config_over(ranks, config, adapters.shape_of(x, "x"))
+        over_ranks: SwitchConfig = truth.ranks.config_over(ranks, config, adapters.shape_of(x, "x"))
+        config = over_ranks
     config = replace(config, layout="packed")             # empty buffer rows would add nothing
     precision = adapters.precision_of(x, *params.values()) or "float64"
     x = adapters.lift(x, "x")
@@ -150,7 +151,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     found = solve(problem, plan, precision)
     return replace(found, replays=plan is not None,
                    bias_precision=None if bias is None else adapters.precision_of(bias),
-                   ranks=() if ranks is None else of_ranks(problem, found.plan, ranks))
+                   ranks=() if ranks is None else truth.ranks.of(problem, found.plan, ranks))
 
 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
