@@ -79,8 +79,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _restart_in_environment() -> None:
     """Replace this process by one with the wanted environment, which NumPy reads at import."""
-    # A table's runs are processes of their own, one per core.
-    added = environment.missing(own_threads=1 if sys.argv[1:2] == ["table"] else None)
+    # A table's runs are processes of their own, one per core, and so are ranks.
+    alone = sys.argv[1:2] == ["table"] or any(w.startswith("--parallel") for w in sys.argv)
+    added = environment.missing(own_threads=1 if alone else None)
     if os.name == "posix" and added:
         os.environ.update(added)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ class Line(terminal.Line):
         self.first, self.shown = run.step, 0.0       # the first step is shown at once
         self.held_out: list[str] = []
 
-    def show(self, run: Run, loss: model.Loss, held_out: float | None) -> None:
-        """Show the step that was just taken."""
+    def show(self, run: Run, loss: model.Loss, held_out: float | None,
+             more: Sequence[str] = ()) -> None:
+        """Show the step that was just taken, and what else is to be said."""
         if held_out is not None:
             self.held_out = [f"held-out {held_out:.2f} at step {run.step}"]
         elif not self.due():
@@ -60,7 +62,7 @@ class Line(terminal.Line):
             dropped = np.mean([plan.dropped_fraction for plan in loss.plans])
             busiest = max(max(load_fractions(plan)) for plan in loss.plans)
             texts += [f"dropped {dropped:.1%}", f"busiest expert {busiest:.0%}"]
-        texts += [*self.held_out, self.time_left(taken, config.steps - run.step)]
+        texts += [*more, *self.held_out, self.time_left(taken, config.steps - run.step)]
         self.write(", ".join(texts))
 
 

@@ -30,6 +30,10 @@ class Signals:
         """Return whether a signal has come."""
         return self._asked
 
+    def hold(self) -> None:
+        """Let the first signal wait for good: whoever asks for it stops."""
+        self._waits = True
+
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Let the first signal wait for the end of the block."""

@@ -2,11 +2,13 @@
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from switch_np.commands import generated_text, progress, run_folder, terminal, train_options
+from switch_np.commands import (
+    generated_text, progress, ranks, run_folder, terminal, train_options)
+from switch_np.commands.ranks import Alone
 from switch_np.operations import files
 from switch_np.training import tasks, trainer
 from switch_np.training.trainer import Run
@@ -19,15 +21,17 @@ SAVE_SECONDS = 30     # at most this much work is lost when the machine stops
 def run(args: argparse.Namespace) -> int:
     """Train to the end and draw, or until a signal asks to stop; both leave a checkpoint."""
     options = {name: value for name, value in vars(args).items() if name != "command"}
-    with (_resumed if "resume" in options else _started)(options) as (state, corpus, folder):
-        metrics = run_folder.Metrics(folder / "metrics.csv", state)
-        with terminal.signals() as signals:
+    with ranks.team(options) as team:
+        opened = _resumed if "resume" in options else _started
+        with opened(options, team) as (whole, corpus, folder), terminal.signals() as signals:
+            state = team.part(whole)
+            metrics = run_folder.Metrics(folder / "metrics.csv", state)
             try:
-                progress.print_start(state, corpus, folder)
-                _train(state, corpus, metrics, folder, signals)
-                _report(state, corpus, metrics, folder, signals)
-            except (terminal.Stopped, FloatingPointError, OSError) as end:   # between two steps
-                _save(state, metrics, folder)
+                progress.print_start(whole, corpus, folder)
+                _train(state, corpus, metrics, folder, signals, team)
+                _report(team.whole(state), corpus, metrics, folder, signals, team)
+            except team.ends as end:                                         # between two steps
+                _save(state, metrics, folder, team)
                 if not isinstance(end, terminal.Stopped):
                     raise
                 progress.print_stopped(state, folder)
@@ -35,12 +39,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _resumed(options: dict[str, Any]) -> Iterator[tuple[Run, Any, Path]]:
+def _resumed(options: dict[str, Any], team: Alone) -> Iterator[tuple[Run, Any, Path]]:
     """Hold the run to go on with; its own options hold."""
     for name in sorted(options.keys() - {"resume", "name"}):
         raise ValueError(f"--resume goes on with the run's own options, got "
                          f"{train_options.flag(name)} {options[name]}")
-    with run_folder.resumed(options.get("name")) as folder:
+    given = options.get("name")
+    with (run_folder.resumed(given) if team.leads
+          else nullcontext(run_folder.existing(given))) as folder:
         config = run_folder.read_config(folder)
         corpus = tasks.named(config.training.task).load(config.text)
         state = trainer.load(folder / "checkpoint.npz", corpus)
@@ -49,21 +55,22 @@ def _resumed(options: dict[str, Any]) -> Iterator[tuple[Run, Any, Path]]:
 
 
 @contextmanager
-def _started(options: dict[str, Any]) -> Iterator[tuple[Run, Any, Path]]:
+def _started(options: dict[str, Any], team: Alone) -> Iterator[tuple[Run, Any, Path]]:
     """Hold a new run, from scratch or from the parameters of another."""
     texts = options.get("text", [])
     base = (trainer.load(run_folder.existing(options["from"]) / "checkpoint.npz")
             if "from" in options else None)
     model_config, config = train_options.configs(options, base)
     corpus = tasks.named(config.task).load(texts)
-    state = trainer.start(model_config, config, corpus, base.params if base else None)
-    with run_folder.new(options.get("name")) as folder:
-        run_folder.write_config(folder, state, texts)
+    state = trainer.start(team.config(model_config), config, corpus, base.params if base else None)
+    with run_folder.new(options.get("name")) if team.leads else nullcontext(Path()) as folder:
+        if team.leads:
+            run_folder.write_config(folder, state, texts)
         yield state, corpus, folder
 
 
 def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
-           signals: terminal.Signals) -> None:
+           signals: terminal.Signals, team: Alone) -> None:
     """Advance to the last step; the first signal waits for the end of a step, not of the rest."""
     line, saved, steps = progress.Line(state), state.seconds, state.config.steps
     loss, every = None, max(steps // EVALUATIONS, 1)
@@ -71,30 +78,39 @@ def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
         while True:
             due = state.step and (state.step % every == 0 or state.step == steps)
             if due and metrics.held_out is None:
-                metrics.held_out = trainer.evaluate(state, corpus.held_out)
+                metrics.held_out = team.evaluate(state, corpus.held_out)
             if loss is not None:
-                line.show(state, loss, metrics.held_out)
+                line.show(state, loss, metrics.held_out, team.said())
             if state.step == steps:
-                return _save(state, metrics, folder)
-            with signals.whole():
-                loss, norm = trainer.advance(state, corpus)
+                return _save(state, metrics, folder, team)
+            with team.step(signals):
+                loss, norm = team.advance(state, corpus)
                 metrics.add(loss, norm)
-            if state.seconds > saved + SAVE_SECONDS:
+            due, asked = team.anywhere(team.leads and state.seconds > saved + SAVE_SECONDS,
+                                       signals.asked())
+            if asked:
+                raise terminal.Stopped
+            if due:
                 saved = state.seconds
-                _save(state, metrics, folder)
+                _save(state, metrics, folder, team)
     finally:
         line.close()
 
 
-def _save(state: Run, metrics: run_folder.Metrics, folder: Path) -> None:
+def _save(state: Run, metrics: run_folder.Metrics, folder: Path, team: Alone) -> None:
     """Write metrics before the checkpoint, so that a checkpoint always has its rows."""
-    metrics.write()
-    trainer.save(state, folder / "checkpoint.npz")
+    if team.leads:
+        metrics.write()
+    whole = team.whole(state)
+    if team.leads:
+        trainer.save(whole, folder / "checkpoint.npz")
 
 
 def _report(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
-            signals: terminal.Signals) -> None:
+            signals: terminal.Signals, team: Alone) -> None:
     """Draw, let the model write, and say where everything is."""
+    if not team.leads:
+        return
     task = tasks.named(state.config.task)
     baseline = task.baseline(corpus, state.config, state.model_config)
     held_out = metrics.held_out

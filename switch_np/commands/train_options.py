@@ -29,6 +29,15 @@ def capacity_factor(word: str) -> float | None:
     return None if word == "none" else float(word)
 
 
+def mesh(word: str) -> tuple[int, int]:
+    """Read the shape of a mesh, such as 4x2, or 4 for 4x1."""
+    n, _, m = word.partition("x")
+    shape = integer(n), integer(m or "1")
+    if min(shape) < 1:
+        raise ValueError
+    return shape
+
+
 def integer(word: str) -> int:
     """Read a whole number of at most 64 bits."""
     if abs(value := int(word)) >= 2 ** 63:
@@ -122,6 +131,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", help="folder below runs/ (default: the first unused run-N)")
     add("--resume", action="store_true",
         help="go on with the run --name, or with the latest; its own options hold")
+    add("--parallel", type=mesh, metavar="NxM", help=(
+        "train on N x M ranks, started by `mpiexec -n` N*M: N share the batch and the experts, M "
+        "the width of an expert; needs the extra mpi"))
+    add("--patience", type=float, metavar="X", help=(
+        "seconds that a rank waits for another before it ends all (default: 60)"))
     add("--from", metavar="RUN", help=(
         "fine-tune: start from the parameters of this run, for spans and pairs one of --task span; "
         "then only options of training, noise, dropout, capacity and losses may be given"))

@@ -62,7 +62,12 @@ section 4.2: its loss       experiments.soft_cross_entropy.forward
 section 4.2: 0.75 and 0.25  experiments.soft_cross_entropy.mixed_targets
                                                                         none: data
 section 4.3: multilingual   not here                                    none
-section 5: parallelism      not here                                    none
+section 5: layouts          parallel.mesh.lay_out                       none: data
+section 5: who gets what    parallel.route.decide                       none: discrete
+section 5: all-to-all       parallel.all_to_all.forward                 parallel.all_to_all.backward
+section 5: a rank's layer   parallel.layer.forward                      parallel.layer.backward
+section 5: a rank's model   parallel.model.loss
+                                                                       parallel.model.loss_and_grads
 appendix A: attention       not here                                    none
 appendix B: next best       switch.plan.pass_on                         none: discrete
 appendix C: noise, drawn    conventions.noise.draw_noise                none: data

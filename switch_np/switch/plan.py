@@ -88,10 +88,12 @@ def _placed(length: int, index: np.ndarray, values: np.ndarray) -> np.ndarray:
 def decide(scores_TE: np.ndarray, config: SwitchConfig, num_groups: int = 1,
            padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
     """Give every token the experts with the largest scores (probabilities, or noisy logits)."""
-    expert_TK = largest(scores_TE.real, max(config.top_k, config.num_tries))
     capacity = config.expert_capacity(len(scores_TE) // max(num_groups, 1), training)
-    return (fill if config.tries == 1 else pass_on)(
-        expert_TK, config.num_experts, num_groups, capacity, padding_T, config.layout)
+    if config.tries != 1:
+        return pass_on(largest(scores_TE.real, config.num_tries), config.num_experts, num_groups,
+                       capacity, padding_T, config.layout)
+    expert_TK = largest(scores_TE.real, config.top_k)
+    return fill(expert_TK, config.num_experts, num_groups, capacity, padding_T, config.layout)
 
 
 def fill(expert_TK: np.ndarray, num_experts: int, num_groups: int = 1, capacity: int | None = None,
@@ -115,8 +117,7 @@ def pass_on(ranked_TK: np.ndarray, num_experts: int, num_groups: int, capacity: 
             padding_T: np.ndarray | None, layout: str) -> Plan:
     """Give each token the first of its experts, best first, that has a free slot (appendix B).
 
-    All ask their best expert; those in vain ask the next one, behind all who have a slot there, and
-    so on. Load and f count the best experts. Who gets no slot is dropped.
+    Those who ask in vain ask their next one, behind all who have a slot. Load and f count the best.
     """
     first = fill(ranked_TK[:, :1], num_experts, num_groups, capacity, padding_T, layout)
     expert_T, slot_T, none = ranked_TK[:, 0].copy(), first.slot[:, 0].copy(), first.load.size

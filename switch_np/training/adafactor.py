@@ -22,7 +22,7 @@ along the two largest axes, if both have at least 128 entries (mesh_tensorflow: 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +88,18 @@ def _like_moments(params: Mapping[str, Any], config: Adafactor) -> dict[str, Any
     return dict(tree.apply(views, params))
 
 
+def rms(value: np.ndarray) -> float:
+    """Return the root of the mean square."""
+    return math.sqrt(float(np.vdot(value, value)) / value.size)
+
+
 def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[str, Any],
-         config: Adafactor, learning_rate: float, count: int) -> None:
+         config: Adafactor, learning_rate: float, count: int,
+         rms: Callable[[np.ndarray], float] = rms) -> None:
     """Take one step, in place, as `optimizer.step` does.
 
-    `learning_rate` is ρ or, with relative_step, its cap (1e-2 in the paper).
+    `learning_rate` is ρ or, with relative_step, its cap (1e-2 in the paper). `rms` is that of a
+    whole array, of which this process may hold but a part.
 
     >>> params, grads = {"w": np.full((2, 2), 4.0)}, {"w": np.array([[0.5, -1.0], [1.0, -2.0]])}
     >>> step(params, grads, init(params, Adafactor()), Adafactor(), learning_rate=1e-2, count=1)
@@ -106,9 +113,9 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
     weight = float(count) ** -config.decay
 
     def update(value: np.ndarray, grad: np.ndarray, moment: Mapping[str, np.ndarray]) -> None:
-        alpha = rho * max(config.epsilon_2, _rms(value)) if config.scale_parameter else rho
+        alpha = rho * max(config.epsilon_2, rms(value)) if config.scale_parameter else rho
         change = _normalize(grad, moment, weight, config.epsilon_1)
-        change *= alpha / max(1.0, _rms(change) / config.clip_threshold)
+        change *= alpha / max(1.0, rms(change) / config.clip_threshold)
         if config.beta_1 is not None:
             _average(moment["m"], change, 1 - config.beta_1)
             change = moment["m"]
@@ -137,7 +144,3 @@ def _average(moment: np.ndarray, value: np.ndarray, weight: float) -> None:
     # Not moment += weight * (value - moment): that loses ε₁ beside a large moment.
     moment *= 1 - weight
     moment += weight * value
-
-
-def _rms(value: np.ndarray) -> float:
-    return math.sqrt(float(np.vdot(value, value)) / value.size)

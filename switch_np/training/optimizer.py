@@ -11,7 +11,7 @@ by α. PyTorch decays every array by default; here scales and biases are not dec
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +94,18 @@ def check_step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Map
     check.alike("moments", moments, like_moments)
 
 
-def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], float]:
+def square_sum(grads: Mapping[str, Any]) -> float:
+    """Return the sum of the squares of all gradients."""
+    buffer = tree.in_one(grads)
+    return float(np.vdot(buffer, buffer))
+
+
+def clip(grads: Mapping[str, Any], max_norm: float,
+         square_sum: Callable[[Mapping[str, Any]], float] = square_sum
+         ) -> tuple[dict[str, Any], float]:
     """Return a copy of the gradients with a global norm of at most `max_norm`; and their own norm.
+
+    `square_sum` adds up all squares, of which this process may hold but a part.
 
     >>> clipped, norm = clip({"a": np.array([3.0]), "b": np.array([4.0])}, 1.0)
     >>> clipped["b"].round(6).tolist(), norm
@@ -104,7 +114,7 @@ def clip(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], flo
     check.number("max_norm", max_norm, 0)
     check.instance("grads", grads, Mapping)
     clipped = tree.packed(grads)
-    norm = math.sqrt(np.vdot(clipped.buffer, clipped.buffer))
+    norm = math.sqrt(square_sum(clipped))
     if not math.isfinite(norm):
         check.alike("grads", grads, grads, finite=True)
         raise check.NotFinite(f"grads must have a finite norm, got {norm}")

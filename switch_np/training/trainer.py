@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,13 @@ class Run:
         return selective.stored(self.params, self.config.dtype)
 
 
+class Means(NamedTuple):
+    """How numbers of all parameters are taken, of which a process may hold but a part."""
+
+    square_sum: Callable[[Mapping[str, Any]], float] = optimizer.square_sum
+    rms: Callable[[np.ndarray], float] = adafactor.rms
+
+
 def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairCorpus,
           params: Mapping[str, Any] | None = None) -> Run:
     """Return a run before its first step, on a corpus that the task loaded.
@@ -75,18 +82,21 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
                _text_id(corpus))
 
 
-def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[model.Loss, float]:
+def advance(run: Run, corpus: Corpus | PairCorpus,
+            loss_and_grads: Callable[..., tuple[model.Loss, dict[str, Any]]] | None = None,
+            means: Means = Means()) -> tuple[model.Loss, float]:
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
     Raises FloatingPointError, with the run as it was, if loss or gradients are not finite.
+    `loss_and_grads` stands in for the model's, where others hold parts of the run.
     """
     begin, rngs = time.perf_counter(), (run.text_rng.bit_generator, run.noise_rng.bit_generator)
     before = [rng.state for rng in rngs]
     task = tasks.named(run.config.task)
     try:
         batch = task.draw(run.text_rng, corpus.train, run.config, run.model_config)
-        return update(run, begin, lambda params: model.loss_and_grads(
-            params, batch, run.model_config, rng=run.noise_rng, training=True))
+        return update(run, begin, lambda params: (loss_and_grads or model.loss_and_grads)(
+            params, batch, run.model_config, rng=run.noise_rng, training=True), means)
     except BaseException:
         for rng, state in zip(rngs, before):
             rng.state = state
@@ -94,8 +104,8 @@ def advance(run: Run, corpus: Corpus | PairCorpus) -> tuple[model.Loss, float]:
 
 
 def update(run: Run, begin: float,
-           loss_and_grads: Callable[[dict[str, Any]], tuple[model.Loss, dict[str, Any]]]
-           ) -> tuple[model.Loss, float]:
+           loss_and_grads: Callable[[dict[str, Any]], tuple[model.Loss, dict[str, Any]]],
+           means: Means = Means()) -> tuple[model.Loss, float]:
     """Take one step, in place, on any function of `run.stored`; return and raise as `advance`.
 
     `begin` is the time at which the step's work began, by `time.perf_counter`.
@@ -103,12 +113,16 @@ def update(run: Run, begin: float,
     config, count = run.config, run.step + 1
     with _finite(count):
         loss, grads = loss_and_grads(run.stored)
-        grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm)
+        grads, norm = optimizer.clip(selective.gradients(grads), config.max_norm,
+                                     means.square_sum)
         if not math.isfinite(loss.total):
             raise check.NotFinite(f"loss must be finite, got {loss.total}")
         rate = optimizer.learning_rate(count, config.steps, config.warmup, config.learning_rate)
-        method = adafactor if isinstance(config.optimizer, adafactor.Adafactor) else optimizer
-        method.step(run.params, grads, run.moments, config.optimizer, rate, count)
+        if isinstance(config.optimizer, adafactor.Adafactor):
+            adafactor.step(run.params, grads, run.moments, config.optimizer, rate, count,
+                           means.rms)
+        else:
+            optimizer.step(run.params, grads, run.moments, config.optimizer, rate, count)
     run.step = count
     run.seconds += time.perf_counter() - begin
     return loss, norm
@@ -125,7 +139,8 @@ def _finite(step: int) -> Iterator[None]:
                                  f"({error})") from error
 
 
-def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
+def evaluate(run: Run, data: Any, rows_at_once: int = 32,
+             loss_of: Callable[..., model.Loss] | None = None) -> float:
     """Return the loss on all held-out data, in the task's measure, with the evaluation capacity.
 
     Noise that conventions draw outside training too is the same every time.
@@ -135,7 +150,7 @@ def evaluate(run: Run, data: Any, rows_at_once: int = 32) -> float:
     params, rng = run.stored, np.random.default_rng(run.config.seed)
     for batch in task.held_out(data, rows_at_once, run.config, run.model_config):
         with _finite(run.step):
-            loss = model.loss(params, batch, run.model_config, rng=rng)
+            loss = (loss_of or model.loss)(params, batch, run.model_config, rng=rng)
         counted = int((batch.targets != IGNORED).sum())
         nats += float(loss.cross_entropy) * counted
         tokens += counted

@@ -13,7 +13,7 @@ Sequences meet in the Switch layer alone. All before it, or all of a block witho
 slice of the batch at a time; `schedule` says which.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,9 @@ from switch_np.transformer import attention, batch_slices, dense, norm
 from switch_np.transformer.batch_slices import KeysAndValues
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_noise import BlockNoise, of_slice
+
+
+SwitchLayer = Callable[..., tuple[LayerOutput, LayerCache]]         # such as switch_layer.forward
 
 
 class AttentionBranch(NamedTuple):
@@ -61,13 +64,15 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
             config: ModelConfig, *, padding_BS: np.ndarray | None = None,
             memory: np.ndarray | None = None, memory_padding: np.ndarray | None = None,
             noise: BlockNoise = BlockNoise(), plan: Plan | None = None, training: bool = False,
-            past: BlockCache | None = None) -> tuple[np.ndarray, LayerOutput | None, BlockCache]:
+            past: BlockCache | None = None, layer: SwitchLayer = switch_layer.forward
+            ) -> tuple[np.ndarray, LayerOutput | None, BlockCache]:
     """Return the new residual stream (B, S, D), and what the Switch layer gave (None if dense).
 
     With `cross_attention` among its parameters a block attends to the memory (B, M, D), with
     `switch` it routes. `bias_HSM` holds relative positions and the causal mask; padding is bool,
     True where a token is padding; noise and plan are replayed; `training` selects the capacity
     factor. In generation `past` is the cache of the tokens before; such a cache has no backward.
+    `layer` computes the Switch layer.
     """
     before = past.slices if past else []
     whole = (padding_BS, memory, memory_padding,
@@ -82,7 +87,7 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, bias_HSM: np.ndarray,
     x, normed, caches = zip(*schedule.sequences(run, x_BSD.shape))
     x_BSD, switched, switch_cache = batch_slices.join(x), None, None
     if "switch" in params:
-        switched, switch_cache = switch_layer.forward(
+        switched, switch_cache = layer(
             params["switch"], batch_slices.join(normed), config.switch, plan=plan,
             padding=padding_BS, noise=noise.switch, training=training)
         x_BSD = x_BSD + dropout.forward(switched.y, noise.feed_forward_out, config.dropout)

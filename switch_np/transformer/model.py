@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import switch_layer
 from switch_np.operations import rounded
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
-from switch_np.transformer import cross_entropy, embedding, head, router_losses, stack
+from switch_np.transformer import block, cross_entropy, embedding, head, router_losses, stack
 from switch_np.transformer.batch import Batch, targets_that_count
 from switch_np.transformer.model_config import ModelConfig
 from switch_np.transformer.model_noise import ModelNoise
@@ -44,6 +45,13 @@ class Loss(NamedTuple):
     plans: tuple[Plan, ...]
 
 
+class Parts(NamedTuple):
+    """What computes the Switch layers and the cross-entropy: of one process, or over many ranks."""
+
+    layer: block.SwitchLayer = switch_layer.forward
+    cross_entropy: Any = cross_entropy
+
+
 class StackRun(NamedTuple):
     """Saved for backward, of one stack: ids, cache and router losses."""
 
@@ -61,19 +69,21 @@ class ModelCache(NamedTuple):
 
 
 class LossCache(NamedTuple):
-    """Saved for backward: the caches of model and cross-entropy."""
+    """Saved for backward: the caches of model and cross-entropy, and what computes the latter."""
 
     model: ModelCache
-    cross_entropy: cross_entropy.CrossEntropyCache
+    cross_entropy: Any
+    parts: Parts
 
 
 def forward(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
-            noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (), training: bool = False
+            noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (), training: bool = False,
+            layer: block.SwitchLayer = switch_layer.forward
             ) -> tuple[np.ndarray, list[LayerOutput], ModelCache]:
     """Return the logits (B, S, V), and each Switch layer's output, the encoder's first."""
     memory_BMD, runs = None, {}
     switched: list[LayerOutput] = []
-    both: dict[str, Any] = {"plans": iter(plans), "training": training}
+    both: dict[str, Any] = {"plans": iter(plans), "training": training, "layer": layer}
     if batch.source is not None:
         memory_BMD, switched, runs["encoder"] = run_stack(
             params, "encoder", batch.source, config, padding_BS=batch.source_padding,
@@ -106,23 +116,24 @@ def backward(d_logits_BSV: np.ndarray, cache: ModelCache, d_balance: float = 0.0
 
 def loss(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
          noise: ModelNoise = ModelNoise(), plans: Iterable[Plan] = (),
-         training: bool = False) -> tuple[Loss, LossCache]:
+         training: bool = False, parts: Parts = Parts()) -> tuple[Loss, LossCache]:
     """Return the objective and its terms."""
-    logits_BSV, switched, cache = forward(params, batch, config, noise, plans, training)
+    logits_BSV, switched, cache = forward(params, batch, config, noise, plans, training,
+                                          parts.layer)
     targets_T = targets_that_count(batch)
     logits_TV = rounded.plain(logits_BSV).reshape(len(targets_T), -1)     # float32 in halves too
-    nats, cross_entropy_cache = cross_entropy.forward(logits_TV, targets_T)
+    nats, cross_entropy_cache = parts.cross_entropy.forward(logits_TV, targets_T)
     balance = tuple(loss for run in cache.runs.values() for loss in run.losses.balance)
     z = tuple(loss for run in cache.runs.values() for loss in run.losses.z)
     total = nats + sum(balance) * config.balance_coef + sum(z) * config.z_coef
     total = total.astype(nats.dtype)         # NumPy 1.26 lifts a scalar times a float
     plans = tuple(out.plan for out in switched)
-    return Loss(total, nats, balance, z, plans), LossCache(cache, cross_entropy_cache)
+    return Loss(total, nats, balance, z, plans), LossCache(cache, cross_entropy_cache, parts)
 
 
 def loss_backward(cache: LossCache, config: ModelConfig) -> dict[str, Any]:
     """Return the gradients of the total."""
-    d_logits_TV = cross_entropy.backward(1.0, cache.cross_entropy)
+    d_logits_TV = cache.parts.cross_entropy.backward(1.0, cache.cross_entropy)
     d_logits_BSV = d_logits_TV.reshape(*cache.model.runs["decoder"].ids_BS.shape, -1)
     return backward(d_logits_BSV, cache.model, config.balance_coef, config.z_coef)
 

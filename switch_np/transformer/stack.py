@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import switch_layer
 from switch_np.operations import dropout
 from switch_np.switch.layer import LayerOutput
 from switch_np.switch.plan import Plan
@@ -40,7 +41,8 @@ class StackCache(NamedTuple):
 def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, kind: StackConfig, *,
             padding_BS: np.ndarray | None = None, memory: np.ndarray | None = None,
             memory_padding: np.ndarray | None = None, noise: StackNoise = StackNoise(),
-            plans: Iterable[Plan] = (), training: bool = False, past: StackCache | None = None
+            plans: Iterable[Plan] = (), training: bool = False, past: StackCache | None = None,
+            layer: block.SwitchLayer = switch_layer.forward
             ) -> tuple[np.ndarray, list[LayerOutput], StackCache]:
     """Return the normed stream (B, S, D) and what each Switch layer gave.
 
@@ -55,12 +57,12 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
         bias_HSM = bias_HSM + mask_SM.astype(bias_HSM.real.dtype)
     remaining, noises = iter(plans), noise.blocks or (BlockNoise(),) * kind.num_layers
     x_BSD, switched, caches = dropout.forward(x_BSD, noise.first, config.dropout), [], []
-    for layer in range(kind.num_layers):
-        plan = next(remaining, None) if kind.is_switch(layer) else None
+    for number in range(kind.num_layers):
+        plan = next(remaining, None) if kind.is_switch(number) else None
         x_BSD, out, cache = block.forward(
-            params[str(layer)], x_BSD, bias_HSM, config, padding_BS=padding_BS, memory=memory,
-            memory_padding=memory_padding, noise=noises[layer], plan=plan, training=training,
-            past=past and past.blocks[layer])
+            params[str(number)], x_BSD, bias_HSM, config, padding_BS=padding_BS, memory=memory,
+            memory_padding=memory_padding, noise=noises[number], plan=plan, training=training,
+            past=past and past.blocks[number], layer=layer)
         caches.append(cache)
         switched += [out] if out else []
     y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD, config.norm_epsilon)

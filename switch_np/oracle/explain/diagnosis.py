@@ -32,10 +32,11 @@ FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
 def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, TensorVerdict],
-             precision: str, replayed: Replayed) -> list[str]:
+             precision: str, replayed: Replayed, rank: int | None = None) -> list[str]:
     """Return explanations, the likeliest first: at least one if a tensor or a choice is wrong.
 
-    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices.
+    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices;
+    `rank` is the one that all came from, if it was one.
     """
     failed = [name for name, tensor in tensors.items() if not tensor.ok]
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
@@ -52,6 +53,9 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
             found.append(text)
     if not (replayed.errors or failed):
         return found            # a missing or misshapen tensor would fit every bug of the museum
+    planted: list[str] = [] if rank is None else museum.wrong_ranks.recognise(evidence, rank)
+    if planted:
+        return planted + found
     known = museum.recognise(evidence)
     if not known and (unexplained or replayed.errors):
         known = other_choices.recognise(evidence) or other_conventions.recognise(evidence)

@@ -7,6 +7,7 @@ tensor           one tensor: its error in units of sigma, and where it is larges
 untold_choices   choices that a kernel did not tell: inferred from its y, or allowed for
 judge_choices    judge a kernel's choices, then recompute the truth with them
 kernel_tensors   the tensors that were handed in, in float64 and in the right shape
+of_rank          one rank's tensors and choices among those of all ranks
 blind_spots      terms of a gradient whose absence would pass
 report           what was found, in words and in values
 compare          all of it: `compare` returns a report, `assert_matches` raises one

@@ -16,7 +16,8 @@ import numpy as np
 from switch_np.operations import adapters, check, signatures
 from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.explain import diagnosis, wording
-from switch_np.oracle.judge import blind_spots, judge_choices, kernel_tensors, untold_choices
+from switch_np.oracle.judge import (
+    blind_spots, judge_choices, kernel_tensors, of_rank, untold_choices)
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
 from switch_np.oracle.truth.reference import Reference
@@ -31,7 +32,7 @@ class NoVerdict(SkipTest):
 def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: Any = None,
             grads: Mapping[str, Any] | None = None, expert: Any = None, kept: Any = None,
             slot: Any = None, plan: Any = None, precision: str | Mapping[str, str] | None = None,
-            complete: bool = False) -> Report:
+            complete: bool = False, rank: int | None = None) -> Report:
     """Judge a kernel's outputs and gradients against the reference.
 
     Parameters
@@ -52,6 +53,10 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         router that computes in float32 beside experts in bfloat16.
     complete
         Demand y and every gradient.
+    rank
+        Everything came from this rank of a reference made with `ranks`: y, d_x and decisions of its
+        tokens, d_w_in and d_w_out of its experts, the other gradients summed over the ranks. Token
+        and expert numbers in the report are those of all ranks.
 
     Examples
     --------
@@ -73,8 +78,11 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
             f"the computation reaches {peak:.3g}, more than a quarter of {largest:.6g}",), ref,
             not_judged=tuple(ref.outputs()))
     notes += _notes(ref)
-    got, structure = kernel_tensors.collect(ref, given, complete, notes)
     decisions = judge_choices.decisions(plan, expert, kept, slot)
+    of_all = given
+    if rank is not None:
+        of_all, decisions = of_rank.whole(ref, rank, given, decisions)
+    got, structure = kernel_tensors.collect(ref, of_all, complete, notes)
     if not (given or complete or decisions):
         raise ValueError("compare needs something to judge: y, balance_loss, z_loss, grads, expert "
                          "or plan, got none of them")
@@ -83,6 +91,8 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
                          f"{ref.problem.alone} alone was given the choices")
     replayed = judge_choices.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
+    if rank is not None:
+        got = of_rank.among(got, rank, truth, len(ref.ranks))
     notes += replayed.notes
     sigma = truth.sigma(precision)
     verdicts = _verdicts(got, truth, sigma)
@@ -93,7 +103,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         verdict, verdicts = _allow_flips(got, truth, precision, verdicts, notes)
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
                   verdicts, tuple(notes), truth,
-                  partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed),
+                  partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed, rank),
                   blind_spots.unseen(truth, verdicts, sigma)
                   | blind_spots.coarser_than_given(ref, given, got, replayed, precision),
                   tuple(name for name in truth.outputs() if name not in given

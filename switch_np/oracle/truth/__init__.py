@@ -7,6 +7,7 @@ solution         a problem, and all the numbers that answer it
 decisions        another library's choices of experts as a plan
 asked            what is asked, checked and lifted to float64
 caches           the intermediates that the oracle reads in a layer's cache
+ranks            what each rank of a layer cut over ranks sends, gets, computes and returns
 reference        outputs, losses and every gradient in float64, term by term
 parts            the same for the parts below the experts
 rounding_array   arrays whose arithmetic rounds at random, as a kernel's does
@@ -15,3 +16,13 @@ rounding         the standard deviation of each number's rounding error: sigma
 
 Imported by the oracle's other rooms; it imports none of them.
 """
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Import `ranks`, and the layer over ranks with it, when it is first asked for."""
+    if name != "ranks":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")

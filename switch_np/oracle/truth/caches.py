@@ -69,3 +69,9 @@ def intermediates(cache: LayerCache) -> dict[str, np.ndarray]:
         for name, field in (("experts.rows", "x_TD"), ("experts.hidden", "hidden_TF")):
             found[name] = np.concatenate([getattr(block.cache, field) for block in blocks])
     return found
+
+
+def over_ranks(cache: LayerCache) -> tuple[Any, Any, Any]:
+    """Return the route of a layer over ranks, and what its combine and its experts saved."""
+    mixture = cache.mixture                                    # of `parallel.mixture`
+    return mixture.route, mixture.combine, mixture.experts

@@ -22,6 +22,7 @@ from switch_np.conventions import arguments, choose, serve
 from switch_np.conventions.margins import Margins, contested, margins
 from switch_np.conventions.noise import Noise, decided
 from switch_np.operations import adapters, signatures
+from switch_np.oracle import truth
 from switch_np.oracle.truth import asked, caches, rounding
 from switch_np.oracle.truth.decisions import as_plan
 from switch_np.oracle.truth.rounding import Rounding
@@ -41,6 +42,7 @@ class Reference(Solution):
     bias_precision: str | None = None                # in which the selection bias was handed in
     replays: bool = False                            # whether a plan was handed in
     judged_in: Mapping[str, str] = field(default_factory=dict)    # precisions of single outputs
+    ranks: tuple[Any, ...] = ()                      # a RankTruth each, where `ranks` was given
 
     def rounding(self, precision: str) -> Rounding:
         """Return what a correct kernel's rounding does to each number; worked out once."""
@@ -68,7 +70,8 @@ class Reference(Solution):
 @signatures.checked
 def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, d_y: Any = None,
               balance_coef: float = 0.0, z_coef: float = 0.0, plan: Any = None, padding: Any = None,
-              noise: Noise | None = None, training: bool = False, gates: Any = None) -> Reference:
+              noise: Noise | None = None, training: bool = False, gates: Any = None,
+              ranks: int | None = None) -> Reference:
     """Compute a layer's outputs, losses and gradients in float64.
 
     Parameters
@@ -94,6 +97,9 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         (T, K) the weights of the experts in `plan`, in place of a router: `params` holds the
         experts' alone, `grads` the gates', and there are no losses. Of the config count the
         experts' knobs, where the gates are applied, and what becomes of dropped tokens.
+    ranks
+        Cut the layer over so many ranks, each with its tokens, a group of their own, and its
+        experts: `ref.ranks` is what each sends, gets, computes and returns, a `RankTruth`.
 
     Raises
     ------
@@ -120,7 +126,9 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if not adapters.shape_of(x, "x"):
         raise ValueError("x must have shape (T, D) or (B, S, D), got ()")
     asked.check_memory(adapters.shape_of(x, "x"), list(shapes.values()), config.num_choices)
-    config = replace(config, layout="packed")             # empty buffer rows would add nothing
+    cut: SwitchConfig = config if ranks is None else truth.ranks.config_over(
+        ranks, config, adapters.shape_of(x, "x"), gates)
+    config = replace(cut, layout="packed")                # empty buffer rows would add nothing
     given = {**params} if gates is None else {**params, "gates": gates}
     precision = adapters.precision_of(x, *given.values()) or "float64"
     x = asked.lift("x", x)
@@ -141,8 +149,10 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     if gates is not None:
         lifted["gates"] = asked.rows_of_gates(lifted["gates"], plan)
     bias = params.get("select_bias")
-    return replace(solve(problem, plan, precision), replays=plan is not None,
-                   bias_precision=None if bias is None else adapters.precision_of(bias))
+    found = solve(problem, plan, precision)
+    return replace(found, replays=plan is not None,
+                   bias_precision=None if bias is None else adapters.precision_of(bias),
+                   ranks=() if ranks is None else truth.ranks.of(problem, found.plan, ranks))
 
 
 def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:

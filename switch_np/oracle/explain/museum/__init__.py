@@ -8,11 +8,13 @@ kernel            the correct layer
 exhibit           what an exhibit is
 wrong_outputs     bugs in the routing, the output or the values of the losses
 wrong_gradients   bugs in gradients alone
+wrong_ranks       bugs of layers that are cut over ranks, planted in `parallel.layer`
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,6 +31,13 @@ from switch_np.switch.config import SwitchConfig
 OUTPUT_ALSO = wrong_outputs.ROUTING + wrong_outputs.OUTPUT + wrong_outputs.LOSSES
 GRADIENT_ALONE = wrong_gradients.ROUTER + wrong_gradients.EXPERTS
 EXHIBITS = {exhibit.name: exhibit for exhibit in OUTPUT_ALSO + GRADIENT_ALONE}
+
+
+def __getattr__(name: str) -> Any:
+    """Import `wrong_ranks`, and the layer over ranks with it, when it is first asked for."""
+    if name != "wrong_ranks":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
 
 
 @cache

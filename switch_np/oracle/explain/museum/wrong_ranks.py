@@ -1,0 +1,135 @@
+"""Bugs of layers that are cut over ranks: each planted in `parallel.layer` on simulated ranks.
+
+A bug is a change of the layer's parts, of the capacity, or of the gradients in the end.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_np.conventions.arguments import without_capacity
+from switch_np.oracle.explain.causes import Evidence, likeliest
+from switch_np.oracle.truth import ranks
+from switch_np.oracle.truth.ranks import RankTruth
+from switch_np.oracle.truth.solution import Problem
+from switch_np.parallel.losses import Mean
+from switch_np.parallel.mixture import Mixture
+from switch_np.parallel.route import Route
+from switch_np.switch.layer import Parts
+from switch_np.switch.plan import Plan
+
+Tensors = dict[str, np.ndarray]
+
+
+class Bug(NamedTuple):
+    """What is wrong; how it changes the layer's parts, the problem, and a rank's tensors.
+
+    `seen` is where, as far as known.
+    """
+
+    what: str
+    seen: str
+    parts: Callable[[Parts, int], Parts] = lambda parts, n: parts
+    problem: Callable[[Problem, int], Problem] = lambda problem, n: problem
+    tensors: Callable[[RankTruth, int], Tensors] = lambda truth, n: dict(truth.got)
+
+
+def run(name: str, problem: Problem, plan: Plan | None, n: int) -> tuple[Tensors, ...]:
+    """Return what each of n ranks gives with a bug of `BUGS` planted."""
+    bug = BUGS[name]
+    changed = bug.problem(problem, n)
+    found = ranks.of(changed, plan if changed is problem else None, n,
+                     lambda parts: bug.parts(parts, n))
+    return tuple(bug.tensors(truth, n) for truth in found)
+
+
+def recognise(evidence: Evidence, rank: int) -> list[str]:
+    """Return the bugs that explain every tensor that came from a rank, the likeliest first."""
+    truth, n, fits = evidence.truth, len(evidence.ref.ranks), {}
+    for name, bug in BUGS.items():
+        given = run(name, truth.problem, truth.plan, n)[rank]
+        suspects = {key: ranks.whole(key, value, rank, np.asarray(evidence.want[key]), n)
+                    for key, value in given.items()}
+        fits[f"{bug.what}; seen: {bug.seen}"] = evidence.total(suspects)
+    return likeliest(fits)
+
+
+def _times(factor: Callable[[int], float], names: tuple[str, ...]) -> Callable[..., Tensors]:
+    return lambda truth, n: {key: value * (factor(n) if key in names else 1)
+                             for key, value in truth.got.items()}
+
+
+class _Scaled(NamedTuple):
+    """A loss times a factor."""
+
+    part: Any
+    factor: float
+
+    def forward(self, *arguments: Any) -> tuple[np.ndarray, Any]:
+        loss, cache = self.part.forward(*arguments)
+        return loss * self.factor, cache
+
+    def backward(self, d_loss: float, cache: Any) -> np.ndarray:
+        gradient: np.ndarray = self.part.backward(d_loss * self.factor, cache)
+        return gradient
+
+
+class _ByRank(Mixture):
+    """The mixture whose experts take the rows in the order in which they come."""
+
+    def way(self, plan: Plan) -> Route:
+        way = super().way(plan)
+        return way._replace(plan=replace(way.plan, token=np.sort(way.plan.token)))
+
+
+def _alike(parts: Parts, n: int) -> Parts:
+    def of(mean: Mean) -> Mean:
+        return mean._replace(weight=lambda *arguments: 1)
+
+    return parts._replace(balance_loss=of(parts.balance_loss), z_loss=of(parts.z_loss))
+
+
+def _global_capacity(problem: Problem, n: int) -> Problem:
+    config, tokens = problem.config, problem.x[..., 0].size
+    capacity = config.expert_capacity(tokens, problem.training)
+    if capacity is None or config.capacity is not None:
+        return problem
+    return problem._replace(config=replace(without_capacity(config), capacity=capacity))
+
+
+REPLICATED, OWN = ("d_w_router", "d_b_router"), ranks.EXPERTS
+UNKNOWN = "no thread known"
+BUGS: Mapping[str, Bug] = {
+    "router_gradient_not_reduced": Bug(
+        "the router's gradient is that of the rank's own tokens: it is not summed over the ranks",
+        UNKNOWN, tensors=lambda truth, n: {**truth.got, **{
+            key: truth.own[key[2:]] for key in truth.got if key in REPLICATED}}),
+    "router_gradient_averaged": Bug(
+        "the router's gradient is averaged over the ranks, not summed", UNKNOWN,
+        tensors=_times(lambda n: 1 / n, REPLICATED)),
+    "router_gradient_reduced_twice": Bug(
+        "the router's gradient is summed over the ranks twice", UNKNOWN,
+        tensors=_times(lambda n: n, REPLICATED)),
+    "expert_gradients_averaged": Bug(
+        "the experts' gradients are divided by the number of ranks, though each rank has its own",
+        "megablocks PR#20, the reverse", tensors=_times(lambda n: 1 / n, OWN)),
+    "expert_gradients_times_ranks": Bug(
+        "the experts' gradients are multiplied by the number of ranks", "DeepSpeed#5618, #6545",
+        tensors=_times(lambda n: n, OWN)),
+    "balance_loss_times_ranks": Bug(
+        "the balance loss is summed over the ranks, not averaged", UNKNOWN,
+        lambda parts, n: parts._replace(balance_loss=_Scaled(parts.balance_loss, n))),
+    "balance_loss_over_ranks": Bug(
+        "the balance loss is divided by the number of ranks once too often", UNKNOWN,
+        lambda parts, n: parts._replace(balance_loss=_Scaled(parts.balance_loss, 1 / n))),
+    "unequal_ranks_alike": Bug(
+        "the losses of ranks with unequal numbers of real tokens are averaged as if equal",
+        "Megatron-LM PR#5047, PR#5798", _alike),
+    "rows_by_rank": Bug(
+        "the experts take the rows received in the order of ranks, where experts' are wanted",
+        UNKNOWN, lambda parts, n: parts._replace(mixture=_ByRank(*parts.mixture))),
+    "capacity_of_all_tokens": Bug(
+        "the capacity follows from the tokens of all ranks, not of one", UNKNOWN,
+        problem=_global_capacity)}
