@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import switch_np as snp
+from switch_np.conventions.libraries import PRESETS
 from switch_np.conventions.parameters import ROUTER
 from switch_np.operations import rounded
 from switch_np.operations.precision import round_to
@@ -14,7 +15,7 @@ def on_grid(x):
     return np.array_equal(round_to(np.array(x), "bfloat16"), x)
 
 
-@pytest.mark.parametrize("name", snp.presets())
+@pytest.mark.parametrize("name", [*PRESETS, "gpt_oss", "qwen2_moe"])
 @pytest.mark.parametrize("experts, router", [
     ("bfloat16", "bfloat16"), ("bfloat16", None), (None, "bfloat16")])
 def test_what_is_asked_for_is_rounded_and_nothing_else(name, experts, router, rng):

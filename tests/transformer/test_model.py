@@ -31,11 +31,13 @@ MODELS = {
         BOTH, num_layers=1, switch_every=1, router_losses="transformers",
         switch=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2, jitter=0.1)),
 }
+OTHERS = ("both tied", "buffers", "both dense, gated, a head")      # what others show together
 
 
 @pytest.mark.parametrize("name, training", [
-    *((name, True) for name in MODELS),
-    *((name, False) for name in ("switch", "all noise"))])
+    *((name, True) for name in MODELS if name not in OTHERS),
+    *(pytest.param(name, True, marks=pytest.mark.thorough) for name in OTHERS),
+    ("all noise", False), pytest.param("switch", False, marks=pytest.mark.thorough)])
 def test_whole_model(name, training):
     few = {"switch": snp.SwitchConfig(num_experts=3)}
     if (name, training) != ("switch", True):     # fewer numbers to vary one by one

@@ -51,13 +51,14 @@ def test_every_bug_is_found_and_named_on_each_rank_that_it_shows_on(name):
     assert seen
 
 
-def test_bugs_are_named_in_float32_too():
+@pytest.mark.parametrize("name", [next(iter(wrong_ranks.BUGS)), *(
+    pytest.param(name, marks=pytest.mark.thorough) for name in list(wrong_ranks.BUGS)[1:])])
+def test_bugs_are_named_in_float32_too(name):
     ref = problem(seed=4, precision="float32")
-    for name in wrong_ranks.BUGS:
-        tensors = wrong_ranks.run(name, ref.problem, ref.plan, N)[1]
-        report = oracle.compare(ref, rank=1, **handed_in(
-            tensors, cast=lambda value: value.astype(np.float32)))
-        assert report.verdict == "fail" and wrong_ranks.BUGS[name].what in str(report), name
+    tensors = wrong_ranks.run(name, ref.problem, ref.plan, N)[1]
+    report = oracle.compare(ref, rank=1, **handed_in(
+        tensors, cast=lambda value: value.astype(np.float32)))
+    assert report.verdict == "fail" and wrong_ranks.BUGS[name].what in str(report)
 
 
 def test_a_wrong_number_is_told_where_it_is_among_all_ranks():
