@@ -88,13 +88,19 @@ class Rough(np.ndarray):
         return self._rounded(result, (terms, squares)).view(type(self))
 
     def _settle(self, other: np.ndarray) -> None:
-        """Move, in place, what is about to be compared and lies within its doubt: once."""
+        """Move, in place, what is about to be compared and lies within its doubt: once.
+
+        A limit other than 0 is rounded itself, often to the very number that it is compared with:
+        there both sides are as likely, and the numbers are spread about the limit.
+        """
         if self.doubt is not None:
             plain = _plain(self)
             doubt = self.doubt + 2 * self.precision.store * np.abs(other)    # may round to `other`
             near = np.abs(plain - other) < doubt
             if near.any() or not self.settled:
-                plain += np.where(near, doubt * self.rng.standard_normal(plain.shape), 0.0)
+                middle = np.where(other == 0, plain, other)
+                moved = middle + doubt * self.rng.standard_normal(plain.shape)
+                plain[...] = np.where(near, moved, plain)
                 self.doubt, self.settled = np.where(near, 0.0, self.doubt), True
 
     @classmethod
