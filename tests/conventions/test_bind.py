@@ -89,6 +89,7 @@ def test_backward_of_random_configs(seed):
         check_layer(rng, random_config(rng, rng.choice([0.3, 0.6, 0.9])))
 
 
+@pytest.mark.thorough                                  # the oracle certifies each of them anyway
 @pytest.mark.parametrize("name", [
     *PRESETS, "gpt_oss", "qwen3_next", "glm4v_moe", "hy_v4", "deepseek_v4", "nemotron_h", "llama4"])
 def test_backward_of_every_preset(name):

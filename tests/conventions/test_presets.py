@@ -45,8 +45,10 @@ def test_recorded_says_whether_a_case_proves_it():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layout", ["packed", "buffers"])
-@pytest.mark.parametrize("settings", [{}, {"capacity": 1}], ids=["roomy", "drops"])
+@pytest.mark.parametrize("layout, settings", [
+    ("packed", {"capacity": 1}), ("buffers", {}),
+    pytest.param("packed", {}, marks=pytest.mark.thorough),
+    pytest.param("buffers", {"capacity": 1}, marks=pytest.mark.thorough)])
 def test_every_preset_runs(name, dtype, layout, settings):
     """With 8 experts, in training and not; float32 stays float32, and nothing is written to."""
     rng = np.random.default_rng(0)

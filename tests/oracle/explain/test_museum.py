@@ -99,14 +99,17 @@ def test_the_kernel_is_right(top_k, factor, padding):
     assert judged(ref, of_museum(None, asked)).ok
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [
+    pytest.param("float64", marks=pytest.mark.thorough), "float32", "bfloat16",
+    pytest.param("float16", marks=pytest.mark.thorough)])
 def test_the_right_kernel_passes(precision):
     for case, ref in problems(precision)[::2 if precision == "float16" else 1]:
         report = judged(ref, of_museum(None, case, precision))
         assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [
+    pytest.param("float64", marks=pytest.mark.thorough), "float32", "bfloat16"])
 def test_every_bug_is_found(precision):
     missed = {name for name in museum.EXHIBITS if first_failure(name, precision) is None}
     assert missed == (BELOW_BFLOAT16 if precision == "bfloat16" else set())
