@@ -242,3 +242,42 @@ def differs(one, other):
     return any((one[name] != other[name]).any() for name in ("kept", "slot")) or not all(
         np.allclose(mine[name], others[name], rtol=1e-9, atol=1e-9 * abs(mine[name]).max())
         for name in mine)
+
+
+@functools.cache
+def of_today(family, precision):
+    """A problem of GPT-OSS's layer, whose limit bites, or of Qwen2-MoE's, and its reference."""
+    settings = {"gpt_oss": {"expert_limit": 0.7}, "qwen2_moe": {"shared_width": 9}}[family]
+    config = SwitchConfig.like(family, num_experts=4, top_k=2, capacity_factor=0.9,
+                               balance_counts="all", balance_probs="full",
+                               padding_routing="left_out", **settings)
+    asked = oracle.draw(config, 48, 12, 12, seed=3, padding=5, unused=1, precision=precision)
+    return asked, oracle.reference(**asked)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["gpt_oss", "qwen2_moe"])
+def test_the_right_kernel_of_todays_layers_passes(family, precision):
+    asked, ref = of_today(family, precision)
+    assert judged(ref, of_museum(None, asked, precision)).ok
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("family", ["gpt_oss", "qwen2_moe"])
+def test_bugs_of_todays_layers_are_found_and_named(family):
+    """Those that make a difference there."""
+    asked, ref = of_today(family, "float32")
+    right, named, unnamed = of_museum(None, asked), set(), set()
+    for name in museum.EXHIBITS:
+        wrong = of_museum(name, asked)
+        pairs = [(right[key], wrong[key]) for key in ("y", "balance_loss", "z_loss")]
+        pairs += [(right["grads"][key], wrong["grads"][key]) for key in right["grads"]]
+        if all(np.allclose(one, other, rtol=1e-9, atol=1e-12) for one, other in pairs):
+            continue
+        report = judged(ref, of_museum(name, asked, "float32"))
+        assert report.verdict == "fail", f"{name}: {report}"
+        told = report.diagnosis[0]
+        says = any(words in told for words in (
+            museum.EXHIBITS[name].what, WORDS.get(name, "\0"), ALONE_WORDS.get(name, "\0")))
+        (named if says else unnamed).add(name)
+    assert len(named) > 60 and len(unnamed) <= 8, unnamed

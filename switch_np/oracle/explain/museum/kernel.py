@@ -3,7 +3,7 @@
 It shares nothing with `switch_np.switch` but the capacity, which the config gives: one group of
 tokens and any number of choices, forward and backward by hand. Of the conventions it knows those
 that most layers of today need: gates given in a router's place, sigmoid scores, gates divided by
-their sum and scaled, the counts of f, biases, gated experts of any activation, shared experts.
+their sum and scaled, the counts of f, biases, gated experts with limits, shared ones with a gate.
 `store` rounds each intermediate. Exhibits replace lines of this text: each occurs once.
 """
 
@@ -50,9 +50,11 @@ def forward(x: Array, params: Params, config: Any, padding: Array | None, expert
 
     y, saved = through_experts(x, params, config, expert, kept, gates, store)
     if "shared_w_in" in params:
-        out, hidden = network(x, shared_expert(params), config, store)
-        y = store(y + real[:, None] * out)
-        saved.append(hidden)
+        out, hidden = network(x, shared_expert(params, config), config, store)
+        gate = shared_gate(x, params, store)
+        y = store(y + real[:, None] * gate * out)
+        y = store(y / 2) if config.conventions.shared_average else y
+        saved.append((hidden, out, gate))
 
     counts = config.conventions.balance_counts
     counted = {"first": 1, "none": 0}.get(counts, top_k)
@@ -118,9 +120,18 @@ def one_expert(params: Params, e: int) -> Params:
             and name[:7] != "shared_"}
 
 
-def shared_expert(params: Params) -> Params:
-    """Return the weights of the shared experts, which are one."""
-    return {name[7:]: value for name, value in params.items() if name[:7] == "shared_"}
+def shared_expert(params: Params, config: Any) -> Params:
+    """Return the weights of the shared experts, which are one, and its own limit if it has one."""
+    limit = config.conventions.shared_limit
+    own = {} if limit == "same" else {"limit": limit}
+    return own | {name[7:]: value for name, value in params.items() if name[:7] == "shared_"}
+
+
+def shared_gate(x: Array, params: Params, store: Store) -> Array:
+    """Return the shared expert's gate (T, 1), 1 where it has none."""
+    if "shared_w_router" not in params:
+        return np.ones_like(x[:, :1])
+    return np.asarray(store(activations.sigmoid(store(x @ params["shared_w_router"]))))
 
 
 def network(rows: Array, weights: Params, config: Any, store: Store
@@ -130,10 +141,27 @@ def network(rows: Array, weights: Params, config: Any, store: Store
     before = linear
     if "w_gate" in weights:
         before = store(rows @ weights["w_gate"] + weights.get("b_gate", 0))
-    active = activations.forward(config.conventions.expert_activation, before)
-    hidden = store(active * linear if "w_gate" in weights else active)
+    active, up, _, _ = factors(linear, before, weights, config, store)
+    hidden = store(active * up if "w_gate" in weights else active)
     out = store(hidden @ weights["w_out"] + weights.get("b_out", 0))
     return out, (linear, before, hidden)
+
+
+def factors(linear: Array, before: Array, weights: Params, config: Any, store: Store
+            ) -> tuple[Array, Array, Array, Array]:
+    """Return the hidden units' factors, the first one's slope, and where the second is free."""
+    has, kind = config.conventions, config.conventions.expert_activation
+    alpha = store(np.full((1, 1), has.expert_silu_factor))
+    active, slope = (f(kind, alpha * before) for f in (activations.forward, activations.slope))
+    active /= alpha
+    limit = weights.get("limit", has.expert_limit)
+    if limit is None or "w_gate" not in weights:
+        return active, linear + has.expert_linear_offset, slope, np.ones_like(linear)
+    most = store(np.full((1, 1), limit))
+    cap = most if has.expert_limit_at == "output" else (
+        activations.forward(kind, alpha * most) / alpha)
+    up = np.clip(linear, -most, most) + has.expert_linear_offset
+    return np.minimum(active, cap), up, slope * (active <= cap), 1.0 * (np.abs(linear) <= most)
 
 
 def backward(d_y: Array, params: Params, config: Any, out: dict[str, Any], cache: tuple[Any, ...],
@@ -141,10 +169,10 @@ def backward(d_y: Array, params: Params, config: Any, out: dict[str, Any], cache
     """Return the gradients of x and of the parameters as a dict."""
     x, real, count, probs, softmax, log_z, gates, weight, saved, share = cache
     expert, num_experts = out["expert"], probs.shape[1]
+    d_y = d_y / 2 if config.conventions.shared_average else d_y
     d_x, d_gates, grads = back_through_experts(d_y, params, config, gates, saved, store)
     if "shared_w_in" in params:
-        d_rows, mine = network_back(d_y * real[:, None], x, shared_expert(params), saved[-1],
-                                    config, store)
+        d_rows, mine = shared_back(d_y * real[:, None], x, params, saved[-1], config, store)
         grads |= {f"shared_{name}": grad for name, grad in mine.items()}
         d_x = store(d_x + d_rows)
 
@@ -188,17 +216,30 @@ def back_through_experts(d_y: Array, params: Params, config: Any, gates: Array, 
     return d_x, d_gates, grads
 
 
+def shared_back(d_y: Array, x: Array, params: Params, saved: tuple[Any, ...], config: Any,
+                store: Store) -> tuple[Array, Params]:
+    """Return the gradients of the shared expert's x and weights, its gate's included."""
+    hidden, out, gate = saved
+    d_rows, grads = network_back(store(gate * d_y), x, shared_expert(params, config), hidden,
+                                 config, store)
+    if "shared_w_router" in params:
+        d_logit = store((d_y * out).sum(axis=1, keepdims=True) * gate * (1 - gate))
+        grads["w_router"] = store(x.T @ d_logit)
+        d_rows = store(d_rows + d_logit @ params["shared_w_router"].T)
+    return d_rows, grads
+
+
 def network_back(d_out: Array, rows: Array, weights: Params, saved: tuple[Array, ...], config: Any,
                  store: Store) -> tuple[Array, Params]:
     """Return the gradients of an expert's rows and weights."""
     linear, before, hidden = saved
-    kind = config.conventions.expert_activation
+    active, up, slope, free = factors(linear, before, weights, config, store)
     d_hidden = store(d_out @ weights["w_out"].T)
-    d_before = store(d_hidden * activations.slope(kind, before))
+    d_before = store(d_hidden * slope)
     into = {"out": (hidden, d_out), "in": (rows, d_before)}
     if "w_gate" in weights:
-        d_linear = store(d_hidden * activations.forward(kind, before))
-        into |= {"in": (rows, d_linear), "gate": (rows, store(d_before * linear))}
+        d_linear = store(d_hidden * active * free)
+        into |= {"in": (rows, d_linear), "gate": (rows, store(d_before * up))}
     grads = {f"w_{name}": store(value.T @ d_z) for name, (value, d_z) in into.items()}
     grads |= {f"b_{name}": store(d_z.sum(axis=0)) for name, (_, d_z) in into.items()
               if f"b_{name}" in weights}

@@ -71,7 +71,7 @@ EXPERTS = (
         ("d_out = store(gate * d_row)", "d_out = d_row")),
     bug("activation_gradient_missing", "the backward goes through the activation as if it were "
         "the identity", "the usual plant of gradient checkers",
-        ("d_before = store(d_hidden * activations.slope(kind, before))", "d_before = d_hidden")),
+        ("d_before = store(d_hidden * slope)", "d_before = d_hidden")),
     bug("w_in_gradient_transposed", "the gradient of w_in is laid out (F, D)",
         "transformers PR#47671: sizes and transposes swapped",
         (_END, "    grads['w_in'] = grads['w_in'].swapaxes(1, 2).reshape(params['w_in'].shape)\n"

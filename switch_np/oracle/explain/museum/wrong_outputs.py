@@ -6,8 +6,8 @@ _CHOSEN = "chosen = np.take_along_axis(probs, expert, axis=1)"
 _GATES = "gates = store(config.conventions.gate_scale * chosen / weight)"
 _ROWS = "rows = x[token]"
 _EXPERT = "out, hidden = network(rows, one_expert(params, e), config, store)"
-_SHARED = "out, hidden = network(x, shared_expert(params), config, store)"
-_ACTIVE = "active = activations.forward(config.conventions.expert_activation, before)"
+_SHARED = "out, hidden = network(x, shared_expert(params, config), config, store)"
+_ACTIVE = "active, up, _, _ = factors(linear, before, weights, config, store)"
 _USED = "if real[token] and used[e] < capacity:"
 _ORDER = "order = [(token, choice) for choice in range(top_k) for token in range(tokens)]"
 _KEPT = "kept = slot >= 0"
@@ -106,7 +106,7 @@ OUTPUT = (
         (_KEPT, "kept = (slot >= 0) & (np.arange(top_k) < max(top_k - 1, 1))")),
     bug("shared_expert_missing", "the shared expert is not added",
         "no thread known; a fused kernel that returns the routed experts alone",
-        ("y = store(y + real[:, None] * out)", "pass")),
+        ("y = store(y + real[:, None] * gate * out)", "pass")),
     bug("shared_expert_reads_y", "the shared expert reads the routed experts' output, not x",
         "vllm#28939: they write in place", (_SHARED, _SHARED.replace("(x, ", "(y, "))),
     bug("output_bias_without_gate", "the experts' output bias is added without the gate",
