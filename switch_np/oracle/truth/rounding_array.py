@@ -40,6 +40,7 @@ class Rough(np.ndarray):
     drift: bool = False
     given: bool = False
     doubt: np.ndarray | None = None
+    moved: np.ndarray | float = 0.0            # by roundings of stored values, at most
     settled: bool = False                      # whether it has been compared: noise is drawn anyway
 
     def __array_finalize__(self, source: Any) -> None:
@@ -65,14 +66,19 @@ class Rough(np.ndarray):
         result = out[0] if out is not None else result.view(type(self))
         if not isinstance(result, Rough):
             return result
+        by: Any
         if ufunc is np.matmul and total is not None:
             inherited = not all(getattr(value, "given", False) for value in inputs)
             result.doubt = KINK * (self._spread(*total)
                                    + inherited * self.precision.store * np.sqrt(total[1]))
+            result.moved = self.precision.store * np.abs(_plain(result))
         elif ufunc in KEEPING:
-            doubt = getattr(inputs[0], "doubt", None)
-            if doubt is not None and ufunc in (np.multiply, np.maximum):
-                doubt = doubt * (np.abs(plain[1]) if ufunc is np.multiply else plain[0] > plain[1])
+            doubt, by = getattr(inputs[0], "doubt", None), 1.0
+            if doubt is not None and method == "__call__":
+                if ufunc in (np.multiply, np.maximum):
+                    by = np.abs(plain[1]) if ufunc is np.multiply else plain[0] > plain[1]
+                doubt = doubt * by
+                result.moved = inputs[0].moved * by + self.precision.store * np.abs(_plain(result))
             result.doubt, result.settled = doubt, ufunc is np.maximum
         return result
 
@@ -91,16 +97,18 @@ class Rough(np.ndarray):
         """Move, in place, what is about to be compared and lies within its doubt: once.
 
         A limit other than 0 is rounded itself, often to the very number that it is compared with:
-        there both sides are as likely, and the numbers are spread about the limit.
+        as far as roundings may have moved both, either side is as likely, and the numbers are
+        spread about the limit.
         """
         if self.doubt is not None:
             plain = _plain(self)
-            doubt = self.doubt + 2 * self.precision.store * np.abs(other)    # may round to `other`
+            moved = self.precision.store * np.abs(other) + (other != 0) * self.moved
+            doubt = self.doubt + 2 * moved
             near = np.abs(plain - other) < doubt
             if near.any() or not self.settled:
                 middle = np.where(other == 0, plain, other)
-                moved = middle + doubt * self.rng.standard_normal(plain.shape)
-                plain[...] = np.where(near, moved, plain)
+                spread = middle + doubt * self.rng.standard_normal(plain.shape)
+                plain[...] = np.where(near, spread, plain)
                 self.doubt, self.settled = np.where(near, 0.0, self.doubt), True
 
     @classmethod
