@@ -20,6 +20,8 @@ import numpy as np
 from switch_np.operations import check
 from switch_np.parallel.communicator import Communicator, Traffic, starts
 
+PASS_ON = 0.5     # seconds that a launcher gets to pass a last message on
+
 
 class Mpi(Communicator):
     """A rank that is a process of an MPI run; `comm` is mpi4py's communicator."""
@@ -49,6 +51,7 @@ class Mpi(Communicator):
         """End all ranks after a message that names this one and its last exchange."""
         where = self.traffic.doing or "before any exchange"
         print(f"rank {self.rank} of {self.size}, {where}: {why}", file=sys.stderr, flush=True)
+        time.sleep(PASS_ON)                # a launcher that ends passes nothing on any more
         self._comm.Abort(1)
         os._exit(1)                        # should an MPI's Abort return
 
