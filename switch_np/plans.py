@@ -134,7 +134,7 @@ def from_choices(expert: np.ndarray, config: SwitchConfig, *, kept: np.ndarray |
     routed_T1 = (real_T | (config.conventions.padding_routing != "left_out"))[:, None]
     expert_TK = _experts(expert, routed_T1, e)
 
-    group_T = np.arange(t) // max(t // g, 1)
+    group_T = serve.group_of(t, g)
     queue_TK = np.where(routed_T1, expert_TK * g + group_T[:, None], e * g)
     capacity = config.expert_capacity(t // g, training)
     if scores is not None:
