@@ -98,4 +98,4 @@ def sequences(run: Callable[..., Result], shape: tuple[int, int, int],
     b, s, d = shape
     half = b * s * d // 2                            # two slices at least, for two threads
     slices = threads.cut(0, b, s * d, min(STREAM, max(half, LEAST)))
-    return threads.each(run, slices, *columns, size=b * s * d)
+    return threads.each(run, slices, *columns, size=2 * b * s * d)       # several arrays as large

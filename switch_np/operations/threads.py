@@ -17,7 +17,7 @@ import numpy as np
 
 from switch_np.operations.environment import OWN_THREADS
 
-SMALL = 2 ** 16    # elements below which threads lose more by taking turns than they gain
+SMALL = 2 ** 17    # elements below which threads lose more by taking turns than they gain
 Result = TypeVar("Result")
 
 
