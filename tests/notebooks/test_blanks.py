@@ -1,4 +1,4 @@
-"""The reader works: predictions have folded answers, and 04 judges what its ten blanks are given."""
+"""The reader works: what is asked is answered in a fold, and 04 judges what fills its blanks."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "notebooks"
 FIRST = sorted(path.stem for path in FOLDER.glob("0[1-4]_*.ipynb"))
 SHOWN = "print(inspect.getsource", "def draw_at"             # they tell no answer: text, a slider
+EVERY = "token 0, 1, 2, 3, 4 (dropped), 5;"
 WRONG = {                           # by blank: a wrong answer, and what must be said of it
     1: [("d_out_TD = v.gate_T[:, None] * r_TD", "token 4 (dropped);"),
         ("d_out_TD = v.kept_T[:, None] * r_TD", "token 0, 1, 2, 3, 5;")],
@@ -22,20 +23,20 @@ WRONG = {                           # by blank: a wrong answer, and what must be
         ("d_w_out, d_w_in = [np.stack([back[v.expert_T == e].T @ went[v.expert_T == e] for e in "
          "range(3)]) for went, back in ((v.hidden_TF, d_out_TD), (x_TD, d_pre_TF))]", "expert 0")],
     5: [("x_experts_TD = np.einsum('tf,tfd->td', d_pre_TF, v.w_in[v.expert_T])", "token 1, 5;")],
-    6: [("d_probs_TE = np.eye(3)[v.expert_T] * d_gate_T[:, None]", "token 0, 1, 2, 3, 4 (dropped), 5;"),
+    6: [("d_probs_TE = np.eye(3)[v.expert_T] * d_gate_T[:, None]", EVERY),
         ("d_probs_TE = np.eye(3)[v.expert_T] * d_gate_T[:, None] + alpha * 3 * np.array([2, 2, 1]) "
-         "/ 36", "token 0, 1, 2, 3, 4 (dropped), 5;")],
+         "/ 36", EVERY)],
     7: [("d_log_z_T = 2 * beta * v.log_z_T", "every entry is 6 times"),
         ("d_log_z_T = beta * v.log_z_T / T", "every entry is 0.5 times"),
-        ("d_log_z_T = np.full(6, np.nan)", "token 0, 1, 2, 3, 4 (dropped), 5;")],
+        ("d_log_z_T = np.full(6, np.nan)", EVERY)],
     8: [("d_logits_TE = v.probs_TE * (1 - v.probs_TE) * d_probs_TE + v.probs_TE * "
-         "d_log_z_T[:, None]", "token 0, 1, 2, 3, 4 (dropped), 5;"),
+         "d_log_z_T[:, None]", EVERY),
         ("d_logits_TE = v.probs_TE * (d_probs_TE - (v.probs_TE * d_probs_TE).sum(1)[:, None])",
-         "token 0, 1, 2, 3, 4 (dropped), 5;")],
+         EVERY)],
     9: [("d_w_router = x_TD.T @ d_logits_TE", "row 0, 1"),
         ("d_w_router = (v.kept_T[:, None] * x_TD * s_TD).T @ d_logits_TE", "row 0, 1")],
-    10: [("d_x_TD = x_experts_TD", "token 0, 1, 2, 3, 4 (dropped), 5;"),
-         ("d_x_TD = x_experts_TD + d_logits_TE @ v.w_router.T", "token 0, 1, 2, 3, 4 (dropped), 5;"),
+    10: [("d_x_TD = x_experts_TD", EVERY),
+         ("d_x_TD = x_experts_TD + d_logits_TE @ v.w_router.T", EVERY),
          ("d_x_TD = x_experts_TD + v.kept_T[:, None] * s_TD * (d_logits_TE @ v.w_router.T)",
           "token 4 (dropped);")],
 }

@@ -244,7 +244,7 @@ def test_letters_headings_and_links_are_the_same_in_all(path):
     text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
     for said in ("**What you will do.**", "**What you will learn.**", "**What you need.**",
                  "## What real systems do differently", "## Further reading", "## Exercise"):
-        assert said in text or said[0] == "#" and path not in NUMBERED, said
+        assert said in text or (said[0] == "#" and path not in NUMBERED), said
     assert not re.findall(r"(?<!\[)\bnotebooks? \d\d\b", text, re.IGNORECASE)
     numbers = [int(found) for found in re.findall(r"^## (\d+)\.", text, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1)) and numbers
