@@ -50,7 +50,7 @@ def crossing(ax: Axes, plans: Sequence[Plan], back: bool = False) -> Axes:
             e = rank * own + i
             write(ax, middle + 2 * i + 1 - own, _BOTTOM - 0.42, f"expert {e}", fontsize=9,
                   color=readable_on(colors[e]), bbox=dict(facecolor=colors[e], pad=2.5))
-    ax.set(xlim=(-0.75, n * width - 1.25), ylim=(-0.75, _TOP + 1.05))
+    ax.set(xlim=(-0.75, n * width - 1.75), ylim=(-0.75, _TOP + 1.05))
     ax.set_axis_off()
     return ax
 
