@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from switch_np.operations import check
 from switch_np.plots.canvas import Axes, expert_colors, readable_on, write
 from switch_np.switch.plan import Plan
 
@@ -20,6 +21,7 @@ def crossing(ax: Axes, plans: Sequence[Plan], back: bool = False) -> Axes:
     what stays on its rank has a thin arrow. With `back` the arrows point up: the way of the
     results. Tokens are numbered over all ranks. The plans must be without padding.
     """
+    check.instance("plans", plans, list, tuple)
     n, num_experts = len(plans), len(plans[0].start) - 1
     own, colors, first = num_experts // n, expert_colors(num_experts), 0
     sent, came = list[list[Row]]([] for _ in plans), list[list[Row]]([] for _ in plans)
