@@ -4,6 +4,7 @@ matplotlib is imported here and nowhere else in the package, when the first pict
 
 canvas        figures, text, and the colours of experts, the same in every picture
 routes        one batch: who goes where, into which slot, and how even that is
+ranks         many ranks: which rows an all-to-all carries from where to where
 gradients     gradients, right and wrong, and tables
 training      a run: losses, loads, text coloured by expert
 precision     the bits of numbers, errors and margins against limits, and bars
@@ -18,13 +19,14 @@ from switch_np.plots.experiments import (
     curves_by_arm, finding, ranges, seeds_by_arm, series_by_arm, trends)
 from switch_np.plots.gradients import escapes, gradient_map, heat_table, right_and_wrong
 from switch_np.plots.precision import bars, float_bits, strips
+from switch_np.plots.ranks import crossing
 from switch_np.plots.routes import (
     balance_surface, buffers, load_bars, number_grid, routing, token_plane)
 from switch_np.plots.training import curves, expert_load, loss_curve, text_by_expert
 
-__all__ = ["balance_surface", "bars", "buffers", "curves", "curves_by_arm", "escapes",
-           "expert_colors", "expert_load", "figure", "finding", "float_bits", "gradient_map",
-           "heat_table", "load_bars", "loss_curve", "number_grid", "ranges", "right_and_wrong",
-           "routing", "seeds_by_arm", "series_by_arm", "shades", "strips", "text_by_expert",
-           "token_plane", "trends"]
+__all__ = ["balance_surface", "bars", "buffers", "crossing", "curves", "curves_by_arm",
+           "escapes", "expert_colors", "expert_load", "figure", "finding", "float_bits",
+           "gradient_map", "heat_table", "load_bars", "loss_curve", "number_grid", "ranges",
+           "right_and_wrong", "routing", "seeds_by_arm", "series_by_arm", "shades", "strips",
+           "text_by_expert", "token_plane", "trends"]
 globals().update({name: signatures.checked(globals()[name]) for name in __all__})
