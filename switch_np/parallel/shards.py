@@ -80,14 +80,19 @@ def reduce(grads: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     tokens, whichever rank they came from: its gradients are whole.
     """
     flat = {path: rounded.plain(value) for path, value in tree.flatten(grads).items()}
-    shared = [path for path, value in flat.items()
-              if mesh.experts.size == 1 or not _cuts(path, value, mesh)]
+    shared = replicated(flat, mesh)
     summed = all_reduce.forward(np.concatenate([flat[path].ravel() for path in shared]), mesh.data,
                                 "gradients")
     for path in shared:
         mine, summed = summed[:flat[path].size], summed[flat[path].size:]
         flat[path] = mine.reshape(flat[path].shape)
     return tree.unflatten(flat)
+
+
+def replicated(flat: Mapping[str, np.ndarray], mesh: Mesh) -> list[str]:
+    """Return the paths of what all data ranks hold alike, so that its gradients are summed."""
+    return [path for path, value in flat.items()
+            if mesh.experts.size == 1 or not _cuts(path, value, mesh)]
 
 
 def square_sum(grads: Mapping[str, Any], mesh: Mesh) -> float:

@@ -1,6 +1,7 @@
 """`train --parallel` on MPI: one process's numbers, stopping and going on, and how it ends."""
 
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -43,8 +44,13 @@ def begin(words, name, tmp_path):
     process = launch.start(2, *words, "--parallel", "2x1", "--name", name, cwd=tmp_path)
     for line in process.stdout:
         if "held-out" in line:
+            process.progress = line
             return process
     raise AssertionError(f"{name} ended early")
+
+
+def number(text):
+    return int(text.replace(",", ""))
 
 
 def losses(name):
@@ -56,12 +62,15 @@ def test_ranks_train_as_one_process_and_others_go_on(words, wanted, tmp_path):
     process = begin(words, "a", tmp_path)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
+    counted, formula = map(number, re.findall(
+        r"sends ([\d,]+) bytes/token \(([\d,]+) by the paper's formulas", process.progress)[0])
+    assert 0.5 * formula < counted < 1.1 * formula               # packed rows, and what is small
     assert "stopped after step" in out and process.returncode == 0
     done = len(rows("a"))
     assert 12 <= done < STEPS
     out, _ = launch.start(1, "-m", "switch_np", "train", "--resume", "--name", "a", "--parallel",
                           "1", cwd=tmp_path).communicate(timeout=60)
-    assert "runs/a/ holds" in out and "sends 0 bytes/token" in out
+    assert "runs/a/ holds" in out and "sends 0 bytes/token (0 by the" in out
     np.testing.assert_allclose(losses("a"), wanted(2), rtol=1e-8)
 
 
