@@ -30,13 +30,17 @@ def wanted(words):
         value = dict(zip(words[3::2], words[4::2]))
         options = {name.strip("-").replace("-", "_"): int(value[name]) for name in value
                    if value[name].isdigit() and name != "--patience"}
-        model, config = train_options.configs(options | {"dtype": "float64"})
-        corpus = tasks.named("lm").load([value["--text"]])
-        run = trainer.start(replace(model, switch=replace(model.switch, groups=groups)), config,
-                            corpus)
-        return [float(trainer.advance(run, corpus)[0].total) for _ in range(STEPS)]
+        return one_process(options, [value["--text"]], groups)
 
     return of
+
+
+def one_process(options, texts, groups):
+    """Return the losses of a run in float64 whose tokens are in groups."""
+    model, config = train_options.configs(options | {"dtype": "float64"})
+    corpus = tasks.named("lm").load(texts)
+    run = trainer.start(replace(model, switch=replace(model.switch, groups=groups)), config, corpus)
+    return [float(trainer.advance(run, corpus)[0].total) for _ in range(config.steps)]
 
 
 def begin(words, name, tmp_path):
@@ -72,6 +76,15 @@ def test_ranks_train_as_one_process_and_others_go_on(words, wanted, tmp_path):
                           "1", cwd=tmp_path).communicate(timeout=60)
     assert "runs/a/ holds" in out and "sends 0 bytes/token (0 by the" in out
     np.testing.assert_allclose(losses("a"), wanted(2), rtol=1e-8)
+
+
+@pytest.mark.crosscheck
+def test_the_default_toy_ends_with_the_losses_of_one_process_with_two_groups(text, tmp_path):
+    out, _ = launch.start(2, "-m", "switch_np", "train", "--parallel", "2x1", "--steps", 20,
+                          "--dtype", "float64", "--text", text, "--name", "toy", cwd=tmp_path
+                          ).communicate(timeout=300)
+    assert "runs/toy/ holds" in out, out
+    np.testing.assert_allclose(losses("toy"), one_process({"steps": 20}, [text], 2), rtol=1e-8)
 
 
 @pytest.mark.crosscheck
