@@ -28,6 +28,10 @@ def cut(run: Run, mesh: Mesh) -> Run:
     if mesh.model.size > 1 and isinstance(run.config.optimizer, adafactor.Adafactor):
         raise ValueError(f"optimizer must be AdamW where {mesh.model.size} ranks share d_ff, got "
                          "Adafactor, whose moments are means over it")
+    if run.model_config.switch.conventions.expert_biases and mesh.world.size > 1 and isinstance(
+            run.config.optimizer, adafactor.Adafactor):
+        raise ValueError("optimizer must be AdamW where ranks share experts with biases, got "
+                         "Adafactor, whose moments are means over the experts")
     return replace(run, params=shards.cut(run.params, mesh), moments=shards.cut(run.moments, mesh),
                    text_rng=copy.deepcopy(run.text_rng), noise_rng=copy.deepcopy(run.noise_rng))
 
