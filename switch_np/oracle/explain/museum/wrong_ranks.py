@@ -111,11 +111,11 @@ class Padded(Mixture):
         both.rest = more
         return y_TD + more_TD, both
 
-    def backward(self, d_y_TD: np.ndarray, cache: MixtureCache
+    def backward(self, d_y_TD: np.ndarray, both: MixtureCache
                  ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        assert isinstance(cache, _Both)
-        d_x_TD, d_gates_TK, grads = super().backward(d_y_TD, cache)
-        _, d_more_TK, more = super().backward(d_y_TD, cache.rest)
+        assert isinstance(both, _Both)
+        d_x_TD, d_gates_TK, grads = super().backward(d_y_TD, both)
+        _, d_more_TK, more = super().backward(d_y_TD, both.rest)
         return d_x_TD, d_gates_TK + d_more_TK * self.weight, {
             name: grad + more[name] for name, grad in grads.items()}
 
