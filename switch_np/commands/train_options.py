@@ -19,7 +19,7 @@ from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import TIES, ModelConfig
 
-PER_BLOCK = 2 ** 12    # bytes of a block that has hardly any parameters
+BLOCK = 2 ** 12    # bytes of a block that has hardly any parameters
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 RATES = {"adamw": 1e-2, "adafactor": 0.2}     # Adafactor's is relative to the parameters' own size
 
@@ -71,8 +71,8 @@ MODEL: Options = {
     "dropout": (FLOAT, "dropout rate"),
     "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, "
                           "0: in none"),
-    "encoder_switch_every": (INT, "the same in the encoder of spans and pairs (default: as "
-                                  "--switch-every)"),
+    "encoder_switch_every": (INT, "the same in an encoder (default: as --switch-every)"),
+    "switch_attention": (FLAG, "in these blocks Switch layers make queries, keys and values, too"),
     "num_layers": (INT, "blocks of the decoder; 2 for spans and pairs", "--layers", "--depth"),
     "num_encoder_layers": (INT, "blocks of the encoder; 2 for spans and pairs", "--encoder-layers"),
     "d_model": (INT, "width of the residual stream; 64 for spans and pairs", "--width"),
@@ -185,7 +185,8 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     size = 8 if train.dtype == "float64" else 4
     blocks, weights = 0, model.vocab_size * model.d_model
     for stack in model.stacks.values():
-        networks = stack.num_layers + len(stack.switch_range) * (model.switch.num_experts - 1)
+        experts = model.switch.num_experts * (3 if model.switch_attention else 1)
+        networks = stack.num_layers + len(stack.switch_range) * (experts - 1)
         weights += 2 * model.d_model * (networks * model.d_ff
                                         + 2 * stack.num_layers * model.num_heads * model.d_kv)
         blocks += stack.num_layers
@@ -194,8 +195,7 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
     values = {**vars(model.switch), **vars(model), **vars(train)}
     for names, needed in (
-            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
-             kept + blocks * PER_BLOCK),
+            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"), kept + blocks * BLOCK),
             (("batch_size", "seq_len"), passing)):
         sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
         environment.check_memory(sizes, needed)
@@ -233,7 +233,8 @@ def _check_effect(options: Mapping[str, Any], model: ModelConfig, task: str) -> 
             (["corruption", "mean_span"], task == "span", "--task span"),
             (["encoder_switch_every"], model.encoder, "--task span or pairs"),
             (["switch_every", "encoder_switch_every"], not options.get("dense"), "Switch layers"),
-            ([*SWITCH, "balance_coef", "z_coef"], model.switch_names, "Switch layers")):
+            ([*SWITCH, "balance_coef", "z_coef", "switch_attention"], model.switch_names,
+             "Switch layers")):
         for name in names:
             if name in options and not effective:
                 raise ValueError(f"{flag(name)} must go with {wanted}, got {options[name]} without")

@@ -200,11 +200,11 @@ def _check_config(config: ModelConfig) -> None:
     check.instance("config", config, ModelConfig)
     same = SwitchConfig.like("hf_switch", expert_activation=config.activation, **{
         ours: getattr(config.switch, ours) for ours, _, _ in SWITCH_FIELDS})
-    if (config.switch != same or config.gated or not config.encoder
+    if (config.switch != same or config.gated or config.switch_attention or not config.encoder
             or config.router_losses != "transformers"
             or 0 in (config.switch_every, config.encoder_switch_every)
             or config.dropout != config.switch.expert_dropout):
         raise ValueError(
             "config must be one that transformers can compute: an encoder-decoder with Switch "
-            "layers like 'hf_switch' in both stacks, not gated, router_losses='transformers', "
-            "and one rate of dropout for all")
+            "layers like 'hf_switch' in both stacks, not in attention, not gated, "
+            "router_losses='transformers', and one rate of dropout for all")

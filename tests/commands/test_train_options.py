@@ -28,6 +28,7 @@ import pytest
     (["--encoder-switch-every", "1"],
      "--encoder-switch-every must go with --task span or pairs, got 1 without"),
     (["--dense", "--num-experts", "4"], "--num-experts must go with Switch layers, got 4"),
+    (["--dense", "--switch-attention"], "--switch-attention must go with Switch layers, got True"),
     (["--dense", "--expert-dropout", "0.1"], "--expert-dropout must go with Switch layer"),
     (["--switch-every", "0", "--capacity-factor", "2"], "--capacity-factor must go with"),
     (["--dense", "--switch-every", "1"], "--switch-every must go with Switch layers"),
