@@ -46,8 +46,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
     """
-    helpers = None if alone(size) else _helpers()
-    if helpers is None:
+    if alone(size) or not (helpers := _helpers()):
         return [work(*arguments) for arguments in zip(*columns)]
     calls = list(zip(*columns))
     results: list[Any] = [None] * len(calls)

@@ -1,4 +1,4 @@
-"""Pictures: pure functions of arrays and an Axes that return the Axes.
+"""Pictures: pure functions of arrays and an Axes that return the Axes; animations have a figure.
 
 matplotlib is imported here and nowhere else in the package, when the first picture is drawn.
 

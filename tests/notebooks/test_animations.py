@@ -29,8 +29,8 @@ def loads():
     shares = {name: history["share"][shown - 1, 0] for name, history in names["seen"].items()}
     with_loss, without = (8 * share_SE[-5:] for share_SE in shares.values())      # fair shares
     assert with_loss.max() < 2 < without.max() and without.min() < 0.1 < with_loss.min()
-    return plots.moving_loads(shown, shares, "The balance loss keeps all experts at work; without "
-                                             "it, a few take most")
+    return plots.moving_loads(shown, shares, "With the balance loss all experts end up at work; "
+                                             "without it, a few take most")
 
 
 def run(stem, last):

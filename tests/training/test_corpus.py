@@ -18,13 +18,14 @@ def test_built_in_text_is_prose_without_repeats():
     assert 2.5 < corpora.bigram_bits_per_byte(corpus) < 4
 
 
+@pytest.mark.thorough
 def test_a_python_without_the_language_reference_reads_our_docstrings(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     assert corpora.language_reference() is None
     text = bytes(np.concatenate(corpus := corpora.load())).decode()
     assert text.startswith("The Switch Transformer in NumPy") and 200_000 < len(text) < 600_000
-    assert (corpora.load.__doc__.split("\n")[0]) in text
-    assert 2.5 < corpora.bigram_bits_per_byte(corpus) < 4
+    assert corpora.load.__doc__.split("\n")[0] in text
+    assert 2.5 < corpora.bigram_bits_per_byte(corpus) < 4.5
 
 
 def test_own_files(tmp_path):
