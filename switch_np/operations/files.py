@@ -93,8 +93,8 @@ def _lock(file: BinaryIO) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:
-        pass                                 # this file system has no locks
+    except (ImportError, OSError):
+        pass                                 # this system, or file system, has no locks
     return True
 
 

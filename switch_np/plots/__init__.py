@@ -1,4 +1,4 @@
-"""Pictures: pure functions of arrays and an Axes that return the Axes.
+"""Pictures: pure functions of arrays and an Axes that return the Axes; animations have a figure.
 
 matplotlib is imported here and nowhere else in the package, when the first picture is drawn.
 
@@ -9,11 +9,13 @@ gradients     gradients, right and wrong, and tables
 training      a run: losses, loads, text coloured by expert
 precision     the bits of numbers, errors and margins against limits, and bars
 experiments   what each arm gave with each seed
+animations    loads over training, buffers that fill, and sliders
 
 Imported by the commands, the experiments and notebooks.
 """
 
 from switch_np.operations import signatures
+from switch_np.plots.animations import moving_buffers, moving_loads, sliders
 from switch_np.plots.canvas import Axes as Axes, Figure as Figure, expert_colors, figure, shades
 from switch_np.plots.experiments import (
     curves_by_arm, finding, ranges, seeds_by_arm, series_by_arm, trends)
@@ -24,9 +26,9 @@ from switch_np.plots.routes import (
     balance_surface, buffers, load_bars, number_grid, routing, token_plane)
 from switch_np.plots.training import curves, expert_load, loss_curve, text_by_expert
 
-__all__ = ["balance_surface", "bars", "buffers", "crossing", "curves", "curves_by_arm",
-           "escapes", "expert_colors", "expert_load", "figure", "finding", "float_bits",
-           "gradient_map", "heat_table", "load_bars", "loss_curve", "number_grid", "ranges",
-           "right_and_wrong", "routing", "seeds_by_arm", "series_by_arm", "shades", "strips",
-           "text_by_expert", "token_plane", "trends"]
+__all__ = ["balance_surface", "bars", "buffers", "crossing", "curves", "curves_by_arm", "escapes",
+           "expert_colors", "expert_load", "figure", "finding", "float_bits", "gradient_map",
+           "heat_table", "load_bars", "loss_curve", "moving_buffers", "moving_loads", "number_grid",
+           "ranges", "right_and_wrong", "routing", "seeds_by_arm", "series_by_arm", "shades",
+           "sliders", "strips", "text_by_expert", "token_plane", "trends"]
 globals().update({name: signatures.checked(globals()[name]) for name in __all__})
