@@ -54,10 +54,10 @@ def test_shared_experts_have_their_parameters_at_any_width():
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: "-".join(map(str, knob.values())))
 def test_backward_of_every_knob(knob):
-    """Two choices of four, some dropped, some padding, dropout and jitter on."""
-    config = snp.SwitchConfig(num_experts=4, top_k=2, capacity=1, groups=2, router_bias=True,
+    """Two choices of three, some dropped, some padding, dropout and jitter on."""
+    config = snp.SwitchConfig(num_experts=3, top_k=2, capacity=1, groups=2, router_bias=True,
                               jitter=0.2, expert_dropout=0.3, conventions=Conventions(**knob))
-    check_layer(np.random.default_rng(6), config, group_size=4)
+    check_layer(np.random.default_rng(6), config, group_size=4, f=2)
 
 
 @pytest.mark.parametrize("knob", [{}, *KNOBS], ids=lambda knob: "-".join(map(str, knob.values())))
@@ -81,8 +81,8 @@ def test_float32_stays_with_every_knob(rng, knob):
                 found, np.dtype(np.float32))
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(
-    pytest.param(seed, marks=pytest.mark.thorough) for seed in range(4, 40))])
+@pytest.mark.parametrize("seed", [*range(2), *(
+    pytest.param(seed, marks=pytest.mark.thorough) for seed in range(2, 40))])
 def test_backward_of_random_configs(seed):
     rng = np.random.default_rng(100 + seed)
     for _ in range(4):

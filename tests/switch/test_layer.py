@@ -52,9 +52,9 @@ def agree(seed):
     return True
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(0, 300, 30))
 def test_layer_equals_loops(seed):
-    assert agree(seed)
+    assert all(map(agree, range(seed, seed + 30)))
 
 
 @pytest.mark.thorough
@@ -84,9 +84,11 @@ def test_logits_that_overflow_are_refused():
                                      replace(config, conventions=conventions.conventions))
 
 
-@pytest.mark.parametrize("layout, padded", [("packed", 0.3), ("buffers", 0.0)])
-@pytest.mark.parametrize("name", CASES)
-def test_gradients_by_complex_step(name, padded, layout):
+@pytest.mark.parametrize("name, layout, padded", [
+    *((name, "packed", 0.3) for name in CASES),
+    *(pytest.param(name, "buffers", 0.0, marks=() if name in ("top 2", "all dropped", "groups")
+                   else pytest.mark.thorough) for name in CASES)])
+def test_gradients_by_complex_step(name, layout, padded):
     config = snp.SwitchConfig(**CASES[name], layout=layout)
     plan = check_layer(3, config, padded=padded)
     if "drop" in name or "prime" in name:

@@ -59,22 +59,23 @@ class Rough(np.ndarray):
         result = np.asarray(getattr(ufunc, method)(*plain, **kwargs))
         if result.dtype.kind != "f":
             return result
-        if self.drift and total is not None:
-            total = total[0], total[1] + 2 / 3 * result ** 2
-        if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
-            result[...] = self._rounded(result, total)
+        spread: np.ndarray | None = None
+        if total is not None:
+            squares = total[1] + 2 / 3 * result ** 2 if self.drift else total[1]
+            spread = self._spread(total[0], squares)
+        if ufunc not in EXACT and not any(value.dtype.kind == "b" for value in plain):
+            result[...] = self._rounded(result, spread)
         result = out[0] if out is not None else result.view(type(self))
         if not isinstance(result, Rough):
             return result
-        by: Any
-        if ufunc is np.matmul and total is not None:
+        if ufunc is np.matmul and spread is not None:
             inherited = not all(getattr(value, "given", False) for value in inputs)
-            result.doubt = KINK * (self._spread(*total)
-                                   + inherited * self.precision.store * np.sqrt(total[1]))
+            result.doubt = KINK * (spread + inherited * self.precision.store * np.sqrt(squares))
             result.moved = self.precision.store * np.abs(_plain(result))
         elif ufunc in KEEPING:
-            doubt, by = getattr(inputs[0], "doubt", None), 1.0
+            doubt = getattr(inputs[0], "doubt", None)
             if doubt is not None and method == "__call__":
+                by: np.ndarray | float = 1.0
                 if ufunc in (np.multiply, np.maximum):
                     by = np.abs(plain[1]) if ufunc is np.multiply else plain[0] > plain[1]
                 doubt = doubt * by
@@ -91,7 +92,7 @@ class Rough(np.ndarray):
         result = np.einsum(args[0], *plain)
         squares = np.einsum(args[0], *(value ** 2 for value in plain))
         terms = max(value.size for value in plain) / max(result.size, 1)
-        return self._rounded(result, (terms, squares)).view(type(self))
+        return self._rounded(result, self._spread(terms, squares)).view(type(self))
 
     def _settle(self, other: np.ndarray) -> None:
         """Move, in place, what is about to be compared and lies within its doubt: once.
@@ -117,16 +118,19 @@ class Rough(np.ndarray):
         return cls.precision.accumulate * np.sqrt(terms / 6 * squares)
 
     @classmethod
-    def _rounded(cls, value: np.ndarray, total: tuple[float, np.ndarray] | None) -> np.ndarray:
-        """Return what would be stored for a value that came out of a sum, or of none."""
+    def _rounded(cls, value: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
+        """Return what would be stored for a value; `spread` is that of the sum it came out of."""
         size = np.abs(value)
         if value.ndim:                                    # a lone sum lives in an accumulator
             cls.peak = max(cls.peak, float(size.max(initial=0.0)))
-        error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(cls.precision.store * size,
-                                                                 cls.precision.smallest / 2)
-        if total is not None:
-            error += cls.rng.standard_normal(value.shape) * cls._spread(*total)
-        return np.where(size == 0, 0.0, value + error)
+        size *= cls.precision.store
+        found = cls.rng.uniform(-1, 1, value.shape)
+        found *= np.maximum(size, cls.precision.smallest / 2)
+        if spread is not None:
+            found += cls.rng.standard_normal(value.shape) * spread
+        found += value
+        found[value == 0] = 0.0
+        return found
 
 
 def rough_class(precision: Precision, rng: np.random.Generator) -> type[Rough]:
