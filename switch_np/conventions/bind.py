@@ -8,8 +8,8 @@ import numpy as np
 
 from switch_np.conventions import general_losses, general_mixture, renormalise, scores, serve
 from switch_np.conventions.noise import Noise
-from switch_np.operations import softmax
-from switch_np.switch import z_loss
+from switch_np.operations import check, softmax
+from switch_np.switch import router, z_loss
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
 from switch_np.switch.plan import Plan
@@ -27,17 +27,17 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
           padding_T: np.ndarray | None, training: bool) -> Parts:
     """Return the parts of a layer under its config's conventions.
 
-    >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
+    >>> parts(SwitchConfig(), {}, Noise(), None, False) == PAPERS
     True
     """
     conventions = config.conventions
     if conventions.papers:
-        return Parts()
+        return PAPERS
     jitter_TD = noise.jitter if conventions.jitter_reach == "experts" else None
     plan_of = partial(choose, noise=noise, bias_E=params.get("select_bias"))
     bound = Parts(
-        Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
-             scores.backward),
+        refusing(Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
+                      scores.backward)),
         plan_of,
         Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
         Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
@@ -55,6 +55,21 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
                 routing._replace(probs_TE=routing.probs_TE * real_T1), *rest),
             gates=_masked(bound.gates, real_T1), balance_loss=_masked(bound.balance_loss, real_T1))
     return _by_softmax(bound) if conventions.balance_probs == "softmax" else bound
+
+
+def refusing(part: Any) -> Part:
+    """Return a router that refuses logits that overflow, before anything is made of them."""
+    quiet = np.errstate(over="ignore", invalid="ignore")(part.forward)
+
+    def forward(*args: Any) -> tuple[Routing, Any]:
+        routing, cache = quiet(*args)
+        check.floats("logits", routing.logits_TE, routing.logits_TE.shape, finite=True)
+        return routing, cache
+
+    return Part(forward, part.backward)
+
+
+PAPERS = Parts(router=refusing(router))
 
 
 def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,

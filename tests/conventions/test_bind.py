@@ -9,9 +9,9 @@ from judges import conventions_loops as loops
 from support import same_decisions
 
 import switch_np as snp
+from switch_np.conventions.bind import PAPERS
 from switch_np.conventions.libraries import PRESETS
 from switch_np.conventions.table import Conventions
-from switch_np.switch.layer import Parts
 
 
 def agreed(seed):
@@ -112,7 +112,7 @@ def test_general_modules_give_the_paper_under_its_conventions(monkeypatch):
                 patch.setattr(Conventions, "papers", papers)
                 mine = replace(config, conventions=Conventions())     # it has not been asked yet
                 out, cache = snp.switch_layer.forward(params, x, mine, padding=padding, noise=noise)
-            assert [part == mine for part, mine in zip(cache.parts, Parts())] == [papers] * 6
+            assert [part == mine for part, mine in zip(cache.parts, PAPERS)] == [papers] * 6
             both.append((out, *snp.switch_layer.backward(d_y, cache, 0.3, 0.2)))
         (one, d_x, grads), (other, other_d_x, other_grads) = both
         for name in ("y", "balance_loss", "z_loss", "gates"):

@@ -17,6 +17,7 @@ from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import by_token
 from switch_np.oracle.truth.reference import Reference, planned, solve
+from switch_np.oracle.truth.solution import Problem, outputs
 from switch_np.switch.plan import Plan
 
 # What a family of suspects yields: words and the tensor to be judged, None if it has been judged.
@@ -135,6 +136,15 @@ class Evidence:
             if name in suspects and total < np.inf:
                 total += self.misfit(name, suspects[name])
         return total
+
+    def given_by(self, problem: Problem, plan: Plan | None
+                 ) -> tuple[Plan, dict[str, np.ndarray]] | None:
+        """Return a problem's plan and tensors; None if its y or its losses explain nothing."""
+        out, cache = problem.forward(plan)
+        if self.total(outputs(out, {})) == np.inf:
+            return None
+        grads = problem.backward(problem.d_y, cache, problem.balance_coef, problem.z_coef)
+        return out.plan, outputs(out, grads)
 
     def factors(self, terms: Mapping[str, Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
         """Return the factors of the truth's terms by least squares, and their error bars.

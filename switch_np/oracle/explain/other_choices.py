@@ -11,7 +11,7 @@ from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.judge.choices import same_experts
-from switch_np.oracle.truth.reference import Reference, outputs_of, planned
+from switch_np.oracle.truth.reference import Reference, planned
 
 
 def recognise(evidence: Evidence) -> list[str]:
@@ -21,8 +21,9 @@ def recognise(evidence: Evidence) -> list[str]:
     for text, expert_TK in _choices(ref):
         if not same_experts(expert_TK, ref.plan.expert).all():
             plan = planned(p, replace(ref.plan, expert=expert_TK))
-            if evidence.decides_so(plan.expert, plan.kept):
-                fits[text] = evidence.total(outputs_of(p, plan)[1])
+            if evidence.decides_so(plan.expert, plan.kept) and (
+                    found := evidence.given_by(p, plan)):
+                fits[text] = evidence.total(found[1])
     return likeliest(fits)
 
 

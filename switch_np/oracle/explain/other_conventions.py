@@ -12,7 +12,7 @@ import numpy as np
 
 from switch_np.conventions.table import CHOICES, Conventions
 from switch_np.oracle.explain.causes import Evidence, likeliest
-from switch_np.oracle.truth.reference import Reference, outputs_of, planned
+from switch_np.oracle.truth.reference import Reference, planned
 from switch_np.oracle.truth.solution import Problem
 from switch_np.switch.plan import Plan
 
@@ -51,10 +51,11 @@ def _computed(problem: Problem, evidence: Evidence
         ways.append((plan, plan.kept))
     for own, kept_TK in ways:
         try:
-            found = outputs_of(problem, own and planned(problem, own, kept_TK))
+            found = evidence.given_by(problem, own and planned(problem, own, kept_TK))
         except (TypeError, ValueError, IndexError):            # it asks for other parameters
             return
-        yield found
+        if found:
+            yield found
 
 
 def changed_problems(ref: Reference) -> Iterator[Change]:

@@ -53,9 +53,8 @@ def tau(ref: Reference, precision: str) -> np.ndarray:
     """
     tau_T: np.ndarray = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
     if "select_bias" in ref.problem.params:
-        size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
         unit = named(ref.judged_in.get("scores", precision)).accumulate
-        tau_T += 4 * unit * size_TE.max(axis=1, initial=0.0)
+        tau_T += 4 * unit * np.abs(ref.finite_scores).max(axis=1, initial=0.0)
     return tau_T
 
 

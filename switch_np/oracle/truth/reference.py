@@ -87,7 +87,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         The gradient arriving at y, shaped like it; None for zeros. Let it be random: a constant
         one cannot tell a permuted batch from a right one.
     balance_coef, z_coef
-        The factors of the two losses in the objective.
+        The coefficients of the two losses in the objective.
     plan
         Decisions to replay: a `Plan`, or another library's as `as_plan` takes them.
     padding, noise, training

@@ -44,8 +44,7 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True
     """
-    # A closed group's experts score -inf; their own scores, which round too, had closed it.
-    wanted = ref.outputs() | {"scores": np.where(np.isfinite(ref.scores), ref.scores, 0.0)}
+    wanted = ref.outputs() | {"scores": ref.finite_scores}
     squares = {name: np.zeros(np.shape(value)) for name, value in wanted.items()}
     kind = named(precision)
     # Rounding in float64 itself is the reference's too: measure a coarser one, and scale down.
@@ -82,8 +81,7 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
         d_probs=enter(np.zeros(out.probs.shape)), d_logits=enter(np.zeros(out.probs.shape)))
     # In the scores, what decides besides the router is left as it was.
     moved = out.probs - ref.probs if p.noise is None else out.logits - ref.logits
-    scores = np.where(np.isfinite(ref.scores), ref.scores, 0.0) + np.asarray(moved)
-    return outputs(out, grads) | {"scores": scores}
+    return outputs(out, grads) | {"scores": ref.finite_scores + np.asarray(moved)}
 
 
 def _floored(sigma: np.ndarray, value: np.ndarray, smallest: float) -> np.ndarray:

@@ -69,11 +69,11 @@ class Problem(NamedTuple):
         return switch_layer.forward(self.params, self.x, config, plan=plan, noise=self.noise,
                                     padding=self.padding, training=self.training)
 
-    def backward(self, d_y: np.ndarray, cache: LayerCache, d_balance: float = 0.0,
-                 d_z: float = 0.0, **d_router: np.ndarray) -> dict[str, np.ndarray]:
+    def backward(self, d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
+                 d_z_loss: float = 0.0, **d_router: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients of x, by its name, and of the parameters."""
         d_x, grads = alone.backward(d_y, self.params, self.x.shape, cache) if self.alone else (
-            switch_layer.backward(d_y, cache, float(d_balance), float(d_z), **d_router))
+            switch_layer.backward(d_y, cache, float(d_balance_loss), float(d_z_loss), **d_router))
         return {self.input_name: d_x, **grads}
 
 
@@ -123,6 +123,11 @@ class Solution:
         """(T,) how far each token is from another decision, in units of the scores."""
         margin: np.ndarray = np.minimum(self.margins.choice, self.margins.cut)
         return margin
+
+    @property
+    def finite_scores(self) -> np.ndarray:
+        """The scores, 0 for experts of a closed group, whose score is -inf."""
+        return np.where(np.isfinite(self.scores), self.scores, 0.0)
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""
