@@ -1,4 +1,4 @@
-"""The parts of which `switch.layer` composes a layer: the paper's, or this folder's instead."""
+"""The parts from which `switch.layer` composes a layer: the paper's, or this folder's."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -81,10 +81,10 @@ def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None,
 
 
 def _by_softmax(bound: Parts) -> Parts:
-    """Return parts whose balance loss is given the softmax of the logits in place of the scores.
+    """Return parts whose balance loss takes the softmax of the logits in place of the scores.
 
-    The layer hands on scores alone, and their gradient. So the router leaves the softmax here, and
-    the loss its gradient, before the router's own turn comes.
+    The layer passes only scores from router to loss, and back only their gradient. So the router
+    keeps the softmax here for the loss, and the loss its gradient for the router.
     """
     softmax_TE: list[np.ndarray] = []
     d_logits_TE: list[np.ndarray] = []
@@ -109,6 +109,6 @@ def _by_softmax(bound: Parts) -> Parts:
 
 
 def _masked(part: Part, real_T1: np.ndarray) -> Part:
-    """Return a part that takes the probabilities of padding as 0, forwards and backwards."""
+    """Return a part that treats the probabilities of padding as 0, forwards and backwards."""
     return Part(lambda probs_TE, *rest: part.forward(probs_TE * real_T1, *rest),
                 lambda d_value, cache: part.backward(d_value, cache) * real_T1)

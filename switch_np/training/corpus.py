@@ -1,7 +1,7 @@
 """The text to train on, as bytes: technical prose that comes with CPython, or the user's files.
 
 The built-in text is `pydoc_data.topics`, the language reference behind `help()`. It repeats some
-paragraphs; each is taken once, or the held-out text would hold training text.
+paragraphs; each is used once, since the held-out text would otherwise contain training text.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def check_lengths(corpus: Corpus, least: int, wanted: str) -> None:
 
 
 def windows(data: np.ndarray, length: int) -> np.ndarray:
-    """Return every window of `length` bytes of a text (T,), a view; one at least must fit."""
+    """Return every window of `length` bytes of a text (T,), as a view; at least one must fit."""
     if len(data) < length:
         raise ValueError(f"text must have at least {length} bytes, got {len(data)}")
     return sliding_window_view(data, length)

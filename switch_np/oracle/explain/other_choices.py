@@ -15,7 +15,7 @@ from switch_np.oracle.truth.reference import Reference, planned
 
 
 def recognise(evidence: Evidence) -> list[str]:
-    """Return the choices under which what came is right, the likeliest first."""
+    """Return the choices under which the kernel is right, the likeliest first."""
     fits: dict[str, float] = {}
     ref, p = evidence.ref, evidence.ref.problem
     for text, expert_TK in _choices(ref):
@@ -28,7 +28,7 @@ def recognise(evidence: Evidence) -> list[str]:
 
 
 def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what is done otherwise, and the experts (T, K) that follow."""
+    """Yield what is done differently, and the experts (T, K) that it chooses."""
     p, k = ref.problem, ref.plan.expert.shape[1]
     conventions, noise = p.config.conventions, p.noise or Noise()
     if p.alone or conventions.chooser != "tokens" or conventions.second_choice != "largest":
