@@ -1,4 +1,4 @@
-"""Who trains: this process alone, or all ranks of an MPI run, of which the first speaks."""
+"""One process that trains alone, or all ranks of an MPI run, of which the first prints."""
 
 import os
 import time
@@ -112,7 +112,7 @@ class Ranks(Alone):
 
 @contextmanager
 def team(options: dict[str, Any]) -> Iterator[Alone]:
-    """Hold this process's part in the run; take the options that are about it away."""
+    """Hold this process's part in the run; remove the options that choose it."""
     shape, patience = options.pop("parallel", None), options.pop("patience", None)
     if shape is None:
         if patience is not None:

@@ -1,4 +1,4 @@
-"""`python -m switch_np train`: train, show how it goes, and leave numbers and pictures behind."""
+"""`python -m switch_np train`: train, show progress, and write numbers and pictures."""
 
 import argparse
 from collections.abc import Iterator, Sequence

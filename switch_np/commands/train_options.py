@@ -1,6 +1,6 @@
 """The options of `train`, and the configs that they make.
 
-An option that is not given keeps the value of the task's default, or of the run to start from.
+An option that is not given keeps the task's default, or the value of the run to start from.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import TIES, ModelConfig
 
-BLOCK = 2 ** 12    # bytes of a block that has hardly any parameters
+PER_BLOCK = 2 ** 12    # bytes of a block besides its parameters
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 RATES = {"adamw": 1e-2, "adafactor": 0.2}     # Adafactor's is relative to the parameters' own size
 
@@ -66,8 +66,8 @@ SWITCH: Options = {
     "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
     "expert_dropout": (FLOAT, "dropout rate inside the experts")}
 MODEL: Options = {
-    "balance_coef": (FLOAT, "factor of the load-balancing loss"),
-    "z_coef": (FLOAT, "factor of the router z-loss"),
+    "balance_coef": (FLOAT, "coefficient of the load-balancing loss"),
+    "z_coef": (FLOAT, "coefficient of the router z-loss"),
     "dropout": (FLOAT, "dropout rate"),
     "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, "
                           "0: in none"),
@@ -147,7 +147,7 @@ def flag(name: str) -> str:
 
 
 def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelConfig, TrainConfig]:
-    """Return the configs that the given options make, on the task's defaults or a run's model.
+    """Return the configs of the given options, over the task's defaults or a run's model.
 
     >>> configs({"task": "span", "num_experts": 4})[0].switch.num_experts
     4
@@ -180,7 +180,7 @@ def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelC
 def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     """Refuse sizes that cannot fit into the memory that is free; they take more than counted here.
 
-    Counted are parameters, gradients and moments, and a step's logits and residual streams.
+    It counts parameters, gradients, moments, and a step's logits and residual streams.
     """
     size = 8 if train.dtype == "float64" else 4
     blocks, weights = 0, model.vocab_size * model.d_model
@@ -195,7 +195,7 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
     values = {**vars(model.switch), **vars(model), **vars(train)}
     for names, needed in (
-            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"), kept + blocks * BLOCK),
+            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"), kept + blocks * PER_BLOCK),
             (("batch_size", "seq_len"), passing)):
         sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
         environment.check_memory(sizes, needed)

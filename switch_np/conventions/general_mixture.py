@@ -147,7 +147,7 @@ def _gates(gates_TK: np.ndarray,
            conventions: Conventions) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the weights of the experts' inputs, None for 1, and of their outputs.
 
-    What a library holds fixed is the real part: a complex step does not reach it.
+    Factors that a library holds fixed are real parts, which a complex step does not reach.
     """
     input_TK, output_TK = None, gates_TK
     if conventions.gate_at != "output":

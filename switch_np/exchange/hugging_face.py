@@ -102,9 +102,9 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def config_for(state: Mapping[str, Any], config: ModelConfig) -> ModelConfig:
-    """Return the config, which says 'none' of ties, with 'inputs' if the state's stacks share.
+    """Return the config, with ties 'inputs', not 'none', if the state's stacks share a table.
 
-    T5 1.1's way, which transformers 4 writes: `shared.weight`, and a head of its own.
+    transformers 4 writes it so for T5 1.1: `shared.weight`, and a head of its own.
     """
     check.instance("state", state, Mapping)
     check.instance("config", config, ModelConfig)

@@ -18,7 +18,7 @@ import numpy as np
 
 from switch_np.operations.environment import OWN_THREADS
 
-SMALL = 2 ** 17    # elements below which threads lose more by taking turns than they gain
+SMALL = 2 ** 17    # with fewer elements threads cost more than they gain
 Result = TypeVar("Result")
 
 
@@ -64,7 +64,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
 
     def help_out() -> None:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        begun.append(ended)         # before taking a call: a helper too late for one isn't awaited
+        begun.append(ended)         # before taking a call: nobody awaits helpers that come too late
         # Setting what is set already would, in NumPy 1.26, undo the settings of other threads.
         with nullcontext() if np.geterr() == settings else np.errstate(**settings):
             error = drain()
@@ -82,7 +82,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
 
 
 def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slice]:
-    """Cut rows of this width into slices of so many elements, or of one row; at least one slice.
+    """Cut rows of this width into slices of about `size` elements, at least one row each.
 
     The last may be half as long again as the others, so that none is short.
 

@@ -100,7 +100,7 @@ def check_lengths(corpus: Corpus, least: int, wanted: str) -> None:
 
 
 def windows(data: np.ndarray, length: int) -> np.ndarray:
-    """Return every window of `length` bytes of a text (T,), a view; one at least must fit."""
+    """Return every window of `length` bytes of a text (T,), as a view; at least one must fit."""
     if len(data) < length:
         raise ValueError(f"text must have at least {length} bytes, got {len(data)}")
     return sliding_window_view(data, length)

@@ -31,7 +31,7 @@ class TrainConfig:
     learning_rate, warmup
         Peak rate, reached in a linear warm-up of so many steps; a half cosine to 0 follows.
     max_norm, seed
-        The global norm that gradients are clipped to; of initialization, batches and noise.
+        Global norm to which gradients are clipped; seed of initialization, batches and noise.
     dtype
         "float32", "float64", or a mode of `selective`, whose parameters are float32 between steps.
     optimizer

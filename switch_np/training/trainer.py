@@ -1,7 +1,7 @@
 """The training loop, one step at a time. It prints and plots nothing; that is up to the caller.
 
-All that a run depends on is in one `Run`, generators included: a run that was stopped, saved and
-loaded continues as if it had never stopped.
+Everything that a run depends on is in one `Run`, generators included: a run that is stopped, saved
+and loaded continues as if it had never stopped.
 """
 
 import copy
@@ -49,7 +49,7 @@ class Run:
 
 
 class Means(NamedTuple):
-    """How numbers of all parameters are taken, of which a process may hold but a part."""
+    """How to compute numbers over all parameters, of which a process may hold only a part."""
 
     square_sum: Callable[[Mapping[str, Any]], float] = optimizer.square_sum
     rms: Callable[[np.ndarray], float] = adafactor.rms
@@ -88,7 +88,7 @@ def advance(run: Run, corpus: Corpus | PairCorpus,
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
     Raises FloatingPointError, with the run as it was, if loss or gradients are not finite.
-    `loss_and_grads` stands in for the model's, where others hold parts of the run.
+    `loss_and_grads` replaces the model's where other processes hold parts of the run.
     """
     begin, rngs = time.perf_counter(), (run.text_rng.bit_generator, run.noise_rng.bit_generator)
     before = [rng.state for rng in rngs]
@@ -172,8 +172,8 @@ def save(run: Run, path: str | Path) -> None:
 def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
     """Return the run that `save` wrote.
 
-    With a corpus, to go on: another than it began with is refused, and a NumPy that would draw
-    other random numbers.
+    Given a corpus, the run is to go on: a corpus other than its own is refused, and so is a NumPy
+    that would draw other random numbers.
     """
     arrays, state = checkpoint.load(path)
     with reading.naming(path, "a checkpoint of a training run"):
@@ -205,7 +205,7 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
 
 
 def _generator(state: Mapping[str, Any]) -> np.random.Generator:
-    """Return a generator in a saved state, of the kind it names: another NumPy's default may be."""
+    """Return a generator in a saved state, of the kind that the state names."""
     check.choice("bit_generator", state["bit_generator"], ["PCG64", "PCG64DXSM"])
     rng = np.random.Generator(getattr(np.random, state["bit_generator"])())
     rng.bit_generator.state = state
@@ -213,7 +213,7 @@ def _generator(state: Mapping[str, Any]) -> np.random.Generator:
 
 
 def _next(rng: np.random.Generator) -> list[float]:
-    """Return what a generator would draw next, of each kind that a run draws; draw nothing."""
+    """Return what a generator would draw next, of each kind that a run uses, without drawing it."""
     rng = copy.deepcopy(rng)
     return [float(number) for number in (
         rng.integers(1000), rng.random(), rng.random(dtype=np.float32), rng.standard_normal(),
