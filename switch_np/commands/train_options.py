@@ -195,7 +195,8 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
     values = {**vars(model.switch), **vars(model), **vars(train)}
     for names, needed in (
-            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"), kept + blocks * PER_BLOCK),
+            (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
+             kept + blocks * PER_BLOCK),
             (("batch_size", "seq_len"), passing)):
         sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
         environment.check_memory(sizes, needed)
