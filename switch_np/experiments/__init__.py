@@ -26,7 +26,7 @@ from switch_np.experiments.results import Results
 from switch_np.experiments.runner import Outcome
 from switch_np.operations import check, signatures
 
-NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
+NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "noise", "distillation")
 _FILES = {"noise": "exploration"}          # where the file is not named as the experiment
 
 
