@@ -26,8 +26,9 @@ from switch_np.experiments.results import Results
 from switch_np.experiments.runner import Outcome
 from switch_np.operations import check, signatures
 
-NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "noise", "distillation")
-_FILES = {"noise": "exploration"}          # where the file is not named as the experiment
+NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "memory", "memory-rates",
+         "noise", "distillation")
+_FILES = {"noise": "exploration", "memory-rates": "memory_rates"}          # where the file is not named as the experiment
 
 
 def load(name: str) -> Experiment:

@@ -1,17 +1,17 @@
-"""The learning rates of table 1 and figure 4: each model at three rates, on seeds not judged.
+"""The learning rates of table 1 and figure 4: each model at three rates, on a seed not judged.
 
 Each arm of the two experiments trains at the rate that is best for its model here. The seeds begin
 at 100; those of the tables begin at 0.
 """
 
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from switch_np import plots
 from switch_np.experiments import results, toy
 from switch_np.experiments.experiment import Arm, Experiment
-from switch_np.experiments.results import Results, by_arm, spreads
+from switch_np.experiments.results import Results, by_arm
 from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.model_config import ModelConfig
 
@@ -30,38 +30,51 @@ def name_of(model: str, rate: float) -> str:
     return f"{model}-rate-{rate:g}"
 
 
-def best(found: Results, model: str) -> float:
-    """Return the rate with the best mean."""
-    bits = by_arm(found.rows, "bits_per_byte")
-    means = {rate: bits[name_of(model, rate)].mean() for rate in RATES}
-    return min(means, key=lambda rate: np.nan_to_num(means[rate], nan=np.inf))
+def by_rate(found: Results, column: str = "bits_per_byte") -> dict[str, dict[float, np.ndarray]]:
+    """Return a column's values by model and rate, one per seed."""
+    models: dict[str, dict[float, np.ndarray]] = {}
+    for arm, values in by_arm(found.rows, column).items():
+        model, rate = arm.split("-rate-")
+        models.setdefault(model, {})[float(rate)] = values
+    return models
 
 
-def summary(found: Results) -> list[dict[str, str]]:
-    """Return each model's bits per byte by rate, and its best rate."""
-    bits = spreads(by_arm(found.rows, "bits_per_byte"), 3)
-    known = [model for model in MODELS if name_of(model, RATES[-1]) in bits]
-    return results.words(known, {
-        "model": {model: MODELS[model][0] for model in known},
-        **{f"rate {rate:g}": {model: bits[name_of(model, rate)] for model in known}
-           for rate in RATES},
-        "best": {model: f"{best(found, model):g}" for model in known}})
+def best(found: Results, column: str = "bits_per_byte") -> dict[str, float]:
+    """Return each model's rate with the best mean."""
+    return {model: min(of_model, key=lambda rate: np.nan_to_num(of_model[rate].mean(), nan=np.inf))
+            for model, of_model in by_rate(found, column).items()}
 
 
-def draw(found: Results) -> plots.Figure:
+def summary(found: Results, column: str) -> list[dict[str, str]]:
+    """Return each model's quality by rate, and its best rate."""
+    models, rates = by_rate(found, column), best(found, column)
+    every = sorted({rate for of_model in models.values() for rate in of_model})
+    return results.words(models, {
+        "model": {model: model for model in models},
+        **{f"rate {rate:g}": {model: results.mean_and_spread(of_model[rate], 3)
+                              for model, of_model in models.items()} for rate in every},
+        "best": {model: f"{rate:g}" for model, rate in rates.items()}})
+
+
+def draw(found: Results, column: str, ylabel: str) -> plots.Figure:
     """Draw quality against the rate, a line per model."""
-    bits = by_arm(found.rows, "bits_per_byte")
+    models = by_rate(found, column)
     figure, axes = plots.figure(size=(9, 6))
-    plots.ranges(axes[0, 0], {label: {rate: bits[name_of(model, rate)] for rate in RATES}
-                              for model, (label, _) in MODELS.items()},
-                 "peak learning rate", "held-out bits per byte (lower is better)",
-                 {rate: f"{rate:g}" for rate in RATES})
-    rates = {best(found, model) for model in MODELS}
-    plots.finding(axes[0, 0], "the best rate of each model is "
-                  + " or ".join(f"{rate:g}" for rate in sorted(rates)))
+    plots.ranges(axes[0, 0], models, "peak learning rate", f"{ylabel} (lower is better)",
+                 {rate: f"{rate:g}" for rate in next(iter(models.values()))})
+    chosen = sorted(set(best(found, column).values()))
+    plots.finding(axes[0, 0], "each model is best at rate " + " or ".join(map("{:g}".format,
+                                                                              chosen)))
     return figure
 
 
-EXPERIMENT = Experiment("rates", tuple(
+def sweep(name: str, arms: tuple[Arm, ...], column: str, ylabel: str) -> Experiment:
+    """Return the experiment that tries arms named by `name_of`."""
+    return Experiment(name, arms, partial(summary, column=column),
+                      partial(draw, column=column, ylabel=ylabel), seeds=(100,), kept=(100,))
+
+
+EXPERIMENT = sweep("rates", tuple(
     Arm(name_of(model, rate), config, TrainConfig(learning_rate=rate), f"{label}, {rate:g}")
-    for model, (label, config) in MODELS.items() for rate in RATES), summary, draw, seeds=(100,))
+    for model, (label, config) in MODELS.items() for rate in RATES),
+    "bits_per_byte", "held-out bits per byte")

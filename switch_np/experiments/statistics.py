@@ -1,0 +1,93 @@
+"""What a comparison shows: a mean difference, its 95 % interval, and a grade that follows a rule.
+
+Arms are compared seed by seed: a seed draws the same text, and where shapes agree the same first
+weights, for every arm. The mean difference has Student's interval. The grade is *holds* if the
+interval lies above 0, where positive is the paper's direction; *contradicted* if it lies below;
+else *cannot tell*, and half the interval is the smallest effect that these seeds could have shown.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from switch_np.experiments.results import Table, by_arm
+
+GRADES = ("holds", "contradicted", "cannot tell")
+
+
+class Effect(NamedTuple):
+    """A mean difference over seeds, half its 95 % interval, and the differences' spread.
+
+    `spread` is their standard deviation; `margin` is how far below 0 the interval may reach.
+
+    >>> effect = measure(np.array([0.04, 0.06, 0.05]))
+    >>> print(effect)
+    +0.050 ± 0.025 (3 seeds, 5.0 times their spread): holds
+    """
+
+    mean: float
+    half: float
+    spread: float
+    seeds: int
+    margin: float = 0.0
+
+    @property
+    def grade(self) -> str:
+        """One of GRADES; an effect that is not finite cannot tell."""
+        if self.mean - self.half > -self.margin:
+            return "holds"
+        return "contradicted" if self.mean + self.half < -self.margin else "cannot tell"
+
+    def __str__(self) -> str:
+        times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread else ""
+        return f"{self.mean:+.3f} ± {self.half:.3f} ({self.seeds} seeds{times}): {self.grade}"
+
+
+def measure(differences: np.ndarray, margin: float = 0.0) -> Effect:
+    """Return the effect that differences by seed show; with fewer than two the interval is ∞."""
+    n = len(differences)
+    if n < 2:
+        return Effect(float(np.mean(differences)) if n else float("nan"), float("inf"),
+                      float("nan"), n, margin)
+    spread = float(np.std(differences, ddof=1))
+    return Effect(float(np.mean(differences)), interval(n) * spread, spread, n, margin)
+
+
+def interval(seeds: int) -> float:
+    """Return half of the 95 % interval of a mean, in standard deviations of the seeds.
+
+    >>> [round(interval(seeds), 3) for seeds in (2, 5, 10)]
+    [8.985, 1.242, 0.715]
+    """
+    return _student(seeds - 1) / seeds ** 0.5
+
+
+@cache
+def _student(freedom: int) -> float:
+    """Return t with 95 % of Student's distribution in [-t, t].
+
+    With t = √freedom tan θ its density is proportional to cos(θ) ** (freedom - 1).
+    """
+    angle = np.linspace(0, np.pi / 2, 200_001)
+    density = np.cos(angle) ** (freedom - 1)
+    inside = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    return float(freedom ** 0.5 * np.tan(np.interp(0.95, inside / inside[-1], angle)))
+
+
+def by_seed(rows: Table, column: str, weights: Mapping[str, float]) -> np.ndarray:
+    """Return the weighted sum over arms of a column, for each seed that all of them have.
+
+    >>> rows = {"arm": np.array(["a", "a", "b", "b"]), "seed": np.array([0.0, 1.0, 1.0, 2.0]),
+    ...         "bits": np.array([3.0, 4.0, 1.0, 2.0])}
+    >>> by_seed(rows, "bits", {"a": 1, "b": -1})
+    array([3.])
+    """
+    seeds, values = by_arm(rows, "seed"), by_arm(rows, column)
+    if not set(weights) <= set(seeds):
+        return np.array([])
+    found = {arm: dict(zip(seeds[arm].tolist(), values[arm].tolist())) for arm in weights}
+    shared = sorted(set.intersection(*(set(of_arm) for of_arm in found.values())))
+    return np.array([sum(weight * found[arm][seed] for arm, weight in weights.items())
+                     for seed in shared])
