@@ -11,7 +11,7 @@ from switch_np import experiments
 from switch_np.commands import terminal
 from switch_np.commands.run_folder import RUNS
 from switch_np.experiments import pool, results
-from switch_np.experiments.experiment import Experiment
+from switch_np.experiments.experiment import Arm, Experiment
 from switch_np.experiments.folder import Folder
 from switch_np.experiments.runner import Outcome
 from switch_np.operations import check, files
@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
 def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder,
               asked: Callable[[], bool]) -> None:
     """Do the runs that are missing, until asked to stop."""
-    jobs, arms = _jobs(experiment, seeds, folder), len(experiment.arms)
-    print(f"{experiment.name}: {arms} arms, {len(seeds)} seeds, {len(seeds) * arms} runs; "
+    runs = [(arm, 0) for arm in experiment.arms if arm.once]
+    runs += [(arm, seed) for seed in seeds for arm in experiment.arms if not arm.once]
+    jobs = _jobs(runs, folder)
+    print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, {len(runs)} runs; "
           f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves "
           f"and stops", flush=True)
     line = Line(jobs)
@@ -85,18 +87,19 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
         pool.run_all(jobs, processes, asked, line.step, done)
 
 
-def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[pool.Job]:
-    """Return the missing runs, seed by seed, and those whose lost checkpoint they need."""
-    jobs: list[pool.Job] = []
-    for seed in reversed(seeds):
-        needed: set[str] = set()
-        for arm in reversed(experiment.arms):
-            path = folder.run(arm.name, seed)
-            lost = arm.name in needed and not (path / "checkpoint.npz").exists()
-            if lost or (arm.name, seed) not in folder.rows:
-                source = folder.run(arm.needs, seed) if arm.needs else None
-                jobs.append(pool.Job(arm, seed, path, source))
-                needed.add(arm.needs)
+def _jobs(runs: list[tuple[Arm, int]], folder: Folder) -> list[pool.Job]:
+    """Return the missing runs, and those whose lost checkpoint they need."""
+    jobs, needed = list[pool.Job](), set[Path]()
+    once = {arm.name for arm, _ in runs if arm.once}
+    for arm, seed in reversed(runs):
+        path = folder.run(arm.name, seed)
+        lost = path in needed and not (path / "checkpoint.npz").exists()
+        if lost or (arm.name, seed) not in folder.rows:
+            source = None
+            if arm.needs:
+                source = folder.run(arm.needs, 0 if arm.needs in once else seed)
+                needed.add(source)
+            jobs.append(pool.Job(arm, seed, path, source))
     return jobs[::-1]
 
 

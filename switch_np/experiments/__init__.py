@@ -6,14 +6,17 @@ to `NAMES`; README.md beside this file tells what they show. In reading order:
 
 The experiments
     `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
-    `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `exploration`: noise in the
-    router (called "noise" by the command and in the results); `distillation`: Switch into dense.
+    `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `memory`: the same on a task
+    that needs nothing but parameters; `exploration`: noise in the router (called "noise" by the
+    command and in the results); `distillation`: Switch into dense. `rates` and `memory_rates`: the
+    sweeps that found the learning rates.
 What an experiment is made of
-    `experiment`: arms and experiments; `runner`: one run, which can be stopped and resumed; `pool`:
-    many runs in several processes; `results`: CSV files, tables as dicts of arrays and as words.
+    `statistics`: intervals and grades; `results`: CSV files, tables as dicts of arrays and as
+    words; `experiment`: arms, claims, experiments; `runner`: one run, which can be stopped and
+    resumed; `pool`: many runs in several processes; `folder`: what they leave on disk.
 What some experiments need
     `toy`: models and text; `flops`: operations of a training step; `speed`: timing in turns;
-    `soft_cross_entropy` (distillation), `activation_sizes` (table3), `character_names` (table4).
+    `soft_cross_entropy` (distillation), `memory_network` (memory), `activation_sizes` (table3), `character_names` (table4).
 
 `commands` and notebooks import these modules, and `plots` imports `results`; nothing else does.
 """
@@ -28,7 +31,7 @@ from switch_np.operations import check, signatures
 
 NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "memory", "memory-rates",
          "noise", "distillation")
-_FILES = {"noise": "exploration", "memory-rates": "memory_rates"}          # where the file is not named as the experiment
+_FILES = {"noise": "exploration", "memory-rates": "memory_rates"}     # where file and name differ
 
 
 def load(name: str) -> Experiment:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from switch_np.experiments import statistics
+from switch_np.experiments import results, statistics
 from switch_np.experiments.results import Results
 from switch_np.experiments.statistics import Effect
 from switch_np.model import Loss
@@ -57,6 +57,7 @@ class Arm:
     train: TrainConfig = field(default_factory=TrainConfig)       # its seed is replaced by each
     label: str = ""                    # for pictures and tables; default: the name
     needs: str = ""                    # an arm whose finished run of the same seed is `source`
+    once: bool = False                 # trained with seed 0 alone, for all seeds of those in need
     # begin(run, source): change a run in place before its first step.
     begin: Callable[[Run, Run], None] | None = None
     # advance(run, corpus, source): take a step in place; return loss and gradients' norm.
@@ -95,10 +96,10 @@ def _name_of(function: Callable[..., Any] | None) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, and the comparison by seed that judges it.
+    """A statement of the paper, and the comparison that judges it.
 
     >>> claim = Claim("dense", "Switch beats dense", "-1.553 against -1.731",
-    ...               ahead("switch", "dense", "bits"), "bits")
+    ...               ahead("switch", "dense", "bits"), "bits ahead")
     >>> rows = {"arm": np.array(["switch", "dense"] * 2), "seed": np.array([0.0, 0.0, 1.0, 1.0]),
     ...         "bits": np.array([2.01, 2.06, 2.02, 2.08])}
     >>> print(claim.effect(Results(rows, {}, {})))
@@ -108,21 +109,41 @@ class Claim:
     name: str                          # for notebooks and messages
     text: str                          # as README has it
     paper: str                         # the paper's numbers
-    # differences(found): one per seed, positive in the paper's direction.
-    differences: Callable[[Results], np.ndarray]
+    effect: Callable[[Results], Effect]          # positive in the paper's direction
     unit: str
     primary: bool = False              # the one comparison that the experiment was made for
-    margin: float = 0.0                # "as good as": how far behind still counts
-
-    def effect(self, found: Results) -> Effect:
-        """Return what results show."""
-        return statistics.measure(self.differences(found), self.margin)
 
 
-def ahead(first: str, second: str, column: str = "bits_per_byte", sign: int = 1
-          ) -> Callable[[Results], np.ndarray]:
-    """Return how far an arm is ahead of another by seed; sign -1 where higher is better."""
-    return lambda found: statistics.by_seed(found.rows, column, {second: sign, first: -sign})
+def ahead(first: str, second: str, column: str = "bits_per_byte", *, higher_is_better: bool = False,
+          margin: float = 0.0) -> Callable[[Results], Effect]:
+    """Return how far an arm is ahead of another, seed by seed; `margin` behind is still as good."""
+    sign = -1 if higher_is_better else 1
+    return contrast({second: sign, first: -sign}, column, margin)
+
+
+def contrast(weights: Mapping[str, float], column: str = "bits_per_byte", margin: float = 0.0
+             ) -> Callable[[Results], Effect]:
+    """Return a weighted sum over arms, seed by seed."""
+    return lambda found: statistics.measure(results.by_seed(found.rows, column, weights), margin)
+
+
+def per_doubling(arms: Sequence[str], column: str = "bits_per_byte"
+                 ) -> Callable[[Results], Effect]:
+    """Return how far a straight line through arms, each with twice the experts, falls per arm."""
+    middle = (len(arms) - 1) / 2
+    square = sum((n - middle) ** 2 for n in range(len(arms)))
+    return contrast({arm: (middle - n) / square for n, arm in enumerate(arms)}, column)
+
+
+def steps_saved(fast: str, slow: str, column: str = "bits_per_byte"
+                ) -> Callable[[Results], Effect]:
+    """Return the fraction of its steps that an arm saves on the way to another's end, by seed."""
+    def effect(found: Results) -> Effect:
+        (steps, mine), (_, others) = (results.curve(found.curves, arm, column)
+                                      for arm in (fast, slow))
+        return statistics.measure(np.array([1 - results.steps_to(steps, curve, end) / steps[-1]
+                                            for curve, end in zip(mine, others[:, -1])]))
+    return effect
 
 
 @dataclass(frozen=True)

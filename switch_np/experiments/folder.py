@@ -42,7 +42,8 @@ class Folder:
         about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores",
                  "system": platform.system(), "python": platform.python_version(),
                  "numpy": np.__version__, "processor seconds": self.seconds}
-        files.write_text(self.path / f"{self.name}_machine.json", json.dumps(about, indent=1) + "\n")
+        files.write_text(self.path / f"{self.name}_machine.json",
+                         json.dumps(about, indent=1) + "\n")
         for table, suffix in ((self.curves, "_curves"), (self.rows, "")):
             runs = sorted(table, key=lambda run: (self.arms.index(run[0]), run[1]))
             results.write_csv(self.path / f"{self.name}{suffix}.csv",

@@ -12,16 +12,15 @@ of equal processor time: dense for as long as 64 experts take, and MoE for as lo
 arm has the rate that was best for it in `memory-rates`, on other seeds.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from switch_np import plots
-from switch_np.experiments import memory_network, results, statistics, toy
-from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead
-from switch_np.experiments.results import Results, by_arm, curve, spreads, steps_to
+from switch_np.experiments import memory_network, results, toy
+from switch_np.experiments.experiment import (
+    Arm, Claim, Experiment, ahead, contrast, per_doubling, steps_saved)
+from switch_np.experiments.results import Results, by_arm, curve, intervals, steps_to
 from switch_np.model import Loss
 from switch_np.training import trainer
 from switch_np.training.corpus import Corpus
@@ -49,7 +48,7 @@ MODELS: dict[str, tuple[str, ModelConfig]] = {
 # The best of `memory-rates`.
 BEST = dict.fromkeys(MODELS, 0.1)
 # By arm of equal time: its model, and the steps that take as long as 1,000 of the other.
-EQUAL_TIME = {"dense-time": ("experts-1", 2000), "moe-time": ("moe-2.0", 750)}
+EQUAL_TIME = {"dense-time": ("experts-1", 1840), "moe-time": ("moe-2.0", 833)}
 
 
 def table() -> Corpus:
@@ -79,22 +78,6 @@ def recall(run: Run, corpus: Corpus) -> dict[str, float]:
     return {"nats": float(np.mean(nats))}
 
 
-def saved_steps(found: Results) -> np.ndarray:
-    """Return, by seed, the fraction of dense's steps that 64 experts save on the way to its end."""
-    steps, dense = curve(found.curves, "experts-1", "nats")
-    _, many = curve(found.curves, "experts-64", "nats")
-    return np.array([1 - steps_to(steps, mine, end) / steps[-1]
-                     for mine, end in zip(many, dense[:, -1])])
-
-
-def per_doubling(found: Results) -> np.ndarray:
-    """Return, by seed, the slope of a straight line through nats against doublings, negated."""
-    middle = (len(EXPERTS) - 1) / 2
-    square = sum((n - middle) ** 2 for n in range(len(EXPERTS)))
-    return statistics.by_seed(found.rows, "nats", {
-        f"experts-{count}": (middle - n) / square for n, count in enumerate(EXPERTS)})
-
-
 CLAIMS = (
     Claim("equal time", "64 experts beat dense at equal time, on facts", "64 experts reach "
           "T5-Base's quality in 1/7 of the time", ahead("experts-64", "dense-time", "nats"),
@@ -102,17 +85,17 @@ CLAIMS = (
     Claim("equal steps", "64 experts beat dense at equal steps, on facts", "the loss falls "
           "steadily to 256 experts", ahead("experts-64", "experts-1", "nats"), "nats ahead"),
     Claim("doubling", "Each doubling of the experts helps, on facts", "the same",
-          per_doubling, "nats per doubling, on average"),
+          per_doubling([f"experts-{count}" for count in EXPERTS], "nats"), "nats per doubling"),
     Claim("last doubling", "64 experts beat 32, on facts", "the same",
           ahead("experts-64", "experts-32", "nats"), "nats ahead"),
     Claim("steps saved", "64 experts need a fraction of dense's steps, on facts",
-          "they save 87 % of the steps", saved_steps, "of dense's steps saved"),
+          "they save 87 % of the steps", steps_saved("experts-64", "experts-1", "nats"),
+          "of dense's steps saved"),
     Claim("moe", "Switch beats MoE top-2 at equal time, on facts", "62.8 h against 68.7 h to -1.50",
           ahead("switch-2.0", "moe-time", "nats"), "nats ahead"),
     Claim("factors", "Switch bears small capacity factors better, on facts",
           "from 2.0 to 1.0 Switch loses 0.007, MoE 0.025",
-          lambda found: statistics.by_seed(found.rows, "nats", {
-              "moe-1.0": 1, "moe-2.0": -1, "switch-1.0": -1, "switch-2.0": 1}),
+          contrast({"moe-1.0": 1, "moe-2.0": -1, "switch-1.0": -1, "switch-2.0": 1}, "nats"),
           "nats less lost"))
 
 
@@ -128,9 +111,9 @@ def summary(found: Results) -> list[dict[str, str]]:
         "steps": {arm.name: f"{arm.train.steps}" for arm in EXPERIMENT.arms},
         "parameters": {arm: f"{count[0]:,.0f}"
                        for arm, count in by_arm(found.rows, "params").items()},
-        "nats per\nanswer": spreads(by_arm(found.rows, "nats"), 3),
-        "dropped\n%": spreads(by_arm(found.rows, "dropped"), 1, 100),
-        "steps to dense's\nquality": spreads(reached, 0)})
+        "nats per\nanswer": intervals(by_arm(found.rows, "nats"), 3),
+        "dropped\n%": intervals(by_arm(found.rows, "dropped"), 1, 100),
+        "steps to dense's\nquality": intervals(reached, 0)})
 
 
 def draw(found: Results) -> plots.Figure:
@@ -145,7 +128,7 @@ def draw(found: Results) -> plots.Figure:
     plots.curves_by_arm(axes[0, 1], found.curves, names, "nats", "nats per answer", ylim=(0, None),
                         looks={f"experts-{count}": (shade, "-")
                                for count, shade in zip(EXPERTS, plots.shades(len(EXPERTS)))})
-    plots.finding(axes[0, 1], f"64 experts save {100 * saved_steps(found).mean():.0f} % of the "
+    plots.finding(axes[0, 1], f"64 experts save {100 * CLAIMS[4].effect(found).mean:.0f} % of the "
                   "steps that dense takes to its end")
     _draw_arms(axes[1, 0], found, ("experts-64", "dense-time", "switch-2.0", "moe-time"))
     plots.finding(axes[1, 0], f"equal time: 64 experts {CLAIMS[0].effect(found)} against dense; "

@@ -29,10 +29,10 @@ def loss_and_grads(params: Mapping[str, Any], pairs_T2: np.ndarray, answers_T: n
     if config.switch_every:
         out, switched = switch_layer.forward(block["switch"], normed_1TD, config.switch, rng=rng,
                                              training=training)
-        y_1TD, balance, z, plans = x_TD + out.y, (out.balance_loss,), (out.z_loss,), (out.plan,)
+        y_1TD, balance, z, plans = x_TD + out.y, [out.balance_loss], [out.z_loss], [out.plan]
     else:
         hidden_1TD, cached = dense.forward(block["feed_forward"], normed_1TD, config)
-        y_1TD, balance, z, plans = x_TD + hidden_1TD, (), (), ()
+        y_1TD, balance, z, plans = x_TD + hidden_1TD, [], [], []
     last_1TD, second = norm.forward(params["decoder"]["final_norm"], y_1TD, config.norm_epsilon)
     logits_1TV, read = head.forward(params, last_1TD)
     nats, soft = cross_entropy.forward(logits_1TV[0], answers_T)
@@ -51,4 +51,4 @@ def loss_and_grads(params: Mapping[str, Any], pairs_T2: np.ndarray, answers_T: n
     d_x_1TD, changed["feed_forward_norm"] = norm.backward(d_normed_1TD, first)
     d_x_T2D = np.repeat((d_y_1TD + d_x_1TD)[0][:, None], 2, axis=1)
     grads["embedding"]["table"] = embedding.backward(d_x_T2D, pairs_T2, len(table_VD))
-    return Loss(total, nats, balance, z, plans), grads
+    return Loss(total, nats, tuple(balance), tuple(z), tuple(plans)), grads

@@ -6,13 +6,10 @@ interval lies above 0, where positive is the paper's direction; *contradicted* i
 else *cannot tell*, and half the interval is the smallest effect that these seeds could have shown.
 """
 
-from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-
-from switch_np.experiments.results import Table, by_arm
 
 GRADES = ("holds", "contradicted", "cannot tell")
 
@@ -20,7 +17,8 @@ GRADES = ("holds", "contradicted", "cannot tell")
 class Effect(NamedTuple):
     """A mean difference over seeds, half its 95 % interval, and the differences' spread.
 
-    `spread` is their standard deviation; `margin` is how far below 0 the interval may reach.
+    `spread` is their standard deviation; `margin` is how far below 0 the interval may reach;
+    `samples` says what was compared so many times.
 
     >>> effect = measure(np.array([0.04, 0.06, 0.05]))
     >>> print(effect)
@@ -30,8 +28,9 @@ class Effect(NamedTuple):
     mean: float
     half: float
     spread: float
-    seeds: int
+    count: int
     margin: float = 0.0
+    samples: str = "seeds"
 
     @property
     def grade(self) -> str:
@@ -42,7 +41,8 @@ class Effect(NamedTuple):
 
     def __str__(self) -> str:
         times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread else ""
-        return f"{self.mean:+.3f} ± {self.half:.3f} ({self.seeds} seeds{times}): {self.grade}"
+        return (f"{self.mean:+.3f} ± {self.half:.3f} ({self.count} {self.samples}{times}): "
+                f"{self.grade}")
 
 
 def measure(differences: np.ndarray, margin: float = 0.0) -> Effect:
@@ -74,20 +74,3 @@ def _student(freedom: int) -> float:
     density = np.cos(angle) ** (freedom - 1)
     inside = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
     return float(freedom ** 0.5 * np.tan(np.interp(0.95, inside / inside[-1], angle)))
-
-
-def by_seed(rows: Table, column: str, weights: Mapping[str, float]) -> np.ndarray:
-    """Return the weighted sum over arms of a column, for each seed that all of them have.
-
-    >>> rows = {"arm": np.array(["a", "a", "b", "b"]), "seed": np.array([0.0, 1.0, 1.0, 2.0]),
-    ...         "bits": np.array([3.0, 4.0, 1.0, 2.0])}
-    >>> by_seed(rows, "bits", {"a": 1, "b": -1})
-    array([3.])
-    """
-    seeds, values = by_arm(rows, "seed"), by_arm(rows, column)
-    if not set(weights) <= set(seeds):
-        return np.array([])
-    found = {arm: dict(zip(seeds[arm].tolist(), values[arm].tolist())) for arm in weights}
-    shared = sorted(set.intersection(*(set(of_arm) for of_arm in found.values())))
-    return np.array([sum(weight * found[arm][seed] for arm, weight in weights.items())
-                     for seed in shared])
