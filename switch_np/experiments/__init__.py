@@ -16,7 +16,8 @@ What an experiment is made of
     resumed; `pool`: many runs in several processes; `folder`: what they leave on disk.
 What some experiments need
     `toy`: models and text; `flops`: operations of a training step; `speed`: timing in turns;
-    `soft_cross_entropy` (distillation), `memory_network` (memory), `activation_sizes` (table3), `character_names` (table4).
+    `soft_cross_entropy` (distillation), `memory_network` (memory), `activation_sizes` (table3),
+    `character_names` (table4).
 
 `commands` and notebooks import these modules, and `plots` imports `results`; nothing else does.
 """

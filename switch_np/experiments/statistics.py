@@ -18,7 +18,7 @@ class Effect(NamedTuple):
     """A mean difference over seeds, half its 95 % interval, and the differences' spread.
 
     `spread` is their standard deviation; `margin` is how far below 0 the interval may reach;
-    `samples` says what was compared so many times.
+    `size` is the number of `samples`.
 
     >>> effect = measure(np.array([0.04, 0.06, 0.05]))
     >>> print(effect)
@@ -28,7 +28,7 @@ class Effect(NamedTuple):
     mean: float
     half: float
     spread: float
-    count: int
+    size: int
     margin: float = 0.0
     samples: str = "seeds"
 
@@ -41,7 +41,7 @@ class Effect(NamedTuple):
 
     def __str__(self) -> str:
         times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread else ""
-        return (f"{self.mean:+.3f} ± {self.half:.3f} ({self.count} {self.samples}{times}): "
+        return (f"{self.mean:+.3f} ± {self.half:.3f} ({self.size} {self.samples}{times}): "
                 f"{self.grade}")
 
 
@@ -61,7 +61,7 @@ def interval(seeds: int) -> float:
     >>> [round(interval(seeds), 3) for seeds in (2, 5, 10)]
     [8.985, 1.242, 0.715]
     """
-    return _student(seeds - 1) / seeds ** 0.5
+    return _student(seeds - 1) / float(np.sqrt(seeds))
 
 
 @cache
