@@ -24,10 +24,11 @@ What some experiments need
 
 from importlib import import_module
 
-from switch_np.experiments import results, runner
-from switch_np.experiments.experiment import Experiment
+from switch_np.experiments import results, runner, statistics
+from switch_np.experiments.experiment import Claim, Experiment
 from switch_np.experiments.results import Results
 from switch_np.experiments.runner import Outcome
+from switch_np.experiments.statistics import Effect
 from switch_np.operations import check, signatures
 
 NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "memory", "memory-rates",
@@ -50,6 +51,25 @@ def read(name: str) -> Results:
     """Return the full results kept in the repository, as dicts of arrays."""
     check.choice("name", name, NAMES)
     return results.read(name)
+
+
+def claims(name: str) -> dict[str, tuple[Claim, Effect]]:
+    """Return the claims of an experiment and what the kept results show of each."""
+    found = read(name)
+    return {claim.name: (claim, claim.effect(found)) for claim in load(name).claims}
+
+
+def confirm(name: str, claim: str, grade: str) -> Effect:
+    """Return what the kept results show of a claim; AssertionError if its grade is another.
+
+    A sentence that compares stands beside such a call.
+    """
+    known = claims(name)
+    check.choice("claim", claim, list(known))
+    check.choice("grade", grade, statistics.GRADES)
+    _, effect = known[claim]
+    assert effect.grade == grade, f"{name}, {claim}: {effect}, and not {grade}"
+    return effect
 
 
 @signatures.checked

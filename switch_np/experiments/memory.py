@@ -71,10 +71,14 @@ def advance(run: Run, corpus: Corpus, source: Run | None) -> tuple[Loss, float]:
 
 
 def recall(run: Run, corpus: Corpus) -> dict[str, float]:
-    """Return the nats per answer over all facts."""
+    """Return the nats per answer over all facts, in an order as mixed as in training.
+
+    In the table's order the facts of a batch would share a few a, and crowd a few experts.
+    """
+    mixed = np.random.default_rng(1).permutation(len(corpus.train)).reshape(-1, AT_ONCE)
     nats = [memory_network.loss_and_grads(
         run.params, pairs_of(facts), corpus.train[facts].astype(np.int64), run.model_config
-        )[0].cross_entropy for facts in np.arange(len(corpus.train)).reshape(-1, AT_ONCE)]
+        )[0].cross_entropy for facts in mixed]
     return {"nats": float(np.mean(nats))}
 
 
