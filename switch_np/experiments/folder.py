@@ -36,7 +36,7 @@ class Folder:
 
     def add(self, outcome: Outcome) -> None:
         """Write a finished run, the rows last, in the order of arms and seeds."""
-        arm, seed = outcome.row["arm"], outcome.row["seed"]
+        arm, seed = outcome.row["arm"], int(outcome.row["seed"])
         self.rows[arm, seed], self.curves[arm, seed] = [outcome.row], outcome.curve
         self.seconds.setdefault(arm, {})[str(seed)] = round(outcome.seconds, 2)
         about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -6,7 +6,8 @@ faster still at a smaller one. A wider model for the memory that this saves (Swi
 
 Here: the toy (16 experts) as dense, MoE and Switch at three capacity factors, and Switch+: factor
 1.0, widened until a step costs as many operations as that of MoE at 2.0, the factor at which its
-second choices fit. In T5-Large's place is a dense model of 3.4 times the operations. As in the
+second choices fit. In T5-Large's place is a dense model of 3.4 times the operations, which can
+afford a third of the steps. As in the
 paper the capacity is not multiplied by k, so MoE at factor 1.0 drops at least half of its choices;
 all are evaluated at factor 2.0. Each model has its best rate (`rates`).
 
@@ -40,7 +41,7 @@ from switch_np.transformer.model_config import ModelConfig
 FACTORS = (2.0, 1.25, 1.0)
 
 # Negative log perplexity, hours to -1.50, examples per second.
-PAPER = {"dense": (-1.731, None, 1600), "large": (-1.550, 131.1, 470),
+PAPER = {"dense": (-1.731, None, 1600), "large-time": (-1.550, 131.1, 470),
          "moe-2.0": (-1.547, 68.7, 840), "switch-2.0": (-1.554, 72.8, 860),
          "moe-1.25": (-1.559, 80.7, 790), "switch-1.25": (-1.553, 65.0, 910),
          "moe-1.0": (-1.572, 80.1, 860), "switch-1.0": (-1.561, 62.8, 1000),
@@ -53,8 +54,9 @@ WIDE = toy.switch(replace(ModelConfig(), d_model=128, d_ff=512, num_heads=4, d_k
 
 
 # By arm of equal time: its model, and the steps that take as long as 1,200 of Switch at 1.25.
-EQUAL_TIME = {"dense-time": ("dense", 1423), "large-time": ("large", 411),
-              "moe-time": ("moe-2.0", 1089)}
+EQUAL_TIME = {"dense-time": ("dense", toy.dense(), 1423),
+              "large-time": ("dense, large", toy.large(), 411),
+              "moe-time": ("MoE top-2, 2.0", toy.switch(top_k=2, capacity_factor=2.0), 1089)}
 
 
 def models(base: ModelConfig) -> dict[str, tuple[str, ModelConfig]]:
@@ -139,7 +141,7 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def looks() -> dict[str, tuple[str, str]]:
     """Return colour and dashes per arm: a colour per kind, dashes per factor or schedule."""
-    found = {"dense": ("#000000", "-"), "dense-time": ("#000000", "--"), "large": ("#999999", "-"),
+    found = {"dense": ("#000000", "-"), "dense-time": ("#000000", "--"),
              "large-time": ("#999999", "--"), "switch-plus": ("#009E73", "-"),
              "moe-time": ("#D55E00", "-.")}
     for factor, dashes in zip(FACTORS, ("-", "--", ":")):
@@ -157,7 +159,7 @@ def draw(found: Results) -> plots.Figure:
                        looks=looks())
     ends = found.rows["bits_per_byte"]
     zoom: dict[str, Any] = dict(ylim=(np.nanmin(ends) - 0.02, np.nanmin(ends) + 0.4), looks=looks())
-    equal = {arm: labels[arm] for arm in ("dense", "large", "moe-2.0", "switch-1.25")}
+    equal = {arm: labels[arm] for arm in ("dense", "moe-2.0", "switch-1.25")}
     plots.curves_by_arm(axes[1, 0], found.curves, equal, **zoom)
     plots.finding(axes[1, 0], f"equal steps: Switch against dense {CLAIMS[0].effect(found)}")
     if not found.speed:
@@ -166,7 +168,7 @@ def draw(found: Results) -> plots.Figure:
     _draw_speed(axes[0, 1], found)
     timed = {arm: labels[arm] for arm in ("dense-time", "large-time", "moe-time", "switch-1.25")}
     plots.curves_by_arm(axes[1, 1], found.curves, timed, x_scale={
-        arm: 1200 / EQUAL_TIME[arm][1] if arm in EQUAL_TIME else 1.0 for arm in timed},
+        arm: 1200 / EQUAL_TIME[arm][2] if arm in EQUAL_TIME else 1.0 for arm in timed},
         xlabel="time, in steps of Switch at 1.25 (packed)", **zoom)
     plots.finding(axes[1, 1], f"equal time: Switch against dense {CLAIMS[1].effect(found)}, "
                   f"against MoE {CLAIMS[3].effect(found)}")
@@ -178,8 +180,9 @@ def _draw_speed(ax: plots.Axes, found: Results) -> None:
     series = {name: {arm: 1 / ratio
                      for arm, ratio in step_ratios(found.speed, "wide", layout).items()}
               for name, layout in zip(("fixed buffers", "packed"), LAYOUTS)}
-    labels = {arm: EXPERIMENT.labels[arm] for arm in PAPER}
-    plots.series_by_arm(ax, series | {"the paper": PAPER_SPEED}, "examples per second, as a "
+    labels = {arm: label for arm, (label, _) in MODELS.items()}
+    paper = {arm: PAPER_SPEED[arm] for arm in labels}
+    plots.series_by_arm(ax, series | {"the paper": paper}, "examples per second, as a "
                         "multiple of dense's; d_model 128", labels)
     plots.finding(ax, f"a step of Switch at 1.25 saves, against MoE, {CLAIMS[6].effect(found)} in "
                   f"fixed buffers; packed {CLAIMS[7].effect(found)}")
@@ -188,14 +191,13 @@ def _draw_speed(ax: plots.Axes, found: Results) -> None:
 def _model_of(name: str) -> str:
     """Return the model of `rates` that stands for an arm's."""
     kind, _, rest = name.partition("-")
-    return "plus" if rest == "plus" else "switch-16" if kind == "switch" else kind
+    return "plus" if rest == "plus" else kind
 
 
-MODELS = models(ModelConfig()) | {"large": ("dense, large", toy.large())}
-
+MODELS = models(ModelConfig())
 EXPERIMENT = Experiment("table1", (
     *(Arm(name, config, rates.train(_model_of(name)), label)
       for name, (label, config) in MODELS.items()),
-    *(Arm(name, MODELS[model][1], rates.train(_model_of(model), steps),
-          f"{MODELS[model][0]}, {steps} steps") for name, (model, steps) in EQUAL_TIME.items())),
+    *(Arm(name, config, rates.train(_model_of(name), steps), f"{label}, {steps} steps")
+      for name, (label, config, steps) in EQUAL_TIME.items())),
     summary, draw, CLAIMS, speed=time_steps)
