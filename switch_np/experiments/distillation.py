@@ -123,7 +123,7 @@ def draw(found: Results) -> plots.Figure:
     return figure
 
 
-TEACHING, STUDY = rates.train("switch-16"), rates.train("dense", 400)
+TEACHING, STUDY = rates.train("switch"), rates.train("dense", 400)
 _student = partial(Arm, model=toy.dense(), train=STUDY, needs="teacher")
 
 EXPERIMENT = Experiment("distillation", (

@@ -38,7 +38,8 @@ class Folder:
         """Write a finished run, the rows last, in the order of arms and seeds."""
         arm, seed = outcome.row["arm"], int(outcome.row["seed"])
         self.rows[arm, seed], self.curves[arm, seed] = [outcome.row], outcome.curve
-        self.seconds.setdefault(arm, {})[str(seed)] = round(outcome.seconds, 2)
+        if np.isfinite(outcome.seconds):
+            self.seconds.setdefault(arm, {})[str(seed)] = round(outcome.seconds, 2)
         about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores",
                  "system": platform.system(), "python": platform.python_version(),
                  "numpy": np.__version__, "processor seconds": self.seconds}
@@ -74,7 +75,8 @@ class Folder:
                             copy.write((beside / f"{twin}-seed{seed}" / file).read_bytes())
                     renamed = [[{**row, "arm": arm} for row in table[twin, seed]]
                                for table in (rows, curves)]
-                    self.add(Outcome(renamed[0][0], renamed[1], seconds[twin][str(seed)]))
+                    took = seconds.get(twin, {}).get(str(seed), float("nan"))
+                    self.add(Outcome(renamed[0][0], renamed[1], took))
 
     def _check_options(self, begun: bool) -> None:
         """Write the arms' options, or refuse to mix in results of other options."""
