@@ -6,10 +6,10 @@ inside the experts alone does (85.2 / 19.6 / 83.7 / 73.0).
 
 Here: the toy, dense and with 16 experts, is pre-trained once on the built-in text without dropout;
 each seed of each arm then fine-tunes that model on 384 pairs (`character_names`), each read 33
-times. The arms are three of the paper's settings, no dropout, and 0.02, the rate that suits so small a
-model best (tried with 0, 0.05 and 0.1 on seeds 100 to 102), each with and without 0.4 inside the
-experts. Dropout 0.1 everywhere includes the experts. Quality is the negative log perplexity of
-held-out answers after the last step, and the fraction of them that is right in full.
+times. The arms are three of the paper's settings, no dropout, and 0.02, the rate that suits so
+small a model best (tried with 0, 0.05 and 0.1 on seeds 100 to 102), each with and without 0.4
+inside the experts. Dropout 0.1 everywhere includes the experts. Quality is the negative log
+perplexity of held-out answers after the last step, and the fraction of them that is right in full.
 """
 
 from collections.abc import Callable
