@@ -143,9 +143,9 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def looks() -> dict[str, tuple[str, str]]:
     """Return colour and dashes per arm: a colour per kind, dashes per factor or schedule."""
-    found = {"dense": ("#000000", "-"), "unbalanced": ("#56B4E9", "-"), "dense-time": ("#000000", "--"),
+    found = {"dense": ("#000000", "-"), "dense-time": ("#000000", "--"),
              "large-time": ("#999999", "--"), "switch-plus": ("#009E73", "-"),
-             "moe-time": ("#CC79A7", "-")}
+             "moe-time": ("#CC79A7", "-"), "unbalanced": ("#56B4E9", "-")}
     for factor, dashes in zip(FACTORS, ("-", "--", ":")):
         found |= {f"moe-{factor}": ("#D55E00", dashes), f"switch-{factor}": ("#0072B2", dashes)}
     return found
