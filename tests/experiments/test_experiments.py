@@ -16,7 +16,7 @@ def test_each_experiment_is_named_as_its_file_and_says_what_the_paper_claims(nam
     file = {"noise": "exploration", "memory-rates": "memory_rates"}.get(name, name)
     says = importlib.import_module(f"switch_np.experiments.{file}").__doc__
     assert experiment.name == name
-    assert "The paper" in says and "Here" in says or not experiment.claims
+    assert ("The paper" in says and "Here" in says) or not experiment.claims
     assert experiment.shortened(None) is experiment
     assert max(arm.train.steps for arm in experiment.shortened(7).arms) == 7
 

@@ -22,8 +22,9 @@ def test_a_model_twice_the_work_takes_longer_whatever_the_order():
 def test_the_gap_between_two_steps_has_an_interval():
     timings = results.table([
         {"arm": arm, "layout": layout, "ratio": ratio, "half": half, "rounds": 9}
-        for arm, layout, ratio, half in (("moe", "packed", 1.5, 0.03), ("switch", "packed", 1.2, 0.04),
-                                         ("switch", "buffers", 1.4, 0.1))])
+        for arm, layout, ratio, half in (
+            ("moe", "packed", 1.5, 0.03), ("switch", "packed", 1.2, 0.04),
+            ("switch", "buffers", 1.4, 0.1))])
     gap = speed.gap(timings, "moe", "switch", "packed")
     assert np.allclose(gap[:2], [0.3, 0.05]) and gap.grade == "holds"
     assert str(gap) == "+0.300 ± 0.050 (9 rounds): holds"
