@@ -6,10 +6,11 @@ inside the experts alone does (85.2 / 19.6 / 83.7 / 73.0).
 
 Here: the toy, dense and with 16 experts, is pre-trained once on the built-in text without dropout;
 each seed of each arm then fine-tunes that model on 384 pairs (`character_names`), each read 33
-times. The arms are three of the paper's settings, no dropout, and 0.02, the rate that suits so
-small a model best (tried with 0, 0.05 and 0.1 on seeds 100 to 102), each with and without 0.4
-inside the experts. Dropout 0.1 everywhere includes the experts. Quality is the negative log
-perplexity of held-out answers after the last step, and the fraction of them that is right in full.
+times. The arms are three of the paper's settings, no dropout, and 0.05, the rate that suits so
+small a model best (-0.37 nats; 0.02: -0.38, 0: -0.43, 0.1: -0.44; means of seeds 100 to 102), each
+with and without 0.4 inside the experts. Dropout 0.1 everywhere includes the experts. Quality is the
+negative log perplexity of held-out answers after the last step, and the fraction of them that is
+right in full.
 """
 
 from collections.abc import Callable
@@ -34,22 +35,22 @@ from switch_np.transformer.cross_entropy import IGNORED
 PRETRAINING = TrainConfig(steps=600)
 FINE_TUNING = TrainConfig(task="pairs", steps=400, seq_len=48, warmup=20)
 
-BASE_RATE = 0.02
+BASE_RATE = 0.05
 
 # By arm: dense or not, dropout, expert dropout.
-SETTINGS = {"dense-0.02": (True, BASE_RATE, BASE_RATE),
+SETTINGS = {"dense-0.05": (True, BASE_RATE, BASE_RATE),
             "switch-0": (False, 0.0, 0.0), "switch-0-experts-0.4": (False, 0.0, 0.4),
-            "switch-0.02": (False, BASE_RATE, BASE_RATE),
-            "switch-0.02-experts-0.4": (False, BASE_RATE, 0.4),
+            "switch-0.05": (False, BASE_RATE, BASE_RATE),
+            "switch-0.05-experts-0.4": (False, BASE_RATE, 0.4),
             "switch-0.1": (False, 0.1, 0.1), "switch-0.1-experts-0.4": (False, 0.1, 0.4),
             "switch-0.3": (False, 0.3, 0.3)}
 # GLUE, CNNDM, SQuAD, SuperGLUE.
 PAPER = {"switch-0.1": (84.7, 19.1, 83.7, 73.0),
          "switch-0.3": (83.9, 19.6, 83.4, 70.7),
          "switch-0.1-experts-0.4": (85.2, 19.6, 83.7, 73.0)}
-COLORS = {"dense-0.02": "#000000", "switch-0": "#D55E00",
-          "switch-0-experts-0.4": "#E69F00", "switch-0.02": "#004D40",
-          "switch-0.02-experts-0.4": "#009E73", "switch-0.1": "#0072B2",
+COLORS = {"dense-0.05": "#000000", "switch-0": "#D55E00",
+          "switch-0-experts-0.4": "#E69F00", "switch-0.05": "#004D40",
+          "switch-0.05-experts-0.4": "#009E73", "switch-0.1": "#0072B2",
           "switch-0.1-experts-0.4": "#56B4E9", "switch-0.3": "#CC79A7"}
 
 
@@ -59,7 +60,7 @@ def _ahead(first: str, second: str) -> Callable[[Results], Effect]:
 
 CLAIMS = (
     Claim("tuned", "Expert dropout 0.4 helps fine-tuning, at the best dropout elsewhere",
-          "GLUE 85.2 against 84.7", _ahead("switch-0.02-experts-0.4", "switch-0.02"),
+          "GLUE 85.2 against 84.7", _ahead("switch-0.05-experts-0.4", "switch-0.05"),
           "nats per token ahead", primary=True),
     Claim("at 0.1", "Expert dropout 0.4 helps fine-tuning, at the paper's 0.1 elsewhere",
           "GLUE 85.2 against 84.7", _ahead("switch-0.1-experts-0.4", "switch-0.1"),
@@ -69,7 +70,7 @@ CLAIMS = (
     Claim("more", "More dropout everywhere hurts: 0.3 against 0.1", "GLUE 83.9 against 84.7",
           _ahead("switch-0.1", "switch-0.3"), "nats per token behind"),
     Claim("dense", "Fine-tuned, Switch is better than dense", "GLUE 84.7 against 82.9",
-          _ahead("switch-0.02", "dense-0.02"), "nats per token ahead"))
+          _ahead("switch-0.05", "dense-0.05"), "nats per token ahead"))
 
 
 def measure(run: Run, corpus: PairCorpus) -> dict[str, float]:
@@ -137,8 +138,8 @@ def draw(found: Results) -> plots.Figure:
     """Draw quality by seed, the curves, and the held-out against the training loss."""
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
-    ax = draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0.02", "switch-0.02-experts-0.4"))
-    plots.finding(ax, f"0.4 inside the experts on top of 0.02: {CLAIMS[0].effect(found)}; without "
+    ax = draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0.05", "switch-0.05-experts-0.4"))
+    plots.finding(ax, f"0.4 inside the experts on top of 0.05: {CLAIMS[0].effect(found)}; without "
                   f"other dropout {CLAIMS[2].effect(found)}", 64)
     ax = draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))

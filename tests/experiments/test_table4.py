@@ -73,7 +73,7 @@ def test_a_run_s_curve_has_both_parts_of_the_pairs():
 
 def test_higher_is_better_and_all_fine_tuning_starts_from_one_model():
     rows = [{"arm": arm, "seed": seed, "neg_log_perplexity": -nats - 0.01 * seed}
-            for arm, nats in (("switch-0.02-experts-0.4", 0.40), ("switch-0.02", 0.45))
+            for arm, nats in (("switch-0.05-experts-0.4", 0.40), ("switch-0.05", 0.45))
             for seed in range(3)]
     effect = table4.CLAIMS[0].effect(results.Results(results.table(rows), {}, {}))
     assert np.isclose(effect.mean, 0.05) and effect.grade == "holds"
