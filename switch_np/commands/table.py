@@ -1,8 +1,6 @@
 """`python -m switch_np table`: run one of the paper's tables at toy scale, and draw it."""
 
 import argparse
-import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import zip_longest
@@ -13,7 +11,8 @@ from switch_np import experiments
 from switch_np.commands import terminal
 from switch_np.commands.run_folder import RUNS
 from switch_np.experiments import pool, results
-from switch_np.experiments.experiment import Experiment
+from switch_np.experiments.experiment import Arm, Experiment
+from switch_np.experiments.folder import Folder
 from switch_np.experiments.runner import Outcome
 from switch_np.operations import check, files
 from switch_np.training import trainer
@@ -29,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"which: {', '.join(experiments.NAMES)}")
     add("--seeds", type=int, nargs="+", metavar="N",
         help="seeds, each a run per arm (default: the experiment's own)")
+    add("--kept", action="store_true", help="the seeds of the results kept in the repository")
     add("--steps", type=int, metavar="N",
         help="cut the longest run to this many steps, the others in proportion (default: all)")
     add("--rounds", type=int, metavar="N",
@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do the runs that are missing until all are there or Ctrl-C; then draw and print the table."""
     experiment = experiments.load(args.table).shortened(args.steps)
-    seeds = args.seeds or list(experiment.seeds)
+    if args.kept and args.seeds:
+        raise ValueError("--seeds must be left out with --kept, which names them")
+    seeds = args.seeds or list(experiment.kept if args.kept else experiment.seeds)
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds must be at least 0, none twice, got {' '.join(map(str, seeds))}")
     check.integer("--processes", args.processes, 1)
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             with terminal.signals() as signals:
                 with signals.whole():
+                    folder.borrow(seeds)
                     _complete(experiment, seeds, args.processes, folder, signals.asked)
                 if experiment.speed is not None:
                     _time(experiment.speed, args.rounds, seeds[0], folder)
@@ -65,56 +68,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class Folder:
-    """The results of an experiment on disk: NAME.csv, NAME_curves.csv, and a folder per run."""
-
-    def __init__(self, experiment: Experiment, path: Path) -> None:
-        self.path, self.name = path, experiment.name
-        self.arms = [arm.name for arm in experiment.arms]
-        begun = (path / f"{self.name}.csv").exists()
-        self._check_options({arm.name: arm.options() for arm in experiment.arms}, begun)
-        found = results.read(self.name, path) if begun else results.Results({}, {}, {})
-        self.rows, self.curves = _by_run(found.rows), _by_run(found.curves)
-
-    def run(self, arm: str, seed: int) -> Path:
-        """Return the folder of one run."""
-        return self.path / f"{arm}-seed{seed}"
-
-    def add(self, outcome: Outcome) -> None:
-        """Write a finished run, the curves before the rows, in the order of arms and seeds."""
-        run = outcome.row["arm"], outcome.row["seed"]
-        self.rows[run], self.curves[run] = [outcome.row], outcome.curve
-        for table, suffix in ((self.curves, "_curves"), (self.rows, "")):
-            runs = sorted(table, key=lambda run: (self.arms.index(run[0]), run[1]))
-            results.write_csv(self.path / f"{self.name}{suffix}.csv",
-                              [row for run in runs for row in table[run]])
-
-    def _check_options(self, options: dict[str, Any], begun: bool) -> None:
-        """Write the arms' options, or refuse to mix in results of other options."""
-        path, text = self.path / "options.json", json.dumps(options, indent=1) + "\n"
-        if not path.exists():
-            if begun:
-                raise ValueError(f"--out must hold no results of unknown options, got {self.path}, "
-                                 f"which has a {self.name}.csv and no options.json")
-            files.write_text(path, text)
-        elif path.read_text(encoding="utf-8") != text:
-            raise ValueError(f"--out must hold results of the same arms and steps, got "
-                             f"{self.path}, whose options.json says otherwise: give another --out")
-
-
-def _by_run(table: results.Table) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """Return the rows of a table by arm and seed."""
-    runs = defaultdict[tuple[str, int], list[dict[str, Any]]](list)
-    for row in results.records(table):
-        runs[row["arm"], row["seed"]].append(row)
-    return runs
-
-
 def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: Folder,
               asked: Callable[[], bool]) -> None:
     """Do the runs that are missing, until asked to stop."""
-    jobs, arms = _jobs(experiment, seeds, folder), len(experiment.arms)
-    print(f"{experiment.name}: {arms} arms, {len(seeds)} seeds, {len(seeds) * arms} runs; "
+    runs = [(arm, 0) for arm in experiment.arms if arm.once]
+    runs += [(arm, seed) for seed in seeds for arm in experiment.arms if not arm.once]
+    jobs = _jobs(runs, folder)
+    print(f"{experiment.name}: {len(experiment.arms)} arms, {len(seeds)} seeds, {len(runs)} runs; "
           f"{len(jobs)} to do, {processes} at a time; writes {folder.path}/; Ctrl-C saves "
           f"and stops", flush=True)
     line = Line(jobs)
@@ -127,18 +87,19 @@ def _complete(experiment: Experiment, seeds: list[int], processes: int, folder: 
         pool.run_all(jobs, processes, asked, line.step, done)
 
 
-def _jobs(experiment: Experiment, seeds: list[int], folder: Folder) -> list[pool.Job]:
-    """Return the missing runs, seed by seed, and those whose lost checkpoint they need."""
-    jobs: list[pool.Job] = []
-    for seed in reversed(seeds):
-        needed: set[str] = set()
-        for arm in reversed(experiment.arms):
-            path = folder.run(arm.name, seed)
-            lost = arm.name in needed and not (path / "checkpoint.npz").exists()
-            if lost or (arm.name, seed) not in folder.rows:
-                source = folder.run(arm.needs, seed) if arm.needs else None
-                jobs.append(pool.Job(arm, seed, path, source))
-                needed.add(arm.needs)
+def _jobs(runs: list[tuple[Arm, int]], folder: Folder) -> list[pool.Job]:
+    """Return the missing runs, and those whose lost checkpoint they need."""
+    jobs, needed = list[pool.Job](), set[Path]()
+    once = {arm.name for arm, _ in runs if arm.once}
+    for arm, seed in reversed(runs):
+        path = folder.run(arm.name, seed)
+        lost = path in needed and not (path / "checkpoint.npz").exists()
+        if lost or (arm.name, seed) not in folder.rows:
+            source = None
+            if arm.needs:
+                source = folder.run(arm.needs, 0 if arm.needs in once else seed)
+                needed.add(source)
+            jobs.append(pool.Job(arm, seed, path, source))
     return jobs[::-1]
 
 
@@ -198,6 +159,10 @@ def _report(experiment: Experiment, folder: Path) -> None:
     except ImportError:
         print("matplotlib is not installed: no picture is drawn")
     print("\n" + _aligned(experiment.summary(found)))
+    for claim in experiment.claims:
+        print(f"\n{claim.text} (the paper: {claim.paper})" + " - primary" * claim.primary)
+        effect = claim.effect(found)
+        print(f"    {claim.unit}: {effect} ({effect.words})")
     print(f"\n{terminal.contents(folder)}")
 
 

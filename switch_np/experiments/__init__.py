@@ -6,28 +6,34 @@ to `NAMES`; README.md beside this file tells what they show. In reading order:
 
 The experiments
     `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
-    `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `exploration`: noise in the
-    router (called "noise" by the command and in the results); `distillation`: Switch into dense.
+    `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `memory`: the same on a task
+    that needs nothing but parameters; `exploration`: noise in the router (called "noise" by the
+    command and in the results); `distillation`: Switch into dense. `rates` and `memory_rates`: the
+    sweeps that found the learning rates.
 What an experiment is made of
-    `experiment`: arms and experiments; `runner`: one run, which can be stopped and resumed; `pool`:
-    many runs in several processes; `results`: CSV files, tables as dicts of arrays and as words.
+    `statistics`: intervals and grades; `results`: CSV files, tables as dicts of arrays and as
+    words; `experiment`: arms, claims, experiments; `runner`: one run, which can be stopped and
+    resumed; `pool`: many runs in several processes; `folder`: what they leave on disk.
 What some experiments need
     `toy`: models and text; `flops`: operations of a training step; `speed`: timing in turns;
-    `soft_cross_entropy` (distillation), `activation_sizes` (table3), `character_names` (table4).
+    `soft_cross_entropy` (distillation), `memory_network` (memory), `activation_sizes` (table3),
+    `character_names` (table4).
 
 `commands` and notebooks import these modules, and `plots` imports `results`; nothing else does.
 """
 
 from importlib import import_module
 
-from switch_np.experiments import results, runner
-from switch_np.experiments.experiment import Experiment
+from switch_np.experiments import results, runner, statistics
+from switch_np.experiments.experiment import Claim, Experiment
 from switch_np.experiments.results import Results
 from switch_np.experiments.runner import Outcome
+from switch_np.experiments.statistics import Effect
 from switch_np.operations import check, signatures
 
-NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
-_FILES = {"noise": "exploration"}          # where the file is not named as the experiment
+NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "memory", "memory-rates",
+         "noise", "distillation")
+_FILES = {"noise": "exploration", "memory-rates": "memory_rates"}     # where file and name differ
 
 
 def load(name: str) -> Experiment:
@@ -45,6 +51,25 @@ def read(name: str) -> Results:
     """Return the full results kept in the repository, as dicts of arrays."""
     check.choice("name", name, NAMES)
     return results.read(name)
+
+
+def claims(name: str) -> dict[str, tuple[Claim, Effect]]:
+    """Return the claims of an experiment and what the kept results show of each."""
+    found = read(name)
+    return {claim.name: (claim, claim.effect(found)) for claim in load(name).claims}
+
+
+def confirm(name: str, claim: str, grade: str) -> Effect:
+    """Return what the kept results show of a claim; AssertionError if its grade is another.
+
+    A sentence that compares stands beside such a call.
+    """
+    known = claims(name)
+    check.choice("claim", claim, list(known))
+    check.choice("grade", grade, statistics.GRADES)
+    _, effect = known[claim]
+    assert effect.grade == grade, f"{name}, {claim}: {effect}, and not {grade}"
+    return effect
 
 
 @signatures.checked

@@ -1,13 +1,18 @@
-"""What an experiment is: arms, each trained once per seed, and what is made of their numbers."""
+"""What an experiment is: arms, each trained once per seed, and the claims they are to judge."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from switch_np.experiments import results, statistics
 from switch_np.experiments.results import Results
+from switch_np.experiments.statistics import Effect
 from switch_np.model import Loss
 from switch_np.operations import check, tree
 from switch_np.training import corpus as corpora, trainer
@@ -52,6 +57,7 @@ class Arm:
     train: TrainConfig = field(default_factory=TrainConfig)       # its seed is replaced by each
     label: str = ""                    # for pictures and tables; default: the name
     needs: str = ""                    # an arm whose finished run of the same seed is `source`
+    once: bool = False                 # trained with seed 0 alone, for all seeds of those in need
     # begin(run, source): change a run in place before its first step.
     begin: Callable[[Run, Run], None] | None = None
     # advance(run, corpus, source): take a step in place; return loss and gradients' norm.
@@ -70,9 +76,74 @@ class Arm:
         object.__setattr__(self, "label", self.label or self.name)
 
     def options(self) -> dict[str, Any]:
-        """Return the options that tell two arms apart, ready for JSON."""
+        """Return the options that tell two arms apart, ready for JSON.
+
+        Arms of two experiments that need no other arm and have the same options are one run.
+        """
         train = {name: value for name, value in asdict(self.train).items() if name != "seed"}
-        return {"model": self.model.to_dict(), "training": train, "needs": self.needs}
+        functions = {name: _name_of(getattr(self, name))
+                     for name in ("advance", "evaluate", "conclude", "corpus")}
+        return {"model": self.model.to_dict(), "training": train, "needs": self.needs,
+                "functions": functions}
+
+
+def _name_of(function: Callable[..., Any] | None) -> str:
+    """Return what tells a function from others, the options of a `partial` among it."""
+    if isinstance(function, partial):
+        return f"{_name_of(function.func)} {function.keywords}"
+    return f"{function.__module__}.{function.__qualname__}" if function else ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, and the comparison that judges it.
+
+    >>> claim = Claim("dense", "Switch beats dense", "-1.553 against -1.731",
+    ...               ahead("switch", "dense", "bits"), "bits ahead")
+    >>> rows = {"arm": np.array(["switch", "dense"] * 2), "seed": np.array([0.0, 0.0, 1.0, 1.0]),
+    ...         "bits": np.array([2.01, 2.06, 2.02, 2.08])}
+    >>> print(claim.effect(Results(rows, {}, {})))
+    +0.055 ± 0.064: cannot tell
+    """
+
+    name: str                          # for notebooks and messages
+    text: str                          # as README has it
+    paper: str                         # the paper's numbers
+    effect: Callable[[Results], Effect]          # positive in the paper's direction
+    unit: str
+    primary: bool = False              # the one comparison that the experiment was made for
+
+
+def ahead(first: str, second: str, column: str = "bits_per_byte", *, higher_is_better: bool = False,
+          margin: float = 0.0) -> Callable[[Results], Effect]:
+    """Return how far an arm is ahead of another, seed by seed; `margin` behind is still as good."""
+    sign = -1 if higher_is_better else 1
+    return contrast({second: sign, first: -sign}, column, margin)
+
+
+def contrast(weights: Mapping[str, float], column: str = "bits_per_byte", margin: float = 0.0
+             ) -> Callable[[Results], Effect]:
+    """Return a weighted sum over arms, seed by seed."""
+    return lambda found: statistics.measure(results.by_seed(found.rows, column, weights), margin)
+
+
+def trend(arms: Sequence[str], column: str = "bits_per_byte"
+          ) -> Callable[[Results], Effect]:
+    """Return how far a straight line through arms falls from each to the next, seed by seed."""
+    middle = (len(arms) - 1) / 2
+    square = sum((n - middle) ** 2 for n in range(len(arms)))
+    return contrast({arm: (middle - n) / square for n, arm in enumerate(arms)}, column)
+
+
+def steps_saved(fast: str, slow: str, column: str = "bits_per_byte"
+                ) -> Callable[[Results], Effect]:
+    """Return the fraction of its steps that an arm saves on the way to another's end, by seed."""
+    def effect(found: Results) -> Effect:
+        (steps, mine), (_, others) = (results.curve(found.curves, arm, column)
+                                      for arm in (fast, slow))
+        return statistics.measure(np.array([1 - results.steps_to(steps, curve, end) / steps[-1]
+                                            for curve, end in zip(mine, others[:, -1])]))
+    return effect
 
 
 @dataclass(frozen=True)
@@ -86,7 +157,9 @@ class Experiment:
     arms: tuple[Arm, ...]              # as they are shown, each after the arm that it needs
     summary: Callable[[Results], list[dict[str, str]]]            # words by column, a dict per row
     draw: Callable[[Results], Figure]
-    seeds: tuple[int, ...] = (0, 1, 2)                            # those of a full run
+    claims: tuple[Claim, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)                            # unless others are asked for
+    kept: tuple[int, ...] = (0, 1, 2, 3, 4)                       # those of the kept results
     # speed(rounds, runs): rows of timings of one seed's finished runs, by arm.
     speed: Callable[[int, Mapping[str, Run]], list[dict[str, Any]]] | None = None
 
@@ -99,6 +172,8 @@ class Experiment:
                 raise ValueError(f"needs must name an arm that comes before {arm.name!r}, got "
                                  f"{arm.needs!r}")
             seen.add(arm.name)
+        if self.claims and sum(claim.primary for claim in self.claims) != 1:
+            raise ValueError(f"claims must have one that is primary, got {self.claims}")
 
     @property
     def labels(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np.experiments import statistics
 from switch_np.operations import files, reading
 
 Table = Mapping[str, np.ndarray]       # an array per column, all of one length
@@ -129,6 +130,23 @@ def by_arm(columns: Table, name: str) -> dict[str, np.ndarray]:
             for arm in dict.fromkeys(columns["arm"].tolist())}
 
 
+def by_seed(rows: Table, column: str, weights: Mapping[str, float]) -> np.ndarray:
+    """Return the weighted sum over arms of a column, for each seed that all of them have.
+
+    >>> rows = {"arm": np.array(["a", "a", "b", "b"]), "seed": np.array([0.0, 1.0, 1.0, 2.0]),
+    ...         "bits": np.array([3.0, 4.0, 1.0, 2.0])}
+    >>> by_seed(rows, "bits", {"a": 1, "b": -1})
+    array([3.])
+    """
+    seeds, values = by_arm(rows, "seed"), by_arm(rows, column)
+    if not set(weights) <= set(seeds):
+        return np.array([])
+    found = {arm: dict(zip(seeds[arm].tolist(), values[arm].tolist())) for arm in weights}
+    shared = sorted(set.intersection(*(set(of_arm) for of_arm in found.values())))
+    return np.array([sum(weight * found[arm][seed] for arm, weight in weights.items())
+                     for seed in shared])
+
+
 def curve(curves: Table, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps (points,) and a column (seeds, points) of one arm's curves.
 
@@ -162,24 +180,26 @@ def steps_to(steps: np.ndarray, values: np.ndarray, threshold: float) -> float:
     return float(steps[n - 1] + fraction * (steps[n] - steps[n - 1]))
 
 
-def mean_and_spread(values: np.ndarray, digits: int) -> str:
-    """Return the mean over the seeds, and half the distance from the least to the greatest.
+def mean_and_interval(values: np.ndarray, digits: int) -> str:
+    """Return the mean over the seeds, and half of its 95 % interval.
 
-    >>> mean_and_spread(np.array([2.0, 2.1, 2.4]), 2), mean_and_spread(np.array([2.0, np.nan]), 2)
-    ('2.17 ± 0.20', '2.00 (1 of 2 diverged)')
+    >>> mean_and_interval(np.array([2.0, 2.1, 2.4]), 2)
+    '2.17 ± 0.52'
+    >>> mean_and_interval(np.array([2.0, np.nan]), 2)
+    '2.00 (1 of 2 diverged)'
     """
     finite = values[np.isfinite(values)]
     if not len(finite):
         return "diverged" if len(values) else ""
-    mean = f"{finite.mean():.{digits}f}"
+    mean, half = f"{finite.mean():.{digits}f}", statistics.measure(finite).half
     if len(finite) < len(values):
         return f"{mean} ({len(values) - len(finite)} of {len(values)} diverged)"
-    return mean if len(finite) == 1 else f"{mean} ± {np.ptp(finite) / 2:.{digits}f}"
+    return mean if len(finite) == 1 else f"{mean} ± {half:.{digits}f}"
 
 
-def spreads(values: Mapping[str, np.ndarray], digits: int, factor: float = 1) -> dict[str, str]:
-    """Return mean and spread of each arm's values, times a factor: a column of words."""
-    return {arm: mean_and_spread(factor * seeds, digits) for arm, seeds in values.items()}
+def intervals(values: Mapping[str, np.ndarray], digits: int, factor: float = 1) -> dict[str, str]:
+    """Return mean and interval of each arm's values, times a factor: a column of words."""
+    return {arm: mean_and_interval(factor * seeds, digits) for arm, seeds in values.items()}
 
 
 def words(arms: Iterable[Any], columns: Mapping[str, Mapping[Any, str]]) -> list[dict[str, str]]:

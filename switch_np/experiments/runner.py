@@ -24,10 +24,11 @@ SAVE_SECONDS = 20     # the most work that is lost when the machine stops
 
 
 class Outcome(NamedTuple):
-    """What a finished run gives: its row, and the points of its curve."""
+    """What a finished run gives: its row, the points of its curve, and its processor time."""
 
     row: dict[str, Any]
     curve: list[dict[str, Any]]
+    seconds: float
 
 
 def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | None = None, *,
@@ -47,8 +48,9 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
     teacher = None if source is None else trainer.load(source / "checkpoint.npz")
     run, history = _begin(arm, seed, folder, corpus, teacher)
     points = _points(run.config.steps)
-    saved = time.perf_counter()
+    saved, before = time.perf_counter(), history["seconds"] - time.process_time()
     while run.step < run.config.steps and not history["diverged"]:
+        history["seconds"] = before + time.process_time()
         if stop():
             _save(run, history, folder)
             return None
@@ -66,6 +68,7 @@ def complete(arm: Arm, seed: int, folder: Path | None = None, source: Path | Non
         if time.perf_counter() > saved + SAVE_SECONDS:
             saved = time.perf_counter()
             _save(run, history, folder)
+    history["seconds"] = before + time.process_time()
     _save(run, history, folder)
     outcome = _outcome(arm, run, history)
     if arm.conclude is not None and not history["diverged"]:
@@ -88,7 +91,7 @@ def _begin(arm: Arm, seed: int, folder: Path | None, corpus: Any,
         if source is None:
             raise ValueError(f"source must be a run of {arm.needs}, got None for arm {arm.name}")
         arm.begin(run, source)
-    return run, {"bits": [], "dropped": [], "measured": [], "diverged": False}
+    return run, {"bits": [], "dropped": [], "measured": [], "diverged": False, "seconds": 0.0}
 
 
 def _points(steps: int) -> list[int]:
@@ -107,7 +110,8 @@ def _outcome(arm: Arm, run: Run, history: dict[str, Any]) -> Outcome:
             else measured[-1])
     return Outcome({**named, "steps": run.config.steps, "done": run.step,
                     "params": parameters.count_params(run.params), **last},
-                   [{**named, "step": step, **point} for step, point in zip(points, measured)])
+                   [{**named, "step": step, **point} for step, point in zip(points, measured)],
+                   history["seconds"])
 
 
 def _save(run: Run, history: dict[str, Any], folder: Path | None) -> None:
@@ -125,11 +129,13 @@ def _read(folder: Path, run: Run) -> dict[str, Any]:
                "measured": sum(point <= run.step for point in _points(run.config.steps))}
     whole = reading.json_file(path)
     with reading.naming(path, "the history of the checkpoint beside it"):
-        check.keys("history", whole, {*lengths, "diverged"})
+        check.keys("history", whole, {*lengths, "diverged", "seconds"})
         check.flag("diverged", whole["diverged"])
+        check.number("seconds", whole["seconds"], 0)
         history = {name: whole[name][:length] for name, length in lengths.items()}
         if {name: len(values) for name, values in history.items()} != lengths:
             raise ValueError(f"{len(history['bits'])} of {run.step} steps")
         if run.numbers_id not in ("", reading.fingerprint(json.dumps(history))):
             raise ValueError("other numbers")
-        return history | {"diverged": whole["diverged"] and len(whole["bits"]) == run.step}
+        diverged = whole["diverged"] and len(whole["bits"]) == run.step
+        return history | {"diverged": diverged, "seconds": whole["seconds"]}

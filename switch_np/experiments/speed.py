@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np.experiments import flops, toy
-from switch_np.experiments.results import Table
+from switch_np.experiments.results import Table, select
+from switch_np.experiments.statistics import Effect, measure
 from switch_np.operations import check
 from switch_np.training import corpus as corpora, trainer
 from switch_np.training.corpus import Corpus
@@ -26,12 +27,16 @@ LAYOUTS = ("buffers", "packed")
 
 
 class Timing(NamedTuple):
-    """A step's median seconds; median and quartiles of its ratio to the base model's step."""
+    """A step's median seconds, its median ratio to the base model's step, and how firm that is.
+
+    `half` is half of the 95 % interval of the ratio's mean over the rounds, the outer tenth of
+    which is left out at either end: a machine that pauses once says nothing of a model.
+    """
 
     seconds: float
     ratio: float
-    low: float
-    high: float
+    half: float
+    rounds: int
 
 
 def compare(steps: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> dict[str, Timing]:
@@ -55,8 +60,10 @@ def compare(steps: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> d
     found = {}
     for name, mine in seconds.items():
         ratios = mine[1:] / seconds[base][1:]                 # the first round is not timed
-        low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-        found[name] = Timing(float(np.median(mine[1:])), ratio, low, high)
+        cut = rounds // 10
+        inner = np.sort(ratios)[cut:rounds - cut]
+        found[name] = Timing(float(np.median(mine[1:])), float(np.median(ratios)),
+                             measure(inner).half, len(inner))
     return found
 
 
@@ -70,9 +77,9 @@ def of_training(runs: Mapping[str, Run], corpus: Corpus, base: str,
                     base, rounds)
     work = {name: flops.step(run.model_config, run.config.batch_size, run.config.seq_len)
             for name, run in runs.items()}
-    return [{"arm": name, "milliseconds": 1000 * seconds, "ratio": ratio, "low": low, "high": high,
-             "flops_ratio": work[name] / work[base]}
-            for name, (seconds, ratio, low, high) in found.items()]
+    return [{"arm": name, "milliseconds": 1000 * seconds, "ratio": ratio, "half": half,
+             "rounds": rounds, "flops_ratio": work[name] / work[base]}
+            for name, (seconds, ratio, half, rounds) in found.items()]
 
 
 def of_layouts(runs: Mapping[str, Run], base: str, rounds: int) -> list[dict[str, Any]]:
@@ -94,3 +101,13 @@ def ratios(timings: Table, layout: str) -> dict[str, float]:
         return {}
     return {arm: float(ratio) for arm, where, ratio in zip(
         timings["arm"].tolist(), timings["layout"], timings["ratio"]) if where in ("both", layout)}
+
+
+def gap(timings: Table, slow: str, fast: str, layout: str) -> Effect:
+    """Return how much longer a step of one arm takes than another's, in steps of the base model."""
+    rows = [select(timings, arm=arm, layout=layout) for arm in (slow, fast)]
+    if not all(rows) or not all(len(row["arm"]) for row in rows):
+        return measure(np.array([]))
+    (slower,), (faster,) = (row["ratio"] for row in rows)
+    half = float(np.hypot(*(row["half"][0] for row in rows)))
+    return Effect(float(slower - faster), half, 0.0, int(rows[0]["rounds"][0]), samples="rounds")

@@ -6,6 +6,7 @@ from typing import Any
 from switch_np.experiments import flops
 from switch_np.training import corpus as corpora
 from switch_np.training.corpus import Corpus
+from switch_np.training.train_config import TrainConfig
 from switch_np.transformer.model_config import ModelConfig
 
 
@@ -22,6 +23,25 @@ def switch(model: ModelConfig | None = None, **options: Any) -> ModelConfig:
 def dense(model: ModelConfig | None = None) -> ModelConfig:
     """Return the model without Switch layers: the same operations per token but for the router."""
     return replace(model or ModelConfig(), switch_every=0)
+
+
+def large() -> ModelConfig:
+    """Return a dense toy of twice the depth and more width: 3.4 times the operations of `dense`.
+
+    T5-Large has 3.4 times those of T5-Base.
+    """
+    return replace(dense(), num_layers=8, d_model=46, d_kv=23, d_ff=92)
+
+
+def plus() -> ModelConfig:
+    """Return Switch+: factor 1.0, and as dear as a mixture of two experts at factor 2.0.
+
+    >>> plus().d_model
+    36
+    """
+    train = TrainConfig()
+    return widened(switch(capacity_factor=1.0), switch(top_k=2, capacity_factor=2.0),
+                   train.batch_size, train.seq_len)
 
 
 def widened(model: ModelConfig, like: ModelConfig, batch_size: int, seq_len: int) -> ModelConfig:

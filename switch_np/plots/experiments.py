@@ -1,4 +1,7 @@
-"""Pictures of experiments: each arm's result with each seed, and the curves that led there."""
+"""Pictures of experiments: each arm's result with each seed, and the curves that led there.
+
+A dot is a seed, a bar the mean over the seeds, a whisker or a band its 95 % interval.
+"""
 
 from collections.abc import Mapping
 from itertools import cycle
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.experiments.results import curve
+from switch_np.experiments.statistics import interval, measure
 from switch_np.plots.canvas import Axes
 
 _LOOKS = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
@@ -26,10 +30,10 @@ def finding(ax: Axes, text: str, width: int = 72) -> Axes:
 def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
                  paper: Mapping[str, str] | None = None, paper_label: str = "the paper", *,
                  labels: Mapping[str, str] | None = None, looks: Looks | None = None) -> Axes:
-    """Draw a row per arm: a dot per seed, a bar at their mean, the paper's number on the right.
+    """Draw a row per arm: dots, bar and whisker, and the paper's number on the right.
 
-    Lower is better: the title says which arm is best, and whether all its seeds are ahead of all
-    of the next arm's. NaN, a run that diverged, gets no dot and is counted in the arm's label.
+    Lower is better: the title says which arm is best, and how far it is ahead of the next. NaN, a
+    run that diverged, gets no dot and is counted in the arm's label.
 
     By arm, `values` have a number per seed, `paper` the paper's number, which is a `paper_label`,
     `labels` the arm's label, and `looks` its colour and dashes.
@@ -46,10 +50,11 @@ def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
         if len(finite):
             mean = finite.mean()
             ax.plot([mean, mean], [row - 0.32, row + 0.32], color=color, linewidth=3)
+            ax.errorbar(mean, row, xerr=_half(finite), color=color, capsize=4, linewidth=1.2)
             ax.annotate(f"{mean:.3f}", (mean, row - 0.34), ha="center", va="bottom", fontsize=8)
     rows = range(len(names))
-    ax.set(xlabel=f"{xlabel}; a dot is a seed", yticks=rows, yticklabels=names,
-           ylim=(len(names) - 0.5, -0.8))
+    ax.set(xlabel=f"{xlabel}\ndot: a seed; bar: mean; whisker: its 95 % interval", yticks=rows,
+           yticklabels=names, ylim=(len(names) - 0.5, -0.8))
     ax.margins(x=0.12)
     if paper is not None:
         right = ax.secondary_yaxis("right")
@@ -61,21 +66,32 @@ def seeds_by_arm(ax: Axes, values: Mapping[str, np.ndarray], xlabel: str,
 
 
 def _best(values: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> str:
-    """Say which arm is best by its mean, and how firm that is."""
+    """Say which arm has the best mean, and how far it is ahead of the next, seed by seed."""
     ranked = sorted((arm for arm, numbers in values.items() if np.isfinite(numbers).all()),
                     key=lambda arm: values[arm].mean())
     if len(ranked) < 2:
         return ""
     first, second = (values[arm] for arm in ranked[:2])
-    firm = "with all its seeds" if first.max() < second.min() else "though not with all its seeds"
-    return f"best: {labels[ranked[0]]}, {firm} ahead of {labels[ranked[1]]}"
+    names = [labels[arm] for arm in ranked[:2]]
+    if len(first) != len(second) or len(first) < 2:
+        return f"best mean: {names[0]}, then {names[1]}"
+    effect = measure(second - first)
+    none = "" if effect.grade == "holds" else ", which is no finding"
+    return (f"best mean: {names[0]}, {effect.mean:.3f} ± {effect.half:.3f} ahead of {names[1]}"
+            + none)
+
+
+def _half(values: np.ndarray, axis: int = 0) -> Any:
+    """Return half of the 95 % interval of the means over seeds; 0 for one seed."""
+    count = values.shape[axis]
+    return interval(count) * values.std(axis=axis, ddof=1) if count > 1 else 0 * values.sum(axis)
 
 
 def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[str, str],
                   column: str = "bits_per_byte", ylabel: str = "held-out bits per byte", *,
                   xlabel: str = "step", x_scale: Mapping[str, float] | None = None,
                   looks: Looks | None = None, **axes: Any) -> Axes:
-    """Draw each arm's mean over the seeds, in a band from the least to the greatest.
+    """Draw each arm's mean over the seeds, in a band: its 95 % interval.
 
     `curves` is a table with the columns arm, seed, step and `column`. `labels` and `looks` have
     each arm's label (arms without one are left out), and its colour and dashes; `x_scale` the
@@ -88,9 +104,9 @@ def curves_by_arm(ax: Axes, curves: Mapping[str, np.ndarray], labels: Mapping[st
         steps, values = curve(curves, arm, column)
         x = steps * (1 if x_scale is None else x_scale[arm])
         color, dashes = looks[arm]
-        ax.plot(x, values.mean(axis=0), color=color, linestyle=dashes, label=label)
-        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.12,
-                        linewidth=0)
+        mean, half = values.mean(axis=0), _half(values)
+        ax.plot(x, mean, color=color, linestyle=dashes, label=label)
+        ax.fill_between(x, mean - half, mean + half, color=color, alpha=0.12, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, **axes)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
@@ -118,16 +134,20 @@ def series_by_arm(ax: Axes, series: Mapping[str, Mapping[str, float]], xlabel: s
 
 def ranges(ax: Axes, series: Mapping[str, Mapping[float, np.ndarray]], xlabel: str,
            ylabel: str, ticks: Mapping[float, str]) -> Axes:
-    """Draw means over a logarithmic x axis, joined, with a bar from the least seed to the greatest.
+    """Draw means over a logarithmic x axis, joined, with dots and whiskers.
 
     `series` has a number per seed, by name and by x, and each is drawn a little to the right of the
     one before it; `ticks` are the labels of the x axis, by x.
     """
     for n, ((name, points), (color, dashes)) in enumerate(zip(series.items(), _LOOKS)):
-        low, means, high = (np.array([reduce(numbers) for numbers in points.values()])
-                            for reduce in (np.min, np.mean, np.max))
-        ax.errorbar(np.array(list(points)) * 1.05 ** n, means, yerr=[means - low, high - means],
-                    color=color, linestyle=dashes, marker="os^D"[n % 4], capsize=3, label=name)
+        means, halves = (np.array([reduce(numbers) for numbers in points.values()])
+                         for reduce in (np.mean, _half))
+        x = np.array(list(points)) * 1.05 ** n
+        ax.errorbar(x, means, yerr=halves, color=color, linestyle=dashes, marker="os^D"[n % 4],
+                    capsize=3, label=name)
+        for place, numbers in zip(x, points.values()):
+            ax.plot(np.full(len(numbers), place), numbers, ".", color=color, alpha=0.5,
+                    markersize=4)
     _log_axis(ax, xlabel, ylabel, ticks)
     return ax
 

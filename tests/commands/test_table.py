@@ -42,7 +42,7 @@ def tiny_experiment(monkeypatch):
     def speed(rounds, runs):
         return [{"arm": name, "rounds": rounds, "step": run.step} for name, run in runs.items()]
 
-    made = Experiment("tiny", (ARM, STUDENT), summary, draw, (0, 1), speed)
+    made = Experiment("tiny", (ARM, STUDENT), summary, draw, seeds=(0, 1), speed=speed)
     monkeypatch.setattr(experiments, "NAMES", ("tiny",))
     monkeypatch.setattr(experiments, "load", lambda name: made)
     return made
@@ -51,7 +51,7 @@ def tiny_experiment(monkeypatch):
 def test_the_command_stops_goes_on_and_gives_the_same_files(tmp_path, tiny_experiment,
                                                             monkeypatch):
     words = ["table", "tiny", "--processes", "1"]
-    out, _ = call(*words, "--out", "whole")
+    out, _ = call(*words, "--out", "a/whole")
     assert "2 arms, 2 seeds, 4 runs; 4 to do" in out and "whole/ holds options.json" in out
     add = pool.runner.complete
 
@@ -63,20 +63,20 @@ def test_the_command_stops_goes_on_and_gives_the_same_files(tmp_path, tiny_exper
         return add(arm, seed, *rest, report=told, **options)
 
     monkeypatch.setattr(pool.runner, "complete", interrupted)
-    out, _ = call(*words, "--out", "stopped")
-    assert "stopped and saved in stopped/" in out
+    out, _ = call(*words, "--out", "b/stopped")
+    assert "stopped and saved in b/stopped/" in out
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiments, "NAMES", ("tiny",))
     monkeypatch.setattr(experiments, "load", lambda name: tiny_experiment)
-    out, _ = call(*words, "--out", "stopped")
+    out, _ = call(*words, "--out", "b/stopped")
     assert "4 runs; 3 to do" in out
     for name in ("tiny.csv", "tiny_curves.csv", "tiny_speed.csv", "options.json"):
-        whole = (tmp_path / "whole" / name).read_text()
-        assert (tmp_path / "stopped" / name).read_text() == whole
-    out, _ = call(*words, "--out", "stopped")
-    assert "4 runs; 0 to do" in out and "timing in stopped/tiny_speed.csv is kept" in out
-    assert (tmp_path / "stopped" / "tiny.png").read_bytes().startswith(b"\x89PNG")
+        whole = (tmp_path / "a" / "whole" / name).read_text()
+        assert (tmp_path / "b" / "stopped" / name).read_text() == whole
+    out, _ = call(*words, "--out", "b/stopped")
+    assert "4 runs; 0 to do" in out and "timing in b/stopped/tiny_speed.csv is kept" in out
+    assert (tmp_path / "b" / "stopped" / "tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_seeds_are_added_and_other_options_refused(tmp_path, tiny_experiment):

@@ -13,9 +13,10 @@ from switch_np.experiments.experiment import Arm, Experiment
 @pytest.mark.parametrize("name", experiments.NAMES)
 def test_each_experiment_is_named_as_its_file_and_says_what_the_paper_claims(name):
     experiment = experiments.load(name)
-    file = {"noise": "exploration"}.get(name, name)
+    file = {"noise": "exploration", "memory-rates": "memory_rates"}.get(name, name)
     says = importlib.import_module(f"switch_np.experiments.{file}").__doc__
-    assert experiment.name == name and "paper" in says and "Here" in says
+    assert experiment.name == name
+    assert ("The paper" in says and "Here" in says) or not experiment.claims
     assert experiment.shortened(None) is experiment
     assert max(arm.train.steps for arm in experiment.shortened(7).arms) == 7
 
@@ -29,7 +30,8 @@ def test_tables_and_pictures_are_made_of_whatever_was_run(name, timed, seeds):
     if not timed:
         found = found._replace(speed={})
     rows = experiment.summary(found)
-    assert len(rows) == len(experiment.arms) and len({tuple(row) for row in rows}) == 1
+    assert len({tuple(row) for row in rows}) == 1
+    assert len(rows) == len(experiment.arms) or not experiment.claims
     assert all(isinstance(word, str) for row in rows for word in row.values())
     made = experiment.draw(found)
     if name == "table1":                                # the notebooks draw all of them
@@ -45,7 +47,7 @@ def test_the_kept_results_are_whole_and_small_and_can_be_drawn(name):
     assert set(found.rows["arm"]) == set(found.curves["arm"]) == arms
     for arm in experiment.arms:
         mine = results.select(found.rows, arm=arm.name)
-        assert mine["seed"].tolist() == list(experiment.seeds)
+        assert mine["seed"].tolist() == ([0] if arm.once else list(experiment.kept))
         assert (mine["steps"] == arm.train.steps).all()
     assert bool(found.speed) == (experiment.speed is not None)
     for path in results.KEPT.glob(f"{name}*.csv"):

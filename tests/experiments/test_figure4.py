@@ -1,17 +1,21 @@
-"""Figure 4: where more experts stop helping, and the arms without the factor N."""
+"""Figure 4: the arms without the factor N, and what a doubling of the experts saves."""
+
+import numpy as np
 
 from experiments.tiny import fake
 from switch_np.experiments import figure4
 
 
-def test_figure4_finds_where_more_experts_stop_helping():
+def test_a_trend_is_the_slope_of_a_straight_line():
     found = fake(figure4.EXPERIMENT)
-    assert figure4.falls_to(found) == 64
-    bits = found.rows["bits_per_byte"].copy()
-    bits[found.rows["arm"] == "experts-16"] += 0.5
-    worse = found._replace(rows=found.rows | {"bits_per_byte": bits})
-    assert figure4.falls_to(worse) == 8
+    effects = {claim.name: claim.effect(found) for claim in figure4.CLAIMS}
+    assert np.isclose(effects["trend"].mean, 0.05, atol=0.01)      # 0.05 per arm in `fake`
+    assert np.isclose(effects["more"].mean, 0.15, atol=0.02) and effects["more"].grade == "holds"
+    assert 0 < effects["steps saved"].mean < 1
     assert figure4.steps_to_dense(found)["experts-64"] < figure4.steps_to_dense(found)["experts-1"]
+
+
+def test_the_arms_differ_in_the_factor_n_alone():
     arms = {arm.name: arm.model for arm in figure4.EXPERIMENT.arms}
     assert arms["experts-64-without-N"].balance_coef == 0.01 / 64
     assert arms["experts-64"].balance_coef == 0.01 and arms["experts-1"].switch_layers == ()

@@ -17,7 +17,7 @@ def explode(run, corpus, source):
 
 def test_one_seed_gives_one_row_and_another_seed_another():
     first, again, other = (runner.complete(ARM, seed) for seed in (0, 0, 1))
-    assert first == again
+    assert first[:2] == again[:2] and first.seconds > 0
     assert first.row["bits_per_byte"] != other.row["bits_per_byte"]
     assert (first.row["steps"], first.row["done"]) == (24, 24)
     assert [point["step"] for point in first.curve] == [8, 16, 24]
@@ -31,8 +31,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stop_at):
                               report=told.append)
     assert stopped is None and told[-1] == stop_at
     whole = runner.complete(ARM, 0)
-    assert runner.complete(ARM, 0, tmp_path) == whole
-    assert runner.complete(ARM, 0, tmp_path) == whole                       # done: nothing to do
+    finished = runner.complete(ARM, 0, tmp_path)
+    assert finished[:2] == whole[:2]
+    again = runner.complete(ARM, 0, tmp_path)                               # done: nothing to do
+    assert again[:2] == whole[:2] and 0 <= again.seconds - finished.seconds < 0.1
 
 
 def test_steps_after_the_checkpoint_are_done_again(tmp_path):
@@ -42,7 +44,7 @@ def test_steps_after_the_checkpoint_are_done_again(tmp_path):
     checkpoint = (tmp_path / "checkpoint.npz").read_bytes()
     runner.complete(ARM, 0, tmp_path)
     (tmp_path / "checkpoint.npz").write_bytes(checkpoint)
-    assert runner.complete(ARM, 0, tmp_path) == runner.complete(ARM, 0)
+    assert runner.complete(ARM, 0, tmp_path)[:2] == runner.complete(ARM, 0)[:2]
 
 
 def test_a_checkpoint_of_other_options_or_a_broken_history_is_refused(tmp_path):

@@ -1,6 +1,5 @@
 """Table 4: how answers are scored, what fine-tuning starts from, and what is said of it."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -66,37 +65,17 @@ def test_each_arm_has_the_rates_of_its_name_and_the_model_it_was_pretrained_as()
 
 def test_a_run_s_curve_has_both_parts_of_the_pairs():
     arm = table4.Arm("tiny", TINY, TRAIN, evaluate=table4.measure, corpus=lambda: PAIRS)
-    (row, curve), run = runner.complete(arm, 0), trained()
+    (row, curve, _), run = runner.complete(arm, 0), trained()
     assert {"neg_log_perplexity", "train_neg_log_perplexity", "right"} <= set(curve[0])
     assert row["train_neg_log_perplexity"] == table4.score(run, PAIRS.train[::2])[0]
     assert row["right"] == table4.score(run, PAIRS.held_out)[1]
 
 
-def invented():
-    """Results of three seeds: at steps 10 to 40, with a best point at 20 where no dropout is."""
-    ends = {"switch-0": -0.5, "dense-0": -0.6, "switch-0-experts-0.4": -0.45, "switch-0.1": -0.4,
-            "switch-0.2": -0.5, "switch-0.3": -0.7, "switch-0.1-experts-0.4": -0.38,
-            "dense-0.1": -0.39}
-    rows, curves = [], []
-    for (arm, end), seed in itertools.product(ends.items(), range(3)):
-        shift = 0.01 * seed - 0.03 * (arm == "switch-0.1-experts-0.4" and seed == 2)
-        row = {"arm": arm, "seed": seed, "neg_log_perplexity": end + shift}
-        path = [-0.8, end + 0.1 * ("-0" in arm and arm[-3:] != "0.1"), end, end]
-        curves += [row | {"step": 10 * n, "neg_log_perplexity": value + shift}
-                   for n, value in enumerate(path, 1)]
-        rows.append(row | {"steps": 40, "train_neg_log_perplexity": end / 2, "right": 0.5})
-    return results.Results(results.table(rows), results.table(curves), {})
-
-
-def test_the_words_are_made_from_the_numbers_and_leads_counted_seed_by_seed():
-    found = invented()
-    nats, seeds = table4.lead(found, "switch-0.1-experts-0.4", "switch-0.1")
-    assert np.isclose(nats, 0.02 - 0.03 / 3) and seeds == 2
-    words = table4.findings(found)
-    assert "0.010 nats ahead of 0.1 everywhere (2 of 3 seeds ahead)" in words[0]
-    assert "0.300 nats behind 0.1 (0 of 3 seeds ahead)" in words[1]
-    assert "best at step 20 of 40 (dense: 20); since its best point a run has lost 0.10" in words[2]
-    assert "0.050 nats ahead of none" in words[3] and "behind dense" in words[4]
-    assert table4.best_step(found.curves, "switch-0") == 20
-    np.testing.assert_allclose(table4.at_best(found.curves, "switch-0"), [-0.4, -0.39, -0.38])
-    assert np.isclose(table4.overfit(found, "switch-0.3"), 0.35 - 0.01)
+def test_higher_is_better_and_all_fine_tuning_starts_from_one_model():
+    rows = [{"arm": arm, "seed": seed, "neg_log_perplexity": -nats - 0.01 * seed}
+            for arm, nats in (("switch-0.05-experts-0.4", 0.40), ("switch-0.05", 0.45))
+            for seed in range(3)]
+    effect = table4.CLAIMS[0].effect(results.Results(results.table(rows), {}, {}))
+    assert np.isclose(effect.mean, 0.05) and effect.grade == "holds"
+    assert {arm.once for arm in table4.EXPERIMENT.arms if not arm.needs} == {True}
+    assert not any(arm.once for arm in table4.EXPERIMENT.arms if arm.needs)

@@ -43,11 +43,14 @@ def fake(experiment, seeds=(0, 1, 2)):
     for place, arm in enumerate(experiment.arms):
         for seed in seeds:
             bits = 2.5 - 0.05 * place + 0.01 * rng.random()
-            row = {"arm": arm.name, "seed": seed, "dropped": 0.1, "bits_per_byte": bits, **more}
+            row = {"arm": arm.name, "seed": seed, "dropped": 0.1, "bits_per_byte": bits,
+                   "nats": bits, **more}
             rows.append(row | {"steps": 50, "params": 1000 * 2 ** place})
-            curves += [row | {"step": step, "bits_per_byte": bits + 5 / step - 0.1}
+            curves += [row | {"step": step, "bits_per_byte": bits + 5 / step - 0.1,
+                              "nats": bits + 5 / step - 0.1}
                        for step in range(10, 51, 10)]
-        times += [{"size": size, "layout": layout, "arm": arm.name, "ratio": 1 + 0.1 * place}
+        times += [{"size": size, "layout": layout, "arm": arm.name, "ratio": 1 + 0.1 * place,
+                   "half": 0.01, "rounds": 9}
                   for layout in (speed.LAYOUTS if place else ("both",))
                   for size in (("toy", "wide") if experiment.name == "table1" else ("toy",))]
     return results.Results(results.table(rows), results.table(curves),
