@@ -7,7 +7,8 @@ to `NAMES`; README.md beside this file tells what they show. In reading order:
 The experiments
     `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
     `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `exploration`: noise in the
-    router (called "noise" by the command and in the results); `distillation`: Switch into dense.
+    router (called "noise" by the command and in the results); `distillation`: Switch into dense;
+    `balance`: the balance loss, and three ways without.
 What an experiment is made of
     `experiment`: arms and experiments; `runner`: one run, which can be stopped and resumed; `pool`:
     many runs in several processes; `results`: CSV files, tables as dicts of arrays and as words.
@@ -26,7 +27,7 @@ from switch_np.experiments.results import Results
 from switch_np.experiments.runner import Outcome
 from switch_np.operations import check, signatures
 
-NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation")
+NAMES = ("table1", "table2", "table3", "table4", "figure4", "noise", "distillation", "balance")
 _FILES = {"noise": "exploration"}          # where the file is not named as the experiment
 
 

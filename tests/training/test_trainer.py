@@ -61,7 +61,7 @@ def test_each_step_moves_the_selection_biases_against_its_loads():
 
 
 def test_a_rate_without_biases_is_refused():
-    with pytest.raises(ValueError, match="bias_rate must be 0 with select_bias=False, got 0.25"):
+    with pytest.raises(ValueError, match=r"bias_rate must be 0 with select_bias=False, got 0\.25"):
         trainer.start(MODEL, replace(TRAIN, bias_rate=0.25), CORPUS)
 
 
