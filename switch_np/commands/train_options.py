@@ -82,15 +82,13 @@ MODEL: Options = {
     "gated": (FLAG, "gated networks and experts; T5 1.1 has --activation gelu_tanh with it"),
     "tie_embeddings": (TIES, "one table for both stacks and the head; for the stacks alone "
                              "(inputs: spans, pairs); or for none"),
-    "vocab_size": (INT, f"token ids; {VOCAB_SIZE} for spans and pairs, and for a model to be "
-                        f"fine-tuned on them"),
+    "vocab_size": (INT, f"token ids; {VOCAB_SIZE} for spans, pairs and fine-tuning on them"),
     "init_scale": (FLOAT, "s of the initialization")}
 TRAIN: Options = {
     "task": (list(tasks.TASKS), "what the model is asked for: the byte that follows (decoder-only),"
                                 " missing spans of text (encoder-decoder), or the target to each "
                                 "source (--text FILE of pairs, one a line, source TAB target)"),
-    "seq_len": (INT, "bytes per window; 32 for spans; for pairs the most ids of a source or "
-                     "target, 128"),
+    "seq_len": (INT, "bytes per window; 32 for spans; for pairs the most ids of a text, 128"),
     "corruption": (FLOAT, "of --task span: fraction of the bytes in missing spans"),
     "mean_span": (FLOAT, "of --task span: mean length of a missing span"),
     "batch_size": (INT, "windows per step; 64 for spans"),
@@ -98,10 +96,12 @@ TRAIN: Options = {
     "learning_rate": (FLOAT, f"peak learning rate; {RATES['adafactor']} for adafactor, where it is "
                              f"relative to each array's root mean square; 0.003 for pairs", "--lr"),
     "warmup": (INT, "steps in which the rate rises; 50 for spans and pairs"),
+    "bias_rate": (FLOAT, "step of a bias that moves the choice of experts towards an even load"),
     "seed": ({"type": int, "metavar": "N"}, "seed of initialization, text and noise"),
     "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32")}
-FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout",
-        "balance_coef", "z_coef"}      # fine-tuning may set these anew; the rest is in the weights
+LOSSES = {"balance_coef", "z_coef"}
+# Fine-tuning may set these anew; the rest is in the weights.
+FREE = LOSSES | {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout"}
 
 ENCODER_DECODER = ModelConfig(
     vocab_size=VOCAB_SIZE, num_layers=2, num_encoder_layers=2, d_model=64, d_ff=128, num_heads=4,
@@ -209,6 +209,8 @@ def _given(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
 def _switch(switch: SwitchConfig, options: Mapping[str, Any]) -> SwitchConfig:
     network = {f"expert_{name}": value
                for name, value in _given(("activation", "gated"), options).items()}
+    if options.get("bias_rate") and "from" not in options:
+        network["select_bias"] = True
     return replace(switch, conventions=replace(switch.conventions, **network),
                    **_given(SWITCH, options))
 
@@ -234,7 +236,7 @@ def _check_effect(options: Mapping[str, Any], model: ModelConfig, task: str) -> 
             (["corruption", "mean_span"], task == "span", "--task span"),
             (["encoder_switch_every"], model.encoder, "--task span or pairs"),
             (["switch_every", "encoder_switch_every"], not options.get("dense"), "Switch layers"),
-            ([*SWITCH, "balance_coef", "z_coef", "switch_attention"], model.switch_names,
+            ([*SWITCH, *LOSSES, "bias_rate", "switch_attention"], model.switch_names,
              "Switch layers")):
         for name in names:
             if name in options and not effective:

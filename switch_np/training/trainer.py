@@ -8,7 +8,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np import model
+from switch_np.conventions import selection_bias
 from switch_np.operations import check, reading, tree
+from switch_np.switch.plan import Plan
 from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
@@ -70,6 +72,8 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     """
     tasks.check_model(config.task, model_config)
     tasks.named(config.task).check(corpus, config, model_config)
+    if config.bias_rate and not model_config.switch.conventions.select_bias:
+        raise ValueError(f"bias_rate must be 0 with select_bias=False, got {config.bias_rate}")
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     dtype = config.stored_dtype
@@ -123,9 +127,19 @@ def update(run: Run, begin: float,
                            means.rms)
         else:
             optimizer.step(run.params, grads, run.moments, config.optimizer, rate, count)
+    if config.bias_rate:
+        _move_biases(run, loss.plans)
     run.step = count
     run.seconds += time.perf_counter() - begin
     return loss, norm
+
+
+def _move_biases(run: Run, plans: Iterable[Plan]) -> None:
+    """Move each Switch layer's bias for selection against the loads of a step."""
+    for name, plan in zip(run.model_config.switch_names, plans):
+        stack, layer = name.split(".")
+        bias_E = run.params[stack][layer]["switch"]["select_bias"]
+        bias_E[:] = selection_bias.updated(bias_E, plan.load.sum(axis=0), run.config.bias_rate)
 
 
 @contextmanager
