@@ -179,10 +179,10 @@ def draw(found: Results) -> plots.Figure:
 
 def _draw_speed(ax: plots.Axes, found: Results) -> None:
     """Draw examples per second of the wide models, in both layouts, beside the paper's."""
-    series = {name: {arm: 1 / ratio
-                     for arm, ratio in step_ratios(found.speed, "wide", layout).items()}
-              for name, layout in zip(("fixed buffers", "packed"), LAYOUTS)}
     labels = {arm: label for arm, (label, _) in MODELS.items()}
+    series = {name: {arm: 1 / ratios[arm] for arm in labels}
+              for name, layout in zip(("fixed buffers", "packed"), LAYOUTS)
+              for ratios in [step_ratios(found.speed, "wide", layout)]}
     paper = {arm: PAPER_SPEED[arm] for arm in labels}
     plots.series_by_arm(ax, series | {"the paper": paper}, "examples per second, as a "
                         "multiple of dense's; d_model 128", labels)

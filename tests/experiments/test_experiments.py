@@ -51,7 +51,7 @@ def test_the_kept_results_are_whole_and_small_and_can_be_drawn(name):
         assert (mine["steps"] == arm.train.steps).all()
     assert bool(found.speed) == (experiment.speed is not None)
     for path in results.KEPT.glob(f"{name}*.csv"):
-        assert path.stat().st_size < 120_000, path
+        assert path.stat().st_size < 150_000, path
     experiment.summary(found)
     assert experiment.draw(found).axes
 
