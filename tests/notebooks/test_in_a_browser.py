@@ -28,6 +28,7 @@ from traitlets.config import Config
 def refuse(thread):
     raise RuntimeError("can't start new thread")
 shell = InteractiveShell.instance(config=Config(HistoryManager=dict(enabled=False)))
+shell.displayhook.write_output_prompt = lambda: None
 threading.Thread.start = refuse
 sys.modules.update(dict.fromkeys({MISSING}))
 os.environ["SWITCH_NP_NUM_THREADS"] = "2"
