@@ -36,7 +36,7 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     jitter_TD = noise.jitter if conventions.jitter_reach == "experts" else None
     plan_of = partial(choose, noise=noise, bias_E=params.get("select_bias"))
     bound = Parts(
-        refusing(Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
+        Refusing(Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
                       scores.backward)),
         plan_of,
         Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
@@ -57,19 +57,25 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     return _by_softmax(bound) if conventions.balance_probs == "softmax" else bound
 
 
-def refusing(part: Any) -> Part:
-    """Return a router that refuses logits that overflow, before anything is made of them."""
-    quiet = np.errstate(over="ignore", invalid="ignore")(part.forward)
+class Refusing(NamedTuple):
+    """A router that refuses logits that overflow, before anything is made of them."""
 
-    def forward(*args: Any) -> tuple[Routing, Any]:
-        routing, cache = quiet(*args)
+    router: Any
+
+    def forward(self, *args: Any) -> tuple[Routing, Any]:
+        """Return what the router gives, without NumPy's warning."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            routing, cache = self.router.forward(*args)
         check.floats("logits", routing.logits_TE, routing.logits_TE.shape, finite=True)
         return routing, cache
 
-    return Part(forward, part.backward)
+    @property
+    def backward(self) -> Any:
+        """The router's own."""
+        return self.router.backward
 
 
-PAPERS = Parts(router=refusing(router))
+PAPERS = Parts(router=Refusing(router))
 
 
 def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,
