@@ -49,6 +49,8 @@ def power_backward(d_y, x):
 RIGHT = {
     "Conventions": {}, "ModelConfig": {}, "SwitchConfig": {}, "presets": {},
     "experiments.load": dict(name="noise"), "experiments.read": dict(name="noise"),
+    "experiments.claims": dict(name="noise"),
+    "experiments.confirm": dict(name="noise", claim="sampling", grade="holds"),
     "experiments.run_live": dict(name="noise", arm="argmax", steps=1),
     "gradcheck.complex_step": dict(f=square, x=X), "gradcheck.compare": dict(
         name="x", got=X, want=X),

@@ -123,13 +123,13 @@ def draw(found: Results) -> plots.Figure:
     return figure
 
 
-TEACHING, STUDY = rates.train("switch"), rates.train("dense", 400)
+TEACHING, STUDY = rates.tuned("switch"), rates.tuned("dense", 400)
 _student = partial(Arm, model=toy.dense(), train=STUDY, needs="teacher")
 
 EXPERIMENT = Experiment("distillation", (
     Arm("dense", toy.dense(), STUDY, "dense from scratch"),
     Arm("teacher", ModelConfig(), TEACHING, "Switch, the teacher"),
-    Arm("before", toy.dense(), rates.train("dense"), "dense, trained as long as the teacher"),
+    Arm("before", toy.dense(), rates.tuned("dense"), "dense, trained as long as the teacher"),
     Arm("longer", toy.dense(), STUDY, needs="before", begin=copy_weights,
         label="the same, trained on"),
     _student("copied", begin=copy_weights, label="copied weights alone"),

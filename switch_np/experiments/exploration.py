@@ -24,7 +24,7 @@ CLAIMS = (
           ahead("argmax", "sample"), "bits per byte behind"),
     Claim("input dropout", "Input jitter is better than dropout of the router's input",
           "-1.468 against -1.480", ahead("jitter", "input-dropout"), "bits per byte ahead"))
-TRAIN = rates.train("switch")
+TRAIN = rates.tuned("switch")
 
 
 def summary(found: Results) -> list[dict[str, str]]:

@@ -148,7 +148,7 @@ MODELS = {1: toy.dense()} | {count: toy.switch(num_experts=count) for count in E
 
 
 def _train(count: int) -> TrainConfig:
-    return rates.train("dense" if count == 1 else "switch")
+    return rates.tuned("dense" if count == 1 else "switch")
 
 
 EXPERIMENT = Experiment("figure4", (

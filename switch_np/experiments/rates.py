@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[str, ModelConfig]] = {
 BEST = {"dense": 0.02, "large": 0.01, "switch": 0.01, "moe": 0.03, "plus": 0.01}
 
 
-def train(model: str, steps: int = 1200) -> TrainConfig:
+def tuned(model: str, steps: int = 1200) -> TrainConfig:
     """Return the options of a run of this model at its best rate."""
     return TrainConfig(steps=steps, learning_rate=BEST[model])
 

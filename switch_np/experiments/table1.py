@@ -198,10 +198,10 @@ def _model_of(name: str) -> str:
 
 MODELS = models(ModelConfig())
 EXPERIMENT = Experiment("table1", (
-    *(Arm(name, config, rates.train(_model_of(name)), label)
+    *(Arm(name, config, rates.tuned(_model_of(name)), label)
       for name, (label, config) in MODELS.items()),
-    Arm("unbalanced", replace(ModelConfig(), balance_coef=0.0), rates.train("switch"),
+    Arm("unbalanced", replace(ModelConfig(), balance_coef=0.0), rates.tuned("switch"),
         "Switch, no balance loss"),
-    *(Arm(name, config, rates.train(_model_of(name), steps), f"{label}, {steps} steps")
+    *(Arm(name, config, rates.tuned(_model_of(name), steps), f"{label}, {steps} steps")
       for name, (label, config, steps) in EQUAL_TIME.items())),
     summary, draw, CLAIMS, speed=time_steps)
