@@ -186,8 +186,8 @@ def _draw_speed(ax: plots.Axes, found: Results) -> None:
     paper = {arm: PAPER_SPEED[arm] for arm in labels}
     plots.series_by_arm(ax, series | {"the paper": paper}, "examples per second, as a "
                         "multiple of dense's; d_model 128", labels)
-    plots.finding(ax, f"a step of Switch at 1.25 saves, against MoE, {CLAIMS[6].effect(found)} in "
-                  f"fixed buffers; packed {CLAIMS[7].effect(found)}")
+    plots.finding(ax, f"a step of Switch at 1.25 saves, against MoE, {CLAIMS[7].effect(found)} in "
+                  f"fixed buffers; packed {CLAIMS[8].effect(found)}")
 
 
 def _model_of(name: str) -> str:
