@@ -127,9 +127,9 @@ def contrast(weights: Mapping[str, float], column: str = "bits_per_byte", margin
     return lambda found: statistics.measure(results.by_seed(found.rows, column, weights), margin)
 
 
-def per_doubling(arms: Sequence[str], column: str = "bits_per_byte"
-                 ) -> Callable[[Results], Effect]:
-    """Return how far a straight line through arms, each with twice the experts, falls per arm."""
+def trend(arms: Sequence[str], column: str = "bits_per_byte"
+          ) -> Callable[[Results], Effect]:
+    """Return how far a straight line through arms falls from each to the next, seed by seed."""
     middle = (len(arms) - 1) / 2
     square = sum((n - middle) ** 2 for n in range(len(arms)))
     return contrast({arm: (middle - n) / square for n, arm in enumerate(arms)}, column)

@@ -19,7 +19,7 @@ import numpy as np
 from switch_np import plots
 from switch_np.experiments import memory_network, results, toy
 from switch_np.experiments.experiment import (
-    Arm, Claim, Experiment, ahead, contrast, per_doubling, steps_saved)
+    Arm, Claim, Experiment, ahead, contrast, steps_saved, trend)
 from switch_np.experiments.results import Results, by_arm, curve, intervals, steps_to
 from switch_np.model import Loss
 from switch_np.training import trainer
@@ -89,7 +89,7 @@ CLAIMS = (
     Claim("equal steps", "64 experts beat dense at equal steps, on facts", "the loss falls "
           "steadily to 256 experts", ahead("experts-64", "experts-1", "nats"), "nats ahead"),
     Claim("doubling", "Each doubling of the experts helps, on facts", "the same",
-          per_doubling([f"experts-{count}" for count in EXPERTS], "nats"), "nats per doubling"),
+          trend([f"experts-{count}" for count in EXPERTS], "nats"), "nats per doubling"),
     Claim("last doubling", "64 experts beat 32, on facts", "the same",
           ahead("experts-64", "experts-32", "nats"), "nats ahead"),
     Claim("steps saved", "64 experts need a fraction of dense's steps, on facts",
