@@ -3,11 +3,11 @@
 The paper: the test loss falls steadily with 1, 2, 4 ... 256 experts, and 64 experts reach in 60,000
 steps what T5-Base reaches in 450,000.
 
-Here: the toy with 1 expert (dense), 4, 16 and 64, factor 1.25, dense and Switch each at the best rate of
-their kind (`rates`). The products per token are equal; the router's own work, and what is done once
-per expert, grow. The review of the paper writes the balance loss without the factor N, which makes
-it weaker the more experts there are; an arm with 64 experts shows that. `memory` is the same on a
-task that is short of parameters alone.
+Here: the toy with 1 expert (dense), 4, 16 and 64, factor 1.25, dense and Switch each at the best
+rate of their kind (`rates`). The products per token are equal; the router's own work, and what is
+done once per expert, grow. The review of the paper writes the balance loss without the factor N,
+which makes it weaker the more experts there are; an arm with 64 experts shows that. `memory` is the
+same on a task that is short of parameters alone.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,6 @@ Bytes are counted, for an all-to-all that carries each Switch layer's buffers to
 back, and their gradients likewise. Rounding is emulated, so there are no times.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ from switch_np.training.corpus import Corpus
 from switch_np.training.trainer import Run
 from switch_np.transformer.model_config import ModelConfig
 
-RATES = (0.01,)
 EARLY = 0.25                        # of the steps
 EVALUATED = 8192                    # bytes of held-out text, at each point of the curves
 ROUTED = 16                         # windows of it whose routes are compared with float64's
@@ -44,12 +42,12 @@ PAPER = {"float32": (-1.718, 1160), "bfloat16": (-3.780, 1390), "selective": (-1
 
 CLAIMS = (
     Claim("selective", "Selective precision keeps float32's quality (within 0.05 bits)",
-          "-1.716 against -1.718", ahead("selective-0.01", "float32-0.01", margin=0.05),
+          "-1.716 against -1.718", ahead("selective", "float32", margin=0.05),
           "bits per byte ahead of float32", primary=True),
     Claim("bfloat16", "All in bfloat16 is worse than float32", "-3.780, diverged, against -1.718",
-          ahead("float32-0.01", "bfloat16-0.01"), "bits per byte behind"),
+          ahead("float32", "bfloat16"), "bits per byte behind"),
     Claim("flips", "A bfloat16 router sends tokens elsewhere", "the reason that the paper gives",
-          contrast({"bfloat16-0.01": 1, "selective-0.01": -1}, "router_flips"),
+          contrast({"bfloat16": 1, "selective": -1}, "router_flips"),
           "of the tokens more than in selective precision"))
 
 
@@ -118,26 +116,25 @@ def bytes_per_step(config: ModelConfig, train: TrainConfig) -> int:
 
 def megabytes(mode: str) -> float:
     """Return the million bytes that the all-to-alls of one step carry in a mode."""
-    arm = next(arm for arm in EXPERIMENT.arms if arm.name.startswith(f"{mode}-"))
+    arm = next(arm for arm in EXPERIMENT.arms if arm.name == mode)
     return bytes_per_step(arm.model, arm.train) / 1e6
 
 
-def at_ends(found: Results, mode: str, rate: float) -> Table:
-    """Return one arm's final numbers, {} if it was not run; `end` is NaN where a run diverged."""
-    ends = select(found.rows, arm=f"{mode}-{rate}")
+def at_ends(found: Results, mode: str) -> Table:
+    """Return one mode's final numbers, {} if it was not run; `end` is NaN where a run diverged."""
+    ends = select(found.rows, arm=mode)
     if not len(ends["seed"]):
         return {}
-    steps, bits = curve(found.curves, f"{mode}-{rate}", "bits_per_byte")
+    steps, bits = curve(found.curves, mode, "bits_per_byte")
     diverged = ~(ends["bits_per_byte"] < DIVERGED)
     return {**ends, "early": bits[:, np.searchsorted(steps, EARLY * found.rows["steps"].max())],
             "end": np.where(diverged, np.nan, ends["bits_per_byte"]), "diverged": diverged}
 
 
 def summary(found: Results) -> list[dict[str, str]]:
-    """Return the numbers of each mode and learning rate, beside the paper's."""
-    arms = {(mode, rate): at_ends(found, mode, rate) for mode in LABELS for rate in RATES}
+    """Return the numbers of each mode, beside the paper's."""
     return [{
-        "precision": LABELS[mode], "learning rate": f"{rate:g}",
+        "precision": LABELS[mode],
         "bits per byte, early": mean_and_interval(ends["early"], 3),
         "at the end": mean_and_interval(ends["end"], 3),
         "neg. log perp.": mean_and_interval(-ends["end"] * np.log(2), 3),
@@ -149,34 +146,25 @@ def summary(found: Results) -> list[dict[str, str]]:
         "all-to-all, MB per step": f"{megabytes(mode):.2f}",
         "paper: neg. log perp.": f"{PAPER[mode][0]:.3f}" if mode in PAPER else "",
         "examples/s": f"{PAPER[mode][1]}" if mode in PAPER else ""}
-        for (mode, rate), ends in arms.items() if ends]
+        for mode in LABELS if (ends := at_ends(found, mode))]
 
 
 def draw(found: Results) -> plots.Figure:
-    """Draw quality over steps and over learning rates, flipped routes, and bytes."""
-    arms = {mode: {rate: ends for rate in RATES if (ends := at_ends(found, mode, rate))}
-            for mode in LABELS}
+    """Draw quality over steps and by seed, flipped routes, and bytes."""
+    ends = {mode: at_ends(found, mode) for mode in LABELS}
     figure, axes = plots.figure(2, 2, size=(13, 8.5))
-    plots.curves_by_arm(axes[0, 0], found.curves,
-                        {f"{mode}-{RATES[0]}": label for mode, label in LABELS.items()})
-    means = {mode: np.mean(rates[RATES[0]]["end"]) for mode, rates in arms.items()}
-    costs = [f"{LABELS[mode]} {round(means[mode] - means['float32'], 3) + 0.0:+.3f}"
-             for mode in ("bfloat16", "selective", "weights")]
-    plots.finding(axes[0, 0], f"at rate {RATES[0]:g}, bits per byte beyond float32's: "
-                  + ", ".join(costs))
-    _draw_by_rate(axes[0, 1], arms, "end", "held-out bits per byte at the end")
-    lost = {LABELS[mode]: sum(int(ends["diverged"].sum()) for ends in rates.values())
-            for mode, rates in arms.items()}
-    some = [f"{label} {count}" for label, count in lost.items() if count]
-    runs = sum(len(ends["end"]) for ends in arms["float32"].values())
-    plots.finding(axes[0, 1], f"of {runs} runs each, diverged (and not drawn): "
-                  + ", ".join([*some, "others none"] if some else ["none"]))
-    flips = _draw_by_rate(axes[1, 0], arms, "router_flips", "tokens that the router sends\n"
-                          "to another expert than float64 would, %", 100)
-    half, mixed = ([np.nanmean(seeds) for seeds in flips[LABELS[mode]].values()]
-                   for mode in ("bfloat16", "selective"))
-    plots.finding(axes[1, 0], f"a bfloat16 router sends {min(half):.1f} to {max(half):.1f} % of "
-                  f"the tokens elsewhere, a float32 router in a bfloat16 model {max(mixed):.2f} %")
+    plots.curves_by_arm(axes[0, 0], found.curves, LABELS)
+    plots.finding(axes[0, 0], f"selective precision against float32: {CLAIMS[0].effect(found)} "
+                  "(0.05 behind is as good)")
+    plots.seeds_by_arm(axes[0, 1], {mode: numbers["end"] for mode, numbers in ends.items()},
+                       "held-out bits per byte at the end", labels=LABELS)
+    plots.finding(axes[0, 1], f"float32 against all bfloat16: {CLAIMS[1].effect(found)}")
+    flips = {mode: 100 * numbers["router_flips"] for mode, numbers in ends.items()}
+    plots.seeds_by_arm(axes[1, 0], flips, "tokens that the router sends to another expert than "
+                       "float64 would, %", labels=LABELS)
+    plots.finding(axes[1, 0], f"a bfloat16 router sends {flips['bfloat16'].mean():.1f} % of the "
+                  f"tokens elsewhere, a float32 router in a bfloat16 model "
+                  f"{flips['selective'].mean():.2f} %")
     plots.bars(axes[1, 1], {
         LABELS[mode] + (f"\n(paper: {PAPER[mode][1]} examples/s)" if mode in PAPER else ""):
         megabytes(mode) for mode in ("float32", "bfloat16", "selective", "float16")},
@@ -186,21 +174,11 @@ def draw(found: Results) -> plots.Figure:
     return figure
 
 
-def _draw_by_rate(ax: plots.Axes, arms: Mapping[str, Mapping[float, Table]], name: str, ylabel: str,
-                  factor: float = 1) -> dict[str, dict[float, np.ndarray]]:
-    """Draw one of the numbers against the rate; return it, NaN where a run diverged, by label."""
-    series = {LABELS[mode]: {rate: np.where(ends["diverged"], np.nan, factor * ends[name])
-                             for rate, ends in rates.items()} for mode, rates in arms.items()}
-    plots.ranges(ax, series, "peak learning rate", ylabel, {rate: f"{rate:g}" for rate in RATES})
-    return series
-
-
-def _arm(mode: str, rate: float) -> Arm:
+def _arm(mode: str) -> Arm:
     dtype, step = ("bfloat16", advance_weights_too) if mode == "weights" else (mode, advance)
-    train = TrainConfig(steps=300, batch_size=16, warmup=20, learning_rate=rate, dtype=dtype)
-    return Arm(f"{mode}-{rate}", toy.switch(num_experts=32), train, f"{LABELS[mode]}, {rate:g}",
-               advance=step, evaluate=evaluate)
+    train = TrainConfig(steps=300, batch_size=16, warmup=20, dtype=dtype)
+    return Arm(mode, toy.switch(num_experts=32), train, LABELS[mode], advance=step,
+               evaluate=evaluate)
 
 
-EXPERIMENT = Experiment("table2", tuple(_arm(mode, rate) for mode in LABELS for rate in RATES),
-                        summary, draw, CLAIMS)
+EXPERIMENT = Experiment("table2", tuple(_arm(mode) for mode in LABELS), summary, draw, CLAIMS)

@@ -55,13 +55,13 @@ def test_bytes_are_two_a_number_where_nothing_communicated_is_float32():
     assert widths == [8, 4, 2, 2, 2]
 
 
-def invented(seeds=(0, 1), lost=("float16-0.1",)):
+def invented(seeds=(0, 1), lost=("float16",)):
     """Return results in which every number is made up, and some arms diverged."""
     rows, curves = [], []
     for arm, seed in itertools.product(table2.EXPERIMENT.labels, seeds):
         point = {"arm": arm, "seed": seed, "gate_error": 1e-3, "flips": 0.02, "ties": 0.0,
                  "bits_per_byte": 8.0 if arm in lost else 4 + 0.01 * seed,
-                 "router_flips": 0.01 if arm.startswith("bfloat16") else 0.0}
+                 "router_flips": 0.01 if arm == "bfloat16" else 0.0}
         curves += [point | {"step": step} for step in (75, 150, 300)]
         rows.append(point | {"steps": 300})
     rows[0] |= {"bits_per_byte": np.nan}                          # numbers were no longer finite
@@ -71,33 +71,29 @@ def invented(seeds=(0, 1), lost=("float16-0.1",)):
 
 def test_a_run_diverged_if_not_finite_or_close_to_knowing_nothing():
     found = invented()
-    ends = table2.at_ends(found, "float16", 0.1)
+    ends = table2.at_ends(found, "float16")
     assert ends["diverged"].all() and np.isnan(ends["end"]).all()
-    ends = table2.at_ends(found, "float32", 0.01)
+    ends = table2.at_ends(found, "float32")
     assert ends["diverged"].tolist() == [True, False] and ends["end"][1] == 4.01
     assert ends["early"].tolist() == [4.0, 4.01]
     words = table2.summary(found)
-    assert len(words) == 15 and words[0]["diverged"] == "1 of 2"
-    assert [row["paper: neg. log perp."] for row in words[::3]] == [
+    assert len(words) == 5 and words[0]["diverged"] == "1 of 2"
+    assert [row["paper: neg. log perp."] for row in words] == [
         "-1.718", "-3.780", "-1.716", "", ""]
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_the_picture_says_what_came_out(seeds):
-    def titles(found):
-        return " ".join(" ".join(ax.get_title() for ax in table2.draw(found).axes).split())
-
-    said = titles(invented(seeds))
-    assert (f"of {len(seeds) * 3} runs each, diverged (and not drawn): float32 1, "
-            f"all float16 {len(seeds)}, others none") in said
-    assert "sends 1.0 to 1.0 % of the tokens" in said and "0.00 %" in said
-    assert "1/2 of float32's" in said
-    assert "drawn): float32 1, others none" in titles(invented((1, 2), lost=()))
+    axes = table2.draw(invented(seeds)).axes
+    said = " ".join(" ".join(ax.get_title() for ax in axes).split())
+    assert "sends 1.0 % of the tokens" in said and "0.00 %" in said
+    assert "1/2 of float32's" in said and "cannot tell" in said
+    labels = [label.get_text() for label in axes[1].get_yticklabels()]
+    assert f"all float16 ({len(seeds)} of {len(seeds)} diverged)" in labels
 
 
-def test_the_arms_are_the_modes_at_each_rate():
+def test_the_arms_are_the_modes():
     arms = {arm.name: arm for arm in table2.EXPERIMENT.arms}
-    assert len(arms) == len(table2.LABELS) * len(table2.RATES) == 15
-    assert arms["weights-0.1"].train.dtype == "bfloat16"
-    assert arms["weights-0.1"].advance is not arms["bfloat16-0.1"].advance
+    assert list(arms) == list(table2.LABELS) and arms["weights"].train.dtype == "bfloat16"
+    assert arms["weights"].advance is not arms["bfloat16"].advance
     assert all(arm.model.switch.num_experts == 32 for arm in arms.values())
