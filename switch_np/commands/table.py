@@ -161,7 +161,8 @@ def _report(experiment: Experiment, folder: Path) -> None:
     print("\n" + _aligned(experiment.summary(found)))
     for claim in experiment.claims:
         print(f"\n{claim.text} (the paper: {claim.paper})" + " - primary" * claim.primary)
-        print(f"    {claim.unit}: {claim.effect(found)}")
+        effect = claim.effect(found)
+        print(f"    {claim.unit}: {effect} ({effect.words})")
     print(f"\n{terminal.contents(folder)}")
 
 

@@ -103,7 +103,7 @@ class Claim:
     >>> rows = {"arm": np.array(["switch", "dense"] * 2), "seed": np.array([0.0, 0.0, 1.0, 1.0]),
     ...         "bits": np.array([2.01, 2.06, 2.02, 2.08])}
     >>> print(claim.effect(Results(rows, {}, {})))
-    +0.055 ± 0.064 (2 seeds, 7.8 times their spread): cannot tell
+    +0.055 ± 0.064: cannot tell
     """
 
     name: str                          # for notebooks and messages

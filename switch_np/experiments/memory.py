@@ -105,8 +105,8 @@ CLAIMS = (
 
 def summary(found: Results) -> list[dict[str, str]]:
     """Return each arm's size, rate, nats, drops, and steps to dense's quality."""
-    level = by_arm(found.rows, "nats")["experts-1"].mean()
-    reached = {arm: np.array([steps_to(steps, mine, level) for mine in seeds])
+    dense = by_arm(found.rows, "nats")["experts-1"]
+    reached = {arm: np.array([steps_to(steps, mine, level) for mine, level in zip(seeds, dense)])
                for arm in by_arm(found.rows, "seed")
                for steps, seeds in [curve(found.curves, arm, "nats")]}
     return results.words(by_arm(found.rows, "seed"), {
@@ -132,6 +132,7 @@ def draw(found: Results) -> plots.Figure:
     plots.curves_by_arm(axes[0, 1], found.curves, names, "nats", "nats per answer", ylim=(0, None),
                         looks={f"experts-{count}": (shade, "-")
                                for count, shade in zip(EXPERTS, plots.shades(len(EXPERTS)))})
+    axes[0, 1].legend(fontsize=8, loc="upper right")
     plots.finding(axes[0, 1], f"64 experts save {100 * CLAIMS[4].effect(found).mean:.0f} % of the "
                   "steps that dense takes to its end")
     _draw_arms(axes[1, 0], found, ("experts-64", "dense-time", "switch-2.0", "moe-time"))

@@ -21,8 +21,8 @@ class Effect(NamedTuple):
     `size` is the number of `samples`.
 
     >>> effect = measure(np.array([0.04, 0.06, 0.05]))
-    >>> print(effect)
-    +0.050 ± 0.025 (3 seeds, 5.0 times their spread): holds
+    >>> print(effect, effect.words, sep=", ")
+    +0.050 ± 0.025: holds, 3 seeds, 5.0 times their spread
     """
 
     mean: float
@@ -39,10 +39,14 @@ class Effect(NamedTuple):
             return "holds"
         return "contradicted" if self.mean + self.half < -self.margin else "cannot tell"
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """How many were compared, and the effect in units of their spread."""
         times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread else ""
-        return (f"{self.mean:+.3f} ± {self.half:.3f} ({self.size} {self.samples}{times}): "
-                f"{self.grade}")
+        return f"{self.size} {self.samples}{times}"
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} ± {self.half:.3f}: {self.grade}"
 
 
 def measure(differences: np.ndarray, margin: float = 0.0) -> Effect:

@@ -27,6 +27,6 @@ def test_the_gap_between_two_steps_has_an_interval():
             ("switch", "buffers", 1.4, 0.1))])
     gap = speed.gap(timings, "moe", "switch", "packed")
     assert np.allclose(gap[:2], [0.3, 0.05]) and gap.grade == "holds"
-    assert str(gap) == "+0.300 ± 0.050 (9 rounds): holds"
+    assert str(gap) == "+0.300 ± 0.050: holds" and gap.words == "9 rounds"
     assert speed.gap(timings, "switch", "moe", "packed").grade == "contradicted"
     assert speed.gap(timings, "moe", "switch", "buffers").grade == "cannot tell"   # not timed
