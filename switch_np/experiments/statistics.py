@@ -42,7 +42,7 @@ class Effect(NamedTuple):
     @property
     def words(self) -> str:
         """How many were compared, and the effect in units of their spread."""
-        times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread else ""
+        times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread > 0 else ""
         return f"{self.size} {self.samples}{times}"
 
     def __str__(self) -> str:
