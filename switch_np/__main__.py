@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from switch_np.operations import environment
 
@@ -21,6 +22,13 @@ COMMANDS = {
     "sizes": "count parameters and operations of the paper's models, without making them",
     "equations": "lead from the paper's equations and sections to the lines that compute them",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: argparse prints its usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {_printable(message)}\n")
 
 
 def main(command_line: Sequence[str] | None = None) -> int:
@@ -47,18 +55,23 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Return what went wrong, with the characters that a terminal would obey escaped."""
+    """Return what went wrong."""
     text = str(error)
     if isinstance(error, OSError) and error.errno and error.filename is None:
         text = f"standard output: {error.strerror}"
     if isinstance(error, MemoryError) and not text:
         text = "not enough memory"
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    """Return a text with the characters that a terminal would obey escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser with the arguments of the one command that the words name."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=(
+    parser = Parser(prog=PROGRAM, description=(
         "The Switch Transformer in NumPy, forwards and backwards by hand."))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():

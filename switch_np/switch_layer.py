@@ -110,7 +110,6 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     parts = bind.parts(config, params, noise, padding_T, training)
     out, cache = layer.forward(params, x_TD, config, plan, groups, padding_T, scale_TD,
                                noise.gumbel, noise.expert_dropout, training, parts)
-    check.floats("logits", out.logits, out.logits.shape, finite=True)
     return out._replace(y=out.y.reshape(x.shape)), cache._replace(shape=x.shape, noise=noise)
 
 
@@ -124,7 +123,8 @@ def backward(d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
     d_y, cache
         The gradient with respect to y, shaped like it, and what `forward` returned.
     d_balance_loss, d_z_loss
-        Gradients with respect to the losses: their coefficients, if the objective adds them.
+        Gradients with respect to the losses: `balance_coef` and `z_coef`, as models and the oracle
+        call them, where the objective adds the losses times these.
     d_probs, d_logits
         (T, E) more gradients with respect to the router's outputs, from losses computed outside the
         layer, such as those that pool several layers.

@@ -15,13 +15,15 @@ from switch_np.transformer.model_config import ModelConfig
 
 SWITCH = dict(
     paper=snp.SwitchConfig(num_experts=3, capacity=1),
+    attention=snp.SwitchConfig(num_experts=3, capacity=1),
     top_2=snp.SwitchConfig(num_experts=3, top_k=2, groups=2),
     transformers=snp.SwitchConfig.like("hf_switch", num_experts=3, capacity=2))
 
 
 def problem(switch, encoder=0):
     """Return a config, parameters, a batch, and what an encoder reads as options of `generate`."""
-    config = ModelConfig(**TINY, num_encoder_layers=encoder, switch=SWITCH[switch])
+    config = ModelConfig(**{**TINY, "d_kv": 2}, num_encoder_layers=encoder, switch=SWITCH[switch],
+                         switch_attention=switch == "attention")
     params, batch = model_problem(3, config, b=3, s=4)
     source = dict(source=batch.source, source_padding=batch.source_padding) if encoder else {}
     return config, params, batch, source
@@ -43,9 +45,9 @@ def test_the_cache_changes_nothing(switch, encoder, options):
     assert len(np.unique(with_cache)) > 2                    # it does write different tokens
 
 
-@pytest.mark.parametrize("encoder", [0, 2])
-def test_each_step_gives_the_logits_of_the_whole(encoder):
-    config, params, batch, source = problem("paper", encoder)
+@pytest.mark.parametrize("encoder, switch", [(0, "paper"), (2, "paper"), (2, "attention")])
+def test_each_step_gives_the_logits_of_the_whole(encoder, switch):
+    config, params, batch, source = problem(switch, encoder)
     config, padding = generation._without_capacity(config), batch.source_padding
     memory = model.encode(params, batch.source, config, padding) if encoder else None
     whole, _, _ = model.forward(params, batch.inputs, config, **source)

@@ -113,14 +113,14 @@ def check_few_rows():
 
 
 def check_lively_model():
-    check_model(5, ModelConfig(**{**TINY, "d_model": 3, "d_kv": 2, "d_ff": 3}, dropout=0.2,
-                               switch=snp.SwitchConfig(num_experts=3)))
+    few = {**TINY, "vocab_size": 5, "d_model": 3, "d_kv": 2, "d_ff": 3}
+    check_model(5, ModelConfig(**few, dropout=0.2, switch=snp.SwitchConfig(num_experts=3)))
 
 
 def check_lively_encoder_decoder():
-    config = ModelConfig(**{**TINY, "d_model": 3, "d_kv": 1, "d_ff": 2, "num_layers": 2},
-                         num_encoder_layers=2, encoder_switch_every=1, dropout=0.2, gated=True,
-                         tie_embeddings="inputs", router_losses="pooled",
+    few = {**TINY, "vocab_size": 4, "d_model": 3, "d_kv": 1, "d_ff": 2, "num_layers": 2}
+    config = ModelConfig(**few, num_encoder_layers=2, encoder_switch_every=1, dropout=0.2,
+                         gated=True, tie_embeddings="inputs", router_losses="pooled",
                          switch=snp.SwitchConfig(num_experts=2))
     check_model(5, config, b=2, s=3)
 

@@ -78,6 +78,9 @@ def representative_calls():
     model.loss_and_grads(params, batch, both, rng=np.random.default_rng(0), training=True)
     generate.generate(params, both, batch.inputs, 3, np.random.default_rng(0), source=batch.source,
                       source_padding=batch.source_padding)
+    attends = ModelConfig(**{**TINY, "d_kv": 2}, switch_attention=True)
+    params, batch = model_problem(0, attends)
+    model.loss_and_grads(params, batch, attends)
     position_bias.forward({"table": np.ones((4, 3))}, 5, 2, 8, True)
 
 

@@ -5,7 +5,7 @@ order:
 
 - `train`: train a model on text. Its options and the configs they make are in `train_options`,
   what it shows on screen and in pictures in `progress`, its folder `runs/NAME/` in `run_folder`;
-  `ranks` is who trains, one process or many.
+  `ranks`: one process or many.
 - `sample`: let a trained model write; `generated_text` turns token ids into readable text.
 - `table`: run one of the paper's tables at toy scale.
 - `vectors`, `verify`: write the oracle's test vectors; judge what a program computed for one.

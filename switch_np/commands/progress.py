@@ -1,4 +1,4 @@
-"""What a person sees of a training run: the progress line, the pictures, and the last words."""
+"""What a person sees of a training run: the progress line, the pictures, and the summary."""
 
 import shlex
 import time
@@ -46,7 +46,7 @@ class Line(terminal.Line):
 
     def show(self, run: Run, loss: model.Loss, held_out: float | None,
              more: Sequence[str] = ()) -> None:
-        """Show the step that was just taken, and what else is to be said."""
+        """Show the step just taken, and the latest held-out loss."""
         if held_out is not None:
             self.held_out = [f"held-out {held_out:.2f} at step {run.step}"]
         elif not self.due():

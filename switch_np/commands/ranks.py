@@ -1,4 +1,4 @@
-"""Who trains: this process alone, or all ranks of an MPI run, of which the first speaks."""
+"""One process that trains alone, or all ranks of an MPI run, of which the first prints."""
 
 import os
 import time
@@ -11,9 +11,9 @@ import numpy as np
 
 from switch_np.commands.terminal import Signals, Stopped
 from switch_np.model import Loss
-from switch_np.parallel import all_reduce, mpi, trainer as over_ranks
+from switch_np.parallel import all_reduce, formulas, mpi, trainer as over_ranks
 from switch_np.parallel.mesh import Mesh, lay_out
-from switch_np.training import trainer
+from switch_np.training import selective, trainer
 from switch_np.training.trainer import Run
 from switch_np.transformer.model_config import ModelConfig
 
@@ -65,7 +65,7 @@ class Ranks(Alone):
     def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.leads = mesh, mesh.world.rank == 0
         self.sent = self.tokens = 0
-        self.seconds = self.waited = 0.0
+        self.seconds = self.waited = self.formula = 0.0
 
     def config(self, config: ModelConfig) -> ModelConfig:
         """Make the tokens of each rank a group, as capacity is per rank."""
@@ -83,6 +83,10 @@ class Ranks(Alone):
         traffic, begin = self.mesh.world.traffic, time.perf_counter()
         sent, waited = traffic.bytes.total(), traffic.seconds
         found = over_ranks.advance(run, corpus, self.mesh)
+        word = 2 if selective.MODES[run.config.dtype][0] else np.dtype(run.config.dtype).itemsize
+        loads: tuple[Any, ...] = found[0].plans
+        self.formula += formulas.step((load.slots for load in loads), run.model_config.d_model,
+                                      run.params, self.mesh, word)
         self.sent += traffic.bytes.total() - sent
         self.waited += traffic.seconds - waited
         self.seconds += time.perf_counter() - begin
@@ -101,13 +105,14 @@ class Ranks(Alone):
                      .tolist())
 
     def said(self) -> list[str]:
-        return [f"sends {self.sent / self.tokens:,.0f} bytes/token",
+        return [f"sends {self.sent / self.tokens:,.0f} bytes/token "
+                f"({self.formula / self.tokens:,.0f} by the paper's formulas)",
                 f"waits {self.waited / self.seconds:.0%}"]
 
 
 @contextmanager
 def team(options: dict[str, Any]) -> Iterator[Alone]:
-    """Hold this process's part in the run; take the options that are about it away."""
+    """Hold this process's part in the run; remove the options that choose it."""
     shape, patience = options.pop("parallel", None), options.pop("patience", None)
     if shape is None:
         if patience is not None:

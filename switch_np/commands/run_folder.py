@@ -46,7 +46,7 @@ def new(name: str | None) -> Iterator[Path]:
 
 
 def _unused() -> Path:
-    """Make a folder runs/run-N of one's own."""
+    """Make the first unused folder runs/run-N."""
     RUNS.mkdir(exist_ok=True)
     for n in count(1):
         with suppress(FileExistsError):
@@ -131,8 +131,9 @@ class Metrics:
     clipping; dropped, the fraction of choices over all Switch layers. Then for each Switch layer n:
     balance_n, z_n, dropped_n, and load_n_e, expert e's fraction of the choices before dropping.
     Last the measure on held-out text, held_out_..., where it was taken. n is the number of the
-    block, or encoder.1, decoder.1, ... if there is an encoder. A stack that pools its losses has
-    one pair, such as balance_decoder and z_decoder, before its layers.
+    block, or encoder.1, decoder.1, ... if there is an encoder; with Switch layers in attention
+    also 1.q and 1.kv. A stack that pools its losses has one pair, such as balance_decoder and
+    z_decoder, before its layers.
     """
 
     def __init__(self, path: Path, run: Run) -> None:
@@ -209,7 +210,8 @@ def layer_names(config: ModelConfig) -> tuple[str, ...]:
     >>> layer_names(ModelConfig()), layer_names(ModelConfig(num_encoder_layers=2, num_layers=2))
     (('1', '3'), ('encoder.1', 'decoder.1'))
     """
-    return config.switch_names if config.encoder else tuple(map(str, config.switch_layers))
+    names = config.switch_names
+    return names if config.encoder else tuple(name.removeprefix("decoder.") for name in names)
 
 
 def load_fractions(plan: Plan) -> list[float]:

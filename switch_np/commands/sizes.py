@@ -1,4 +1,4 @@
-"""`python -m switch_np sizes`: what the paper's large models have and compute, by their configs.
+"""`python -m switch_np sizes`: parameters and operations of the paper's large models.
 
 Nothing is allocated. A sequence is T5's: 512 tokens read, and the 114 that span corruption asks
 for. Operations are those of all matrix products of a forward pass, each token in one expert.

@@ -31,7 +31,7 @@ class Signals:
         return self._asked
 
     def hold(self) -> None:
-        """Let the first signal wait for good: whoever asks for it stops."""
+        """Let the first signal wait until someone asks whether one has come."""
         self._waits = True
 
     @contextmanager
@@ -47,7 +47,7 @@ class Signals:
 
     @contextmanager
     def through_c(self) -> Iterator[None]:
-        """Raise Stopped again where a library's C code made another error of it."""
+        """Raise Stopped again where a library's C code turned it into another error."""
         try:
             yield
         except Exception as error:
@@ -58,7 +58,7 @@ class Signals:
     def receive(self, number: int, frame: object) -> None:
         """Raise what the signal calls for, if anything."""
         if self._asked:
-            if number != HANGUP:             # which comes from the terminal and from the shell
+            if number != HANGUP:             # the terminal and the shell both send it
                 raise KeyboardInterrupt
         else:
             self._asked = True

@@ -1,7 +1,7 @@
-"""`python -m switch_np train`: train, show how it goes, and leave numbers and pictures behind."""
+"""`python -m switch_np train`: train, show progress, and write numbers and pictures."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from switch_np.commands import (
     generated_text, progress, ranks, run_folder, terminal, train_options)
 from switch_np.commands.ranks import Alone
 from switch_np.operations import files
-from switch_np.training import tasks, trainer
+from switch_np.training import corpus as corpora, tasks, trainer
 from switch_np.training.trainer import Run
 
 add_arguments = train_options.add_arguments
@@ -48,7 +48,7 @@ def _resumed(options: dict[str, Any], team: Alone) -> Iterator[tuple[Run, Any, P
     with (run_folder.resumed(given) if team.leads
           else nullcontext(run_folder.existing(given))) as folder:
         config = run_folder.read_config(folder)
-        corpus = tasks.named(config.training.task).load(config.text)
+        corpus = _load(config.training.task, config.text)
         state = trainer.load(folder / "checkpoint.npz", corpus)
         run_folder.check_config(folder, config, state)
         yield state, corpus, folder
@@ -61,12 +61,20 @@ def _started(options: dict[str, Any], team: Alone) -> Iterator[tuple[Run, Any, P
     base = (trainer.load(run_folder.existing(options["from"]) / "checkpoint.npz")
             if "from" in options else None)
     model_config, config = train_options.configs(options, base)
-    corpus = tasks.named(config.task).load(texts)
+    corpus = _load(config.task, texts)
     state = trainer.start(team.config(model_config), config, corpus, base.params if base else None)
     with run_folder.new(options.get("name")) if team.leads else nullcontext(Path()) as folder:
         if team.leads:
             run_folder.write_config(folder, state, texts)
         yield state, corpus, folder
+
+
+def _load(task: str, texts: Sequence[str]) -> Any:
+    """Load the text, and say so if it is not the one that most Pythons have."""
+    corpus = tasks.named(task).load(texts)
+    if not texts and corpora.language_reference() is None:
+        print("this Python has no pydoc_data: the text is the docstrings of switch_np")
+    return corpus
 
 
 def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,

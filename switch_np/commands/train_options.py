@@ -1,6 +1,6 @@
 """The options of `train`, and the configs that they make.
 
-An option that is not given keeps the value of the task's default, or of the run to start from.
+An option that is not given keeps the task's default, or the value of the run to start from.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from switch_np.training.trainer import Run
 from switch_np.training.vocabulary import VOCAB_SIZE
 from switch_np.transformer.model_config import TIES, ModelConfig
 
-PER_BLOCK = 2 ** 12    # bytes of a block that has hardly any parameters
+PER_BLOCK = 2 ** 12    # bytes of a block besides its parameters
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 RATES = {"adamw": 1e-2, "adafactor": 0.2}     # Adafactor's is relative to the parameters' own size
 
@@ -66,13 +66,13 @@ SWITCH: Options = {
     "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
     "expert_dropout": (FLOAT, "dropout rate inside the experts")}
 MODEL: Options = {
-    "balance_coef": (FLOAT, "factor of the load-balancing loss"),
-    "z_coef": (FLOAT, "factor of the router z-loss"),
+    "balance_coef": (FLOAT, "coefficient of the load-balancing loss"),
+    "z_coef": (FLOAT, "coefficient of the router z-loss"),
     "dropout": (FLOAT, "dropout rate"),
     "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, "
                           "0: in none"),
-    "encoder_switch_every": (INT, "the same in the encoder of spans and pairs (default: as "
-                                  "--switch-every)"),
+    "encoder_switch_every": (INT, "the same in an encoder (default: as --switch-every)"),
+    "switch_attention": (FLAG, "in these blocks Switch layers make queries, keys and values, too"),
     "num_layers": (INT, "blocks of the decoder; 2 for spans and pairs", "--layers", "--depth"),
     "num_encoder_layers": (INT, "blocks of the encoder; 2 for spans and pairs", "--encoder-layers"),
     "d_model": (INT, "width of the residual stream; 64 for spans and pairs", "--width"),
@@ -82,15 +82,13 @@ MODEL: Options = {
     "gated": (FLAG, "gated networks and experts; T5 1.1 has --activation gelu_tanh with it"),
     "tie_embeddings": (TIES, "one table for both stacks and the head; for the stacks alone "
                              "(inputs: spans, pairs); or for none"),
-    "vocab_size": (INT, f"token ids; {VOCAB_SIZE} for spans and pairs, and for a model to be "
-                        f"fine-tuned on them"),
+    "vocab_size": (INT, f"token ids; {VOCAB_SIZE} for spans, pairs and fine-tuning on them"),
     "init_scale": (FLOAT, "s of the initialization")}
 TRAIN: Options = {
     "task": (list(tasks.TASKS), "what the model is asked for: the byte that follows (decoder-only),"
                                 " missing spans of text (encoder-decoder), or the target to each "
                                 "source (--text FILE of pairs, one a line, source TAB target)"),
-    "seq_len": (INT, "bytes per window; 32 for spans; for pairs the most ids of a source or "
-                     "target, 128"),
+    "seq_len": (INT, "bytes per window; 32 for spans; for pairs the most ids of a text, 128"),
     "corruption": (FLOAT, "of --task span: fraction of the bytes in missing spans"),
     "mean_span": (FLOAT, "of --task span: mean length of a missing span"),
     "batch_size": (INT, "windows per step; 64 for spans"),
@@ -98,10 +96,12 @@ TRAIN: Options = {
     "learning_rate": (FLOAT, f"peak learning rate; {RATES['adafactor']} for adafactor, where it is "
                              f"relative to each array's root mean square; 0.003 for pairs", "--lr"),
     "warmup": (INT, "steps in which the rate rises; 50 for spans and pairs"),
+    "bias_rate": (FLOAT, "step of a bias that moves the choice of experts towards an even load"),
     "seed": ({"type": int, "metavar": "N"}, "seed of initialization, text and noise"),
     "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32")}
-FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout",
-        "balance_coef", "z_coef"}      # fine-tuning may set these anew; the rest is in the weights
+LOSSES = {"balance_coef", "z_coef"}
+# Fine-tuning may set these anew; the rest is in the weights.
+FREE = LOSSES | {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout"}
 
 ENCODER_DECODER = ModelConfig(
     vocab_size=VOCAB_SIZE, num_layers=2, num_encoder_layers=2, d_model=64, d_ff=128, num_heads=4,
@@ -147,7 +147,7 @@ def flag(name: str) -> str:
 
 
 def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelConfig, TrainConfig]:
-    """Return the configs that the given options make, on the task's defaults or a run's model.
+    """Return the configs of the given options, over the task's defaults or a run's model.
 
     >>> configs({"task": "span", "num_experts": 4})[0].switch.num_experts
     4
@@ -180,12 +180,13 @@ def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelC
 def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
     """Refuse sizes that cannot fit into the memory that is free; they take more than counted here.
 
-    Counted are parameters, gradients and moments, and a step's logits and residual streams.
+    It counts parameters, gradients, moments, and a step's logits and residual streams.
     """
     size = 8 if train.dtype == "float64" else 4
     blocks, weights = 0, model.vocab_size * model.d_model
     for stack in model.stacks.values():
-        networks = stack.num_layers + len(stack.switch_range) * (model.switch.num_experts - 1)
+        experts = model.switch.num_experts * (3 if model.switch_attention else 1)
+        networks = stack.num_layers + len(stack.switch_range) * (experts - 1)
         weights += 2 * model.d_model * (networks * model.d_ff
                                         + 2 * stack.num_layers * model.num_heads * model.d_kv)
         blocks += stack.num_layers
@@ -208,6 +209,8 @@ def _given(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
 def _switch(switch: SwitchConfig, options: Mapping[str, Any]) -> SwitchConfig:
     network = {f"expert_{name}": value
                for name, value in _given(("activation", "gated"), options).items()}
+    if options.get("bias_rate") and "from" not in options:
+        network["select_bias"] = True
     return replace(switch, conventions=replace(switch.conventions, **network),
                    **_given(SWITCH, options))
 
@@ -233,7 +236,8 @@ def _check_effect(options: Mapping[str, Any], model: ModelConfig, task: str) -> 
             (["corruption", "mean_span"], task == "span", "--task span"),
             (["encoder_switch_every"], model.encoder, "--task span or pairs"),
             (["switch_every", "encoder_switch_every"], not options.get("dense"), "Switch layers"),
-            ([*SWITCH, "balance_coef", "z_coef"], model.switch_names, "Switch layers")):
+            ([*SWITCH, *LOSSES, "bias_rate", "switch_attention"], model.switch_names,
+             "Switch layers")):
         for name in names:
             if name in options and not effective:
                 raise ValueError(f"{flag(name)} must go with {wanted}, got {options[name]} without")

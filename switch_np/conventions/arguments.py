@@ -1,4 +1,4 @@
-"""Checks of what the layer is given; messages name the argument, what is wanted and what came."""
+"""Checks of the layer's arguments; messages name the argument, what is wanted and what came."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
 from switch_np.switch.plan import Plan
 
-MOST_ROWS = 2 ** 40    # of all buffers: more than any memory holds, and far from overflow
+MOST_ROWS = 2 ** 40    # of all buffers: more than memory holds, but far from overflow
 
 
 def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig,

@@ -1,4 +1,4 @@
-"""The parts of which `switch.layer` composes a layer: the paper's, or this folder's instead."""
+"""The parts from which `switch.layer` composes a layer: the paper's, or this folder's."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,8 +8,8 @@ import numpy as np
 
 from switch_np.conventions import general_losses, general_mixture, renormalise, scores, serve
 from switch_np.conventions.noise import Noise
-from switch_np.operations import softmax
-from switch_np.switch import z_loss
+from switch_np.operations import check, softmax
+from switch_np.switch import router, z_loss
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
 from switch_np.switch.plan import Plan
@@ -27,17 +27,17 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
           padding_T: np.ndarray | None, training: bool) -> Parts:
     """Return the parts of a layer under its config's conventions.
 
-    >>> parts(SwitchConfig(), {}, Noise(), None, False) == Parts()
+    >>> parts(SwitchConfig(), {}, Noise(), None, False) == PAPERS
     True
     """
     conventions = config.conventions
     if conventions.papers:
-        return Parts()
+        return PAPERS
     jitter_TD = noise.jitter if conventions.jitter_reach == "experts" else None
     plan_of = partial(choose, noise=noise, bias_E=params.get("select_bias"))
     bound = Parts(
-        Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
-             scores.backward),
+        refusing(Part(partial(scores.forward, kind=conventions.scores, noise_TE=noise.logits),
+                      scores.backward)),
         plan_of,
         Part(partial(renormalise.forward, conventions=conventions), renormalise.backward),
         Part(partial(general_mixture.forward, conventions=conventions, padding_T=padding_T,
@@ -57,6 +57,21 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
     return _by_softmax(bound) if conventions.balance_probs == "softmax" else bound
 
 
+def refusing(part: Any) -> Part:
+    """Return a router that refuses logits that overflow, before anything is made of them."""
+    quiet = np.errstate(over="ignore", invalid="ignore")(part.forward)
+
+    def forward(*args: Any) -> tuple[Routing, Any]:
+        routing, cache = quiet(*args)
+        check.floats("logits", routing.logits_TE, routing.logits_TE.shape, finite=True)
+        return routing, cache
+
+    return Part(forward, part.backward)
+
+
+PAPERS = Parts(router=refusing(router))
+
+
 def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None, num_groups: int,
            padding_T: np.ndarray | None, training: bool, *, noise: Noise,
            bias_E: np.ndarray | None) -> Plan:
@@ -66,10 +81,10 @@ def choose(routing: Routing, config: SwitchConfig, gumbel_TE: np.ndarray | None,
 
 
 def _by_softmax(bound: Parts) -> Parts:
-    """Return parts whose balance loss is given the softmax of the logits in place of the scores.
+    """Return parts whose balance loss takes the softmax of the logits in place of the scores.
 
-    The layer hands on scores alone, and their gradient. So the router leaves the softmax here, and
-    the loss its gradient, before the router's own turn comes.
+    The layer passes only scores from router to loss, and back only their gradient. So the router
+    keeps the softmax here for the loss, and the loss its gradient for the router.
     """
     softmax_TE: list[np.ndarray] = []
     d_logits_TE: list[np.ndarray] = []
@@ -94,6 +109,6 @@ def _by_softmax(bound: Parts) -> Parts:
 
 
 def _masked(part: Part, real_T1: np.ndarray) -> Part:
-    """Return a part that takes the probabilities of padding as 0, forwards and backwards."""
+    """Return a part that treats the probabilities of padding as 0, forwards and backwards."""
     return Part(lambda probs_TE, *rest: part.forward(probs_TE * real_T1, *rest),
                 lambda d_value, cache: part.backward(d_value, cache) * real_T1)

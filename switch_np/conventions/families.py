@@ -1,7 +1,7 @@
 """The 76 model folders of transformers that have a sparse layer, each by its folder's name.
 
 Source: transformers 5.24.0, `models/<name>/modeling_<name>.py`, and its configuration's defaults.
-A family is told as what it differs in from another. What a single model has alone, such as experts
+Each family lists only how it differs from another. What a single model alone has, such as experts
 that return their input, is no knob: `alone` says so, and how its experts are judged without it.
 """
 

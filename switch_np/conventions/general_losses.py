@@ -2,7 +2,7 @@
 
 Source: nanoMoE (P of the chosen experts alone), Megatron (P of normalised sigmoid scores, f of many
 microbatches), fairscale (its scale), Mesh TensorFlow (`moe_use_second_place_loss`; z-loss in
-training alone), Flaxformer (padding has log Z = log E). The plan holds f, if it is not handed in;
+training alone), Flaxformer (padding has log Z = log E). f comes from the plan, unless it is given;
 here tokens get weights in P, and the paper's losses compute the rest.
 
 Forward:   L = L_balance(w ⊙ q) + L_second(p);  w: the tokens' weights;  q: the scores p, or

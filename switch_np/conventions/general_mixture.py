@@ -44,6 +44,12 @@ class Network(NamedTuple):
     backward: Any
 
 
+def network(conventions: Conventions) -> Network:
+    """Return the network of these conventions' experts."""
+    return Network(general_network.NAMES, partial(
+        general_network.forward, units=units.of(conventions)), general_network.backward)
+
+
 class DroppedCache(NamedTuple):
     """Saved for backward: tokens, their weights, who is dropped, and whether by gates."""
 
@@ -94,9 +100,8 @@ def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.nda
     if input_TK is not None:
         gated_RD = rows_RD * dispatch.by_row(input_TK, plan)[:, None]
     keep_RF = None if keep_TKF is None else dispatch.by_row(keep_TKF, plan)
-    network = Network(general_network.NAMES, partial(
-        general_network.forward, units=units.of(conventions)), general_network.backward)
-    out_RD, experts_cache = experts.forward(params, gated_RD, plan, keep_RF, rate, network)
+    out_RD, experts_cache = experts.forward(params, gated_RD, plan, keep_RF, rate,
+                                            network(conventions))
     y_TD, combine_cache = combine.forward(out_RD, output_TK, plan)
     served_T = np.ones(len(x_TD), bool)
     if padding_T is not None and conventions.padding_routing == "left_out":
@@ -142,7 +147,7 @@ def _gates(gates_TK: np.ndarray,
            conventions: Conventions) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the weights of the experts' inputs, None for 1, and of their outputs.
 
-    What a library holds fixed is the real part: a complex step does not reach it.
+    Factors that a library holds fixed are real parts, which a complex step does not reach.
     """
     input_TK, output_TK = None, gates_TK
     if conventions.gate_at != "output":

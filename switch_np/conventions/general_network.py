@@ -1,4 +1,4 @@
-"""The network of other libraries: any activation; a gate, biases and a learned scale if wanted.
+"""The network of other libraries: any activation; an optional gate, biases and learned scale.
 
 Source: Shazeer, "GLU variants improve transformer" (2020), T5 1.1 (gated, GELU's tanh form);
 Mixtral and DeepSeek-V3 (SwiGLU), ST-MoE in PyTorch (GEGLU, scaled), labml and fairseq (biases),

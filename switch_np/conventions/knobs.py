@@ -1,7 +1,7 @@
 """Knobs: the fields of a config, each with its default, its values and their meaning in one place.
 
-`knob` makes a dataclass field. From it come the docstring and the answer to unknown keywords
-(`explained`), the check of values (`validate`), and descriptions (`describe`, `differences`).
+`knob` makes a dataclass field. The docstring and the message for unknown keywords (`explained`),
+the check of values (`validate`) and descriptions (`describe`, `differences`) all come from it.
 """
 
 import inspect
@@ -22,7 +22,7 @@ WIDTH = 96         # of a docstring's text: `help` indents it by four
 
 
 class Knob(NamedTuple):
-    """What a field decides; `topic` begins a sentence that the description of a value ends."""
+    """What a field decides; `topic` and the description of a value make a sentence."""
 
     topic: str
     values: Mapping[Any, str]         # their descriptions; of int or float: that of any number

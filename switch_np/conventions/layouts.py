@@ -1,10 +1,10 @@
 """How transformers' layers name and lay out their parameters, and which of ours each one holds.
 
-A line reads "their key (its axes) = our name", with two names where one array holds two: "a, b" is
-the first half and the second, "a / b" the even and the odd entries. Their axes are E experts, D and
+A line reads "their key (its axes) = our name", with two names where one array holds two: "a, b" are
+its first and second half, "a / b" its even and odd entries. Their axes are E experts, D and
 F as in ours, S the shared expert's width, 2F or 2S both halves, EF experts and hidden units in one,
-E+ more experts than have weights, and 1. A key with {e} is one of each expert. A line without "="
-is the head of keys that belong to something else. A part whose name ends in "?" may be absent.
+E+ more experts than have weights, and 1. A key with {e} stands for one per expert. A line without
+"=" is the prefix of keys that belong to something else. A part named with "?" may be absent.
 """
 
 SHARED = ("{}gate_proj.weight (S, D) = shared_w_gate", "{}up_proj.weight (S, D) = shared_w_in",

@@ -1,8 +1,8 @@
 """Other libraries: source, differences from the paper, and layout of the weights.
 
 Sizes and factors are each library's defaults, meant to be overridden. A library's bugs are knobs
-too, so that its numbers are reproduced. Coefficients of the losses, and how layers' losses are
-combined, are up to the caller.
+too, so that its numbers are reproduced. The losses' coefficients, and how the losses of several
+layers are combined, are up to the caller.
 """
 
 from collections.abc import Mapping

@@ -112,7 +112,7 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
             chosen_TK = np.take_along_axis(scores_TE.real, plan.expert, axis=1)
             cut_T *= serve.weight_sum(chosen_TK, conventions).min(initial=1) / 2
     contested_T = contested(plan)
-    if config.num_tries > 1:                          # whoever was sent on came behind others
+    if config.num_tries > 1:                          # tokens passed on queue behind others
         contested_T |= plan.expert[:, 0] != scores_TE.real.argmax(axis=1)
     return Margins(choice_T, contested_T, cut_T)
 

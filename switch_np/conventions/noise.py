@@ -1,6 +1,6 @@
 """All random numbers of one training step of the layer, drawn before anything is computed.
 
-Noise is a value that can be kept, compared and replayed, and the layer a plain function of it.
+Noise is a value that can be kept, compared and replayed; the layer is a plain function of it.
 Expert dropout is indexed by choice (token, k), not by slot, so it does not depend on the buffers.
 
 Source: the paper's appendix C (jitter, input dropout, sampling) and section 2.4 (expert dropout);
@@ -107,7 +107,7 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray, d_ff:
 
 
 def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
-    """Return the config for a replayed plan: no choice in it hangs on noise that is missing.
+    """Return the config for a replayed plan, whose choices need none of the missing noise.
 
     >>> decided(SwitchConfig(sample=True), Noise()).sample
     False
@@ -121,7 +121,7 @@ def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
         conventions = replace(conventions, priority="choice")
     sample = config.sample and noise.gumbel is not None
     if conventions is config.conventions and sample == config.sample:
-        return config                            # replacing it would check every option again
+        return config                            # a new one would check every option again
     return replace(config, conventions=conventions, sample=sample)
 
 

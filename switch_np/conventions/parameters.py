@@ -48,10 +48,10 @@ def shapes(d_model: int, d_ff: int, config: SwitchConfig) -> dict[str, tuple[int
 
 def in_precision(params: Mapping[str, Any], experts: str | None,
                  router: str | None) -> dict[str, Any]:
-    """Return parameters, of a layer or a tree of them, that round all that is computed with them.
+    """Return parameters, of a layer or a tree, that round everything computed with them.
 
     The layer casts x to the precision of the router's parameters for the router, and to that of
-    `w_in` for the rest. What comes out rounds too: `.view(np.ndarray)` makes plain arrays.
+    `w_in` for the rest. The results round too: `.view(np.ndarray)` makes them plain arrays.
 
     Parameters
     ----------

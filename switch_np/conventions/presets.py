@@ -47,7 +47,7 @@ def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return as many groups and choices as there are experts for, and at most the family's own."""
+    """Return the groups and choices that this many experts allow, at most the family's own."""
     num_experts = given["num_experts"]
     check.integer("num_experts", num_experts, 1)
     most = own.get("select_groups", 1)
@@ -72,7 +72,7 @@ def _noise_over_experts(given: Mapping[str, Any], own: Mapping[str, Any]) -> dic
     return {"logit_noise_scale": 1 / int(given["num_experts"])}
 
 
-# What depends on other settings, if it is not given itself.
+# Settings that depend on others unless they are given.
 DERIVED = {"hf_deepseek_v3": _fitting, "megatron": _group_best, "vmoe": _noise_over_experts}
 
 

@@ -7,8 +7,8 @@ Forward:   g_k = c p_k / s,  s = (Σ_j w_j p_j^q)^(1/q), with ε added or as a l
            (pre) or kept (post);  s = 1 (none). Unit gates: g / ḡ, ḡ equal to g but held fixed.
 Backward:  ∂s/∂p_k = w_k p_k^(q-1) s^(1-q), 0 where s = ε is the bound;  with r = p / s,
            d_p_k = c (d_g_k - ∂s/∂p_k Σ_j d_g_j r_j) / s;  unit gates: the same on d_g / ḡ.
-A single choice divided by itself has the constant gate 1: the two terms cancel to the last bit, and
-the main loss does not reach the router.
+A single choice divided by itself has the gate 1: the two terms cancel to the last bit, and the main
+loss does not reach the router.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,8 @@
 """The bias for selection alone, moved after each step towards an even load; it has no gradient.
 
 Source: Wang et al., "Auxiliary-loss-free load balancing" (2024), algorithm 1, as in DeepSeek-V3,
-MaxText and Megatron. The layer adds the bias to the scores (`select_bias`); the caller moves it.
+MaxText and Megatron. The layer adds the bias to the scores (`select_bias`); whoever trains moves it
+(`TrainConfig.bias_rate`).
 
     b_e ← b_e + rate · sign(mean load - load_e)
 """

@@ -4,7 +4,7 @@ Source: batch-prioritised routing from V-MoE (Riquelme et al., 2021); expert cho
 (2022), as in Flaxformer; priority by score or gate from DeepSpeed and Megatron; random priority
 from DeepSpeed and labml. `table` says which library needs which knob.
 
-A priority sorts the choices. In that order each queues for its expert, and its position in the
+Choices are sorted by priority and queue for their experts in that order; a choice's position in the
 queue is its slot, if it is below the capacity. Where experts choose, every token queues for all of
 them, sorted by score.
 """

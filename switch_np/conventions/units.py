@@ -5,10 +5,10 @@ offset 1), DeepSeek-V4, GLM-5-Next, HY-V4 (limits at the input), Step-3.7 (limit
 
 Forward:   act(z), for SiLU z σ(α z);   m = act(a) or, with a gate, min(act(u), c) ⊙ v with
            v = clip(a, ±L) + o and c = act(L), the limit at the input, or L, at the output.
-           Activations rise where they are positive, so min(act(u), act(L)) is act(min(u, L)).
+           Activations rise where they are positive, so min(act(u), act(L)) = act(min(u, L)).
 Backward:  d_a = d_m ⊙ act'(a) or, with a gate, d_m ⊙ min(act(u), c) where |a| ≤ L, else 0;
            d_u = d_m ⊙ v ⊙ act'(u) where act(u) ≤ c, else 0;   SiLU's act'(z) = silu'(α z).
-α and L are rounded like the arrays they meet: a kernel has them in no other precision.
+α and L are rounded like the arrays they meet, since a kernel holds them in the same precision.
 """
 
 from typing import NamedTuple

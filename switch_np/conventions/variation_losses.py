@@ -2,8 +2,8 @@
 
 Source: Shazeer et al., "Outrageously large neural networks" (2017), equations 6 to 11; V-MoE
 (Riquelme et al., 2021, appendix A.2); Tutel. The layer computes neither: a caller adds them to the
-objective, and hands d_gates (as `d_probs`) or d_clean + d_noisy (as `d_logits`) to
-`switch_layer.backward`. What is counted has a gradient here, unlike the balance loss's f.
+objective and hands d_gates (as `d_probs`) or d_clean + d_noisy (as `d_logits`) to
+`switch_layer.backward`. Unlike the balance loss's f, the counts here have a gradient.
 
 Forward:   CV²(v) = var(v) / (mean(v)² + ε);  var divides by E - `ddof`
            importance  v_e = Σ_t gates[t, e]

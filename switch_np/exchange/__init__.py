@@ -1,6 +1,6 @@
-"""Whole models of other libraries: their configuration and their arrays, in and out.
+"""Whole models of other libraries: configuration and arrays, converted both ways.
 
-hugging_face        transformers' Switch Transformer: its configuration, parameters and gradients
+hugging_face        transformers' Switch Transformer: configuration, parameters and gradients
 pretrained_folder   a checkpoint folder as `save_pretrained` leaves it, read and written
 
 Imported by the command `sample` alone. The same loss and gradients in both libraries:

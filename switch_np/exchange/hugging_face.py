@@ -102,9 +102,9 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def config_for(state: Mapping[str, Any], config: ModelConfig) -> ModelConfig:
-    """Return the config, which says 'none' of ties, with 'inputs' if the state's stacks share.
+    """Return the config, with ties 'inputs', not 'none', if the state's stacks share a table.
 
-    T5 1.1's way, which transformers 4 writes: `shared.weight`, and a head of its own.
+    transformers 4 writes it so for T5 1.1: `shared.weight`, and a head of its own.
     """
     check.instance("state", state, Mapping)
     check.instance("config", config, ModelConfig)
@@ -200,11 +200,11 @@ def _check_config(config: ModelConfig) -> None:
     check.instance("config", config, ModelConfig)
     same = SwitchConfig.like("hf_switch", expert_activation=config.activation, **{
         ours: getattr(config.switch, ours) for ours, _, _ in SWITCH_FIELDS})
-    if (config.switch != same or config.gated or not config.encoder
+    if (config.switch != same or config.gated or config.switch_attention or not config.encoder
             or config.router_losses != "transformers"
             or 0 in (config.switch_every, config.encoder_switch_every)
             or config.dropout != config.switch.expert_dropout):
         raise ValueError(
             "config must be one that transformers can compute: an encoder-decoder with Switch "
-            "layers like 'hf_switch' in both stacks, not gated, router_losses='transformers', "
-            "and one rate of dropout for all")
+            "layers like 'hf_switch' in both stacks, not in attention, not gated, "
+            "router_losses='transformers', and one rate of dropout for all")

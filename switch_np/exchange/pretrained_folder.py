@@ -27,7 +27,7 @@ class Checkpoint(NamedTuple):
 
 
 def holds_checkpoint(folder: str | Path) -> bool:
-    """Tell whether a folder looks like such a checkpoint."""
+    """Return whether a folder looks like such a checkpoint."""
     return (Path(folder) / "config.json").exists() and any(
         (Path(folder) / name).exists() for name in (ONE, SEVERAL))
 

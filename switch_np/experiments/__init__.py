@@ -8,8 +8,9 @@ The experiments
     `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
     `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `memory`: the same on a task
     that needs nothing but parameters; `exploration`: noise in the router (called "noise" by the
-    command and in the results); `distillation`: Switch into dense. `rates` and `memory_rates`: the
-    sweeps that found the learning rates.
+    command and in the results); `distillation`: Switch into dense; `balance`: the balance
+    loss, and three ways without. `rates` and `memory_rates`: the sweeps that found the learning
+    rates.
 What an experiment is made of
     `statistics`: intervals and grades; `results`: CSV files, tables as dicts of arrays and as
     words; `experiment`: arms, claims, experiments; `runner`: one run, which can be stopped and
@@ -32,7 +33,7 @@ from switch_np.experiments.statistics import Effect
 from switch_np.operations import check, signatures
 
 NAMES = ("table1", "table2", "table3", "table4", "figure4", "rates", "memory", "memory-rates",
-         "noise", "distillation")
+         "noise", "distillation", "balance")
 _FILES = {"noise": "exploration", "memory-rates": "memory_rates"}     # where file and name differ
 
 

@@ -40,7 +40,7 @@ def by_depth(params: Mapping[str, Any], ids: np.ndarray, config: ModelConfig) ->
     return ActivationSizes(
         [_before(each, config.norm_epsilon) for each in [*norms, [stack.norm]]],
         {n: rms(switch_cache(stack.blocks[n]).mixture.combine.out_RD) for n in layers},
-        {n: rms(out.y) for n, out in zip(layers, outputs)})
+        {n: rms(outputs[config.switch_names.index(f"decoder.{n}")].y) for n in layers})
 
 
 def switch_cache(block: BlockCache) -> LayerCache:

@@ -172,8 +172,8 @@ class Experiment:
                 raise ValueError(f"needs must name an arm that comes before {arm.name!r}, got "
                                  f"{arm.needs!r}")
             seen.add(arm.name)
-        if self.claims and sum(claim.primary for claim in self.claims) != 1:
-            raise ValueError(f"claims must have one that is primary, got {self.claims}")
+        if (primary := sum(claim.primary for claim in self.claims)) > 1:
+            raise ValueError(f"claims must have one that is primary, or none, got {primary}")
 
     @property
     def labels(self) -> dict[str, str]:

@@ -33,6 +33,9 @@ def forward(config: ModelConfig, batch_size: int, seq_len: int, training: bool =
         tokens = batch_size * lengths[name]
         for layer in range(stack.num_layers):
             total += _attention(config, tokens, tokens, lengths[name])
+            if config.switch_attention and stack.is_switch(layer):    # in place of three products
+                total += 2 * _feed_forward(config, tokens, True, training)
+                total -= 3 * tokens * config.d_model ** 2
             if stack.cross:
                 memory = batch_size * lengths["encoder"]
                 total += _attention(config, tokens, memory, lengths["encoder"])

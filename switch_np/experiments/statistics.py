@@ -42,8 +42,10 @@ class Effect(NamedTuple):
     @property
     def words(self) -> str:
         """How many were compared, and the effect in units of their spread."""
-        times = f", {abs(self.mean) / self.spread:.1f} times their spread" if self.spread > 0 else ""
-        return f"{self.size} {self.samples}{times}"
+        counted = f"{self.size} {self.samples}"
+        if not self.spread > 0:
+            return counted
+        return f"{counted}, {abs(self.mean) / self.spread:.1f} times their spread"
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} ± {self.half:.3f}: {self.grade}"

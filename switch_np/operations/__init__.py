@@ -23,7 +23,7 @@ Who computes what, and what is refused:
 
 schedule         which rows are computed together: blocks and threads
 threads          the threads themselves
-environment      how many of them, the memory they keep, set before NumPy is imported; what is free
+environment      settings that must precede NumPy's import; cores and free memory
 check            messages that name the argument, what came and what is wanted
 signatures       arguments of the kinds that a signature says
 adapters         arrays of any library as NumPy arrays, without importing that library

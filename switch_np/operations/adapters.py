@@ -1,9 +1,9 @@
 """Arrays of any library, as NumPy arrays, without importing that library.
 
-Whatever can say what it holds is taken: PyTorch tensors (on any device, with or without gradient),
-JAX arrays, TensorFlow tensors, anything with `__array__` or `__dlpack__`, and lists of them. NumPy
-has no bfloat16, so such values come over as float32, which holds every one of them; the name of
-the dtype that came is kept, since it says how exact the numbers can be.
+It takes PyTorch tensors (on any device, with or without gradient), JAX arrays, TensorFlow tensors,
+anything with `__array__` or `__dlpack__`, and lists of these. NumPy has no bfloat16, so such values
+become float32, which holds every one of them; the name of the original dtype is kept, since it says
+how exact the numbers can be.
 """
 
 import sys
@@ -16,7 +16,7 @@ from switch_np.operations.roundoff import PRECISIONS
 
 
 def to_numpy(value: Any, name: str = "value") -> np.ndarray:
-    """Return the numbers that `value` holds, as an array of its own.
+    """Return the numbers in `value` as an array of their own.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def to_numpy(value: Any, name: str = "value") -> np.ndarray:
     Raises
     ------
     TypeError
-        Where `value` gives no numbers.
+        If `value` holds no numbers.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def dtype_name(value: Any) -> str:
 
 
 def shape_of(value: Any, name: str = "the argument") -> tuple[int, ...]:
-    """Return the shape, without touching the numbers where the array knows it.
+    """Return the shape, without reading the numbers if the array knows it.
 
     >>> shape_of([[1, 2, 3]])
     (1, 3)

@@ -73,7 +73,7 @@ def plain(config: Any) -> None:
 
 def choice(name: str, value: Any, options: Sequence[Any]) -> None:
     """Refuse anything but one of `options`."""
-    if not isinstance(value, str) or value not in options:        # an array has many equalities
+    if not isinstance(value, str) or value not in options:        # == of an array is an array
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
@@ -115,7 +115,7 @@ def floats(name: str, value: Any, shape: Sequence[int | str], *, like: np.ndarra
     _shape(name, value, shape)
     if like is not None and value.real.dtype != like.real.dtype:
         raise TypeError(f"{name} must be {like.real.dtype} like the rest, got {value.dtype}")
-    # The quick test, the sum of squares, also fails where a number is merely large.
+    # The sum of squares is a quick test, which a merely large number fails too.
     if finite and not (np.isfinite(np.vdot(value, value)) or np.isfinite(value).all()):
         raise NotFinite(f"{name} must be finite, got {_first(value, ~np.isfinite(value))}")
 
@@ -140,7 +140,7 @@ def alike(name: str, value: Any, wanted: Mapping[str, Any], finite: bool = False
 
 
 def _alike(value: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether `alike` finds nothing to refuse, but for NaN and infinity, at first sight."""
+    """Whether a quick look finds nothing for `alike` to refuse, NaN and infinity aside."""
     if not hasattr(value, "items") or value.keys() != wanted.keys():
         return False
     for key, want in wanted.items():

@@ -1,11 +1,11 @@
-"""What is set before NumPy is imported, threads and the memory kept; and what memory is free.
+"""Threads and memory: what must be set before NumPy is imported, and how much memory is free.
 
 The toy models' products are small: BLAS threads that wait for each other cost more than they save,
 several times more on a busy machine. So the BLAS gets one thread, and `operations.threads` divides
-what is large enough. And glibc returns the memory of every larger array to the system when it is
-freed, only to fetch it again, page by page, for the next; letting it keep the memory saves a third
-of a toy step. Only the number of BLAS threads can change results, in their last digits: it changes
-how products are split.
+the work that is large enough. And glibc returns the memory of every larger array to the system when
+it is freed, only to fetch it again, page by page, for the next; letting it keep the memory saves a
+third of a toy step. Only the number of BLAS threads can change results, in their last digits, since
+it changes how products are split.
 """
 
 import os

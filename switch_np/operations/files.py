@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-LOCK = ".lock"      # stays in a folder that was claimed; whether anyone holds it, the system knows
+LOCK = ".lock"      # stays in a claimed folder; the system knows whether anyone holds it
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def final_name(path: Path) -> str:
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made, for this process alone; a ValueError says who else holds it.
 
-    The system lets go of it when the process ends, in whatever way.
+    The system releases it when the process ends, however that happens.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as made, claimed(Path(made)), claimed(Path(made)):
@@ -68,7 +68,7 @@ def claimed(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+b") as file:
         if not _lock(file):
-            time.sleep(0.1)                      # its holder may only now be writing who it is
+            time.sleep(0.1)                      # its holder may be about to write its name
             file.seek(0)
             holder = file.read().decode(errors="replace") or "another process"
             raise ValueError(f"{folder} must be no other's at the same time, got one held by "
@@ -85,7 +85,7 @@ def _lock(file: BinaryIO) -> bool:
         if sys.platform == "win32":
             import msvcrt
 
-            file.seek(2 ** 30)               # where a lock keeps nobody from reading the holder
+            file.seek(2 ** 30)               # a lock there leaves the holder's name readable
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
@@ -93,8 +93,8 @@ def _lock(file: BinaryIO) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:
-        pass                                 # this file system has no locks
+    except (ImportError, OSError):
+        pass                                 # this system, or file system, has no locks
     return True
 
 

@@ -22,8 +22,8 @@ STEP = 1e-40
 def complex_step(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
     """Return the gradient of a scalar function at a float array of any shape, in float64.
 
-    `f` takes a complex array shaped like x and returns a complex number. A TypeError says where it
-    is real: the imaginary part, and with it the derivative, is lost.
+    `f` takes a complex array shaped like x and returns a complex number. A real result is refused,
+    since the imaginary part, and with it the derivative, was lost.
 
     >>> complex_step(lambda x: (x ** 3).sum(), np.array([1.0, 2.0])).tolist()
     [3.0, 12.0]
@@ -72,7 +72,7 @@ def _copy(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 def check_backward(forward: Callable[[Any], tuple[Any, Any]], backward: Callable[..., Any],
                    inputs: Mapping[str, Any], rng: np.random.Generator,
                    tolerance: float = 1e-12) -> dict[str, float]:
-    """Compare every entry of every gradient with the complex step; `rng` draws upstream gradients.
+    """Compare every entry of every gradient with the complex step; `rng` draws what arrives.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 bfloat16 is a float32 without its lower 16 bits: 8 significant bits, and float32's range. float16
 has 11 significant bits, but ranges from 6e-8 to 65504 only. NaN and infinities stay; what exceeds
-the largest number by half a unit or more becomes infinite. float64 is rounded once: by way of
-float32, a number just above a tie would fall on the tie, and be rounded down.
+the largest number by half a unit or more becomes infinite. float64 is rounded once: going through
+float32 would move a number just above a tie onto the tie, and so round it down.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ WIDTH = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}      # bytes
 def round_to(x: np.ndarray, name: str) -> np.ndarray:
     """Return x, float32 or float64, rounded to the precision of this name, in the dtype of x.
 
-    If that changes nothing, x itself. Rounding would swallow a complex step: complex x is refused.
+    If that changes nothing, x itself. Rounding would lose a complex step: complex x is refused.
 
     >>> round_to(np.array([1.0, 1.001, 3.14159]), "bfloat16").tolist()
     [1.0, 1.0, 3.140625]

@@ -41,7 +41,7 @@ def sort_into_queues(queue: np.ndarray,
 
 
 def queue_positions(queue: np.ndarray, num_queues: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return everyone's position in the queue, shaped like `queue`, -1 for none, and the lengths.
+    """Return each one's position in its queue, shaped like `queue`, -1 for none, and the lengths.
 
     >>> position, length = queue_positions(np.array([1, 0, 1, 1, 2]), 2)
     >>> position.tolist(), length.tolist()

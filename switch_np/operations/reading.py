@@ -1,6 +1,6 @@
-"""Read files that may be broken: one ValueError names file and entry, no header claims memory.
+"""Read files that may be broken: a ValueError names file and entry; no header can claim memory.
 
-What numpy, zipfile and json raise over a broken file is no fixed list (TokenError, RuntimeError,
+For a broken file numpy, zipfile and json may raise almost anything (TokenError, RuntimeError,
 NotImplementedError, OverflowError, RecursionError, MemoryError ...), so everything is caught here,
 and nowhere else.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 JSON_BYTES = 2 * 2 ** 20       # parsed, it may take thirty times as much
-UNPACKED = 24 * 2 ** 20        # by so much the arrays of a compressed file may exceed it
+UNPACKED = 24 * 2 ** 20        # arrays may exceed a compressed file by this much
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0,
            (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -92,7 +92,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"compression {entry.compress_type}")
     with archive.open(entry) as file:
-        data = file.read(entry.file_size)           # no more: the entry may claim too little
+        data = file.read(entry.file_size)           # no more, even if the entry claims too little
     stream = io.BytesIO(data)
     shape, in_columns, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
     body = memoryview(data)[stream.tell():]
@@ -108,7 +108,7 @@ def fingerprint(text: str | bytes) -> str:
 
 
 def fingerprint_of(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a file's arrays and texts, an old fingerprint among these left out."""
+    """Return the SHA-256 of a file's arrays and texts, without any fingerprint among these."""
     told = sorted((name, text) for name, text in about.items() if name != "sha256")
     whole = hashlib.sha256(json.dumps(told).encode())
     for name, array in sorted(arrays.items()):

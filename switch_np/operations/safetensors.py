@@ -1,8 +1,8 @@
 """safetensors files, written and read in a few lines: eight bytes, a JSON header, the numbers.
 
 Source: the format's own description. The first eight bytes hold the header's length, little-endian;
-the header names dtype, shape and byte range of each tensor; then come the tensors, row by row. Of
-the vectors, each is F64, I64 or U8: every language has them, and nothing is rounded on the way.
+the header names dtype, shape and byte range of each tensor; the tensors follow, row by row. Test
+vectors use only F64, I64 and U8: every language has them, and nothing is rounded.
 """
 
 import json
@@ -29,7 +29,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]
 
 def encode(arrays: Mapping[str, np.ndarray], about: Mapping[str, str],
            kinds: Sequence[str] = WRITTEN) -> bytes:
-    """Return the file of arrays, each of one of the kinds, with a dict of strings about them."""
+    """Return the bytes of a file of such arrays, with a dict of strings about them."""
     header: dict[str, object] = {"__metadata__": dict(about)}
     parts, offset = [], 0
     for name, array in arrays.items():
@@ -49,9 +49,9 @@ def encode(arrays: Mapping[str, np.ndarray], about: Mapping[str, str],
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the arrays, and what is said about them.
+    """Return the arrays, and the strings about them.
 
-    Reads bfloat16 too, as float32, since that is what kernels write.
+    bfloat16, which kernels write, is read as float32.
     """
     with reading.naming(path, "a safetensors file"), open(path, "rb") as file:
         data = memoryview(file.read(os.fstat(file.fileno()).st_size))
@@ -70,7 +70,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _tensor(entry: Mapping[str, Any], data: memoryview, last: int) -> tuple[np.ndarray, int]:
-    """Return the array that an entry of the header speaks of, and where it ends."""
+    """Return the array that an entry of the header describes, and where it ends."""
     (begin, end), shape, half = entry["data_offsets"], entry["shape"], entry["dtype"] == "BF16"
     if not half and entry["dtype"] not in DTYPES:
         raise ValueError(f"dtype must be in {sorted(DTYPES)} or BF16, got {entry['dtype']}")

@@ -1,7 +1,6 @@
-"""Checks that a signature implies: every argument of the kind that its annotation says.
+"""Checks that a signature implies: every argument must be of the kind that its annotation names.
 
-Values are the business of `check`: a decorated call need not say again what is an array, a number
-or a config.
+`check` is for values: a decorated call need not check again what is an array, a number or a config.
 """
 
 import inspect
@@ -24,7 +23,7 @@ WORDS = {np.ndarray: "a NumPy array", int: "a whole number", float: "a number", 
 
 
 def checked(call: Call) -> Call:
-    """Decorate a call: refuse what is not of its argument's kind, by the argument's name.
+    """Decorate a call: refuse arguments of the wrong kind, by name.
 
     >>> @checked
     ... def half(number: float, digits: int | None = None) -> float:
@@ -59,7 +58,7 @@ def _kinds(call: Callable[..., Any]) -> dict[str, tuple[type, ...]]:
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
         members = typing.get_args(hint) if union else (hint,)
         found = tuple(typing.get_origin(member) or member for member in members)
-        # What names a dtype may be almost anything.
+        # Almost anything may name a dtype.
         told = all(map(inspect.isclass, found)) and not {Any, np.dtype} & set(found)
         kinds[name] = found if told else ()
     return kinds

@@ -1,13 +1,14 @@
 """Independent calls on several threads: NumPy's loops and products release the interpreter.
 
 Off unless the environment variable SWITCH_NP_NUM_THREADS is above 1. The BLAS should then have one
-thread, since its own would compete for the cores; the command line sets both.
+thread, since its own would compete for the cores; the command line sets both. Where no thread can
+start, as in a browser, all work stays on the calling thread.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache
 from queue import SimpleQueue
 from threading import Thread
@@ -17,7 +18,7 @@ import numpy as np
 
 from switch_np.operations.environment import OWN_THREADS
 
-SMALL = 2 ** 17    # elements below which threads lose more by taking turns than they gain
+SMALL = 2 ** 17    # with fewer elements threads cost more than they gain
 Result = TypeVar("Result")
 
 
@@ -45,7 +46,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
     >>> each(pow, [2, 3, 4], [2, 2, 2], size=3)
     [4, 9, 16]
     """
-    if alone(size):
+    if alone(size) or not (helpers := _helpers()):
         return [work(*arguments) for arguments in zip(*columns)]
     calls = list(zip(*columns))
     results: list[Any] = [None] * len(calls)
@@ -63,14 +64,14 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
 
     def help_out() -> None:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        begun.append(ended)         # before taking a call: a helper too late for one isn't awaited
+        begun.append(ended)         # before taking a call: nobody awaits helpers that come too late
         # Setting what is set already would, in NumPy 1.26, undo the settings of other threads.
         with nullcontext() if np.geterr() == settings else np.errstate(**settings):
             error = drain()
         ended.put(error)
 
     for _ in range(min(count(), len(calls)) - 1):
-        _helpers().put(help_out)
+        helpers.put(help_out)
     ends = drain(), *(ended.get() for ended in begun.copy())
     errors = [error for error in ends if error is not None]
     for error, other in zip(errors, errors[1:]):
@@ -81,7 +82,7 @@ def each(work: Callable[..., Result], *columns: Iterable[Any], size: int) -> lis
 
 
 def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slice]:
-    """Cut rows of this width into slices of so many elements, or of one row; at least one slice.
+    """Cut rows of this width into slices of about `size` elements, at least one row each.
 
     The last may be half as long again as the others, so that none is short.
 
@@ -96,17 +97,22 @@ def cut(start: int, stop: int, width: int, elements: int = 2 ** 17) -> list[slic
 
 
 @cache
-def _helpers() -> SimpleQueue[Callable[[], None]]:
-    """Return the queue of the helper threads; an executor would add 0.1 ms to each call."""
+def _helpers() -> SimpleQueue[Callable[[], None]] | None:
+    """Return the queue of the helper threads, None if none can start.
+
+    An executor would add 0.1 ms to each call.
+    """
     jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def serve() -> None:
         while True:
             jobs.get()()
 
-    for _ in range(count() - 1):
-        Thread(target=serve, name="switch_np", daemon=True).start()
-    return jobs
+    threads = [Thread(target=serve, name="switch_np", daemon=True) for _ in range(count() - 1)]
+    with suppress(RuntimeError):                 # "can't start new thread": then fewer, or none
+        for thread in threads:
+            thread.start()
+    return jobs if threads[0].is_alive() else None
 
 
 if hasattr(os, "register_at_fork"):

@@ -49,7 +49,7 @@ def apply(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 
 def leaves(tree: Mapping[str, Any]) -> list[Any]:
-    """Return the arrays of a tree, those of less than two axes first, in the order of their names.
+    """Return the arrays of a tree in the order of their names, those of less than two axes first.
 
     >>> leaves({"b": np.ones((1, 1)), "a": {"d": np.zeros(2), "c": np.array([[3.0]])}})
     [array([0., 0.]), array([[3.]]), array([[1.]])]

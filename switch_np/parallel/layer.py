@@ -16,14 +16,14 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, noise as noises
+from switch_np.conventions import arguments, general_mixture, noise as noises
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
 from switch_np.operations.rounded import cast
 from switch_np.parallel import losses, shards
 from switch_np.parallel.mesh import Mesh
 from switch_np.parallel.mixture import Mixture
-from switch_np.switch import layer
+from switch_np.switch import feed_forward, layer
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache, LayerOutput, Parts
 from switch_np.switch.plan import Plan
@@ -74,7 +74,9 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     width = params["w_in"].shape[2] * mesh.model.size
     noise = noises.noise_for(noise, config, x_TD, width, None, plan, training)
     scale_TD = noises.router_scale(noise, config.router_dropout, x.real.dtype)
-    parts = Parts(mixture=Mixture(mesh.experts, mesh.model, name),
+    network = feed_forward if config.conventions.papers else general_mixture.network(
+        config.conventions)
+    parts = Parts(mixture=Mixture(mesh.experts, mesh.model, name, network),
                   balance_loss=losses.balance(mesh.data, mesh.balance, name),
                   z_loss=losses.z(mesh.data, name))
     out, cache = layer.forward(params, x_TD, config, plan, groups, padding, scale_TD,

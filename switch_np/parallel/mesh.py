@@ -17,6 +17,7 @@ Every rank holds all other weights, and computes with them for its own tokens.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from switch_np.operations import check
@@ -38,11 +39,12 @@ class Mesh(NamedTuple):
     balance: str
 
     def check(self, config: SwitchConfig) -> None:
-        """Refuse a layer that is not shared out evenly, or not the paper's."""
+        """Refuse a layer that is not shared out evenly, or not the paper's but for its experts."""
         n = self.data.size
-        if not config.conventions.papers:
-            raise ValueError("config must be of the paper's conventions over several ranks, got "
-                             "others")
+        if not replace(config.conventions, expert_activation="relu", expert_gated=False,
+                       expert_biases=False).papers:
+            raise ValueError("config must be of the paper's conventions over several ranks, but "
+                             "for the experts' activation, gate and biases, got others")
         if config.num_experts % self.experts.size:
             raise ValueError(f"num_experts must be a multiple of the {self.experts.size} ranks that"
                              f" share the experts, got {config.num_experts}")

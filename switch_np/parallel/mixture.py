@@ -13,14 +13,14 @@ The gradients of an expert's weights are whole where the expert lives: all its r
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_np.parallel import all_reduce, all_to_all
 from switch_np.parallel.communicator import Communicator
 from switch_np.parallel.route import Route, decide
-from switch_np.switch import combine, dispatch, experts
+from switch_np.switch import combine, dispatch, experts, feed_forward
 from switch_np.switch.combine import CombineCache
 from switch_np.switch.experts import ExpertsCache
 from switch_np.switch.plan import Plan
@@ -38,12 +38,13 @@ class MixtureCache(NamedTuple):
 class Mixture(NamedTuple):
     """The mixture of one layer: between which ranks its experts and their d_ff are shared out.
 
-    `name` goes before the names under which its traffic is counted.
+    `name` goes before the names under which its traffic is counted; `network` is of the experts.
     """
 
     comm: Communicator
     model: Communicator
     name: str = ""
+    network: Any = feed_forward
 
     def forward(self, params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.ndarray,
                 plan: Plan, keep_TKF: np.ndarray | None = None,
@@ -52,7 +53,10 @@ class Mixture(NamedTuple):
         way = self.way(plan)
         rows_QD = dispatch.forward(self._send(dispatch.forward(x_TD, plan), way, "rows"), way.plan)
         keep_QF = None if keep_TKF is None else self._masks(dispatch.by_row(keep_TKF, plan), way)
-        out_QD, experts_cache = experts.forward(params, rows_QD, way.plan, keep_QF, rate)
+        if "b_out" in params and self.model.rank:          # of those that share d_ff, one adds it
+            params = {**params, "b_out": np.zeros_like(params["b_out"])}
+        out_QD, experts_cache = experts.forward(params, rows_QD, way.plan, keep_QF, rate,
+                                                self.network)
         out_QD = all_reduce.forward(out_QD, self.model, f"{self.name}outputs")
         out_RD = self._send_back(dispatch.backward(out_QD, way.plan), way, "outputs")
         y_TD, combine_cache = combine.forward(out_RD, gates_TK, plan)

@@ -15,12 +15,16 @@ from switch_np.parallel import all_gather, all_reduce
 from switch_np.parallel.communicator import Communicator
 from switch_np.parallel.mesh import Mesh
 
-WIDTH_AXIS = {"w_in": 2, "w_out": 1}              # of d_ff; axis 0 are the experts
+WIDTH_AXIS = {"w_in": 2, "w_gate": 2, "w_out": 1}  # of d_ff; axis 0 are the experts
+BIASES = ("b_in", "b_gate", "b_out")                # experts' alone have any; axis 1 is d_ff, or D
 
 
 def _cuts(path: str, value: np.ndarray, mesh: Mesh) -> list[tuple[int, Communicator]]:
     """Return the axes along which an array is cut, and between whom; none if it is replicated."""
     *_, folder, name = "", *path.split(".")               # Adafactor's are such as w_in.row
+    if name in BIASES:
+        axes = [(0, mesh.experts)] + [(1, mesh.model)] * (name != "b_out")
+        return [(axis, comm) for axis, comm in axes if comm.size > 1]
     weight = name if name in WIDTH_AXIS else folder
     if weight not in WIDTH_AXIS or value.ndim == 1 or (weight == name and value.ndim == 2):
         return []                                          # not an expert's; a dense network's
@@ -80,8 +84,7 @@ def reduce(grads: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     tokens, whichever rank they came from: its gradients are whole.
     """
     flat = {path: rounded.plain(value) for path, value in tree.flatten(grads).items()}
-    shared = [path for path, value in flat.items()
-              if mesh.experts.size == 1 or not _cuts(path, value, mesh)]
+    shared = replicated(flat, mesh)
     summed = all_reduce.forward(np.concatenate([flat[path].ravel() for path in shared]), mesh.data,
                                 "gradients")
     for path in shared:
@@ -90,11 +93,19 @@ def reduce(grads: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     return tree.unflatten(flat)
 
 
+def replicated(flat: Mapping[str, np.ndarray], mesh: Mesh) -> list[str]:
+    """Return the paths of what all data ranks hold alike, so that its gradients are summed."""
+    return [path for path, value in flat.items()
+            if mesh.experts.size == 1 or not _cuts(path, value, mesh)]
+
+
 def square_sum(grads: Mapping[str, Any], mesh: Mesh) -> float:
     """Return the sum of the squares of all gradients, each counted once; the same on every rank."""
     sums = {True: 0.0, False: 0.0}                         # of parts, and of whole arrays
     for path, value in tree.flatten(grads).items():
-        sums[bool(_cuts(path, value, mesh))] += float(np.vdot(value, value))
+        comms = [comm for _, comm in _cuts(path, value, mesh)]
+        if not (comms and mesh.model.rank) or mesh.model in comms:    # else in the row's first rank
+            sums[bool(comms)] += float(np.vdot(value, value))
     of_row = all_reduce.forward(np.array(sums[True]), mesh.model, "squares")
     return sums[False] + float(all_reduce.forward(of_row, mesh.experts, "squares"))
 

@@ -28,6 +28,10 @@ def cut(run: Run, mesh: Mesh) -> Run:
     if mesh.model.size > 1 and isinstance(run.config.optimizer, adafactor.Adafactor):
         raise ValueError(f"optimizer must be AdamW where {mesh.model.size} ranks share d_ff, got "
                          "Adafactor, whose moments are means over it")
+    if run.model_config.switch.conventions.expert_biases and mesh.world.size > 1 and isinstance(
+            run.config.optimizer, adafactor.Adafactor):
+        raise ValueError("optimizer must be AdamW where ranks share experts with biases, got "
+                         "Adafactor, whose moments are means over the experts")
     return replace(run, params=shards.cut(run.params, mesh), moments=shards.cut(run.moments, mesh),
                    text_rng=copy.deepcopy(run.text_rng), noise_rng=copy.deepcopy(run.noise_rng))
 
@@ -39,10 +43,14 @@ def whole(run: Run, mesh: Mesh) -> Run:
 
 
 class Load(NamedTuple):
-    """What a layer's plans on all ranks add up to: choices by expert (1, E), and those kept."""
+    """What a layer's plans on all ranks add up to: choices by expert (1, E), and those kept.
+
+    `slots` counts those of one rank's buffers, E C.
+    """
 
     load: np.ndarray
     kept: int
+    slots: int
 
     @property
     def dropped_fraction(self) -> float:
@@ -77,7 +85,8 @@ def _loads(loss: Loss, mesh: Mesh) -> tuple[Any, ...]:
         return ()
     counts = np.stack([np.append(plan.load.sum(axis=0), len(plan.token)) for plan in loss.plans])
     counts = all_reduce.forward(counts, mesh.data, "loads")
-    return tuple(Load(each[None, :-1], int(each[-1])) for each in counts)
+    return tuple(Load(each[None, :-1], int(each[-1]), plan.load.size * plan.capacity)
+                 for each, plan in zip(counts, loss.plans))
 
 
 def evaluate(run: Run, data: Any, mesh: Mesh, rows_at_once: int = 32) -> float:

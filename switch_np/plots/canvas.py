@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 else:
     Axes = Figure = Any                # so that matplotlib is imported with the first picture
 
-# Okabe and Ito's colours (2008), which colour-blind people can tell apart; grey replaces black.
-_EIGHT = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+# Okabe and Ito's colours (2008), which colour-blind people can tell apart; grey replaces black;
+# and eight as far as possible from these, from white and from each other, to the colour-blind too.
+_SIXTEEN = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
+            "#550055", "#0000DD", "#116644", "#AACC99", "#BB0000", "#22EEFF", "#660011", "#BB1177")
 
 
 def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4), dpi: int = 100,
@@ -68,15 +70,15 @@ def write(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
 def expert_colors(num_experts: int) -> list[tuple[float, ...]]:
     """Return one colour (red, green, blue) per expert, the same for expert e in every picture.
 
-    Eight hues, then the same eight darker; more than sixteen experts share one continuous map.
+    Colour-blind people can tell up to sixteen apart; more experts share one continuous map.
 
     >>> [tuple(round(part, 2) for part in color) for color in expert_colors(2)]
     [(0.9, 0.62, 0.0), (0.34, 0.71, 0.91)]
     """
-    if num_experts > 2 * len(_EIGHT):
+    if num_experts > len(_SIXTEEN):
         return [tuple(color) for color in _colormap("viridis", 0, num_experts)[:, :3]]
-    hues = [tuple(part / 255 for part in bytes.fromhex(name[1:])) for name in _EIGHT]
-    return (hues + [tuple(part / 2 for part in hue) for hue in hues])[:num_experts]
+    colors = [tuple(part / 255 for part in bytes.fromhex(name[1:])) for name in _SIXTEEN]
+    return colors[:num_experts]
 
 
 def shades(count: int) -> list[str]:

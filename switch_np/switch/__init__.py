@@ -68,7 +68,8 @@ section 5: all-to-all       parallel.all_to_all.forward                 parallel
 section 5: a rank's layer   parallel.layer.forward                      parallel.layer.backward
 section 5: a rank's model   parallel.model.loss
                                                                        parallel.model.loss_and_grads
-appendix A: attention       not here                                    none
+appendix A: attention       transformer.switch_heads.forward
+                                                                   transformer.switch_heads.backward
 appendix B: next best       switch.plan.pass_on                         none: discrete
 appendix C: noise, drawn    conventions.noise.draw_noise                none: data
 appendix C: on the input    switch.router.forward                       switch.router.backward

@@ -1,4 +1,4 @@
-"""Adafactor: per-entry rates from second moments kept by row and by column, not by entry.
+"""Adafactor: per-entry rates from second moments that are kept by row and by column.
 
 Source: Shazeer and Stern, "Adafactor: Adaptive learning rates with sublinear memory cost" (2018),
 algorithms 4 (matrices), 5 (vectors), 6 (the defaults). For a matrix X with gradient G, at step t:
@@ -43,7 +43,7 @@ class Adafactor:
     decay, epsilon_1, epsilon_2, clip_threshold, beta_1, weight_decay
         c, ε₁, ε₂, d, β₁ and λ above; None: no first moment; λ is for arrays of two or more axes.
     relative_step, scale_parameter
-        False: ρ is the learning rate, which otherwise is its cap; False: α = ρ.
+        If False, ρ is the learning rate, which is otherwise its cap; if False, α = ρ.
     """
 
     decay: float = 0.8
@@ -98,8 +98,8 @@ def step(params: Mapping[str, Any], grads: Mapping[str, Any], moments: Mapping[s
          rms: Callable[[np.ndarray], float] = rms) -> None:
     """Take one step, in place, as `optimizer.step` does.
 
-    `learning_rate` is ρ or, with relative_step, its cap (1e-2 in the paper). `rms` is that of a
-    whole array, of which this process may hold but a part.
+    `learning_rate` is ρ or, with relative_step, its cap (1e-2 in the paper). `rms` takes it
+    over a whole array, of which this process may hold only a part.
 
     >>> params, grads = {"w": np.full((2, 2), 4.0)}, {"w": np.array([[0.5, -1.0], [1.0, -2.0]])}
     >>> step(params, grads, init(params, Adafactor()), Adafactor(), learning_rate=1e-2, count=1)

@@ -1,7 +1,7 @@
 """Save and load a training run in one .npz file, without pickle.
 
-It holds arrays under their path names, and all else as JSON. An interrupted `save` leaves the
-previous file intact.
+It holds arrays under their path names, and everything else as JSON. An interrupted `save` leaves
+the previous file intact.
 """
 
 import json

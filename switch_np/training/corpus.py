@@ -1,9 +1,11 @@
 """The text to train on, as bytes: technical prose that comes with CPython, or the user's files.
 
-The built-in text is `pydoc_data.topics`, the language reference behind `help()`. It repeats some
-paragraphs; each is taken once, or the held-out text would hold training text.
+The built-in text is `pydoc_data.topics`, the language reference behind `help()`. A Python in the
+browser comes without it; the text is then the docstrings of switch_np, 250 KB that ship with it
+anyway. Paragraphs that repeat are taken once, or the held-out text would hold training text.
 """
 
+import ast
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,15 +42,32 @@ def load(files: Sequence[str | Path] = (), held_out_share: float = 0.1) -> Corpu
 
 
 def built_in() -> bytes:
-    """Return the language reference's chapters in alphabetical order, each paragraph once."""
-    try:
-        from pydoc_data.topics import topics
-    except ImportError as error:
-        raise ValueError("text must be given with --text FILE: this Python has no "
-                         "pydoc_data.topics, the built-in text") from error
-    paragraphs = [text for _, chapter in sorted(topics.items()) for text in chapter.split("\n\n")]
+    """Return the language reference's chapters in alphabetical order, each paragraph once.
+
+    Where there is none, return the docstrings of switch_np, file by file.
+    """
+    chapters = language_reference()
+    texts = _docstrings() if chapters is None else [text for _, text in sorted(chapters.items())]
+    paragraphs = [paragraph for text in texts for paragraph in text.split("\n\n")]
     first = {text.strip(): text for text in reversed(paragraphs) if text.strip()}
     return "\n\n".join(reversed(first.values())).encode()
+
+
+def language_reference() -> dict[str, str] | None:
+    """Return the chapters behind `help()`, or None where Python came without them."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        return None
+    return topics
+
+
+def _docstrings() -> list[str]:
+    """Return every docstring of switch_np, in the order of its files."""
+    trees = [ast.parse(file.read_text(encoding="utf-8"))
+             for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
+    return [ast.get_docstring(node) or "" for tree in trees for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
 
 
 def read(file: str | Path, name: str) -> bytes:
@@ -81,7 +100,7 @@ def check_lengths(corpus: Corpus, least: int, wanted: str) -> None:
 
 
 def windows(data: np.ndarray, length: int) -> np.ndarray:
-    """Return every window of `length` bytes of a text (T,), a view; one at least must fit."""
+    """Return every window of `length` bytes of a text (T,), as a view; at least one must fit."""
     if len(data) < length:
         raise ValueError(f"text must have at least {length} bytes, got {len(data)}")
     return sliding_window_view(data, length)

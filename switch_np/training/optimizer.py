@@ -105,7 +105,7 @@ def clip(grads: Mapping[str, Any], max_norm: float,
          ) -> tuple[dict[str, Any], float]:
     """Return a copy of the gradients with a global norm of at most `max_norm`; and their own norm.
 
-    `square_sum` adds up all squares, of which this process may hold but a part.
+    `square_sum` adds up the squares of all arrays, of which this process may hold only a part.
 
     >>> clipped, norm = clip({"a": np.array([3.0]), "b": np.array([4.0])}, 1.0)
     >>> clipped["b"].round(6).tolist(), norm

@@ -35,7 +35,7 @@ class PairCorpus(NamedTuple):
 def load(files: Sequence[str | Path], held_out_share: float = 0.1) -> PairCorpus:
     """Return the pairs of the files in order, the last ones held out.
 
-    ValueError asks for files if there are none, and names the file and line of what is no pair.
+    ValueError asks for files if there are none, and names the file and line that holds no pair.
     """
     if not files:
         raise ValueError("text must be given for the task 'pairs': files with one pair per line, "
@@ -68,7 +68,7 @@ def decoder_only(pairs: Sequence[Pair]) -> Batch:
     """
     ids, padding = _pad([np.concatenate([_ended(pair.source), _ended(pair.target)])
                          for pair in pairs])
-    padding_BS = padding[:, 1:]                # an input whose target is padding is not needed
+    padding_BS = padding[:, 1:]                # inputs whose target is padding are not needed
     source_B1 = np.array([[len(pair.source)] for pair in pairs])
     answer_BS = (np.arange(padding_BS.shape[1]) >= source_B1) & ~padding_BS
     return Batch(np.where(padding_BS, PAD, ids[:, :-1]),

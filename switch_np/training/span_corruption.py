@@ -8,7 +8,7 @@ paper trains on it.
     targets   <0> for inviting <1> last END
     inputs    PAD <0> for inviting <1> last
 
-A sentinel replaces each dropped span in the source, each kept one in the targets. That is T5's
+A sentinel replaces each dropped span in the source and each kept one in the targets. So does T5's
 code; figure 2 of its paper ends the targets with one more sentinel.
 
 A window of L tokens loses n = round(rate · L) of them, at least one, in k = round(n / mean span)
@@ -16,9 +16,9 @@ spans, at least one and, unlike T5's, at most L - n; at rate 0 it loses none. As
 and the quotient are rounded to float32, where 190 · 0.15 is more than 28.5; halves round to even.
 The n dropped and the L - n kept tokens are each cut at random into k non-empty pieces, which
 alternate, beginning with kept text; all such masks are equally likely. So the last token is always
-dropped, and a single span is the window's tail; T5's code can roll the mask against this, but by
-default does not. All windows of one length give sources of one length, and targets, so nothing is
-padded.
+dropped, and a single span is the window's tail; T5's code can roll the mask to avoid this, but does
+not by default. Windows of one length give sources of one length and targets of one length, so
+nothing is padded.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def held_out(data: np.ndarray, batch_size: int, seq_len: int, rate: float = RATE
              mean_span: float = MEAN_SPAN, seed: int = 0) -> Iterator[Batch]:
     """Yield the text in consecutive windows, corrupted; a short rest is left out.
 
-    What is missing depends on the seed, not on the batch size.
+    Which spans are missing depends on the seed, not on the batch size.
 
     >>> [len(batch.inputs) for batch in held_out(np.arange(50, dtype=np.uint8), 2, 16)]
     [2, 1]
@@ -72,9 +72,9 @@ def corrupt(rng: np.random.Generator, windows: np.ndarray, rate: float = RATE,
 def fill(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the text: the source (M,) of one row with the spans of a target (S,) put back.
 
-    A target that a model wrote may be malformed. Of two spans for one sentinel the first counts;
-    PAD and text before the first sentinel, after END, or for a sentinel that the source lacks is
-    left out; where a span is missing, the sentinel stays.
+    A target that a model wrote may be malformed. Of two spans for one sentinel the first counts.
+    PAD, and text before the first sentinel, after END, or for a sentinel that the source lacks, is
+    left out. Where a span is missing, the sentinel stays.
 
     >>> from switch_np.training.vocabulary import decode
     >>> a, b = FIRST_SENTINEL, FIRST_SENTINEL + 1

@@ -31,11 +31,13 @@ class TrainConfig:
     learning_rate, warmup
         Peak rate, reached in a linear warm-up of so many steps; a half cosine to 0 follows.
     max_norm, seed
-        The global norm that gradients are clipped to; of initialization, batches and noise.
+        Global norm to which gradients are clipped; seed of initialization, batches and noise.
     dtype
         "float32", "float64", or a mode of `selective`, whose parameters are float32 between steps.
     optimizer
         The options of AdamW or of Adafactor, which may cap or scale the learning rate.
+    bias_rate
+        How far each step moves the bias for selection against the load, as in DeepSeek-V3 (0.001).
     """
 
     task: str = "lm"
@@ -50,12 +52,13 @@ class TrainConfig:
     seed: int = 0
     dtype: str = "float32"
     optimizer: AdamW | Adafactor = field(default_factory=AdamW)
+    bias_rate: float = 0.0
 
     def __post_init__(self) -> None:
         check.choice("task", self.task, TASK_NAMES)
         for name, least in dict(steps=1, batch_size=1, seq_len=1, warmup=1, seed=0).items():
             check.integer(name, getattr(self, name), least)
-        for name in ("learning_rate", "max_norm"):
+        for name in ("learning_rate", "max_norm", "bias_rate"):
             check.number(name, getattr(self, name), 0)
         check.number("corruption", self.corruption, 0, 1)
         check.number("mean_span", self.mean_span, 1)

@@ -1,14 +1,14 @@
 """The training loop, one step at a time. It prints and plots nothing; that is up to the caller.
 
-All that a run depends on is in one `Run`, generators included: a run that was stopped, saved and
-loaded continues as if it had never stopped.
+Everything that a run depends on is in one `Run`, generators included: a run that is stopped, saved
+and loaded continues as if it had never stopped.
 """
 
 import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_np import model
+from switch_np.conventions import selection_bias
 from switch_np.operations import check, reading, tree
+from switch_np.switch.plan import Plan
 from switch_np.training import adafactor, checkpoint, optimizer, selective, tasks
 from switch_np.training.corpus import Corpus
 from switch_np.training.pairs import PairCorpus
@@ -49,7 +51,7 @@ class Run:
 
 
 class Means(NamedTuple):
-    """How numbers of all parameters are taken, of which a process may hold but a part."""
+    """How to compute numbers over all parameters, of which a process may hold only a part."""
 
     square_sum: Callable[[Mapping[str, Any]], float] = optimizer.square_sum
     rms: Callable[[np.ndarray], float] = adafactor.rms
@@ -70,6 +72,8 @@ def start(model_config: ModelConfig, config: TrainConfig, corpus: Corpus | PairC
     """
     tasks.check_model(config.task, model_config)
     tasks.named(config.task).check(corpus, config, model_config)
+    if config.bias_rate and not model_config.switch.conventions.select_bias:
+        raise ValueError(f"bias_rate must be 0 with select_bias=False, got {config.bias_rate}")
     init_rng, text_rng, noise_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     dtype = config.stored_dtype
@@ -88,7 +92,7 @@ def advance(run: Run, corpus: Corpus | PairCorpus,
     """Take one step, in place; return the loss before it, and the gradients' norm before clipping.
 
     Raises FloatingPointError, with the run as it was, if loss or gradients are not finite.
-    `loss_and_grads` stands in for the model's, where others hold parts of the run.
+    `loss_and_grads` replaces the model's where other processes hold parts of the run.
     """
     begin, rngs = time.perf_counter(), (run.text_rng.bit_generator, run.noise_rng.bit_generator)
     before = [rng.state for rng in rngs]
@@ -123,9 +127,19 @@ def update(run: Run, begin: float,
                            means.rms)
         else:
             optimizer.step(run.params, grads, run.moments, config.optimizer, rate, count)
+    if config.bias_rate:
+        _move_biases(run, loss.plans)
     run.step = count
     run.seconds += time.perf_counter() - begin
     return loss, norm
+
+
+def _move_biases(run: Run, plans: Iterable[Plan]) -> None:
+    """Move each Switch layer's bias for selection against the loads of a step."""
+    for name, plan in zip(run.model_config.switch_names, plans):
+        stack, layer = name.split(".")
+        bias_E = run.params[stack][layer]["switch"]["select_bias"]
+        bias_E[:] = selection_bias.updated(bias_E, plan.load.sum(axis=0), run.config.bias_rate)
 
 
 @contextmanager
@@ -172,8 +186,8 @@ def save(run: Run, path: str | Path) -> None:
 def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
     """Return the run that `save` wrote.
 
-    With a corpus, to go on: another than it began with is refused, and a NumPy that would draw
-    other random numbers.
+    Given a corpus, the run is to go on: a corpus other than its own is refused, and so is a NumPy
+    that would draw other random numbers.
     """
     arrays, state = checkpoint.load(path)
     with reading.naming(path, "a checkpoint of a training run"):
@@ -205,7 +219,7 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
 
 
 def _generator(state: Mapping[str, Any]) -> np.random.Generator:
-    """Return a generator in a saved state, of the kind it names: another NumPy's default may be."""
+    """Return a generator in a saved state, of the kind that the state names."""
     check.choice("bit_generator", state["bit_generator"], ["PCG64", "PCG64DXSM"])
     rng = np.random.Generator(getattr(np.random, state["bit_generator"])())
     rng.bit_generator.state = state
@@ -213,7 +227,7 @@ def _generator(state: Mapping[str, Any]) -> np.random.Generator:
 
 
 def _next(rng: np.random.Generator) -> list[float]:
-    """Return what a generator would draw next, of each kind that a run draws; draw nothing."""
+    """Return what a generator would draw next, of each kind that a run uses, without drawing it."""
     rng = copy.deepcopy(rng)
     return [float(number) for number in (
         rng.integers(1000), rng.random(), rng.random(dtype=np.float32), rng.standard_normal(),

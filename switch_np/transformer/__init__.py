@@ -10,6 +10,7 @@ model_noise        dropout masks and the routers' noise, drawn before anything i
 model              embedding, encoder, decoder, head and loss, composed
 stack              one stack of blocks
 block              attention, and a feed-forward network or the Switch layer
+switch_heads       queries, keys and values made by Switch layers, where the config asks for it
 dense              the feed-forward network where a block has no Switch layer
 batch_slices       the sequences of a batch in slices, and how results are joined
 embedding, position_bias, norm, attention, head, cross_entropy, router_losses    the formulas

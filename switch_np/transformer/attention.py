@@ -13,7 +13,7 @@ Masked positions have P = 0 exactly, and so no gradient. `heads` makes one produ
 where the memory is x itself, d_x is the gradient through both, and d_memory None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +24,14 @@ from switch_np.transformer.batch_slices import KeysAndValues, join_pairs
 
 MASKED = -1e30    # finite, so that a row in which all is masked stays a number
 FLOAT16_LOWEST = -65504.0      # in float16 MASKED is -inf, and this the least that is finite
+Products = tuple[np.ndarray, np.ndarray]
 
 
 class AttentionCache(NamedTuple):
     """Saved for backward; the scores are not needed again."""
 
     params: Mapping[str, np.ndarray]
-    x_BSD: np.ndarray
+    x_BSD: np.ndarray | None             # None of `attend`
     memory_BMD: np.ndarray | None
     q_BHSA: np.ndarray
     k_BHMA: np.ndarray
@@ -67,22 +68,44 @@ def forward(params: Mapping[str, np.ndarray], x_BSD: np.ndarray, memory: np.ndar
     else:
         (q_BHSA,) = heads.split(params, "q", x_BSD, len(bias))
         pair = [] if memory is None else heads.split(params, "kv", memory, len(bias))
+    y_BSD, cache = attend(params, q_BHSA, pair, bias, padding_BM, keep_BHSM, rate, past)
+    return y_BSD, cache._replace(x_BSD=x_BSD, memory_BMD=memory if past is None else None)
+
+
+def attend(params: Mapping[str, np.ndarray], q_BHSA: np.ndarray, pair: Sequence[np.ndarray],
+           bias: np.ndarray, padding_BM: np.ndarray | None = None,
+           keep_BHSM: np.ndarray | None = None, rate: float = 0.0,
+           past: KeysAndValues | None = None) -> tuple[np.ndarray, AttentionCache]:
+    """Return what `forward` does, of queries, and of a pair of keys and values or of none."""
     k_BHMA, v_BHMA = join_pairs([each for each in (past, pair) if each], axis=2)
     probs_BHSM = softmax.of(lambda: _scores(q_BHSA, k_BHMA, bias, padding_BM))
     context_BHSA = dropout.forward(probs_BHSM, keep_BHSM, rate) @ v_BHMA
     context_BSHA = context_BHSA.swapaxes(1, 2).copy()
     y_TD = heads.flat(context_BSHA) @ params["w_o"]
-    cache = AttentionCache(params, x_BSD, memory if past is None else None, q_BHSA, k_BHMA, v_BHMA,
-                           probs_BHSM, context_BSHA, keep_BHSM, rate)
-    return y_TD.reshape(x_BSD.shape), cache
+    b, s = context_BSHA.shape[:2]
+    return y_TD.reshape(b, s, y_TD.shape[1]), AttentionCache(
+        params, None, None, q_BHSA, k_BHMA, v_BHMA, probs_BHSM, context_BSHA, keep_BHSM, rate)
 
 
 def backward(d_y_BSD: np.ndarray, cache: AttentionCache
              ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, dict[str, np.ndarray]]:
     """Return d_x (B, S, D), d_memory (B, M, D), d_bias (H, S, M) and the parameters' gradients."""
-    (params, x_BSD, memory_BMD, q_BHSA, k_BHMA, v_BHMA, probs_BHSM, context_BSHA, keep_BHSM,
-     rate) = cache
-    assert memory_BMD is not None, "a step of generation has no backward"
+    params, x_BSD, memory_BMD, *_ = cache
+    assert x_BSD is not None and memory_BMD is not None, "a step of generation has no backward"
+    products, d_bias_HSM, grads = attend_backward(d_y_BSD, cache)
+    d_memory_BMD, of_x = None, products
+    if memory_BMD is not x_BSD:
+        of_x = {"q": products.pop("q")}
+        d_memory_BMD, more = heads.merge(params, memory_BMD, products)
+        grads |= more
+    d_x_BSD, more = heads.merge(params, x_BSD, of_x)
+    return d_x_BSD, d_memory_BMD, d_bias_HSM, grads | more
+
+
+def attend_backward(d_y_BSD: np.ndarray, cache: AttentionCache
+                    ) -> tuple[dict[str, Products], np.ndarray, dict[str, np.ndarray]]:
+    """Return whose products d_q, d_k and d_v are, d_bias (H, S, M), and the gradient of W_o."""
+    params, _, _, q_BHSA, k_BHMA, v_BHMA, probs_BHSM, context_BSHA, keep_BHSM, rate = cache
     d_y_TD = d_y_BSD.reshape(-1, d_y_BSD.shape[-1])
     d_w_o = heads.flat(context_BSHA).T @ d_y_TD
     d_context_BHSA = (d_y_TD @ params["w_o"].T).reshape(context_BSHA.shape).swapaxes(1, 2)
@@ -92,13 +115,7 @@ def backward(d_y_BSD: np.ndarray, cache: AttentionCache
     dropped_BHSM = dropout.forward(probs_BHSM, keep_BHSM, rate)
     products = {"q": (d_scores_BHSM, k_BHMA), "k": (d_scores_BHSM.swapaxes(2, 3), q_BHSA),
                 "v": (dropped_BHSM.swapaxes(2, 3), d_context_BHSA)}
-    grads, d_memory_BMD, of_x = {"w_o": d_w_o}, None, products
-    if memory_BMD is not x_BSD:
-        of_x = {"q": products.pop("q")}
-        d_memory_BMD, more = heads.merge(params, memory_BMD, products)
-        grads |= more
-    d_x_BSD, more = heads.merge(params, x_BSD, of_x)
-    return d_x_BSD, d_memory_BMD, d_scores_BHSM.sum(axis=0), grads | more
+    return products, d_scores_BHSM.sum(axis=0), {"w_o": d_w_o}
 
 
 def _scores(q_BHSA: np.ndarray, k_BHMA: np.ndarray, bias: np.ndarray,

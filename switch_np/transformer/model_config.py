@@ -66,6 +66,9 @@ class ModelConfig:
     switch: SwitchConfig = field(
         default_factory=lambda: SwitchConfig(num_experts=16, eval_capacity_factor=2.0), metadata={
             "about": "The Switch layers' options, the experts' activation and dropout among them."})
+    switch_attention: bool = knob(False, "Switch layers in attention, too", YES_NO, about="""In the
+        self-attention of the blocks with a Switch layer, a Switch layer of the same options makes
+        the queries, and another the keys and values (appendix A of the paper).""")
     activation: str = knob("relu", "Activation of the dense feed-forward networks", {
         "relu": "max(x, 0), as T5 1.0", "gelu": "x Φ(x)", "gelu_tanh": "its tanh form, as T5 1.1",
         "silu": "x σ(x)", "relu_squared": "max(x, 0)²"})
@@ -96,6 +99,9 @@ class ModelConfig:
         if self.max_distance <= self.num_buckets // 2:
             raise ValueError(f"max_distance must be at least {self.num_buckets // 2 + 1} with "
                              f"num_buckets={self.num_buckets}, got {self.max_distance}")
+        if self.switch_attention and self.num_heads * self.d_kv != self.d_model:
+            raise ValueError(f"num_heads * d_kv must be d_model, {self.d_model}, with "
+                             f"switch_attention, got {self.num_heads} * {self.d_kv}")
         if self.router_losses != "sum" and not self._can_pool():
             raise ValueError("router_losses must be 'sum' with the switch conventions that this "
                              f"config has, got {self.router_losses!r}: only a balance loss of the "
@@ -146,9 +152,14 @@ class ModelConfig:
 
     @property
     def switch_names(self) -> tuple[str, ...]:
-        """The names of all Switch layers, in the order in which the plans come."""
-        return tuple(f"{name}.{layer}" for name, stack in self.stacks.items()
-                     for layer in stack.switch_layers)
+        """The names of all Switch layers, in the order in which the plans come.
+
+        >>> ModelConfig(num_layers=2, switch_attention=True).switch_names
+        ('decoder.1.q', 'decoder.1.kv', 'decoder.1')
+        """
+        parts = (".q", ".kv", "") if self.switch_attention else ("",)
+        return tuple(f"{name}.{layer}{part}" for name, stack in self.stacks.items()
+                     for layer in stack.switch_layers for part in parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

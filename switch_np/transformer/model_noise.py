@@ -7,7 +7,7 @@ probabilities, the hidden units of dense networks, each sublayer's output, and t
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class BlockNoise(NamedTuple):
-    """A block's dropout masks (None: no dropout), and its Switch layer's noise."""
+    """A block's dropout masks (None: no dropout), and its Switch layers' noise."""
 
     attention_probs: np.ndarray | None = None
     attention_out: np.ndarray | None = None
@@ -31,6 +31,8 @@ class BlockNoise(NamedTuple):
     hidden: np.ndarray | None = None
     feed_forward_out: np.ndarray | None = None
     switch: Noise = Noise()
+    switch_q: Noise = Noise()
+    switch_kv: Noise = Noise()
 
 
 class StackNoise(NamedTuple):
@@ -70,11 +72,13 @@ def draw_stack(rng: np.random.Generator, config: ModelConfig, kind: StackConfig,
 def draw_block(rng: np.random.Generator, config: ModelConfig, is_switch: bool, shape: Shape,
                dtype: DTypeLike, memory_length: int | None = None) -> BlockNoise:
     """Draw the noise of one block; `memory_length` is None without cross-attention."""
-    masks = {name: dropout.draw(rng, mask_shape, config.dropout) for name, mask_shape
-             in mask_shapes(config, is_switch, shape, memory_length).items()}
-    return BlockNoise(**masks, switch=switch_noise.draw_noise(
+    found: dict[str, Any] = {
+        name: dropout.draw(rng, mask_shape, config.dropout) for name, mask_shape
+        in mask_shapes(config, is_switch, shape, memory_length).items()}
+    layers = ("switch", "switch_q", "switch_kv")[:is_switch * (3 if config.switch_attention else 1)]
+    return BlockNoise(**found | {name: switch_noise.draw_noise(
         rng, config.switch, shape[0] * shape[1], config.d_model, config.d_ff, dtype)
-        if is_switch else Noise())
+        for name in layers})
 
 
 def mask_shapes(config: ModelConfig, is_switch: bool, shape: Shape,
@@ -110,7 +114,7 @@ def check_noise(noise: ModelNoise, config: ModelConfig, shapes: Mapping[str, Sha
 
 def _check_masks(label: str, noise: StackNoise | BlockNoise, shapes: Mapping[str, Shape]) -> None:
     for name, mask in noise._asdict().items():
-        if mask is not None and name not in ("blocks", "switch"):
+        if mask is not None and not name.startswith(("blocks", "switch")):
             if name not in shapes:
                 raise ValueError(f"{label}.{name} must be None in this block, got an array")
             check.booleans(f"{label}.{name}", mask, shapes[name])
@@ -138,8 +142,8 @@ def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str
 def of_slice(noise: BlockNoise, mine: slice, length: int) -> BlockNoise:
     """Return the dropout masks of some sequences; the hidden units' mask has a row per token."""
     tokens = slice(mine.start * length, mine.stop * length)
-    return BlockNoise(**{name: take(mask, tokens if name == "hidden" else mine)
-                         for name, mask in noise._asdict().items() if name != "switch"})
+    return BlockNoise(**{name: take(mask, tokens if name == "hidden" else mine) for name, mask
+                         in noise._asdict().items() if not name.startswith("switch")})
 
 
 @cache

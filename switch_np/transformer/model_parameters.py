@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from switch_np import switch_layer
 from switch_np.operations import tree
 from switch_np.operations.initialization import truncated_normal
+from switch_np.transformer import switch_heads
 from switch_np.transformer.model_config import ModelConfig, StackConfig
 
 Shape = tuple[int, ...]
@@ -24,12 +25,15 @@ def draw(rng: np.random.Generator, config: ModelConfig, dtype: DTypeLike) -> dic
         *folders, leaf = path.split(".")
         if leaf == "scale":
             flat[path] = np.ones(wanted[path], dtype)
-        elif folders[-1] != "switch":
+        elif not folders[-1].startswith("switch"):
             flat[path] = truncated_normal(rng, wanted[path], _fan_in(path, wanted[path], config),
                                           config.init_scale, dtype)
         elif path not in flat:                          # all of a Switch layer at once
             layer = switch_layer.init(rng, config.d_model, config.d_ff, config.switch,
                                       config.init_scale, dtype)
+            if folders[-1] == "switch_q":               # as of w_q, in `_fan_in`
+                layer |= {name: value * config.d_kv ** -0.5 for name, value in layer.items()
+                          if name.endswith("w_out")}
             flat |= tree.flatten(layer, ".".join([*folders, ""]))
     return tree.packed(tree.unflatten({path: flat[path] for path in wanted}))
 
@@ -66,16 +70,20 @@ def shapes(config: ModelConfig) -> Mapping[str, Shape]:
 def _block_shapes(config: ModelConfig, kind: StackConfig, layer: int) -> dict[str, Shape]:
     """Return the shapes of one block's parameters, in the order in which a token meets them."""
     d, f, width = config.d_model, config.d_ff, config.num_heads * config.d_kv
+    switch = {} if not kind.is_switch(layer) else switch_layer.shapes(d, f, config.switch)
     found: dict[str, Shape] = {}
     for norm, attention in [("attention_norm", "attention"),
                             ("cross_norm", "cross_attention")][:2 if kind.cross else 1]:
-        found |= {f"{norm}.scale": (d,), f"{attention}.w_q": (d, width),
-                  f"{attention}.w_k": (d, width), f"{attention}.w_v": (d, width),
-                  f"{attention}.w_o": (width, d)}
+        found[f"{norm}.scale"] = (d,)
+        if switch and config.switch_attention and attention == "attention":
+            found |= {f"attention.{part}.{name}": shape for part in switch_heads.NAMES
+                      for name, shape in switch.items()}
+        else:
+            found |= {f"{attention}.{name}": (d, width) for name in ("w_q", "w_k", "w_v")}
+        found[f"{attention}.w_o"] = (width, d)
     found["feed_forward_norm.scale"] = (d,)
-    if kind.is_switch(layer):
-        return found | {f"switch.{name}": shape for name, shape in
-                        switch_layer.shapes(d, f, config.switch).items()}
+    if switch:
+        return found | {f"switch.{name}": shape for name, shape in switch.items()}
     gate = {"feed_forward.w_gate": (d, f)} if config.gated else {}
     return found | {"feed_forward.w_in": (d, f)} | gate | {"feed_forward.w_out": (f, d)}
 

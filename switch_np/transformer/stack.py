@@ -56,15 +56,15 @@ def forward(params: Mapping[str, Any], x_BSD: np.ndarray, config: ModelConfig, k
         mask_SM = attention.causal_mask(s, seen + s, seen)
         bias_HSM = bias_HSM + mask_SM.astype(bias_HSM.real.dtype)
     remaining, noises = iter(plans), noise.blocks or (BlockNoise(),) * kind.num_layers
-    x_BSD, switched, caches = dropout.forward(x_BSD, noise.first, config.dropout), [], []
+    switched: list[LayerOutput] = []
+    x_BSD, caches = dropout.forward(x_BSD, noise.first, config.dropout), []
     for number in range(kind.num_layers):
-        plan = next(remaining, None) if kind.is_switch(number) else None
-        x_BSD, out, cache = block.forward(
+        x_BSD, outs, cache = block.forward(
             params[str(number)], x_BSD, bias_HSM, config, padding_BS=padding_BS, memory=memory,
-            memory_padding=memory_padding, noise=noises[number], plan=plan, training=training,
-            past=past and past.blocks[number], layer=layer)
+            memory_padding=memory_padding, noise=noises[number], plans=remaining,
+            training=training, past=past and past.blocks[number], layer=layer)
         caches.append(cache)
-        switched += [out] if out else []
+        switched += outs
     y_BSD, norm_cache = norm.forward(params["final_norm"], x_BSD, config.norm_epsilon)
     y_BSD = dropout.forward(y_BSD, noise.last, config.dropout)
     return y_BSD, switched, StackCache(bias_cache, caches, norm_cache, noise, config.dropout)

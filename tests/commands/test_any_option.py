@@ -11,7 +11,7 @@ from switch_np.oracle import vectors
 
 NEEDED = {"train": [], "sample": ["a"], "table": ["noise"], "vectors": ["--out", "v", "--cases",
           "one_token"], "verify": ["got.npz", "case.npz"], "presets": [], "equations": []}
-WRONG = ["", "x", "-1", "1.5", "nan", "inf", "1e30", "-"]
+WRONG = ["", "x", "-1", "nan", "1e30"]
 
 
 def options(command):
@@ -28,6 +28,7 @@ CASES = [(command, action.dest, (action.option_strings or [""])[0])
 @pytest.mark.parametrize("command, name, option", CASES)
 def test_a_wrong_value_is_refused_in_one_line(command, name, option, capsys, monkeypatch, runs,
                                               text):
+    monkeypatch.setattr(argparse, "_", str)            # it looks for a translation each time
     for module, long in ((train, "_train"), (train, "_report"), (table, "_complete"),
                          (table, "_report")):
         monkeypatch.setattr(module, long, lambda *_: False)
@@ -45,11 +46,10 @@ def test_a_wrong_value_is_refused_in_one_line(command, name, option, capsys, mon
         except SystemExit as left:
             status = left.code
         _, err = capsys.readouterr()
-        line = err[err.find("python -m switch_np", 1) if err.startswith("usage") else 0:]
-        line = line[line.find("error:") if "error:" in line else 0:]
         shown = (command, words, err)
         if status == 2:
-            assert line.count("\n") == 1 and line.startswith("error:"), shown
+            line = err.removeprefix(f"python -m switch_np {command}: ")
+            assert line.count("\n") == 1 and line.startswith("error: "), shown
             told = [name, option or name.upper(), repr(value)]
             told += [] if option else ["case.npz", str(Path(value))]
             assert any(each in line for each in told), shown

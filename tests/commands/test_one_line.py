@@ -53,6 +53,11 @@ def test_every_failure_is_one_line(call, monkeypatch, error, message):
     assert err.count("\n") == 1
 
 
+def test_a_wrong_option_is_one_line_without_the_usage(call):
+    assert call("train", "--\x1b[2J", status=2)[1] == (
+        "python -m switch_np: error: unrecognized arguments: --\\x1b[2J\n")
+
+
 def test_a_failed_write_names_its_file(tmp_path):
     with pytest.raises(OSError) as raised, files.replacing(tmp_path / "file"):
         raise OSError(28, "No space left on device")

@@ -1,6 +1,7 @@
 """`train --parallel` on MPI: one process's numbers, stopping and going on, and how it ends."""
 
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -29,13 +30,17 @@ def wanted(words):
         value = dict(zip(words[3::2], words[4::2]))
         options = {name.strip("-").replace("-", "_"): int(value[name]) for name in value
                    if value[name].isdigit() and name != "--patience"}
-        model, config = train_options.configs(options | {"dtype": "float64"})
-        corpus = tasks.named("lm").load([value["--text"]])
-        run = trainer.start(replace(model, switch=replace(model.switch, groups=groups)), config,
-                            corpus)
-        return [float(trainer.advance(run, corpus)[0].total) for _ in range(STEPS)]
+        return one_process(options, [value["--text"]], groups)
 
     return of
+
+
+def one_process(options, texts, groups):
+    """Return the losses of a run in float64 whose tokens are in groups."""
+    model, config = train_options.configs(options | {"dtype": "float64"})
+    corpus = tasks.named("lm").load(texts)
+    run = trainer.start(replace(model, switch=replace(model.switch, groups=groups)), config, corpus)
+    return [float(trainer.advance(run, corpus)[0].total) for _ in range(config.steps)]
 
 
 def begin(words, name, tmp_path):
@@ -43,8 +48,13 @@ def begin(words, name, tmp_path):
     process = launch.start(2, *words, "--parallel", "2x1", "--name", name, cwd=tmp_path)
     for line in process.stdout:
         if "held-out" in line:
+            process.progress = line
             return process
     raise AssertionError(f"{name} ended early")
+
+
+def number(text):
+    return int(text.replace(",", ""))
 
 
 def losses(name):
@@ -56,13 +66,25 @@ def test_ranks_train_as_one_process_and_others_go_on(words, wanted, tmp_path):
     process = begin(words, "a", tmp_path)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
+    counted, formula = map(number, re.findall(
+        r"sends ([\d,]+) bytes/token \(([\d,]+) by the paper's formulas", process.progress)[0])
+    assert 0.5 * formula < counted < 1.1 * formula               # packed rows, and what is small
     assert "stopped after step" in out and process.returncode == 0
     done = len(rows("a"))
     assert 12 <= done < STEPS
     out, _ = launch.start(1, "-m", "switch_np", "train", "--resume", "--name", "a", "--parallel",
                           "1", cwd=tmp_path).communicate(timeout=60)
-    assert "runs/a/ holds" in out and "sends 0 bytes/token" in out
+    assert "runs/a/ holds" in out and "sends 0 bytes/token (0 by the" in out
     np.testing.assert_allclose(losses("a"), wanted(2), rtol=1e-8)
+
+
+@pytest.mark.crosscheck
+def test_the_default_toy_ends_with_the_losses_of_one_process_with_two_groups(text, tmp_path):
+    out, _ = launch.start(2, "-m", "switch_np", "train", "--parallel", "2x1", "--steps", 20,
+                          "--dtype", "float64", "--text", text, "--name", "toy", cwd=tmp_path
+                          ).communicate(timeout=300)
+    assert "runs/toy/ holds" in out, out
+    np.testing.assert_allclose(losses("toy"), one_process({"steps": 20}, [text], 2), rtol=1e-8)
 
 
 @pytest.mark.crosscheck

@@ -91,6 +91,18 @@ def test_top_2_and_float64_and_adafactor_train(call, tiny):
     assert "all 3 steps were done before" in call("train", "--resume", "--name", "rows")[0]
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_switch_layers_in_attention_train_show_their_loads_and_write(call, tiny):
+    assert "Switch layers 1.q, 1.kv, 1 with 3 experts" in call(
+        *tiny, "--switch-attention", "--steps", "2", "--name", "a")[0]
+    for row in rows("a"):
+        assert [round(total_load(row, layer), 9) for layer in ("1.q", "1.kv", "1")] == [1, 1, 1]
+        assert {"balance_1.kv", "dropped_1.q", "z_1"} < set(row)
+    with np.load("runs/a/checkpoint.npz") as file:
+        assert file["params.decoder.1.attention.switch_kv.w_in"].shape == (3, 8, 16)
+    assert call("sample", "a", "--length", "3")[0]
+
+
 def test_a_dense_model_has_no_picture_of_experts(tmp_path, call, tiny):
     call(*tiny[:-2], "--dense", "--steps", "3", "--name", "dense")
     assert (tmp_path / "runs/dense/loss.png").exists()

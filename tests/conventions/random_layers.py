@@ -88,7 +88,7 @@ def problem(rng, config, group_size=None, d=3, f=4):
     return params, rng.standard_normal((t, d)), padding, noise, training
 
 
-def check_layer(rng, config, group_size=None):
+def check_layer(rng, config, group_size=None, f=3):
     """Compare every gradient of a random layer with the complex step."""
-    params, x, padding, noise, training = problem(rng, config, group_size, d=2, f=3)
+    params, x, padding, noise, training = problem(rng, config, group_size, d=2, f=f)
     check_gradients(params, x, config, rng, padding=padding, noise=noise, training=training)

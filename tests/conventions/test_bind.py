@@ -9,9 +9,9 @@ from judges import conventions_loops as loops
 from support import same_decisions
 
 import switch_np as snp
+from switch_np.conventions.bind import PAPERS
 from switch_np.conventions.libraries import PRESETS
 from switch_np.conventions.table import Conventions
-from switch_np.switch.layer import Parts
 
 
 def agreed(seed):
@@ -54,10 +54,10 @@ def test_shared_experts_have_their_parameters_at_any_width():
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: "-".join(map(str, knob.values())))
 def test_backward_of_every_knob(knob):
-    """Two choices of four, some dropped, some padding, dropout and jitter on."""
-    config = snp.SwitchConfig(num_experts=4, top_k=2, capacity=1, groups=2, router_bias=True,
+    """Two choices of three, some dropped, some padding, dropout and jitter on."""
+    config = snp.SwitchConfig(num_experts=3, top_k=2, capacity=1, groups=2, router_bias=True,
                               jitter=0.2, expert_dropout=0.3, conventions=Conventions(**knob))
-    check_layer(np.random.default_rng(6), config, group_size=4)
+    check_layer(np.random.default_rng(6), config, group_size=4, f=2)
 
 
 @pytest.mark.parametrize("knob", [{}, *KNOBS], ids=lambda knob: "-".join(map(str, knob.values())))
@@ -81,8 +81,8 @@ def test_float32_stays_with_every_knob(rng, knob):
                 found, np.dtype(np.float32))
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(
-    pytest.param(seed, marks=pytest.mark.thorough) for seed in range(4, 40))])
+@pytest.mark.parametrize("seed", [*range(2), *(
+    pytest.param(seed, marks=pytest.mark.thorough) for seed in range(2, 40))])
 def test_backward_of_random_configs(seed):
     rng = np.random.default_rng(100 + seed)
     for _ in range(4):
@@ -112,7 +112,7 @@ def test_general_modules_give_the_paper_under_its_conventions(monkeypatch):
                 patch.setattr(Conventions, "papers", papers)
                 mine = replace(config, conventions=Conventions())     # it has not been asked yet
                 out, cache = snp.switch_layer.forward(params, x, mine, padding=padding, noise=noise)
-            assert [part == mine for part, mine in zip(cache.parts, Parts())] == [papers] * 6
+            assert [part == mine for part, mine in zip(cache.parts, PAPERS)] == [papers] * 6
             both.append((out, *snp.switch_layer.backward(d_y, cache, 0.3, 0.2)))
         (one, d_x, grads), (other, other_d_x, other_grads) = both
         for name in ("y", "balance_loss", "z_loss", "gates"):

@@ -29,9 +29,10 @@ class Counted(np.ndarray):
 
 @pytest.mark.parametrize("options", [
     dict(), dict(top_k=2, capacity_factor=1.0), dict(capacity_factor=2.0)])
-@pytest.mark.parametrize("every", [0, 1, 2])
-def test_operations_are_those_of_the_products(options, every):
-    config = replace(MODEL, num_layers=3, switch_every=every, switch=SwitchConfig(
+@pytest.mark.parametrize("every, attention", [(0, False), (1, False), (2, False), (2, True)])
+def test_operations_are_those_of_the_products(options, every, attention):
+    config = replace(MODEL, num_layers=3, switch_every=every, switch_attention=attention,
+                     switch=SwitchConfig(
         num_experts=2, layout="buffers", **options))
     params = model.init(np.random.default_rng(0), config)
     ids = np.random.default_rng(1).integers(0, 256, (4, 10))

@@ -33,7 +33,8 @@ STUDENT = Arm("student", replace(MODEL, switch_every=0), TRAIN, needs="tiny", co
 MORE = {"table2": ("router_flips", "ties", "gate_error", "flips", "logit"),
         "table3": (*(f"stream_{n}" for n in range(13)), *(
             f"{part}_{n}" for part in ("experts", "added") for n in range(1, 12, 2))),
-        "table4": ("neg_log_perplexity", "right", "train_neg_log_perplexity")}
+        "table4": ("neg_log_perplexity", "right", "train_neg_log_perplexity"),
+        "balance": ("busiest", "unserved", "whole", "prefixes", "one_by_one")}
 
 
 def fake(experiment, seeds=(0, 1, 2)):

@@ -37,6 +37,29 @@ def test_results_come_in_order_and_from_several_threads(three):
     assert order == tuple(range(12)) and len(set(who)) == 3
 
 
+@pytest.mark.parametrize("startable", [0, 1])
+def test_where_threads_cannot_start_those_that_did_work(three, monkeypatch, startable):
+    start, begun = threading.Thread.start, []
+
+    def refuse(thread):
+        if len(begun) == startable:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    meeting = threading.Barrier(1 + startable, timeout=20)
+
+    def work(i):
+        if i <= startable:
+            meeting.wait()
+        return i, threading.get_ident()
+
+    order, who = zip(*threads.each(work, range(9), size=9))
+    assert order == tuple(range(9)) and len(set(who)) == 1 + startable
+    assert (threads._helpers() is None) == (not startable)              # nothing waits for nobody
+
+
 def test_small_work_stays_on_its_thread(three, monkeypatch):
     monkeypatch.setattr(threads, "SMALL", 100)
     own = threading.get_ident()

@@ -6,6 +6,7 @@ import numpy as np
 from support import layer_problem
 
 import switch_np as snp
+from switch_np.conventions.table import Conventions
 from switch_np.operations import tree
 from switch_np.parallel import layer, shards, simulated
 from switch_np.parallel.mesh import lay_out
@@ -18,6 +19,10 @@ CONFIGS = {
     "two choices": SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.0, jitter=0.2),
     "bias and dropout": SwitchConfig(num_experts=4, top_k=2, router_bias=True, router_dropout=0.3,
                                      expert_dropout=0.4, sample=True),
+    "experts with biases": SwitchConfig(num_experts=4, capacity_factor=0.8, expert_dropout=0.2,
+                                        conventions=Conventions(expert_biases=True)),
+    "gated": SwitchConfig(num_experts=4, conventions=Conventions(
+        expert_activation="gelu_tanh", expert_gated=True, expert_biases=True)),
     "all dropped": SwitchConfig(num_experts=4, capacity=0),
     "groups": SwitchConfig(num_experts=4, groups=8, capacity_factor=1.5),
     "rows": SwitchConfig(num_experts=4, groups="rows", capacity_factor=1.5)}

@@ -17,6 +17,8 @@ from switch_np.training.optimizer import AdamW
 SWITCH = SwitchConfig(num_experts=4, top_k=2, capacity_factor=0.8, groups=4, expert_dropout=0.2,
                       jitter=0.1)
 LM = replace(MODEL, switch=SWITCH, z_coef=0.01, switch_every=1)
+BIASED = replace(LM, switch=replace(SWITCH, conventions=snp.Conventions(
+    expert_biases=True, expert_gated=True, expert_activation="silu")))
 CONFIGS = {"decoder alone": LM,
            "encoder, untied": replace(LM, num_encoder_layers=2, tie_embeddings="none"),
            "encoder, tied": replace(LM, num_encoder_layers=2, tie_embeddings="all",

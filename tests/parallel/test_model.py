@@ -31,14 +31,15 @@ def test_losses_and_gradients_are_those_of_one_process(name, shape):
             gradcheck.compare(path, tree.flatten(joined)[path], value)
 
 
-@pytest.mark.parametrize("train, shape", [
-    (cases.SMALL, (4, 1)), (cases.SMALL, (2, 1)), (cases.SMALL, (2, 2)), (cases.OTHER, (4, 1))])
-def test_three_steps_are_those_of_one_process(train, shape):
-    run = alone.start(cases.LM, train, CORPUS)
+@pytest.mark.parametrize("train, shape, config", [
+    *((cases.SMALL, shape, cases.LM) for shape in ((4, 1), (2, 1), (2, 2))),
+    (cases.OTHER, (4, 1), cases.LM), (cases.SMALL, (2, 2), cases.BIASED)])
+def test_three_steps_are_those_of_one_process(train, shape, config):
+    run = alone.start(config, train, CORPUS)
     wanted = [alone.advance(run, CORPUS) for _ in range(3)]
     assert any(norm > train.max_norm for _, norm in wanted)
     for seen, whole, held_out in simulated.run(shape[0] * shape[1], lambda world: cases.steps(
-            world, shape, train)):
+            world, shape, train, config)):
         for (total, norm, dropped), (loss, wanted_norm) in zip(seen, wanted):
             np.testing.assert_allclose([total, norm], [loss.total, wanted_norm], rtol=1e-11)
             np.testing.assert_allclose(dropped, [p.dropped_fraction for p in loss.plans])
@@ -83,6 +84,7 @@ def test_held_out_text_is_measured_as_by_one_process_where_it_can_be_shared_out(
 @pytest.mark.parametrize("train, config, shape, message", [
     (replace(cases.SMALL, batch_size=3), cases.LM, (2, 1), "batch_size .* 2 ranks .* got 3"),
     (cases.OTHER, cases.LM, (1, 2), "optimizer must be AdamW where 2 ranks share d_ff"),
+    (cases.OTHER, cases.BIASED, (2, 1), "optimizer must be AdamW where ranks share experts with"),
     (cases.SMALL, replace(cases.LM, switch=replace(cases.SWITCH, groups=3)), (2, 1), "got 3"),
     (cases.SMALL, replace(cases.LM, router_losses="pooled"), (2, 1), "router_losses must be")])
 def test_runs_that_cannot_be_shared_out_are_refused(train, config, shape, message):

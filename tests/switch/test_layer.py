@@ -52,9 +52,9 @@ def agree(seed):
     return True
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(0, 300, 30))
 def test_layer_equals_loops(seed):
-    assert agree(seed)
+    assert all(map(agree, range(seed, seed + 30)))
 
 
 @pytest.mark.thorough
@@ -75,18 +75,20 @@ def test_what_merely_flows_carries_nan_visibly():
 
 
 def test_logits_that_overflow_are_refused():
-    """Every number that came is finite; without a word their NaN would make a confident plan."""
+    """Every number that came is finite, and no warning of NumPy's comes first."""
     config = snp.SwitchConfig(num_experts=3)
     params, x, _, _ = layer_problem(0, config, training=False)
     for conventions in (config, snp.SwitchConfig.like("mesh_tf", num_experts=3)):
-        with np.errstate(all="ignore"), pytest.raises(ValueError, match="logits must be finite"):
+        with pytest.raises(ValueError, match="logits must be finite"):
             snp.switch_layer.forward(params | {"w_router": params["w_router"] * 1e200}, x * 1e200,
                                      replace(config, conventions=conventions.conventions))
 
 
-@pytest.mark.parametrize("layout, padded", [("packed", 0.3), ("buffers", 0.0)])
-@pytest.mark.parametrize("name", CASES)
-def test_gradients_by_complex_step(name, padded, layout):
+@pytest.mark.parametrize("name, layout, padded", [
+    *((name, "packed", 0.3) for name in CASES),
+    *(pytest.param(name, "buffers", 0.0, marks=() if name in ("top 2", "all dropped", "groups")
+                   else pytest.mark.thorough) for name in CASES)])
+def test_gradients_by_complex_step(name, layout, padded):
     config = snp.SwitchConfig(**CASES[name], layout=layout)
     plan = check_layer(3, config, padded=padded)
     if "drop" in name or "prime" in name:

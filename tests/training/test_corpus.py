@@ -1,5 +1,7 @@
 """The built-in text, the user's files, and the bigram baseline."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,16 @@ def test_built_in_text_is_prose_without_repeats():
     paragraphs = [paragraph.strip() for paragraph in text.split("\n\n")]
     assert len(set(paragraphs)) >= 0.995 * len(paragraphs)
     assert 2.5 < corpora.bigram_bits_per_byte(corpus) < 4
+
+
+@pytest.mark.thorough
+def test_a_python_without_the_language_reference_reads_our_docstrings(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    assert corpora.language_reference() is None
+    text = bytes(np.concatenate(corpus := corpora.load())).decode()
+    assert text.startswith("The Switch Transformer in NumPy") and 200_000 < len(text) < 600_000
+    assert corpora.load.__doc__.split("\n")[0] in text
+    assert 2.5 < corpora.bigram_bits_per_byte(corpus) < 4.5
 
 
 def test_own_files(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from training.small_run import CORPUS, MODEL, TRAIN
 
+from switch_np.conventions.table import Conventions
 from switch_np.generate import generate
 from switch_np.operations import tree
 from switch_np.training import optimizer, trainer
@@ -46,6 +47,22 @@ def test_fine_tuning_starts_from_a_copy_with_dropouts_of_its_own():
     tree.apply(np.testing.assert_array_equal, first.params, before)
     with pytest.raises(ValueError, match="must have shape"):
         trainer.start(replace(MODEL, d_ff=17), TRAIN, CORPUS, params=first.params)
+
+
+def test_each_step_moves_the_selection_biases_against_its_loads():
+    chosen = replace(MODEL.switch, sample=False, conventions=Conventions(select_bias=True))
+    for options in (optimizer.AdamW(), Adafactor(beta_1=0.9, weight_decay=0.1)):
+        run = trainer.start(replace(MODEL, switch=chosen),
+                            replace(TRAIN, bias_rate=0.25, optimizer=options), CORPUS)
+        loads = np.array([plans[0] for _, _, plans in advance(run, 4)]).sum(axis=1)
+        wanted = 0.25 * np.sign(loads.mean(axis=1, keepdims=True) - loads).sum(axis=0)
+        assert wanted.any()
+        np.testing.assert_array_equal(run.params["decoder"]["1"]["switch"]["select_bias"], wanted)
+
+
+def test_a_rate_without_biases_is_refused():
+    with pytest.raises(ValueError, match=r"bias_rate must be 0 with select_bias=False, got 0\.25"):
+        trainer.start(MODEL, replace(TRAIN, bias_rate=0.25), CORPUS)
 
 
 def test_another_seed_is_another_run():

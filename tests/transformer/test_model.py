@@ -39,10 +39,9 @@ OTHERS = ("both tied", "buffers", "both dense, gated, a head")      # what other
     *(pytest.param(name, True, marks=pytest.mark.thorough) for name in OTHERS),
     ("all noise", False), pytest.param("switch", False, marks=pytest.mark.thorough)])
 def test_whole_model(name, training):
-    few = {"switch": snp.SwitchConfig(num_experts=3)}
-    if (name, training) != ("switch", True):     # fewer numbers to vary one by one
-        few |= dict(d_ff=3, d_kv=1)
-    config = ModelConfig(**{**TINY, **few, **MODELS[name]})
+    few = dict(vocab_size=5, d_model=3, d_ff=3, d_kv=2 if name == "switch" else 1)
+    config = ModelConfig(**{**TINY, **few, "switch": snp.SwitchConfig(num_experts=3),
+                            **MODELS[name]})
     check_model(5, config, training, s=4 if config.encoder else 6)
 
 

@@ -64,9 +64,9 @@ def test_cross_entropy(rng, targets):
         {"logits": rng.standard_normal((len(targets), 4))}, rng)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_block(rng, layer):
-    config = ModelConfig(**TINY, dropout=0.2,
+@pytest.mark.parametrize("layer, attends", [(0, False), (1, False), (1, True)])
+def test_block(rng, layer, attends):
+    config = ModelConfig(**{**TINY, "d_kv": 2, "d_ff": 2}, dropout=0.2, switch_attention=attends,
                          switch=snp.SwitchConfig(num_experts=3, expert_dropout=0.3, capacity=2))
     params = lively(rng, model.init(rng, config))["decoder"][str(layer)]
     noise = model_noise.draw_block(rng, config, layer, (2, 3), float)
@@ -76,9 +76,9 @@ def test_block(rng, layer):
 
     def forward(i):
         y, out, cache = block.forward(i["params"], i["x"], i["bias"], config, noise=noise,
-                                      plan=switched and switched.plan, training=True)
-        losses = (out.balance_loss, out.z_loss) if out else (y.sum() * 0, y.sum() * 0)
-        return (y, *losses), cache
+                                      plans=iter([each.plan for each in switched]), training=True)
+        losses = zip(*((each.balance_loss, each.z_loss) for each in out))
+        return (y, *(map(sum, losses) if out else (y.sum() * 0, y.sum() * 0))), cache
 
     def backward(d_y, d_balance, d_z, cache):
         return dict(zip(inputs, block.backward(d_y, cache, float(d_balance), float(d_z))))

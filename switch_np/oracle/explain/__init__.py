@@ -1,8 +1,8 @@
-"""What explains wrong numbers: each suspect is computed and held against what came.
+"""What explains wrong numbers: each suspect is computed and compared with the kernel's numbers.
 
 In reading order:
 
-causes              does a suspect explain what came, and contradict nothing that is right?
+causes              does a suspect explain the numbers, and contradict none that are right?
 expert_rows         the truth row by row: what each row of an expert adds to the gradients
 algebra             sums of a gradient's terms with factors; factors, also one per expert
 mixtures            y with other gates, biases or a wrong shared expert

@@ -1,8 +1,8 @@
-"""Does a suspect explain what came? It does if the verdict on it in the truth's place is "pass".
+"""Does a suspect explain the kernel's numbers? It does if the kernel would pass against it.
 
-A suspect is what a kernel with some bug would give. It must lie within half of the verdict's limits
-for a tensor that failed, and so fit it at least twice as well as the truth does, and within the
-whole limits for one that passed. Its sigma is the truth's, plus some for the numbers it changes.
+A suspect is what a kernel with some bug would give. Tensors that failed must lie within half of the
+verdict's limits around it, and so fit it at least twice as well as the truth; those that passed,
+within the whole limits. Its sigma is the truth's, plus some for the numbers that it changes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +17,18 @@ from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import deviations, tensor_verdict
 from switch_np.oracle.truth.decisions import by_token
 from switch_np.oracle.truth.reference import Reference, planned, solve
+from switch_np.oracle.truth.solution import Problem, outputs
 from switch_np.switch.plan import Plan
 
 # What a family of suspects yields: words and the tensor to be judged, None if it has been judged.
 Suspects = Iterator[tuple[str, np.ndarray | None]]
 BARS = 5.0                                  # standard errors in an error bar, besides rounding
-PEER = 1.3                                  # a misfit up to this multiple of the least is as likely
+PEER = 1.3                      # a misfit up to this multiple of the least counts as likely too
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a kernel gave, all of it finite, and the verdicts on it.
+    """A kernel's numbers, all finite, and the verdicts on them.
 
     Attributes
     ----------
@@ -89,9 +90,9 @@ class Evidence:
         return self.ref.plan if same else planned(self.ref.problem, plan)
 
     def decides_so(self, expert_TK: np.ndarray, kept_TK: np.ndarray) -> bool:
-        """Whether these may be the kernel's choices, and something is left to explain.
+        """Whether these may be the kernel's choices and would explain something.
 
-        Nothing is left where both the tensors and these choices are right.
+        They explain nothing where both the tensors and the choices are right.
         """
         given, plan = self.replayed.given or {}, self.truth.plan
         for name, value, own in (("expert", expert_TK, plan.expert), ("kept", kept_TK, plan.kept)):
@@ -135,6 +136,15 @@ class Evidence:
             if name in suspects and total < np.inf:
                 total += self.misfit(name, suspects[name])
         return total
+
+    def given_by(self, problem: Problem, plan: Plan | None
+                 ) -> tuple[Plan, dict[str, np.ndarray]] | None:
+        """Return a problem's plan and tensors; None if its y or its losses explain nothing."""
+        out, cache = problem.forward(plan)
+        if self.total(outputs(out, {})) == np.inf:
+            return None
+        grads = problem.backward(problem.d_y, cache, problem.balance_coef, problem.z_coef)
+        return out.plan, outputs(out, grads)
 
     def factors(self, terms: Mapping[str, Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
         """Return the factors of the truth's terms by least squares, and their error bars.

@@ -1,10 +1,10 @@
 """Name what explains wrong numbers.
 
 Each suspect is a tensor, or all of them, that a kernel with some bug would give. `causes` decides
-whether it explains what came. First come changes of one tensor (`FAMILIES`, the simplest first),
-then the museum of known bugs, other choices and other conventions, which give every tensor at once.
-A suspect that explains every failing tensor is named first; "or:" marks one that fits about as well
-as the line before, and "unknown" a tensor that nothing explains.
+whether it explains the kernel's numbers. Changes of one tensor come first (`FAMILIES`, the simplest
+first), then the museum of known bugs, other choices and other conventions, which give every tensor
+at once. A suspect that explains every failing tensor is named first; "or:" marks one that fits
+about as well as the line before, and "unknown" a tensor that nothing explains.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
     """Return explanations, the likeliest first: at least one if a tensor or a choice is wrong.
 
     `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices;
-    `rank` is the one that all came from, if it was one.
+    `rank` is the rank that gave everything, if there was one.
     """
     failed = [name for name, tensor in tensors.items() if not tensor.ok]
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
@@ -78,7 +78,7 @@ def _coarser(names: list[str], evidence: Evidence) -> list[str]:
 
     order = list(PRECISIONS)
     for kind in [PRECISIONS[name] for name in order[order.index(evidence.precision) + 1:]]:
-        # Rounding in it causes neither errors that are much smaller nor much larger ones.
+        # Its rounding would cause errors neither much smaller nor much larger than these.
         if not names or not all(
                 1e-3 <= error(name, np.asarray(kind.store * np.abs(evidence.want[name]).max())) < 99
                 for name in names):

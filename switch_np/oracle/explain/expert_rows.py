@@ -57,7 +57,7 @@ class ExpertRows:
         return self._grads[name]
 
     def grads_with(self, gates_TK: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what d_y alone gives if these gates weighed it on its way to the experts."""
+        """Return the gradients of d_y alone if these gates had weighted it on its way back."""
         p = self.truth.problem
         return p.backward(p.d_y, with_gates(self._layer, gates_TK))
 
@@ -91,7 +91,7 @@ class ExpertRows:
 
     @cached_property
     def d_x_TKD(self) -> np.ndarray:
-        """What comes back to each token through each of its experts; 0 for a dropped choice."""
+        """The gradient of each token's x through each of its experts; 0 for a dropped choice."""
         p = self.truth.problem
         d_rows_RD = np.zeros_like(self._d_out_RD) if p.whole else p.d_y
         for rows, saved in self._used.blocks:
@@ -102,7 +102,7 @@ class ExpertRows:
 
 
 def weights_by_token(parts_TKD: np.ndarray, sum_TD: np.ndarray) -> np.ndarray:
-    """Return the weights (T, K) of each token's parts whose sum is nearest to what is given.
+    """Return the weights (T, K) of each token's parts whose sum comes nearest to the given one.
 
     >>> weights_by_token(np.array([[[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]),
     ...                  np.array([[3.0, 4.0, 5.0]])).round(6).tolist()

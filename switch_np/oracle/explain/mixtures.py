@@ -119,7 +119,7 @@ def _share(truth: Reference) -> float:
 
 
 def gates_on_the_way_back(name: str, evidence: Evidence) -> Suspects:
-    """A gradient of the experts for which d_y was weighed by no gates, or by them twice."""
+    """A gradient of the experts whose d_y was weighted by no gates, or by them twice."""
     truth = evidence.truth
     p, wanted, gates_TK = truth.problem, truth.seeds["output"].get(name[2:]), truth.gates
     if wanted is None or p.alone in ("product", "dispatch") or name == "d_gates" or (

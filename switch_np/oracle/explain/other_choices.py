@@ -11,23 +11,24 @@ from switch_np.operations.precision import round_to
 from switch_np.operations.queues import largest
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.judge.choices import same_experts
-from switch_np.oracle.truth.reference import Reference, outputs_of, planned
+from switch_np.oracle.truth.reference import Reference, planned
 
 
 def recognise(evidence: Evidence) -> list[str]:
-    """Return the choices under which what came is right, the likeliest first."""
+    """Return the choices under which the kernel is right, the likeliest first."""
     fits: dict[str, float] = {}
     ref, p = evidence.ref, evidence.ref.problem
     for text, expert_TK in _choices(ref):
         if not same_experts(expert_TK, ref.plan.expert).all():
             plan = planned(p, replace(ref.plan, expert=expert_TK))
-            if evidence.decides_so(plan.expert, plan.kept):
-                fits[text] = evidence.total(outputs_of(p, plan)[1])
+            if evidence.decides_so(plan.expert, plan.kept) and (
+                    found := evidence.given_by(p, plan)):
+                fits[text] = evidence.total(found[1])
     return likeliest(fits)
 
 
 def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what is done otherwise, and the experts (T, K) that follow."""
+    """Yield what is done differently, and the experts (T, K) that it chooses."""
     p, k = ref.problem, ref.plan.expert.shape[1]
     conventions, noise = p.config.conventions, p.noise or Noise()
     if p.alone or conventions.chooser != "tokens" or conventions.second_choice != "largest":

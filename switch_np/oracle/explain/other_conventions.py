@@ -1,7 +1,7 @@
 """The same problem under one other convention, another capacity or another layout of a weight.
 
-Each suspect is the reference itself on a changed problem, so it works for every library. It is
-slower than algebra and tried only when nothing simpler explains what came.
+Each suspect is the reference itself on a changed problem, so this works for every library. It is
+slower than algebra, and is tried only when nothing simpler explains the numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from switch_np.conventions.table import CHOICES, Conventions
 from switch_np.oracle.explain.causes import Evidence, likeliest
-from switch_np.oracle.truth.reference import Reference, outputs_of, planned
+from switch_np.oracle.truth.reference import Reference, planned
 from switch_np.oracle.truth.solution import Problem
 from switch_np.switch.plan import Plan
 
@@ -22,7 +22,7 @@ NUMBERS = ("expert_limit", "expert_linear_offset", "expert_silu_factor", "shared
 
 
 def recognise(evidence: Evidence) -> list[str]:
-    """Return the changes under which what came is right, the likeliest first."""
+    """Return the changes under which the kernel is right, the likeliest first."""
     fits: dict[str, float] = {}
     for text, problem, renamed in changed_problems(evidence.ref):
         for plan, suspects in _computed(problem, evidence):
@@ -33,35 +33,36 @@ def recognise(evidence: Evidence) -> list[str]:
                 for name in (name for name, other in renamed.items() if other is None):
                     del suspects[f"d_{name}"]
                 if evidence.failed and not evidence.failed & suspects.keys():
-                    continue                          # nothing that failed would be compared
+                    continue                          # none of what failed would be compared
                 fits[text] = min(evidence.total(suspects), fits.get(text, np.inf))
     return likeliest(fits)
 
 
 def _computed(problem: Problem, evidence: Evidence
               ) -> Iterator[tuple[Plan, dict[str, np.ndarray]]]:
-    """Yield what a changed problem gives: with its own choices, and with those of the kernel."""
+    """Yield a changed problem's numbers: under its own choices, and under the kernel's."""
     plan, replayed = evidence.truth.plan, evidence.replayed
     ways: list[tuple[Plan | None, np.ndarray | None]] = []
     if not problem.alone and (replayed.given is None or not evidence.legal):
         ways.append((None, None))
     if evidence.legal and evidence.truth is not evidence.ref:
         ways.append((plan, None))
-    if not replayed.errors:                  # wrong choices are to be explained, not replayed
+    if not replayed.errors:                  # wrong choices are explained, not replayed
         ways.append((plan, plan.kept))
     for own, kept_TK in ways:
         try:
-            found = outputs_of(problem, own and planned(problem, own, kept_TK))
+            found = evidence.given_by(problem, own and planned(problem, own, kept_TK))
         except (TypeError, ValueError, IndexError):            # it asks for other parameters
             return
-        yield found
+        if found:
+            yield found
 
 
 def changed_problems(ref: Reference) -> Iterator[Change]:
     """Yield what was changed, the problem, and which parameters' gradients change places.
 
-    A parameter that stands for itself there has its gradient transposed; one that stands for None
-    has a gradient that is not compared.
+    A parameter mapped to itself there has its gradient transposed; the gradient of one
+    mapped to None is not compared.
     """
     p = ref.problem
     if not p.alone and p.config.expert_capacity(len(ref.scores), p.training) is not None:
@@ -101,7 +102,7 @@ def _other_layouts(params: Mapping[str, np.ndarray]
 
 
 def _fusions(gate: np.ndarray, linear: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield wrong ways to take the fused weight of gate and up projection apart."""
+    """Yield wrong ways to split the fused weight of the gate and up projections."""
     f, both = gate.shape[-1], np.concatenate([gate, linear], axis=-1)
     yield "interleaved, want halves", both[..., ::2], both[..., 1::2]
     woven, turned = np.stack([gate, linear], axis=-1).reshape(both.shape), both.swapaxes(-1, -2)

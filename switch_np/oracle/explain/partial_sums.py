@@ -13,7 +13,7 @@ PLAIN = ("d_w_in", "d_w_out", "d_w_gate", "d_weights")
 
 
 def parts_of_tokens(name: str, evidence: Evidence) -> Suspects:
-    """An expert's gradient of a part of the tokens."""
+    """An expert's gradient from only a part of the tokens."""
     t = len(evidence.truth.plan.expert)
     if name != "d_x" and "experts" in evidence.truth.terms.get(name[2:], {}):
         for text, mine in (("first half", slice(t // 2)), ("second half", slice(t // 2, t)),
@@ -51,7 +51,7 @@ def rows_of_neighbours(name: str, evidence: Evidence) -> Suspects:
 
 
 def parts_of_choices(name: str, evidence: Evidence) -> Suspects:
-    """d_x that lacks what comes back through some of its tokens' experts."""
+    """d_x without the gradient through some of its tokens' experts."""
     truth, plan = evidence.truth, evidence.truth.plan
     (t, k), d = plan.expert.shape, truth.y.shape[-1]
     part = truth.problem.alone

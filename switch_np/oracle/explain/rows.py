@@ -1,4 +1,4 @@
-"""Right rows and blocks in the wrong place, dropped tokens that are not, rows that are misread."""
+"""Right rows and blocks in the wrong place, dropped tokens that are not dropped, misread rows."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -106,9 +106,9 @@ def misread_rows(name: str, evidence: Evidence) -> Suspects:
 
 
 def _readings(evidence: Evidence, x_TD: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield words, the choice (token · K + k) that each row is taken for, and the rows read.
+    """Yield a description, each row's supposed choice (token · K + k), and the rows read.
 
-    Row r belongs to the expert whose rows of the plan hold r.
+    Row r belongs to the expert whose rows in the plan include r.
     """
     plan = evidence.truth.plan
     (t, k), n, d = plan.expert.shape, plan.num_rows, x_TD.shape[1]

@@ -1,7 +1,7 @@
 """What a comparison cannot see: terms of a gradient that lie below a correct kernel's rounding.
 
-A term is unseen if every tensor that was handed in and has it would pass without it. The losses'
-terms are, where their coefficients are small beside d_y and the precision is coarse.
+A term is unseen if every tensor handed in that contains it would pass without it. That happens to
+the losses' terms where their coefficients are small beside d_y and the precision is coarse.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,7 +48,7 @@ def unseen(truth: Reference, names: Iterable[str],
 
 
 def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Return what must be 0 throughout, so that a kernel that computes nothing would pass."""
+    """Return what must be 0 throughout, where a kernel that computes nothing would pass."""
     found = {}
     if "y" in wanted and wanted["y"].size and not wanted["y"].any():
         found["y"] = "y must be 0 throughout, since no token is kept: computing nothing would pass"
@@ -61,10 +61,10 @@ def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[str, np.ndarray],
                        replayed: Replayed, precision: str) -> dict[str, str]:
-    """Return what is right for `precision` only though it came in a finer one.
+    """Return what came in a finer precision but is right only in this one.
 
-    A router in half precision explains it, if its losses or its choice are stored in float32
-    afterwards; so may a bug, such as other counts in the balance loss or a rounded bias.
+    A router in half precision explains it, if its losses are stored in float32 afterwards; but so
+    may a bug, such as other counts in the balance loss or a rounded bias.
     """
     truth, found = replayed.reference, {}
     for name in LOSSES:

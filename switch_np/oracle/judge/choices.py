@@ -1,15 +1,15 @@
 """Judge a choice of experts: the same, a legal flip at a near-tie, or wrong.
 
-Rounding moves scores, and two experts whose scores are closer than that may change places; every
-library breaks exact ties as it likes. So a choice is judged by what it gave up:
+Rounding moves scores, so two experts with close scores may change places; and every library breaks
+exact ties in its own way. So a choice is judged by what it gave up:
 
     gap = largest score left out - smallest score chosen
     gap < 0                the k best: the same
     0 <= gap <= tau        a tie or near-tie at the cut: the same or a legal flip
     gap > tau              wrong
 
-The comparison with tau is exact: the rounding error of the difference is taken along (Knuth's
-TwoSum), so a gap just above tau is never let through.
+The comparison with tau is exact: it includes the rounding error of the difference (Knuth's TwoSum),
+so a gap just above tau is never let through.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from switch_np.operations.adapters import lift, precision_of, to_numpy
 from switch_np.operations.roundoff import named
 
 SAME, FLIP, WRONG = 0, 1, 2
-CHUNK = 2 ** 22                                          # scores looked at in one go
+CHUNK = 2 ** 22                                          # scores compared at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class RoutingReport:
 @signatures.checked
 def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
                     precision: str | None = None) -> RoutingReport:
-    """Judge the experts that somebody chose by these scores.
+    """Judge a choice of experts by these scores.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Compare what a kernel gave with the truth, and say what is wrong.
 
-The order is that in which a person would look: structure (missing, None, wrong shape, not finite),
+The order is one in which a person would look: structure (missing, None, wrong shape, not finite),
 routing, outputs, gradients; then the diagnosis. The kernel's own decisions are replayed, so that a
-flip at a near-tie is a line of the report and not a thousand mismatches.
+flip at a near-tie is one line of the report, not a thousand mismatches.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     Parameters
     ----------
     ref
-        From `reference`, of the very numbers that the kernel got.
+        From `reference`, for exactly the numbers that the kernel got.
     y, balance_loss, z_loss
-        What it gave, of any array library; what is not handed in is not judged.
+        Its outputs, in any array library; what is not handed in is not judged.
     grads
         Its gradients, under the names of `ref.grads`. Per-expert ones may be a list of E arrays.
     expert, kept, slot, plan
@@ -54,9 +54,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     complete
         Demand y and every gradient.
     rank
-        Everything came from this rank of a reference made with `ranks`: y, d_x and decisions of its
-        tokens, d_w_in and d_w_out of its experts, the other gradients summed over the ranks. Token
-        and expert numbers in the report are those of all ranks.
+        The rank, of a reference made with `ranks`, that gave everything: y, d_x and decisions are
+        those of its tokens, d_w_in and d_w_out those of its experts, the other gradients sums over
+        the ranks. The report numbers tokens and experts over all ranks.
 
     Examples
     --------
@@ -112,9 +112,9 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
 
 def _judged_in(ref: Reference, given: Mapping[str, Any], asked: str | Mapping[str, str] | None
                ) -> tuple[Reference, str, list[str]]:
-    """Return the reference with the precisions of single outputs, that of the rest, and why.
+    """Return the reference with precisions for single outputs, the rest's precision, and notes.
 
-    The rest has the coarsest of y and the gradients; a scalar loss does not loosen them.
+    The rest is judged in the coarsest of y and the gradients; a scalar loss does not count.
     """
     if isinstance(asked, str):
         return ref, asked, []
@@ -160,7 +160,7 @@ def _allow_flips(got: Mapping[str, np.ndarray], truth: Reference, precision: str
 
 
 def assert_matches(ref: Reference, **got: Any) -> None:
-    """Do as `compare` does, with the same arguments; raise where the kernel is wrong.
+    """Compare, with the arguments of `compare`, and raise where the kernel is wrong.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def assert_matches(ref: Reference, **got: Any) -> None:
 
 
 def _notes(ref: Reference) -> list[str]:
-    """Return what makes the problem itself less of a test than it seems."""
+    """Return notes on why the problem tests less than it seems to."""
     p, notes = ref.problem, []
     if p.d_y.size > 1 and (p.d_y == p.d_y.flat[0]).all() and p.d_y.any():
         notes.append("d_y is constant: a permuted batch would give the same weight gradients")

@@ -1,8 +1,8 @@
 """Judge a kernel's decisions, then replay them, so that the numbers can be judged apart.
 
 tau, how close two scores must be to count as a near-tie, is TAU times the noise of a token's
-scores. Experts within tau of the cut are legal. Which choices are kept must follow from the experts
-by the capacity's rule, exactly. Choices that a kernel does not tell: see `untold_choices`.
+scores. Experts within tau of the cut are legal. Which choices are kept must follow exactly from the
+experts and the capacity. For choices that were not handed in, see `untold_choices`.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ class Replayed(NamedTuple):
     routing: RoutingReport | None
     errors: list[str]
     notes: list[str]
-    unsure: bool                        # whether flips that were not told may explain what is wrong
+    unsure: bool                        # whether unknown flips may explain what is wrong
     given: dict[str, Any] | None        # the decisions as they came
 
 
@@ -53,9 +53,8 @@ def tau(ref: Reference, precision: str) -> np.ndarray:
     """
     tau_T: np.ndarray = TAU * 2 * ref.sigma(precision)["scores"].max(axis=1, initial=0.0)
     if "select_bias" in ref.problem.params:
-        size_TE = np.abs(np.where(np.isfinite(ref.scores), ref.scores, 0.0))
         unit = named(ref.judged_in.get("scores", precision)).accumulate
-        tau_T += 4 * unit * size_TE.max(axis=1, initial=0.0)
+        tau_T += 4 * unit * np.abs(ref.finite_scores).max(axis=1, initial=0.0)
     return tau_T
 
 
@@ -63,7 +62,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
              precision: str) -> Replayed:
     """Return the verdict on these decisions, and the reference that replays them."""
     tau_T = tau(ref, precision)
-    if given is None:                      # a replayed plan is what the kernel decided
+    if given is None:                      # a replayed plan is the kernel's own
         return Replayed(ref, None, [], [], False, None) if ref.replays else _untold(
             ref, y, tau_T, precision)
     p, wanted_TK = ref.problem, ref.plan.expert
@@ -76,11 +75,11 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
         if value.shape != wanted_TK.shape:
             raise ValueError(f"{name} must hold {k} choices for each of {len(wanted_TK)} tokens, "
                              f"got shape {value.shape}")
-    if not p.served_T.all():                              # what stands at padding is no choice
+    if not p.served_T.all():                              # ids at padding are no choices
         expert_TK = np.where(p.served_T[:, None], expert_TK, wanted_TK)
     routing = routing_of(ref, expert_TK, tau_T)
     errors = [f"wrong experts: {routing}"] if not routing.ok else []
-    if np.isinf(routing.gap[routing.status == WRONG]).any():              # ids that are none
+    if np.isinf(routing.gap[routing.status == WRONG]).any():              # invalid ids
         return Replayed(ref, routing, errors, [], False, given)
     order_TK = _order(ref, expert_TK, tau_T)
     expert_TK = np.take_along_axis(expert_TK, order_TK, axis=1)
@@ -100,7 +99,7 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
 
 
 def _untold(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
-    """Return the reference under the choices that explain y, as the kernel did not tell its own."""
+    """Return the reference under the choices that explain y, where none were handed in."""
     plan, unsure = infer(ref, y, tau_T, precision)
     if plan is ref.plan:
         return Replayed(ref, None, [], [], unsure, None)
@@ -125,7 +124,7 @@ def routing_of(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> Rout
     same_T = same_experts(expert_TK, wanted_TK)
     if by_score(ref.problem.config):
         found = compare_routing(ref.scores, expert_TK, tau=tau_T)
-        # A replayed plan need not be the k best; whoever follows it is right.
+        # A replayed plan need not be the k best: following it is right.
         return replace(found, status=np.where(same_T, SAME, found.status).astype(np.int8))
     gap_T = np.where(valid(expert_TK, ref.scores.shape[1]), ref.margins.choice, np.inf)
     status_T = np.where(same_T, SAME, np.where(gap_T <= tau_T, FLIP, WRONG))
@@ -135,8 +134,8 @@ def routing_of(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> Rout
 def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarray:
     """Return the order (T, K) in which to take a token's experts.
 
-    A list of experts may be sorted by anything. What the scores tell apart they put in order;
-    near-ties, and what is the reference's own row, stay as they came.
+    A list of experts may come in any order. It is sorted by score where the scores differ clearly;
+    near-ties, and rows equal to the reference's, stay as they came.
     """
     order_TK = np.broadcast_to(np.arange(expert_TK.shape[1]), expert_TK.shape).copy()
     if not own_choices(ref.problem.config):
@@ -153,7 +152,7 @@ def _order(ref: Reference, expert_TK: np.ndarray, tau_T: np.ndarray) -> np.ndarr
 
 
 def _kept_errors(plan: Plan, kept_TK: np.ndarray) -> list[str]:
-    """Return what is wrong with who was kept, if anything."""
+    """Return what is wrong with the kept choices, if anything."""
     wrong = np.argwhere(kept_TK != plan.kept)
     if not len(wrong):
         return []

@@ -1,4 +1,4 @@
-"""The tensors that a kernel gave, in float64 and in shape, and what is wrong with the rest."""
+"""A kernel's tensors in float64 and in the right shape, and what is wrong with the others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +40,7 @@ def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
 
 def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
             notes: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the tensors that can be judged, and what is wrong with the rest; add to the notes."""
+    """Return the tensors to judge, and what is wrong with the others; add to the notes."""
     got, wrong = {}, []
     for name, want in ref.outputs().items():
         if name not in given:
@@ -72,7 +72,7 @@ def collect(ref: Reference, given: Mapping[str, Any], complete: bool,
 
 
 def _filled(name: str, value: Any, want: np.ndarray, wrong: list[str], notes: list[str]) -> Any:
-    """Return the value with zeros for a None that stands for them; None where it does not."""
+    """Return the value, with zeros where None means a zero gradient; None where it must not."""
     if value is None:
         if want.any():
             wrong.append(f"{name} is None: no gradient reaches it")

@@ -1,6 +1,6 @@
-"""One rank's tensors and choices among those of all ranks, so that one judge serves both.
+"""One rank's tensors and choices placed among those of all ranks, so that they are judged alike.
 
-What belongs to other ranks is taken from the truth, and so is right.
+The other ranks' parts are taken from the truth, so they are right.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from switch_np.oracle.truth.reference import Reference
 
 def whole(ref: Reference, rank: int, given: Mapping[str, Any], decisions: dict[str, Any] | None
           ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return what came from a rank, tensors and decisions, as if it had come from all."""
+    """Return a rank's tensors and decisions, filled up with the truth of the other ranks."""
     if not ref.ranks:
         raise ValueError("rank must go with a reference made with ranks=, got one without")
     check.integer("rank", rank, 0, len(ref.ranks))

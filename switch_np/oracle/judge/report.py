@@ -23,13 +23,13 @@ class Report:
         "pass", "fail", "out of range" (a number on the way exceeds a quarter of what the precision
         can hold) or "undecided" (near-ties, and the kernel did not say how it took them).
     precision
-        By which the errors were measured.
+        In which the errors were measured.
     structure, routing_errors
         What is missing, None, of the wrong shape or not finite; wrong decisions.
     routing, tensors
         The verdicts on the experts and the tensors that were handed in; None without experts.
     notes, not_judged
-        What is no failure, and worth knowing; names of the tensors that were not handed in.
+        Remarks that are no failures; names of the tensors that were not handed in.
     unseen
         Terms of gradients whose absence would pass, each with a sentence that says so.
     reference

@@ -2,8 +2,8 @@
 
     z = |got - want| / sigma;  fails where max z > LIMIT, or in any block rms z > RMS_LIMIT
 
-A block is what belongs to one expert: its slice of a weight, its column of the router, its tokens'
-rows of x and y, its gates. sigma is 0 where the mathematics has a zero; there only 0 passes.
+A block belongs to one expert: its slice of a weight, its column of the router, its tokens' rows of
+x and y, or its gates. sigma is 0 where the result must be exactly 0; there only 0 passes.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class TensorVerdict:
     at: tuple[int, ...]             # where the worst element is, what came and what is right
     got: float
     want: float
-    where: str                      # the token, slot and expert it belongs to
+    where: str                      # its token, slot and expert
     blocks: tuple[str, ...]         # those that fail, such as "expert 3"; empty where all do
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ def deviations(got: np.ndarray, want: np.ndarray, sigma: np.ndarray) -> np.ndarr
 
 
 def rms_limit(size: np.ndarray | int) -> np.ndarray:
-    """Return the limit of a block of so many elements: small ones vary more.
+    """Return the limit for a block of this many elements: small blocks vary more.
 
     >>> rms_limit(np.array([1, 10_000])).round(2).tolist()
     [15.0, 3.12]
@@ -132,7 +132,7 @@ def owner(plan: Plan) -> np.ndarray:
 
 
 def _where(name: str, at: tuple[int, ...], ref: Reference) -> str:
-    """Return whose element this is, in words."""
+    """Return in words which token, row or expert an element belongs to."""
     plan = ref.plan
     if by_row(name, ref):
         expert = int(np.searchsorted(plan.start, at[0], side="right")) - 1

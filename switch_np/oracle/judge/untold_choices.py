@@ -1,9 +1,9 @@
-"""The choices that a kernel did not tell: inferred from its y, or allowed for as noise.
+"""Choices that were not handed in: inferred from the kernel's y, or allowed for as noise.
 
-Where a token lies at a near tie, another choice is as right as the reference's. It is taken if y is
-wrong under the reference's own choices and that one explains it far better (`infer`). Where y does
-not tell, how far such flips move each number joins sigma; what lies beyond even then, no flip
-explains (`spread`).
+Where a token lies at a near-tie, another choice is as right as the reference's. It is assumed if y
+is wrong under the reference's choices and that one explains it far better (`infer`). Where y does
+not tell, sigma grows by how far such flips move each number; no flip explains what lies beyond even
+that (`spread`).
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from switch_np.oracle.truth.reference import Reference, outputs_of
 from switch_np.switch.config import SwitchConfig
 from switch_np.switch.plan import Plan
 
-MOST = 16            # near ties that are worked out from y where one flip may drop other tokens
+MOST = 16            # most near-ties to infer where one flip may drop other tokens
 MOVES = 32           # random moves of the scores by which other choices are found
 SAMPLES = 12         # random moves of the scores by which the effect of flips is measured
 
@@ -41,7 +41,7 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
         return ref.plan, bool(len(near)) and ref.plan.expert.shape[1] > 1 and (
             ref.problem.config.conventions.balance_counts == "first" or not ref.plan.kept.all())
     p, group_size = ref.problem, len(ref.scores) // len(ref.plan.load)
-    # Where nothing is dropped, a token's y hangs on its own choices alone.
+    # Where nothing is dropped, a token's y depends only on its own choices.
     alone = p.config.expert_capacity(group_size, p.training) is None
     if not len(near) or not own_choices(p.config) or (len(near) > MOST and not alone):
         return ref.plan, bool(len(near))
@@ -52,7 +52,7 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
 
 
 def _token_by_token(ref: Reference, errors: Errors, near: np.ndarray, tau_T: np.ndarray) -> Plan:
-    """Return the plan in which wrong rows of y have the choices under which they are right."""
+    """Return the plan whose choices make wrong rows of y right."""
     rows = {token: _alternatives(ref, token, tau_T[token]) for token in near}
     best_TK, error_T = ref.plan.expert.copy(), np.where(errors(ref.plan) > 1, 1.0, 0.0)
     for i in range(max(map(len, rows.values()), default=0)):
@@ -140,8 +140,8 @@ def spread(ref: Reference, tau_T: np.ndarray) -> dict[str, np.ndarray]:
     """Return how far flips move each of `ref.outputs()`, as a root mean square.
 
     The scores of tokens within tau_T (T,) of a tie are moved at random, and everything is decided
-    anew by the config's own rules. Infinite in the rows of y and d_x of tokens at an expert over
-    its capacity: whether these are kept hangs on more flips at once than samples can show.
+    again by the config's own rules. Infinite in the rows of y and d_x of tokens at an expert over
+    its capacity: whether they are kept depends on more flips at once than samples can show.
 
     >>> from switch_np import SwitchConfig
     >>> from switch_np.oracle import draw, reference

@@ -1,17 +1,17 @@
 """The reference's own proof: its gradients against the complex step, expert by expert.
 
-For each tensor, or each expert's part of it, a random direction v: one forward at θ + ihv gives the
-derivative of all three parts of the objective along v, to the last digit (`gradcheck`), and
+For each tensor, or each expert's part of it, v is a random direction. One forward at θ + ihv gives
+the derivative of all three parts of the objective along v, to the last digit (`gradcheck`), and
 
     residual = |⟨gradient, v⟩ - derivative| / scale,   scale = Σ |gradient · v|
 
 or, where a gradient is a difference of larger numbers (a gate that is always 1, a perfect balance),
-the size of these: what rounding moves, in units of the last place. Projections per expert, so that
-no large tensor hides a small one; per seed, so that the output's gradient does not hide that of a
-loss. A certificate holds at residuals of at most 1e-13.
+the size of these: what rounding moves, in units of the last place. Each expert has a projection, so
+that no large block hides a small one, and so has each part of the objective, so that the output's
+gradient does not hide a loss's. A certificate holds if all residuals are at most 1e-13.
 
-Where a library stops or straightens a gradient, the forward under a complex step holds the detached
-factors at their real parts, so what is certified is that surrogate; the certificate names them.
+Where a library stops a gradient, or sends it straight through, the complex step holds the detached
+factors at their real parts: that surrogate is certified, and the certificate names the factors.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ TOLERANCE = 1e-13
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the complex step says of a reference.
+    """How a reference's gradients agree with the complex step.
 
     Attributes
     ----------

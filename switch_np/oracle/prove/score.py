@@ -1,8 +1,8 @@
 """Test a test: which broken kernels would it have let through?
 
-The test is a function of a layer, to which it hands inputs of its own. It is given the museum's
-layers one after the other, and a few that need no bug at all: all zeros, all NaN, the batch
-permuted, the last row lost. A test worth having refuses every one.
+The test is a function that takes a layer and calls it with inputs of its own. It is given the
+museum's layers one after the other, and a few plainly broken ones: all zeros, all NaN, the batch
+permuted, the last row lost. A good test refuses every one.
 """
 
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def score(test: Callable[[Callable[..., Result]], Any], *, precision: str | None
 
 @dataclass
 class _Trial:
-    """A layer under trial, with the right one beside it. `differs`: the two have differed."""
+    """A layer under test beside the right one. `differs`: whether their results ever differed."""
 
     precision: str | None
     exhibit: str | None = None

@@ -5,7 +5,7 @@ In reading order:
 alone            the experts, a grouped product, dispatch or combine in a layer's place
 solution         a problem, and all the numbers that answer it
 decisions        another library's choices of experts as a plan
-asked            what is asked, checked and lifted to float64
+asked            the arguments, checked and lifted to float64
 caches           the intermediates that the oracle reads in a layer's cache
 ranks            what each rank of a layer cut over ranks sends, gets, computes and returns
 reference        outputs, losses and every gradient in float64, term by term

@@ -1,8 +1,8 @@
 """A part of a layer alone: gates and choices are given, and no router needs to be known.
 
-The given gates take the place of the router's probabilities, 0 for experts that were not chosen, so
-that the layer's own gather gives them back; its forward and backward do the rest. In the place of
-the mixture stands the part that is asked for:
+The given gates stand in for the router's probabilities, with 0 for experts that were not chosen;
+the layer gathers them again, and its forward and backward do the rest. The part asked for replaces
+the mixture:
 
 experts    the config's own mixture
 product    rows sorted by expert times their expert's matrix:  y[r] = x[r] W[e of r],
@@ -45,7 +45,7 @@ class PartCache(NamedTuple):
 
 
 class GivenGates(NamedTuple):
-    """Gates (T, K) in the place of a router; its parameter is `gates`."""
+    """Gates (T, K) that stand in for a router; its parameter is `gates`."""
 
     gates_TK: np.ndarray
     plan: Plan
@@ -92,7 +92,7 @@ def below_backward(part: str, d_y: np.ndarray, cache: PartCache
     if part == "dispatch":
         return dispatch.backward(d_y, plan), nothing_TK, {}
     d_x_TD, _ = combine.backward(d_y, own)
-    # Products are formed before they are added: to round them too is what a right kernel may do.
+    # Multiply, then add: a right kernel may round each product, so sigma must allow for it.
     d_gates_R = (take(d_y, plan.token_of_row) * x_TD).sum(axis=1)
     d_gates_TK = take(d_gates_R, plan.row_of_choice.ravel()).reshape(nothing_TK.shape)
     return d_x_TD, d_gates_TK, {}
@@ -119,7 +119,7 @@ def forward(part: str, params: Arrays, x: np.ndarray, config: SwitchConfig, plan
     gates_TK = params.get("gates", np.ones(plan.expert.shape))
     parts = Parts(router=GivenGates(gates_TK, plan), mixture=mixture, balance_loss=NO_LOSS,
                   z_loss=NO_LOSS)
-    # The router's input is cast like its weights: x stands for them.
+    # The router's input is cast to the precision of its weights; without any, to that of x.
     out, cache = layer.forward({**params, "w_router": x_TD}, x_TD, config, plan,
                                keep_TKF=noise.expert_dropout, training=training, parts=parts)
     y = out.y if part in BELOW else out.y.reshape(x.shape)

@@ -1,4 +1,4 @@
-"""What is asked of the oracle: checked, and lifted to float64 from arrays of any library."""
+"""The oracle's arguments: checked, and lifted to float64 from arrays of any library."""
 
 import math
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def config_of(config: SwitchConfig | str, shapes: Mapping[str, tuple[int, ...]],
 
 
 def lift(name: str, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Return an array in float64, finite and of the shape, if one is given; zeros for None then."""
+    """Return a finite float64 array, of this shape if one is given; None then means zeros."""
     array = adapters.lift(value, name) if value is not None or shape is None else np.zeros(shape)
     check.floats(name, array, array.shape if shape is None else shape, finite=True)
     return array
@@ -64,7 +64,7 @@ def check_memory(x_shape: tuple[int, ...], shapes: list[tuple[int, ...]], top_k:
 
 
 def lift_noise(noise: Noise | None) -> Noise | None:
-    """Return noise of any array library with its bools as they are and the rest in float64."""
+    """Return the noise as NumPy arrays: bools stay bools, the rest becomes float64."""
     if noise is None:
         return None
     arrays = {name: adapters.to_numpy(part, f"noise.{name}")

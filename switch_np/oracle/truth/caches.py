@@ -1,6 +1,6 @@
 """What the oracle reads in a layer's cache: here, and nowhere else.
 
-`READ` lists it, so that whoever changes a cache knows what hangs on it; a test holds it.
+`READ` lists the fields, so that a change to a cache shows what depends on it; a test checks it.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from switch_np.switch.layer import LayerCache
 READ = ("router.params", "router.noisy_TD", "mixture.experts.blocks", "mixture.experts.network",
         "mixture.experts.params", "mixture.combine.out_RD", "mixture.combine.gates_TK",
         "z.log_z_T")                # and every block's cache: params, x_TD, hidden_TF
-ROUTER = ("w_router", "b_router", "w_noise")       # what only the router's own gradient meets
+ROUTER = ("w_router", "b_router", "w_noise")       # parameters of the router alone
 
 
 def without_router(cache: LayerCache) -> LayerCache:
-    """Return the cache of which a backward gives d_x without what comes through the router."""
+    """Return a cache whose backward leaves the router's part out of d_x."""
     params = {name: np.zeros_like(value) if name in ROUTER else value
               for name, value in cache.router.params.items()}
     return cache._replace(router=cache.router._replace(params=params))
 
 
 def with_rounded_log_z(cache: LayerCache) -> LayerCache:
-    """Return the cache whose backward derives log_z as others do, by exp(logits - log_z).
+    """Return a cache whose backward derives log_z as other libraries do, by exp(logits - log_z).
 
-    That is off by as much as log_z is rounded, the same for all of a token's experts.
+    The rounding of log_z then shifts the gradients of all of a token's experts alike.
     """
     if cache.z is None:                                # a part alone has no losses
         return cache
@@ -36,7 +36,7 @@ def with_rounded_log_z(cache: LayerCache) -> LayerCache:
 
 
 def with_gates(cache: LayerCache, gates_TK: np.ndarray) -> LayerCache:
-    """Return the cache whose backward weighs what comes back to the experts by other gates."""
+    """Return a cache whose backward weights the experts' gradients by other gates."""
     combine = cache.mixture.combine._replace(gates_TK=gates_TK)
     return cache._replace(mixture=cache.mixture._replace(combine=combine))
 
@@ -51,14 +51,14 @@ class ExpertsUsed(NamedTuple):
 
 
 def experts_used(cache: LayerCache) -> ExpertsUsed:
-    """Return what computes an expert's outputs and gradients row by row."""
+    """Return what is needed to compute an expert's outputs and gradients row by row."""
     blocks = [(block.rows, block.cache) for block in cache.mixture.experts.blocks]
     return ExpertsUsed(cache.mixture.experts.network, cache.mixture.experts.params, blocks,
                        cache.mixture.combine.gates_TK)
 
 
 def intermediates(cache: LayerCache) -> dict[str, np.ndarray]:
-    """Return what the layer computed on its way, by name.
+    """Return the layer's intermediate results by name.
 
     "router.input" (T, D) with its noise; "experts.rows" (R, D), "experts.hidden" (R, F) and
     "experts.out" (R, D), in the order of the plan's rows.

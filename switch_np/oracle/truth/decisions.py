@@ -1,7 +1,7 @@
 """Another library's decisions as a plan: expert ids, who was kept, and in which slot.
 
 The derivative is that of the layer with these decisions frozen. The ids may be any distinct
-experts, also such as the router would not have chosen: replay has no opinion, `compare` has.
+experts, even ones that the router would not have chosen: `compare` judges them, replay does not.
 """
 
 import math
@@ -18,7 +18,7 @@ from switch_np.switch.plan import Plan
 
 def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups: int = 1,
             padding_T: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Return the plan that makes just these decisions.
+    """Return the plan that makes exactly these decisions.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def as_plan(decisions: Any, config: SwitchConfig, num_tokens: int, *, num_groups
     if isinstance(decisions, Plan):
         return decisions
     if not isinstance(decisions, Mapping):
-        to_numpy(decisions, "plan")                      # refuses what is none by its name
+        to_numpy(decisions, "plan")                      # an error calls it plan
     known = {name: by_token(name, value, num_tokens) for name, value in as_dict(decisions).items()}
     if "kept" in known:
         known["kept"] = known["kept"].astype(bool)

@@ -1,7 +1,7 @@
 """The parts below the experts: a grouped product, dispatch and combine, each judged like a layer.
 
-Rows are sorted by expert, and an expert's by token, as a stable sort of the flat choices (T · K)
-leaves them, or by `slot` where the plan gives it.
+Rows are sorted by expert, and an expert's by token, as in a stable sort of the flat choices (T · K)
+or by `slot` where the plan gives it.
 """
 
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def _shape(name: str, value: Any, *wanted: int | str) -> tuple[int, ...]:
 
 def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_tokens: int,
             num_experts: int, d_y: Any, width: int) -> Reference:
-    """Return the reference of a part whose y is so wide."""
+    """Return the reference of a part whose y has this width."""
     check.integer("num_experts", num_experts, 0, MOST_ROWS)
     try:
         plan = _plan(choices, num_tokens, num_experts)
@@ -119,7 +119,7 @@ def _solved(part: str, x: Any, params: Mapping[str, Any], choices: Any, num_toke
 
 
 def _plan(choices: Any, num_tokens: int, num_experts: int) -> Plan:
-    """Return the plan of choices whose rows are in the order that the module names."""
+    """Return the plan of these choices, its rows in the order that the module's docstring gives."""
     told = as_dict(choices) | ({"slot": choices.slot} if isinstance(choices, Plan) else {})
     known = {name: by_token(name, value, num_tokens) for name, value in told.items()}
     expert_TK = known["expert"]

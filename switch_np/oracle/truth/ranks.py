@@ -24,7 +24,8 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
 from switch_np.switch.plan import Plan
 
-TOKENS, EXPERTS = ("y", "d_x"), ("d_w_in", "d_w_out")     # what ranks have parts of
+TOKENS = ("y", "d_x")                                     # what ranks have parts of
+EXPERTS = ("d_w_in", "d_w_out", "d_w_gate", "d_b_in", "d_b_gate", "d_b_out")
 
 
 class RankTruth(NamedTuple):

@@ -78,7 +78,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     ----------
     x
         (T, D) or (B, S, D), of any array library and dtype, like every array here: the numbers are
-        lifted to float64 as they are, so hand in what the kernel under test gets, rounded alike.
+        lifted to float64 unchanged, so hand in exactly what the kernel under test gets.
     params
         `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D) and what else the config asks for.
     config
@@ -87,7 +87,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         The gradient arriving at y, shaped like it; None for zeros. Let it be random: a constant
         one cannot tell a permuted batch from a right one.
     balance_coef, z_coef
-        The factors of the two losses in the objective.
+        The coefficients of the two losses in the objective.
     plan
         Decisions to replay: a `Plan`, or another library's as `as_plan` takes them.
     padding, noise, training
@@ -95,11 +95,11 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
         `switch_np.Noise`, such as Noise(jitter=...) with the factors (T, D) of the router's input.
     gates
         (T, K) the weights of the experts in `plan`, in place of a router: `params` holds the
-        experts' alone, `grads` the gates', and there are no losses. Of the config count the
-        experts' knobs, where the gates are applied, and what becomes of dropped tokens.
+        experts' alone, `grads` the gates', and there are no losses. Only these parts of the config
+        count: the experts, where gates are applied, and what a dropped token gets.
     ranks
-        Cut the layer over so many ranks, each with its tokens, a group of their own, and its
-        experts: `ref.ranks` is what each sends, gets, computes and returns, a `RankTruth`.
+        Cut the layer over this many ranks, each with its own experts and its own tokens, which form
+        a group: `ref.ranks` holds a `RankTruth` each, what it sends, gets, computes and returns.
 
     Raises
     ------
@@ -183,9 +183,9 @@ def solve(problem: Problem, plan: Plan | None, precision: str) -> Reference:
 
 def _firmness(p: Problem, out: LayerOutput
               ) -> tuple[Margins, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return how firm the decisions are, probabilities, logits, gates, and what chose (T, E).
+    """Return the decisions' margins, probabilities, logits, gates, and scores (T, E) that chose.
 
-    Given choices are as firm as can be.
+    Given choices have infinite margins.
     """
     if p.alone:
         endless_T = np.full(len(out.plan.expert), np.inf)
@@ -201,7 +201,7 @@ def _firmness(p: Problem, out: LayerOutput
 
 
 def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
-    """Return a replayed plan with the best scores counted, where the balance loss counts these."""
+    """Return a replayed plan with the best scores counted, if the balance loss counts those."""
     p = problem
     if not p.config.counts_scores:
         return plan
@@ -209,7 +209,7 @@ def with_plain_counts(problem: Problem, plan: Plan) -> Plan:
 
 
 def planned(problem: Problem, plan: Plan, kept_TK: np.ndarray | None = None) -> Plan:
-    """Return the problem's plan for the experts of another, and for who is kept if given."""
+    """Return the problem's plan with another plan's experts, and its kept choices if given."""
     p, these, config = problem, {"expert": plan.expert}, problem.config
     if kept_TK is not None:
         these["kept"] = kept_TK

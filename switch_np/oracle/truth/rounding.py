@@ -1,11 +1,11 @@
-"""How far a correct kernel may be off: the rounding noise of every number, worked out, not guessed.
+"""How far a correct kernel may be off: the rounding noise of every number, computed, not guessed.
 
-The layer's own code is run again, 12 times, with replayed decisions, on arrays of a class that puts
-an error on the result of each operation, as a kernel of the stated precision would: formulas in
+The layer's own code runs 12 more times with its decisions replayed, on arrays that add an error to
+the result of each operation, as a kernel of the stated precision would: formulas in
 `rounding_array`. The root mean square of the deviations from the reference is sigma. It scales with
-the upstream, as rounding does, and needs no constant from anybody.
+the upstream gradient, as rounding does, and needs no constant.
 
-What the balance loss counts besides the choices is sampled both ways at near-ties.
+Where the balance loss counts scores, not choices, near-ties are sampled both ways.
 
 Two floors. Twelve samples can miss by luck: no sigma is below 0.3 of the median of its row. And
 where all samples and the reference are 0 the mathematics has a zero: sigma is 0, and a kernel must
@@ -44,8 +44,7 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
     >>> bool(np.median(ratio[ref.y != 0]) > 2.0 ** 14)
     True
     """
-    # A closed group's experts score -inf; their own scores, which round too, had closed it.
-    wanted = ref.outputs() | {"scores": np.where(np.isfinite(ref.scores), ref.scores, 0.0)}
+    wanted = ref.outputs() | {"scores": ref.finite_scores}
     squares = {name: np.zeros(np.shape(value)) for name, value in wanted.items()}
     kind = named(precision)
     # Rounding in float64 itself is the reference's too: measure a coarser one, and scale down.
@@ -72,18 +71,17 @@ def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
     entered = p._replace(params={name: enter(value) for name, value in p.params.items()},
                          x=enter(p.x))
     out, cache = entered.forward(plan)
-    if p.config.counts_scores:        # what is counted at near-ties comes from no plan
+    if p.config.counts_scores:        # near-ties may be counted either way, whatever the plan
         far_TE = ref.probs + KINK * (np.asarray(out.probs) - ref.probs)
         plan = serve.recount(plan, far_TE, p.padding_T, p.config, p.training)
         out, cache = entered.forward(plan)
-    # Zeros that add nothing but the rounding of what is stored in d_probs and d_logits.
+    # The zeros add only the rounding of d_probs and d_logits as they are stored.
     grads = p.backward(
         enter(p.d_y), caches.with_rounded_log_z(cache), p.balance_coef, p.z_coef,
         d_probs=enter(np.zeros(out.probs.shape)), d_logits=enter(np.zeros(out.probs.shape)))
-    # In the scores, what decides besides the router is left as it was.
+    # Of the scores only the router's part moves; bias and noise stay.
     moved = out.probs - ref.probs if p.noise is None else out.logits - ref.logits
-    scores = np.where(np.isfinite(ref.scores), ref.scores, 0.0) + np.asarray(moved)
-    return outputs(out, grads) | {"scores": scores}
+    return outputs(out, grads) | {"scores": ref.finite_scores + np.asarray(moved)}
 
 
 def _floored(sigma: np.ndarray, value: np.ndarray, smallest: float) -> np.ndarray:

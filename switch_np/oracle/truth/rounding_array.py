@@ -1,15 +1,15 @@
-"""Arrays whose arithmetic rounds, at random, as a kernel of some precision does.
+"""Arrays whose arithmetic rounds at random, as a kernel of some precision does.
 
-Each operation puts an error on its result:
+Each operation adds an error to its result:
 
     stored value     v (1 + u r),  r from U(-1, 1); below the normal range v + r · smallest / 2
     sum of n terms   plus N(0, 1) · u_accumulate · √(n / 6) · √(Σ terms²)
 
-The partial sums of a large sum grow as it does, which adds ⅔ sum² to Σ terms²; it only counts
-where nothing but one product rounds, a grouped one alone (`drift`).
+The partial sums of a large sum grow with it, which adds ⅔ sum² to Σ terms². That matters only for a
+grouped product alone, where nothing else rounds (`drift`).
 
-A rectifier may fall either way where its input lies within the noise, and so may a limit; there the
-noise is widened, so that samples see both sides.
+Where its input lies within the noise, a rectifier or a limit may fall either way; the noise is
+widened there, so that samples see both sides.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from switch_np.operations.roundoff import Precision
 KINK = 8.0              # within so many standard deviations a comparison may fall either way
 EXACT = (np.maximum, np.minimum, np.negative, np.absolute, np.sign)
 COMPARING = (np.greater, np.less, np.maximum)
-KEEPING = (np.add, np.multiply, np.maximum, np.absolute)      # results are as doubtful as inputs
+KEEPING = (np.add, np.multiply, np.maximum, np.absolute)      # results inherit the inputs' doubt
 
 
 class Rough(np.ndarray):
     """float64 with errors; `rough_class` makes the class of one precision.
 
-    `given`: an input, exact as it is, and so are its rows. `doubt`: within which distance of a
-    number an element may as well lie beyond it. `peak`, of the class: the largest magnitude so far;
-    `drift`: see above.
+    `given`: an input, which is exact, as are its rows. `doubt`: an element this close to a number
+    may as well lie on its other side. `peak`, of the class: the largest magnitude so far; `drift`:
+    see above.
     """
 
     precision: Precision
@@ -41,7 +41,7 @@ class Rough(np.ndarray):
     given: bool = False
     doubt: np.ndarray | None = None
     moved: np.ndarray | float = 0.0            # by roundings of stored values, at most
-    settled: bool = False                      # whether it has been compared: noise is drawn anyway
+    settled: bool = False                      # whether it has been compared before
 
     def __array_finalize__(self, source: Any) -> None:
         self.given = getattr(source, "given", False)
@@ -59,22 +59,23 @@ class Rough(np.ndarray):
         result = np.asarray(getattr(ufunc, method)(*plain, **kwargs))
         if result.dtype.kind != "f":
             return result
-        if self.drift and total is not None:
-            total = total[0], total[1] + 2 / 3 * result ** 2
-        if ufunc not in EXACT and not any(value.dtype == bool for value in plain):
-            result[...] = self._rounded(result, total)
+        spread: np.ndarray | None = None
+        if total is not None:
+            squares = total[1] + 2 / 3 * result ** 2 if self.drift else total[1]
+            spread = self._spread(total[0], squares)
+        if ufunc not in EXACT and not any(value.dtype.kind == "b" for value in plain):
+            result[...] = self._rounded(result, spread)
         result = out[0] if out is not None else result.view(type(self))
         if not isinstance(result, Rough):
             return result
-        by: Any
-        if ufunc is np.matmul and total is not None:
+        if ufunc is np.matmul and spread is not None:
             inherited = not all(getattr(value, "given", False) for value in inputs)
-            result.doubt = KINK * (self._spread(*total)
-                                   + inherited * self.precision.store * np.sqrt(total[1]))
+            result.doubt = KINK * (spread + inherited * self.precision.store * np.sqrt(squares))
             result.moved = self.precision.store * np.abs(_plain(result))
         elif ufunc in KEEPING:
-            doubt, by = getattr(inputs[0], "doubt", None), 1.0
+            doubt = getattr(inputs[0], "doubt", None)
             if doubt is not None and method == "__call__":
+                by: np.ndarray | float = 1.0
                 if ufunc in (np.multiply, np.maximum):
                     by = np.abs(plain[1]) if ufunc is np.multiply else plain[0] > plain[1]
                 doubt = doubt * by
@@ -91,14 +92,13 @@ class Rough(np.ndarray):
         result = np.einsum(args[0], *plain)
         squares = np.einsum(args[0], *(value ** 2 for value in plain))
         terms = max(value.size for value in plain) / max(result.size, 1)
-        return self._rounded(result, (terms, squares)).view(type(self))
+        return self._rounded(result, self._spread(terms, squares)).view(type(self))
 
     def _settle(self, other: np.ndarray) -> None:
-        """Move, in place, what is about to be compared and lies within its doubt: once.
+        """Move, in place and only once, elements about to be compared that lie within their doubt.
 
-        A limit other than 0 is rounded itself, often to the very number that it is compared with:
-        as far as roundings may have moved both, either side is as likely, and the numbers are
-        spread about the limit.
+        A limit other than 0 is itself rounded, often to the very number it is compared with. Within
+        what rounding may have moved both, either side is as likely: spread them about the limit.
         """
         if self.doubt is not None:
             plain = _plain(self)
@@ -117,16 +117,19 @@ class Rough(np.ndarray):
         return cls.precision.accumulate * np.sqrt(terms / 6 * squares)
 
     @classmethod
-    def _rounded(cls, value: np.ndarray, total: tuple[float, np.ndarray] | None) -> np.ndarray:
-        """Return what would be stored for a value that came out of a sum, or of none."""
+    def _rounded(cls, value: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
+        """Return what would be stored for a value; `spread` is that of the sum it came out of."""
         size = np.abs(value)
-        if value.ndim:                                    # a lone sum lives in an accumulator
+        if value.ndim:                                    # a scalar sum stays in an accumulator
             cls.peak = max(cls.peak, float(size.max(initial=0.0)))
-        error = cls.rng.uniform(-1, 1, value.shape) * np.maximum(cls.precision.store * size,
-                                                                 cls.precision.smallest / 2)
-        if total is not None:
-            error += cls.rng.standard_normal(value.shape) * cls._spread(*total)
-        return np.where(size == 0, 0.0, value + error)
+        size *= cls.precision.store
+        found = cls.rng.uniform(-1, 1, value.shape)
+        found *= np.maximum(size, cls.precision.smallest / 2)
+        if spread is not None:
+            found += cls.rng.standard_normal(value.shape) * spread
+        found += value
+        found[value == 0] = 0.0
+        return found
 
 
 def rough_class(precision: Precision, rng: np.random.Generator) -> type[Rough]:
@@ -136,7 +139,7 @@ def rough_class(precision: Precision, rng: np.random.Generator) -> type[Rough]:
 
 def _total_squares(ufunc: Any, method: str, plain: list[np.ndarray],
                    kwargs: dict[str, Any]) -> tuple[float, np.ndarray] | None:
-    """Return how many terms an operation adds up, and the sum of their squares; None for none."""
+    """Return how many terms an operation adds up, and the sum of their squares, or None."""
     if ufunc is np.matmul:
         return plain[0].shape[-1], plain[0] ** 2 @ plain[1] ** 2
     if ufunc is np.add and method == "reduce":

@@ -1,6 +1,6 @@
-"""A problem and its solution: what was asked of a layer, and every number that it should give.
+"""A problem and its solution: a layer's inputs, and every number that it should give.
 
-`reference` solves problems; what judges a solution, or measures its noise, needs the numbers alone.
+`reference` solves problems; judging a solution or measuring its noise needs only the numbers.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether experts are computed, on tokens: the layer is whole, or lacks its router."""
+        """Whether experts compute tokens: in a whole layer, or in one without its router."""
         return self.alone not in alone.BELOW
 
     @property
@@ -54,13 +54,13 @@ class Problem(NamedTuple):
 
     @property
     def served_T(self) -> np.ndarray:
-        """(T,) which tokens are routed: all, or those that are no padding that is left out."""
+        """(T,) which tokens are routed: all but padding, where padding is left out."""
         if self.padding is None or self.config.conventions.padding_routing != "left_out":
             return np.ones(self.x[..., 0].size, bool)
         return ~self.padding.reshape(-1)
 
     def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
-        """Return what the layer's forward gives under a plan, of any capacity, or its own."""
+        """Return the layer's forward, under a given plan of any capacity or under its own."""
         if self.alone is not None:
             assert plan is not None
             return alone.forward(self.alone, self.params, self.x, self.config, plan,
@@ -69,11 +69,11 @@ class Problem(NamedTuple):
         return switch_layer.forward(self.params, self.x, config, plan=plan, noise=self.noise,
                                     padding=self.padding, training=self.training)
 
-    def backward(self, d_y: np.ndarray, cache: LayerCache, d_balance: float = 0.0,
-                 d_z: float = 0.0, **d_router: np.ndarray) -> dict[str, np.ndarray]:
+    def backward(self, d_y: np.ndarray, cache: LayerCache, d_balance_loss: float = 0.0,
+                 d_z_loss: float = 0.0, **d_router: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients of x, by its name, and of the parameters."""
         d_x, grads = alone.backward(d_y, self.params, self.x.shape, cache) if self.alone else (
-            switch_layer.backward(d_y, cache, float(d_balance), float(d_z), **d_router))
+            switch_layer.backward(d_y, cache, float(d_balance_loss), float(d_z_loss), **d_router))
         return {self.input_name: d_x, **grads}
 
 
@@ -91,12 +91,12 @@ class Solution:
     terms
         Per gradient its additive terms, such as terms["w_router"]["gate"]; they sum to `grads`.
     plan, margins, margin
-        The decisions; how firm they are, as `plan.margins` says; and (T,) the smallest change of
-        scores that would decide otherwise about a token.
+        The decisions; their margins, as `plans.margins` gives them; and (T,) the smallest change of
+        scores that would change a decision about a token.
     probs, logits, gates, scores
-        (T, E), (T, E), (T, K) of the router, and the (T, E) that the choice goes by.
+        (T, E), (T, E), (T, K) of the router, and (T, E) by which experts are chosen.
     intermediates
-        What the layer computed on its way, such as "experts.hidden": see `caches`.
+        The layer's intermediate results, such as "experts.hidden": see `caches`.
     problem, precision
         What was asked, and the coarsest precision among the arrays handed in.
     """
@@ -123,6 +123,11 @@ class Solution:
         """(T,) how far each token is from another decision, in units of the scores."""
         margin: np.ndarray = np.minimum(self.margins.choice, self.margins.cut)
         return margin
+
+    @property
+    def finite_scores(self) -> np.ndarray:
+        """The scores, 0 for experts of a closed group, whose score is -inf."""
+        return np.where(np.isfinite(self.scores), self.scores, 0.0)
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return y, balance_loss, z_loss and the gradients as "d_x", "d_w_router", ..."""

@@ -1,7 +1,7 @@
 """A transformers layer's parameters, or their gradients, under our names and in our layouts.
 
-The layouts are data (`conventions.layouts`), one line a key. Arrays stay their library's own: they
-are sliced, turned and listed, never copied or converted.
+The layouts are data (`conventions.layouts`), one line per key. Arrays stay in their own library:
+they are sliced, transposed and listed, never copied or converted.
 """
 
 import re
@@ -37,8 +37,8 @@ def weights(family: str, source: Any) -> dict[str, Any]:
         A folder of transformers' models, such as "qwen3_moe"; `presets()` lists them.
     source
         The layer, a module with `state_dict()`, or a dict of its parameters of any array library;
-        or of their gradients, such as {name: p.grad for name, p in layer.named_parameters()}. The
-        layer may be part of a larger dict, of which the rest is left out, or its experts alone.
+        or of their gradients, such as {name: p.grad for name, p in layer.named_parameters()}. It
+        may be part of a larger dict, whose rest is ignored, or the experts alone.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def weights(family: str, source: Any) -> dict[str, Any]:
 
 
 def _read(weights: str) -> tuple[list[Line], list[str]]:
-    """Return the lines of a layout, and the heads of keys that belong to something else."""
+    """Return the lines of a layout, and the prefixes of keys that belong to something else."""
     read, others = [], []
     for text, optional in lines(weights):
         match = re.fullmatch(r"(\S+) \((.+)\) = (\w+)(?:(, | / )(\w+))?", text)
@@ -125,7 +125,7 @@ def _one_layer(family: str, state: Mapping[str, Any]) -> list[tuple[Line, Any]]:
 
 
 def _head(family: str, state: Mapping[str, Any], anchor: str) -> tuple[str, bool]:
-    """Return what comes before the layer's own keys, and whether these are its experts' alone."""
+    """Return the prefix of the layer's keys, and whether only its experts are there."""
     for key in (anchor, anchor.removeprefix("experts.")):
         heads = {name[:-len(key)] for name in state
                  if name == key or name.endswith(f".{key}")}
@@ -177,7 +177,7 @@ def _shape(line: Line, value: Any) -> tuple[int, ...] | None:
 
 
 def _parts(line: Line, value: Any, sizes: Mapping[str, int]) -> list[Any]:
-    """Return what an array holds, in our layout; for a list of arrays, lists."""
+    """Return the contents of an array in our layout; of a list of arrays, lists."""
     if "{e}" in line.key:
         return [list(column) for column in zip(*(_parts(
             line._replace(key=""), one, sizes) for one in value))]

@@ -4,7 +4,7 @@ In reading order:
 
 draw          random problems in which no term of any gradient is zero
 exact         problems whose every bit is known, in any precision and order of summation
-cases         the named problems of the vector set, and the bug that each one hunts
+cases         the named problems of the vector set, and the bug that each is for
 files         write the cases with answers and tolerances; judge what a program answered
 
 Imported by `switch_np.oracle`, the commands `vectors` and `verify`.

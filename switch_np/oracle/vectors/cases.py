@@ -1,4 +1,4 @@
-"""The problems of the vector set, and what each of them hunts.
+"""The problems of the vector set, and the bug that each is for.
 
 All inputs are numbers of bfloat16 and of float16, so that one file serves every precision.
 """
@@ -18,7 +18,7 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Case(NamedTuple):
-    """A problem with a name: what it hunts, how it is made, whether every bit counts."""
+    """A named problem: the bug it is for, how it is made, and whether every bit counts."""
 
     name: str
     hunts: str
@@ -48,7 +48,7 @@ def _exact(name: str, hunts: str, *args: Any, **options: Any) -> Case:
 
 
 def _tied(asked: dict[str, Any]) -> dict[str, Any]:
-    """Two columns of the router alike: two experts tie for every token, the lowest index wins."""
+    """Two equal columns of the router: two experts tie for every token, the lowest index wins."""
     asked["params"]["w_router"][:, 2] = asked["params"]["w_router"][:, 1]
     return asked
 
@@ -67,7 +67,7 @@ def _alone(**coefs: float) -> Change:
 
 
 def _hot(asked: dict[str, Any]) -> dict[str, Any]:
-    """Logits of some tens: exponentials overflow unless the maximum is taken off."""
+    """Logits of some tens: exponentials overflow unless the maximum is subtracted."""
     asked["params"]["w_router"] *= 16
     return asked
 

@@ -1,7 +1,8 @@
 """Random problems for kernels: inputs that leave no term of any gradient at zero.
 
-Random-sign upstream, weights large enough that the router has opinions, and coefficients that make
-the three parts of the router's gradient of one size, so that the loss of one can't hide.
+The upstream gradient has random signs, the weights are large enough for the router to have clear
+preferences, and the coefficients make the three parts of its gradient equal in size, so that the
+loss of one can't hide.
 """
 
 from typing import Any
@@ -22,21 +23,20 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
          training: bool = False, precision: str = "float64") -> dict[str, Any]:
     """Return the arguments of `oracle.reference` for a random problem.
 
-    Random numbers hit no corner: no hidden unit of theirs is exactly 0, so they cannot tell a
-    rectifier whose slope there is 1 or 1/2 from one whose slope is 0. The `exact_*` cases of the
-    test vectors can.
+    Random numbers hit no corner: no hidden unit is ever exactly 0, so they cannot tell a rectifier
+    with slope 1 or 1/2 there from one with slope 0. The `exact_*` cases of the test vectors can.
 
     Parameters
     ----------
     config, num_tokens, d_model, d_ff
         The layer and its sizes.
     seed, scale
-        Of the generator; of d_y, and with it of the coefficients of the losses.
+        Of the generator; of d_y, and with it of the losses' coefficients.
     padding, unused
-        So many tokens at the end are padding; so many experts, the last ones, are chosen by no
-        token; as many as K must be left.
+        How many tokens at the end are padding; how many of the last experts no token chooses, which
+        must leave at least K.
     batch
-        Cut the tokens into so many rows: x is (B, S, D), not (T, D). With groups="rows" the
+        Cut the tokens into this many rows: x is (B, S, D), not (T, D). With groups="rows" the
         default is one row.
     training, precision
         In training noise is drawn where the config has any; all numbers are rounded to `precision`.
@@ -57,7 +57,7 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
     params = {name: value if value.any() else 0.3 * rng.standard_normal(value.shape)
               for name, value in switch_layer.init(rng, d_model, d_ff, config, scale=2.0).items()}
     x = rng.standard_normal((num_tokens, d_model))
-    if unused:                              # a constant feature that speaks against these experts
+    if unused:                              # a constant feature that keeps tokens away from them
         x[:, -1] = 1.0
         params["w_router"][-1, -unused:] = -12.0
     d_y = float(scale) * rng.standard_normal(x.shape)
@@ -80,9 +80,9 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
 
 
 def _coefficients(problem: dict[str, Any], scale: float) -> dict[str, float]:
-    """Return the coefficients with which each loss gives w_router a gradient of one size.
+    """Return coefficients that give both losses' gradients of w_router the same size.
 
-    It is that of the gates' own, or of `scale` where the gates' sum is constant and they have none.
+    It is the size of the gates' gradient, or `scale` where the gates' sum is constant.
     """
     seeds = reference(**problem).seeds
     gate, balance, z = (float(np.linalg.norm(seeds[seed]["w_router"])) for seed in SEEDS)

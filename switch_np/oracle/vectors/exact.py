@@ -1,9 +1,9 @@
 """Problems whose every bit is known: == in any precision and any order of summation.
 
 Small whole numbers in x, d_y and the experts' weights, and a router whose columns are all equal, so
-that every probability is 1 / E, a power of two. Each partial sum then is a multiple of one power of
-two and at most 256 times it, which eight significant bits hold: bfloat16 gives what float64 gives.
-The z-loss alone has a logarithm in it and is left out; decisions are handed in, for all is a tie.
+that every probability is 1 / E, a power of two. Each partial sum is then a multiple of one power of
+two and at most 256 times it, which fits in eight significant bits: bfloat16 agrees with float64.
+Only the z-loss has a logarithm and is left out; decisions are handed in, since all scores tie.
 """
 
 import math
@@ -15,15 +15,15 @@ from switch_np import plans, switch_layer
 from switch_np.switch.config import SwitchConfig
 
 BITS = 256
-FINEST = 2.0 ** -30                    # what is no multiple of it is no dyadic number: log Z, say
+FINEST = 2.0 ** -30                    # numbers that are no multiple of it, such as log Z, fail
 
 
 def problem(top_k: int, capacity: int, seed: int, *, padding: int = 0, unused: int = 0,
             balance: bool = False) -> dict[str, Any]:
     """Return the arguments of `reference`, plan included, for 8 tokens and 4 experts.
 
-    `balance` puts the balance loss in place of the output's gradient. A seed whose sums are too
-    long, or whose gradients are all zeros, is refused.
+    `balance` replaces the output's gradient by the balance loss. A seed whose sums are too long, or
+    whose gradients are all zero, is refused.
 
     >>> asked = problem(top_k=1, capacity=2, seed=0)
     >>> sorted(np.unique(asked["x"]).tolist())
@@ -63,7 +63,7 @@ def _short(asked: dict[str, Any], plan: plans.Plan) -> bool:
 
 
 def watching() -> Any:
-    """Return a class of arrays that notes in `most` the largest partial sum, in its units.
+    """Return a class of arrays that records in `most` the largest partial sum, in its units.
 
     >>> kind = watching()
     >>> _ = np.array([3.0, 0.25]).view(kind) @ np.array([[1.0], [4.0]])

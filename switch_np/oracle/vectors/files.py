@@ -6,10 +6,10 @@
     term.d_w_router.balance, ... its additive terms, coefficients included
     sigma.float32.d_w_in, ...    what rounding may do, for each precision
 
-A test in any language is: run, then demand |got - ref| <= limit · sigma for every element, the
-limit being in the manifest; sigma is 0 where only 0 passes. Cases whose name begins with `exact`
+A test in any language runs a case and demands |got - ref| <= limit · sigma for every element, with
+the limit from the manifest; sigma is 0 where only 0 passes. Cases whose names begin with `exact`
 demand ==. Each case is a safetensors and an npz file with the same arrays of F64, I64 and U8; a
-manifest says what each hunts, and what the complex step says of its gradients (`certify`).
+manifest says which bug each is for, and how its gradients agree with the complex step (`certify`).
 """
 
 import json
@@ -39,7 +39,7 @@ NEEDED = ("in.x", "in.d_y", "in.balance_coef", "in.z_coef", "plan.expert", "plan
 def write(folder: str | Path, names: list[str] | None = None) -> list[Path]:
     """Write cases, all or those named, and the manifest; return the paths.
 
-    Cases that lie there already, unchanged, stay in the manifest.
+    Unchanged cases that are already there stay in the manifest.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def _listed(manifest: Path) -> dict[str, dict[str, Any]]:
 
 @signatures.checked
 def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the arrays of a case, and what is said about them."""
+    """Return the arrays of a case, and their description."""
     asked = case.make()
     ref = reference(**asked)
     p = ref.problem
@@ -117,7 +117,7 @@ def pack(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 @signatures.checked
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the arrays of a safetensors or npz file, and what is said about them."""
+    """Return the arrays of a safetensors or npz file, and their description."""
     path = Path(path)
     if path.suffix == ".safetensors":
         return safetensors.read(path)
@@ -158,7 +158,7 @@ def _load(arrays: dict[str, np.ndarray], about: dict[str, str]) -> Reference:
 
 
 def verify(got: str | Path, case: str | Path, precision: str | None = None) -> Report:
-    """Judge what any program wrote.
+    """Judge the file that a program wrote.
 
     Parameters
     ----------

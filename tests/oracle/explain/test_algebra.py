@@ -7,7 +7,8 @@ from oracle.problems import all_of, judged, of_museum, problem, without
 from switch_np import SwitchConfig, oracle
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [
+    pytest.param("float64", marks=pytest.mark.thorough), "float32", "bfloat16"])
 @pytest.mark.parametrize("exhibit, words", [
     ("balance_gradient_without_e", "the balance loss's gradient is divided by 4 (E, the experts)"),
     ("z_gradient_without_2", "the z-loss's gradient is divided by 2"),

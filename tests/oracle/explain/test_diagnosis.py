@@ -20,7 +20,8 @@ def test_digits_that_differ_are_printed_and_experts_are_counted():
     assert "only expert 0, 1" in str(oracle.compare(ref, grads={"w_in": wrong}))
 
 
-@pytest.mark.parametrize("name", ["fairseq", "hf_deepseek_v3", "nanomoe"])
+@pytest.mark.parametrize("name", [
+    "fairseq", "hf_deepseek_v3", pytest.param("nanomoe", marks=pytest.mark.thorough)])
 def test_any_conventions_are_diagnosed_without_a_warning(name):
     _, ref = problem(SwitchConfig.like(name, num_experts=2, top_k=2), 12, 6, 5, padding=2, seed=1,
                      training=True, precision="float32")

@@ -22,8 +22,7 @@ def exact(scores, chosen, tau):
 
 
 @pytest.mark.parametrize("num_experts, top_k, rows", [
-    (2, 1, 40_000), (8, 1, 40_000), (8, 2, 40_000), (64, 6, 16_000), (256, 8, 6_000),
-    (512, 8, 3_000)])
+    (2, 1, 20_000), (8, 1, 20_000), (8, 2, 20_000), (64, 6, 8_000), (512, 8, 1_500)])
 def test_many_rows_have_no_wrong_verdict(monkeypatch, num_experts, top_k, rows):
     """Tried once with a million rows as well."""
     monkeypatch.setattr(choices, "CHUNK", 100_000)               # so that some rows are left over
@@ -47,7 +46,7 @@ def test_many_rows_have_no_wrong_verdict(monkeypatch, num_experts, top_k, rows):
     assert (status[sure & (gap < 0)] == 0).all()
     assert (status[sure & (gap > tau)] == 2).all()
     between = sure & (gap > 0) & (gap < tau)
-    assert (status[between] == 1).all() and between.sum() > 50
+    assert (status[between] == 1).all() and between.sum() > 20
     close = np.flatnonzero(~sure | (gap == 0))[:300]
     for t in close:
         assert status[t] == exact(scores[t], chosen[t].tolist(), tau[t])

@@ -52,7 +52,7 @@ def test_no_sigma_lies_far_below_its_row():
 
 @pytest.mark.parametrize("name", ["float64", "float32", "bfloat16", "float16"])
 def test_errors_of_a_kernel_that_rounds_are_of_the_size_of_sigma(name):
-    for seed in range(3):
+    for seed in range(2):
         asked, ref = problem(CONFIG, seed=seed, precision=name)
         given = of_museum(None, asked, name)
         report = judged(ref, given)

@@ -25,24 +25,41 @@ def few_samples():
         yield
 
 
+FEW = [name for name in CASES if name in (
+    "switch_roomy", "top2_drops", "one_token", "deepseek_v3", "exact_top2_drops")]
+
+
 @pytest.fixture(scope="module")
 def folder(few_samples, tmp_path_factory):
     where = tmp_path_factory.mktemp("vectors")
+    vectors.write(where, FEW)
+    return where
+
+
+@pytest.fixture(scope="module")
+def whole_set(few_samples, tmp_path_factory):
+    where = tmp_path_factory.mktemp("whole_set")
     vectors.write(where)
     return where
 
 
-def test_the_set_is_small_and_says_what_it_hunts(folder):
+@pytest.mark.parametrize("fixture, names", [
+    ("folder", FEW), pytest.param("whole_set", list(CASES), marks=pytest.mark.thorough)])
+def test_the_set_is_small_and_says_what_it_hunts(fixture, names, request):
+    folder = request.getfixturevalue(fixture)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5 * 2 ** 20
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert [entry["name"] for entry in manifest["cases"]] == list(CASES)
+    assert [entry["name"] for entry in manifest["cases"]] == names
     assert all(len(entry["hunts"]) > 10 and entry["certificate"].startswith("certified: ")
                for entry in manifest["cases"])
     assert manifest["limit"] == 16.0
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_case_comes_back_as_it_went(folder, name):
+@pytest.mark.parametrize("name, fixture", [
+    *((name, "folder") for name in FEW),
+    *(pytest.param(name, "whole_set", marks=pytest.mark.thorough) for name in CASES)])
+def test_a_case_comes_back_as_it_went(name, fixture, request):
+    folder = request.getfixturevalue(fixture)
     arrays, about = vectors.read(folder / f"{name}.safetensors")
     again, told = vectors.read(folder / f"{name}.npz")
     assert told == about and set(again) == set(arrays)
@@ -213,13 +230,13 @@ def test_a_flag_of_numpy_is_written():
 
 
 @pytest.mark.crosscheck
-def test_a_cpp_program_judges_its_own_loop(folder, tmp_path):
+def test_a_cpp_program_judges_its_own_loop(whole_set, tmp_path):
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler is installed")
     source = Path(__file__).with_name("judge.cpp")
     assert len(source.read_text().splitlines()) <= 60
-    limit = json.loads((folder / "manifest.json").read_text())["limit"]
+    limit = json.loads((whole_set / "manifest.json").read_text())["limit"]
 
     gate = 'std::getenv("WITHOUT_GATE") ? 1.0f : p[e]/total'          # one program, right and wrong
     subprocess.run([compiler, "-std=c++17", "-O1", f"-DGATE={gate}", str(source), "-o",
@@ -231,10 +248,10 @@ def test_a_cpp_program_judges_its_own_loop(folder, tmp_path):
 
     few = run()
     assert few.returncode == 2 and "usage: judge CASE.safetensors LIMIT" in few.stdout
-    assert run(folder / "no_such_case.safetensors", str(limit)).returncode == 2
+    assert run(whole_set / "no_such_case.safetensors", str(limit)).returncode == 2
     for case in ("switch_drops", "top2_drops", "padding", "two_groups", "empty_expert",
                  "drifted_replay", "hot_logits", "exact_top2_drops"):
-        words = folder / f"{case}.safetensors", str(limit)
+        words = whole_set / f"{case}.safetensors", str(limit)
         good, bad = run(*words), run(*words, WITHOUT_GATE="1")
         assert good.returncode == 0 and good.stdout.count("ok") == 2, (case, good.stdout)
         assert bad.returncode == 1 and "is wrong" in bad.stdout, (case, bad.stdout)

@@ -106,9 +106,9 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
 
 @signatures.checked
 def recognise(evidence: Evidence) -> list[str]:
-    """Return the exhibits that explain every tensor and choice that came, the likeliest first.
+    """Return the exhibits that explain every tensor and choice, the likeliest first.
 
-    None are returned where the correct kernel itself does not compute what the reference does.
+    Returns none where even the correct kernel differs from the reference.
     """
     ref, p = evidence.ref, evidence.ref.problem
     if p.noise is not None or len(ref.plan.load) > 1 or not p.whole:
@@ -119,13 +119,13 @@ def recognise(evidence: Evidence) -> list[str]:
     _, numbers = _suspects(None, p, ref.plan.expert, kept_TK)
     if not numbers or right.total(numbers) == np.inf:
         return []
-    # A bug may have acted before or after the kernel's own choices at near ties.
+    # A bug may act before or after the kernel's own choices at near-ties.
     own = [evidence.truth.plan.expert if evidence.legal else None]
     if evidence.replayed.given is None and evidence.truth is not ref:
         own.append(None)
     if own[-1] is None and not np.array_equal(
             _suspects(None, p, None, None)[0]["expert"], ref.plan.expert):
-        own.pop()                                         # its own choice is another convention's
+        own.pop()                                         # the kernel would choose otherwise
 
     def misfit(name: str, expert_TK: np.ndarray | None, whole: bool) -> float:
         result, suspects = _suspects(name, p, expert_TK, kept_TK, whole)
@@ -136,7 +136,7 @@ def recognise(evidence: Evidence) -> list[str]:
     outputs_are_right = all(name.startswith("d_") for name in evidence.failed)
     for exhibit in OUTPUT_ALSO + outputs_are_right * GRADIENT_ALONE:
         text = f"{exhibit.what}; seen: {exhibit.seen}"
-        for expert_TK in own:      # a third of the work, the outputs, rules out most bugs of theirs
+        for expert_TK in own:      # the outputs, a third of the work, rule out most bugs in them
             if exhibit in GRADIENT_ALONE or misfit(exhibit.name, expert_TK, False) < np.inf:
                 fits[text] = min(misfit(exhibit.name, expert_TK, True), fits.get(text, np.inf))
     return likeliest(fits)
@@ -151,7 +151,7 @@ def _suspects(name: str | None, p: Problem, expert_TK: np.ndarray | None,
         result = run(name, x, dict(p.params), p.config, d_y=d_y if whole else None,
                      balance_coef=p.balance_coef, z_coef=p.z_coef, padding=p.padding_T,
                      expert=expert_TK, kept=kept_TK)
-    except Exception:                          # a planted bug may crash, and then explains nothing
+    except Exception:                          # a bug that crashes explains nothing
         return {}, {}
     return result, {key: value.reshape(p.x.shape) if key in ("y", "d_x") else value
                     for key, value in flat(result).items()}

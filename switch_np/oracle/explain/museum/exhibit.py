@@ -9,7 +9,7 @@ D_Z = "d_logits[real] += z_coef * 2 / count * log_z[real, None] * softmax[real]"
 
 
 class Exhibit(NamedTuple):
-    """One bug: its name, what is wrong, the library and thread where it was seen, as far as known.
+    """One bug: its name, what is wrong, and the library and thread where it was seen, if known.
 
     `changes` are pairs (right, wrong) of text; `kernel.py` has the right one exactly once.
     """

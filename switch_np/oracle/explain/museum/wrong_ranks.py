@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from switch_np import plans
 from switch_np.conventions.arguments import without_capacity
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.truth import ranks
 from switch_np.oracle.truth.ranks import RankTruth
 from switch_np.oracle.truth.solution import Problem
 from switch_np.parallel.losses import Mean
-from switch_np.parallel.mixture import Mixture
+from switch_np.parallel.mixture import Mixture, MixtureCache
 from switch_np.parallel.route import Route
+from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import Parts
 from switch_np.switch.plan import Plan
 
@@ -84,6 +86,46 @@ class _ByRank(Mixture):
         return way._replace(plan=replace(way.plan, token=np.sort(way.plan.token)))
 
 
+class _Both(MixtureCache):
+    """The cache of the rows with a slot, and of those without."""
+
+    rest: MixtureCache
+
+
+class Padded(Mixture):
+    """The mixture in which each choice without a slot sends a row too, of zeros; and is right.
+
+    The experts answer zeros with what their biases make of them: no token may get that.
+    """
+
+    weight = 0.0        # of these rows where they come back
+
+    def forward(self, params: Mapping[str, np.ndarray], x_TD: np.ndarray, gates_TK: np.ndarray,
+                plan: Plan, *keep: Any) -> tuple[np.ndarray, MixtureCache]:
+        rest = plans.from_choices(plan.expert, SwitchConfig(
+            num_experts=plan.load.shape[1], top_k=plan.expert.shape[1],
+            capacity_factor=None), kept=~plan.kept)
+        y_TD, cache = super().forward(params, x_TD, gates_TK, plan, *keep)
+        more_TD, more = super().forward(params, 0 * x_TD, gates_TK * self.weight, rest, *keep)
+        both = _Both(*cache)
+        both.rest = more
+        return y_TD + more_TD, both
+
+    def backward(self, d_y_TD: np.ndarray, both: MixtureCache
+                 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        assert isinstance(both, _Both)
+        d_x_TD, d_gates_TK, grads = super().backward(d_y_TD, both)
+        _, d_more_TK, more = super().backward(d_y_TD, both.rest)
+        return d_x_TD, d_gates_TK + d_more_TK * self.weight, {
+            name: grad + more[name] for name, grad in grads.items()}
+
+
+class _Answered(Padded):
+    """The same, but the answers are kept."""
+
+    weight = 1.0
+
+
 def _alike(parts: Parts, n: int) -> Parts:
     def of(mean: Mean) -> Mean:
         return mean._replace(weight=lambda *arguments: 1)
@@ -130,6 +172,10 @@ BUGS: Mapping[str, Bug] = {
     "rows_by_rank": Bug(
         "the experts take the rows received in the order of ranks, where experts' are wanted",
         UNKNOWN, lambda parts, n: parts._replace(mixture=_ByRank(*parts.mixture))),
+    "padding_rows_answered": Bug(
+        "rows of zeros, sent for tokens without a slot, come back as what the experts' biases make "
+        "of them, not as 0", UNKNOWN,
+        lambda parts, n: parts._replace(mixture=_Answered(*parts.mixture))),
     "capacity_of_all_tokens": Bug(
         "the capacity follows from the tokens of all ranks, not of one", UNKNOWN,
         problem=_global_capacity)}
