@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from switch_np.experiments.results import curve
-from switch_np.experiments.statistics import interval, measure
+from switch_np.experiments.statistics import Effect, interval, measure
 from switch_np.plots.canvas import Axes
 
 _LOOKS = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
@@ -79,6 +79,32 @@ def _best(values: Mapping[str, np.ndarray], labels: Mapping[str, str]) -> str:
     none = "" if effect.grade == "holds" else ", which is no finding"
     return (f"best mean: {names[0]}, {effect.mean:.3f} ± {effect.half:.3f} ahead of {names[1]}"
             + none)
+
+
+def effects(ax: Axes, found: Mapping[str, Effect], xlabel: str) -> Axes:
+    """Draw a row per claim: the mean difference, its 95 % interval, and the grade on the right.
+
+    An effect that holds lies right of the line at 0, or at minus the margin that its claim allows.
+    """
+    looks = {"holds": "#0072B2", "contradicted": "#D55E00", "cannot tell": "#777777"}
+    for row, effect in enumerate(found.values()):
+        color = looks[effect.grade]
+        ax.errorbar(effect.mean, row, xerr=effect.half, color=color, capsize=4, marker="|",
+                    markersize=16, markeredgewidth=3)
+        if effect.margin:
+            ax.plot([-effect.margin] * 2, [row - 0.4, row + 0.4], ":", color="#555555")
+    ax.axvline(0, color="#555555", linewidth=1)
+    samples = " and ".join(dict.fromkeys(effect.samples for effect in found.values()))
+    ax.set(xlabel=f"{xlabel}\nbar: mean over the {samples}; whisker: its 95 % interval",
+           yticks=range(len(found)), ylim=(len(found) - 0.5, -0.5))
+    ax.set_yticklabels(["\n".join(wrap(text, 44)) for text in found], fontsize=9)
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(range(len(found)), [
+        f"{effect.mean:+.3f} ± {effect.half:.3f}\n{effect.grade}" for effect in found.values()],
+        fontsize=9)
+    right.tick_params(length=0)
+    ax.grid(axis="x", alpha=0.3)
+    return ax
 
 
 def _half(values: np.ndarray, axis: int = 0) -> Any:
