@@ -72,6 +72,7 @@ def test_each_moment_is_given_to_the_innermost_operation(monkeypatch):
     assert clock.seconds == {"inner": 2.0, "outer": 3.0, breakdown.REST: 2.0}
 
 
+@pytest.mark.thorough
 def test_a_peer_that_computes_something_else_is_not_timed():
     wrong = Entry("wrong", "one", "ours:layer_unbalanced", "ours:layer")
     absent = Entry("absent", "one", "no_such_peer:layer", "ours:layer")

@@ -16,7 +16,7 @@ def test_each_fact_has_a_pair_of_its_own():
 
 
 def test_a_run_learns_some_facts_and_begins_with_knowing_none():
-    arm = memory.arm("short", "experts-4", 0.03, steps=60)
+    arm = memory.arm("short", "experts-4", 0.03, steps=30)
     short = replace(arm, train=replace(arm.train, warmup=5))
     first, *_, last = runner.complete(short, 0).curve
     assert last["nats"] < first["nats"] < 1.02 * np.log(256) and last["dropped"] < 0.2

@@ -141,6 +141,7 @@ def report(ref, wrong, names, swaps):
     return str(oracle.compare(ref, y=got.y, grads={name: grads[name] for name in names}))
 
 
+@pytest.mark.thorough
 def test_gate_and_up_in_each_others_place_are_told(rng):
     """Of the shared expert; those of the others are among the tests of the explanations."""
     theirs = of("qwen2_moe", rng)

@@ -229,6 +229,7 @@ def test_a_flag_of_numpy_is_written():
     assert about["training"] == "false"
 
 
+@pytest.mark.thorough
 @pytest.mark.crosscheck
 def test_a_cpp_program_judges_its_own_loop(whole_set, tmp_path):
     compiler = shutil.which("g++") or shutil.which("c++")
