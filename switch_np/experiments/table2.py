@@ -181,4 +181,5 @@ def _arm(mode: str) -> Arm:
                evaluate=evaluate)
 
 
-EXPERIMENT = Experiment("table2", tuple(_arm(mode) for mode in LABELS), summary, draw, CLAIMS)
+EXPERIMENT = Experiment("table2", tuple(_arm(mode) for mode in LABELS), summary, draw, CLAIMS,
+                        kept=tuple(range(10)))
