@@ -137,8 +137,10 @@ def update(run: Run, begin: float,
 def _move_biases(run: Run, plans: Iterable[Plan]) -> None:
     """Move each Switch layer's bias for selection against the loads of a step."""
     for name, plan in zip(run.model_config.switch_names, plans):
-        stack, layer = name.split(".")
-        bias_E = run.params[stack][layer]["switch"]["select_bias"]
+        stack, layer, *part = name.split(".")
+        block = run.params[stack][layer]
+        switch = block["attention"][f"switch_{part[0]}"] if part else block["switch"]
+        bias_E = switch["select_bias"]
         bias_E[:] = selection_bias.updated(bias_E, plan.load.sum(axis=0), run.config.bias_rate)
 
 

@@ -60,6 +60,20 @@ def test_each_step_moves_the_selection_biases_against_its_loads():
         np.testing.assert_array_equal(run.params["decoder"]["1"]["switch"]["select_bias"], wanted)
 
 
+def test_the_biases_of_layers_in_attention_move_too():
+    chosen = replace(MODEL.switch, sample=False, conventions=Conventions(select_bias=True))
+    run = trainer.start(replace(MODEL, switch_attention=True, switch=chosen),
+                        replace(TRAIN, bias_rate=0.25), CORPUS)
+    loss, _ = trainer.advance(run, CORPUS)
+    block = run.params["decoder"]["1"]
+    for plan, switch in zip(loss.plans, (block["attention"]["switch_q"],
+                                         block["attention"]["switch_kv"], block["switch"])):
+        load_E = plan.load.sum(axis=0)
+        assert np.ptp(load_E) > 0
+        np.testing.assert_array_equal(switch["select_bias"],
+                                      0.25 * np.sign(load_E.mean() - load_E))
+
+
 def test_a_rate_without_biases_is_refused():
     with pytest.raises(ValueError, match=r"bias_rate must be 0 with select_bias=False, got 0\.25"):
         trainer.start(MODEL, replace(TRAIN, bias_rate=0.25), CORPUS)
