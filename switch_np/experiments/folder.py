@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,16 @@ class Folder:
     def borrow(self, seeds: list[int]) -> None:
         """Copy the runs that a folder beside this one has: same options, same seeds.
 
-        An arm that needs another's run is not looked for
+        An arm that needs another's run is not looked for. A folder that cannot be read is passed
+        over, and so is a run whose files are gone: it is computed here.
         """
         for other in sorted(self.path.parent.glob("*/options.json")):
             if other.parent == self.path:
                 continue
-            known = json.loads(other.read_text(encoding="utf-8"))
             for path in other.parent.glob("*_curves.csv"):
-                self._borrow(other.parent, path.name.removesuffix("_curves.csv"), known, seeds)
+                with suppress(ValueError, OSError):
+                    self._borrow(other.parent, path.name.removesuffix("_curves.csv"),
+                                 reading.json_file(other), seeds)
 
     def _borrow(self, beside: Path, name: str, known: dict[str, Any], seeds: list[int]) -> None:
         """Copy runs of the experiment of this name in one folder."""
@@ -70,9 +73,13 @@ class Folder:
             twins = [twin for twin in known if known[twin] == options and not options["needs"]]
             for twin, seed in [(twin, seed) for twin in twins for seed in seeds]:
                 if (twin, seed) in rows and (arm, seed) not in self.rows:
-                    for file in ("history.json", "checkpoint.npz"):
+                    kept = {file: beside / f"{twin}-seed{seed}" / file
+                            for file in ("history.json", "checkpoint.npz")}
+                    if not all(path.exists() for path in kept.values()):
+                        continue
+                    for file, path in kept.items():
                         with files.replacing(self.run(arm, seed) / file) as copy:
-                            copy.write((beside / f"{twin}-seed{seed}" / file).read_bytes())
+                            copy.write(path.read_bytes())
                     renamed = [[{**row, "arm": arm} for row in table[twin, seed]]
                                for table in (rows, curves)]
                     took = seconds.get(twin, {}).get(str(seed), float("nan"))

@@ -29,6 +29,20 @@ def test_a_run_of_the_same_options_and_seed_is_taken_over(tmp_path):
     assert kept.curves["step"].tolist() == [8, 16, 24] and set(kept.curves["arm"]) == {"twin"}
 
 
+def test_neighbours_that_are_broken_or_just_begun_are_passed_over(tmp_path):
+    begun = Folder(experiment("first", ARM), tmp_path / "begun")
+    results.write_csv(begun.path / "first_curves.csv", [{"arm": "tiny"}])     # the rows come last
+    whole = Folder(experiment("first", ARM), tmp_path / "whole")
+    whole.add(runner.complete(ARM, 0, whole.run("tiny", 0)))
+    (whole.run("tiny", 0) / "checkpoint.npz").unlink()
+    broken = Folder(experiment("first", ARM), tmp_path / "broken")
+    broken.add(runner.complete(ARM, 1, broken.run("tiny", 1)))
+    (broken.path / "options.json").write_text("{")
+    mine = Folder(experiment("second", ARM), tmp_path / "mine")
+    mine.borrow([0, 1])
+    assert not mine.rows and not list(mine.path.glob("*seed*"))
+
+
 def test_the_machine_and_the_processor_time_stand_beside_the_numbers(tmp_path):
     folder = Folder(experiment("first", ARM), tmp_path)
     folder.add(runner.complete(ARM, 3))
