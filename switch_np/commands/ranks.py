@@ -83,10 +83,9 @@ class Ranks(Alone):
         traffic, begin = self.mesh.world.traffic, time.perf_counter()
         sent, waited = traffic.bytes.total(), traffic.seconds
         found = over_ranks.advance(run, corpus, self.mesh)
-        word = 2 if selective.MODES[run.config.dtype][0] else np.dtype(run.config.dtype).itemsize
         loads: tuple[Any, ...] = found[0].plans
         self.formula += formulas.step((load.slots for load in loads), run.model_config.d_model,
-                                      run.params, self.mesh, word)
+                                      run.params, self.mesh, selective.width(run.config.dtype))
         self.sent += traffic.bytes.total() - sent
         self.waited += traffic.seconds - waited
         self.seconds += time.perf_counter() - begin

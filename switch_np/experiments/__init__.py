@@ -65,10 +65,10 @@ def confirm(name: str, claim: str, grade: str) -> Effect:
 
     A sentence that compares stands beside such a call.
     """
-    known = claims(name)
+    known = {each.name: each for each in load(name).claims}
     check.choice("claim", claim, list(known))
     check.choice("grade", grade, statistics.GRADES)
-    _, effect = known[claim]
+    effect = known[claim].effect(read(name))
     assert effect.grade == grade, f"{name}, {claim}: {effect}, and not {grade}"
     return effect
 

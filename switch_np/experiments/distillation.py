@@ -21,7 +21,7 @@ import numpy as np
 
 from switch_np import model, plots
 from switch_np.experiments import rates, results, soft_cross_entropy, toy
-from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, copy_weights
+from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, copy_weights, effects
 from switch_np.experiments.results import Results, by_arm, curve, intervals
 from switch_np.model import Loss
 from switch_np.operations import rounded, softmax
@@ -104,6 +104,7 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality by arm, and the held-out loss against steps."""
+    judged = effects(CLAIMS, found)
     labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
     paper = {arm: f"{value:.3f}" for arm, value in PAPER.items()} | {
         arm: f"{PAPER[arm]:.3f} ({100 * gain:.0f} %)" for arm, gain in kept(PAPER).items()}
@@ -111,7 +112,7 @@ def draw(found: Results) -> plots.Figure:
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)", paper,
                        "the paper: neg. log perplexity (gain kept)", labels=labels)
     plots.finding(axes[0, 0], "0.25 probabilities and copied weights, against dense that trained "
-                  f"as long in all: {CLAIMS[0].effect(found)}", 60)
+                  f"as long in all: {judged['student']}", 60)
     ends = found.rows["bits_per_byte"]
     plots.curves_by_arm(axes[0, 1], found.curves, labels,
                         ylim=(ends.min() - 0.05, ends.max() + 0.6))

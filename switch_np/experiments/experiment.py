@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -112,6 +112,11 @@ class Claim:
     effect: Callable[[Results], Effect]          # positive in the paper's direction
     unit: str
     primary: bool = False              # the one comparison that the experiment was made for
+
+
+def effects(claims: Iterable[Claim], found: Results) -> dict[str, Effect]:
+    """Return what results show of each claim, by its name."""
+    return {claim.name: claim.effect(found) for claim in claims}
 
 
 def ahead(first: str, second: str, column: str = "bits_per_byte", *, higher_is_better: bool = False,

@@ -12,7 +12,7 @@ import numpy as np
 
 from switch_np import plots
 from switch_np.experiments import rates, results, toy
-from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead
+from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, effects
 from switch_np.experiments.results import Results, by_arm, intervals
 
 PAPER = {"argmax": -1.471, "sample": -1.570, "input-dropout": -1.480, "jitter": -1.468}
@@ -39,6 +39,7 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality by arm, and the held-out loss against steps."""
+    judged = effects(CLAIMS, found)
     labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
     figure, axes = plots.figure(columns=2, size=(13, 4.5))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
@@ -47,8 +48,8 @@ def draw(found: Results) -> plots.Figure:
     ends = found.rows["bits_per_byte"]
     plots.curves_by_arm(axes[0, 1], found.curves, labels,
                         ylim=(ends.min() - 0.02, ends.max() + 0.3))
-    plots.finding(axes[0, 1], f"jitter against argmax {CLAIMS[0].effect(found)}; argmax against "
-                  f"sampling {CLAIMS[1].effect(found)}")
+    plots.finding(axes[0, 1], f"jitter against argmax {judged['jitter']}; argmax against "
+                  f"sampling {judged['sampling']}")
     return figure
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from switch_np import plots
 from switch_np.experiments import rates, results, speed, toy
 from switch_np.experiments.experiment import (
-    Arm, Claim, Experiment, ahead, steps_saved, trend)
+    Arm, Claim, Experiment, ahead, effects, steps_saved, trend)
 from switch_np.experiments.results import Results, Table, by_arm, curve, intervals, steps_to
 from switch_np.experiments.speed import LAYOUTS
 from switch_np.training.train_config import TrainConfig
@@ -132,6 +132,7 @@ def _first(found: Results, cost_of_step: Mapping[int, float], unit: str) -> str:
 
 def _draw_size(ax: plots.Axes, found: Results) -> None:
     """Draw final loss against parameters, with and without the factor N."""
+    judged = effects(CLAIMS, found)
     bits, params = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "params")
     arms = {"with the paper's balance loss": [name_of(count) for count in EXPERTS],
             "without its factor N": [f"{name_of(count)}-without-N" for count in WITHOUT_N]}
@@ -140,7 +141,7 @@ def _draw_size(ax: plots.Axes, found: Results) -> None:
                       for label, names in arms.items()}, "parameters (experts)",
                  "held-out bits per byte",
                  {size: f"{size / 1000:.0f}k\n({count})" for size, count in sizes.items()})
-    plots.finding(ax, f"four times the experts save {CLAIMS[1].effect(found)}")
+    plots.finding(ax, f"four times the experts save {judged['trend']}")
 
 
 MODELS = {1: toy.dense()} | {count: toy.switch(num_experts=count) for count in EXPERTS[1:]}

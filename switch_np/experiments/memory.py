@@ -12,6 +12,7 @@ of equal processor time: dense for as long as 64 experts take, and MoE for as lo
 arm has the rate that was best for it in `memory-rates`, on other seeds.
 """
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from switch_np import plots
 from switch_np.experiments import memory_network, results, toy
 from switch_np.experiments.experiment import (
-    Arm, Claim, Experiment, ahead, contrast, steps_saved, trend)
+    Arm, Claim, Experiment, ahead, contrast, effects, steps_saved, trend)
 from switch_np.experiments.results import Results, by_arm, curve, intervals, steps_to
 from switch_np.model import Loss
 from switch_np.training import trainer
@@ -64,8 +65,9 @@ def pairs_of(facts: np.ndarray) -> np.ndarray:
 
 def advance(run: Run, corpus: Corpus, source: Run | None) -> tuple[Loss, float]:
     """Take a step on facts drawn at random."""
+    begin = time.perf_counter()
     facts = run.text_rng.integers(0, len(corpus.train), run.config.batch_size)
-    return trainer.update(run, 0.0, lambda params: memory_network.loss_and_grads(
+    return trainer.update(run, begin, lambda params: memory_network.loss_and_grads(
         params, pairs_of(facts), corpus.train[facts].astype(np.int64), run.model_config,
         run.noise_rng, training=True))
 
@@ -122,26 +124,27 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw what is stored by arm, by number of experts, and over the steps."""
+    judged = effects(CLAIMS, found)
     nats = by_arm(found.rows, "nats")
     figure, axes = plots.figure(2, 2, size=(13, 9))
     ax = plots.ranges(axes[0, 0], {"16,384 facts": {
         count: nats[f"experts-{count}"] for count in EXPERTS}}, "experts",
         "nats per answer (lower is better)", {count: f"{count}" for count in EXPERTS})
-    plots.finding(ax, f"equal steps: {CLAIMS[2].effect(found).mean:.2f} nats per doubling")
+    plots.finding(ax, f"equal steps: {judged['doubling'].mean:.2f} nats per doubling")
     names = {f"experts-{count}": EXPERIMENT.labels[f"experts-{count}"] for count in EXPERTS}
     plots.curves_by_arm(axes[0, 1], found.curves, names, "nats", "nats per answer", ylim=(0, None),
                         looks={f"experts-{count}": (shade, "-")
                                for count, shade in zip(EXPERTS, plots.shades(len(EXPERTS)))})
     axes[0, 1].legend(fontsize=8, loc="upper right")
-    plots.finding(axes[0, 1], f"64 experts save {100 * CLAIMS[4].effect(found).mean:.0f} % of the "
+    plots.finding(axes[0, 1], f"64 experts save {100 * judged['steps saved'].mean:.0f} % of the "
                   "steps that dense takes to its end")
     _draw_arms(axes[1, 0], found, ("experts-64", "dense-time", "switch-2.0", "moe-time"))
-    plots.finding(axes[1, 0], f"equal time: 64 experts {CLAIMS[0].effect(found)} against dense; "
-                  f"Switch {CLAIMS[5].effect(found)} against MoE")
+    plots.finding(axes[1, 0], f"equal time: 64 experts {judged['equal time']} against dense; "
+                  f"Switch {judged['moe']} against MoE")
     _draw_arms(axes[1, 1], found, ("switch-2.0", "experts-16", "switch-1.0", "moe-2.0", "moe-1.25",
                                    "moe-1.0"))
     plots.finding(axes[1, 1], f"from factor 2.0 to 1.0 Switch loses less by "
-                  f"{CLAIMS[6].effect(found)}")
+                  f"{judged['factors']}")
     return figure
 
 

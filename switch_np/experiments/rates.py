@@ -1,7 +1,7 @@
 """The learning rates of table 1 and figure 4: each model at three rates, on a seed not judged.
 
-Each arm trains at the rate that is best here for its kind of model. The seeds begin
-at 100; those of the tables begin at 0.
+Each arm trains at the rate that is best here for its kind of model. The seeds begin at 100; those
+of the tables begin at 0.
 """
 
 from functools import partial

@@ -29,7 +29,7 @@ import numpy as np
 
 from switch_np import plots
 from switch_np.experiments import rates, results, speed, toy
-from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, contrast
+from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, contrast, effects
 from switch_np.experiments.results import Results, Table, by_arm, intervals, select
 from switch_np.experiments.speed import LAYOUTS
 from switch_np.experiments.statistics import Effect
@@ -153,6 +153,7 @@ def looks() -> dict[str, tuple[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality and speed by arm, and the held-out loss against steps and against time."""
+    judged = effects(CLAIMS, found)
     labels, bits = EXPERIMENT.labels, by_arm(found.rows, "bits_per_byte")
     figure, axes = plots.figure(2, 2, size=(14, 10))
     plots.seeds_by_arm(axes[0, 0], bits, "held-out bits per byte (lower is better)",
@@ -163,7 +164,7 @@ def draw(found: Results) -> plots.Figure:
     zoom: dict[str, Any] = dict(ylim=(np.nanmin(ends) - 0.02, np.nanmin(ends) + 0.4), looks=looks())
     equal = {arm: labels[arm] for arm in ("dense", "moe-2.0", "switch-1.25")}
     plots.curves_by_arm(axes[1, 0], found.curves, equal, **zoom)
-    plots.finding(axes[1, 0], f"equal steps: Switch against dense {CLAIMS[0].effect(found)}")
+    plots.finding(axes[1, 0], f"equal steps: Switch against dense {judged['dense']}")
     if not found.speed:
         plots.finding(axes[0, 1], "speed was not measured")
         return figure
@@ -172,13 +173,14 @@ def draw(found: Results) -> plots.Figure:
     plots.curves_by_arm(axes[1, 1], found.curves, timed, x_scale={
         arm: 1200 / EQUAL_TIME[arm][2] if arm in EQUAL_TIME else 1.0 for arm in timed},
         xlabel="time, in steps of Switch at 1.25 (packed)", **zoom)
-    plots.finding(axes[1, 1], f"equal time: Switch against dense {CLAIMS[1].effect(found)}, "
-                  f"against MoE {CLAIMS[3].effect(found)}")
+    plots.finding(axes[1, 1], f"equal time: Switch against dense {judged['dense in time']}, "
+                  f"against MoE {judged['moe in time']}")
     return figure
 
 
 def _draw_speed(ax: plots.Axes, found: Results) -> None:
     """Draw examples per second of the wide models, in both layouts, beside the paper's."""
+    judged = effects(CLAIMS, found)
     labels = {arm: label for arm, (label, _) in MODELS.items()}
     series = {name: {arm: 1 / ratios[arm] for arm in labels}
               for name, layout in zip(("fixed buffers", "packed"), LAYOUTS)
@@ -186,8 +188,8 @@ def _draw_speed(ax: plots.Axes, found: Results) -> None:
     paper = {arm: PAPER_SPEED[arm] for arm in labels}
     plots.series_by_arm(ax, series | {"the paper": paper}, "examples per second, as a "
                         "multiple of dense's; d_model 128", labels)
-    plots.finding(ax, f"a step of Switch at 1.25 saves, against MoE, {CLAIMS[7].effect(found)} in "
-                  f"fixed buffers; packed {CLAIMS[8].effect(found)}")
+    plots.finding(ax, "a step of Switch at 1.25 saves, against MoE, "
+                  f"{judged['speed in buffers']} in fixed buffers; packed {judged['speed packed']}")
 
 
 def _model_of(name: str) -> str:

@@ -21,11 +21,12 @@ import numpy as np
 from switch_np import model, plots
 from switch_np.experiments import toy
 from switch_np.experiments.activation_sizes import switch_cache
-from switch_np.experiments.experiment import Arm, Claim, Experiment, advance, ahead, contrast
+from switch_np.experiments.experiment import (
+    Arm, Claim, Experiment, advance, ahead, contrast, effects)
 from switch_np.experiments.results import Results, Table, curve, mean_and_interval, select
 from switch_np.model import Loss
 from switch_np.operations import softmax, tree
-from switch_np.operations.precision import WIDTH, round_in_place
+from switch_np.operations.precision import round_in_place
 from switch_np.training import objective, selective, trainer
 from switch_np.training.train_config import TrainConfig
 from switch_np.training.corpus import Corpus
@@ -110,8 +111,7 @@ def bytes_per_step(config: ModelConfig, train: TrainConfig) -> int:
     if capacity is None:
         raise ValueError("config must have a capacity factor in training, got None")
     numbers = config.switch.num_experts * capacity * config.d_model
-    dtype = selective.MODES[train.dtype][0] or train.dtype
-    return 4 * len(config.switch_layers) * numbers * WIDTH[dtype]
+    return 4 * len(config.switch_layers) * numbers * selective.width(train.dtype)
 
 
 def megabytes(mode: str) -> float:
@@ -151,14 +151,15 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality over steps and by seed, flipped routes, and bytes."""
+    judged = effects(CLAIMS, found)
     ends = {mode: at_ends(found, mode) for mode in LABELS}
     figure, axes = plots.figure(2, 2, size=(13, 8.5))
     plots.curves_by_arm(axes[0, 0], found.curves, LABELS)
-    plots.finding(axes[0, 0], f"selective precision against float32: {CLAIMS[0].effect(found)} "
+    plots.finding(axes[0, 0], f"selective precision against float32: {judged['selective']} "
                   "(0.05 behind is as good)")
     plots.seeds_by_arm(axes[0, 1], {mode: numbers["end"] for mode, numbers in ends.items()},
                        "held-out bits per byte at the end", labels=LABELS)
-    plots.finding(axes[0, 1], f"float32 against all bfloat16: {CLAIMS[1].effect(found)}")
+    plots.finding(axes[0, 1], f"float32 against all bfloat16: {judged['bfloat16']}")
     flips = {mode: 100 * numbers["router_flips"] for mode, numbers in ends.items()}
     plots.seeds_by_arm(axes[1, 0], flips, "tokens that the router sends to another expert than "
                        "float64 would, %", labels=LABELS)

@@ -22,7 +22,7 @@ import numpy as np
 from switch_np import plots
 from switch_np.experiments import activation_sizes, results, statistics, toy
 from switch_np.experiments.activation_sizes import ActivationSizes
-from switch_np.experiments.experiment import Arm, Claim, Experiment, contrast
+from switch_np.experiments.experiment import Arm, Claim, Experiment, contrast, effects
 from switch_np.experiments.results import Results, by_arm, select
 from switch_np.experiments.statistics import Effect
 from switch_np.training import objective, trainer
@@ -155,6 +155,7 @@ def draw(found: Results) -> plots.Figure:
 
 def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw a dot per seed at the compared rate and with AdamW, beside the paper's."""
+    judged = effects(CLAIMS, found)
     nats = {arm: seeds for arm, seeds in nats_by_arm(found).items()
             if arm.endswith((f"rate-{COMPARED}", "adamw"))}
     plots.seeds_by_arm(
@@ -164,11 +165,12 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
         "the paper's neg. log perplexity", labels=EXPERIMENT.labels,
         looks={arm.name: (COLORS[arm.model.init_scale], "-") for arm in EXPERIMENT.arms})
     return plots.finding(ax, f"at rate {COMPARED} scale {SMALL:g} against {LARGE:g}: "
-                         f"{CLAIMS[0].effect(found)}")
+                         f"{judged['scale']}")
 
 
 def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw quality against the learning rate, a line per scale; the review's may be far above."""
+    judged = effects(CLAIMS, found)
     series = {scale: {rate: bits[np.isfinite(bits)] * np.log(2)
                       for rate, bits in by_scale(found, scale).items() if np.isfinite(bits).any()}
               for scale in SCALES}
@@ -182,7 +184,7 @@ def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
                 xycoords="axes fraction", fontsize=9, va="top", color=COLORS[REVIEW])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
     return plots.finding(ax, f"with AdamW scale {SMALL:g} against {LARGE:g}: "
-                         f"{CLAIMS[2].effect(found)}", 60)
+                         f"{judged['adamw']}", 60)
 
 
 def draw_depth(ax: plots.Axes, by_scale: Mapping[float, ActivationSizes]) -> plots.Axes:

@@ -20,7 +20,7 @@ import numpy as np
 
 from switch_np import model, plots
 from switch_np.experiments import character_names, results, toy
-from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, copy_weights
+from switch_np.experiments.experiment import Arm, Claim, Experiment, ahead, copy_weights, effects
 from switch_np.experiments.results import Results, Table, by_arm, curve, intervals
 from switch_np.experiments.statistics import Effect
 from switch_np.operations import softmax
@@ -136,11 +136,12 @@ def summary(found: Results) -> list[dict[str, str]]:
 
 def draw(found: Results) -> plots.Figure:
     """Draw quality by seed, the curves, and the held-out against the training loss."""
+    judged = effects(CLAIMS, found)
     figure, axes = plots.figure(2, 2, size=(13.5, 9.5))
     draw_seeds(axes[0, 0], found)
     ax = draw_overfitting(axes[0, 1], found, ("switch-0", "switch-0.05", "switch-0.05-experts-0.4"))
-    plots.finding(ax, f"0.4 inside the experts on top of 0.05: {CLAIMS[0].effect(found)}; without "
-                  f"other dropout {CLAIMS[2].effect(found)}", 64)
+    plots.finding(ax, f"0.4 inside the experts on top of 0.05: {judged['tuned']}; without "
+                  f"other dropout {judged['alone']}", 64)
     ax = draw_overfitting(axes[1, 1], found, ("switch-0.1", "switch-0.1-experts-0.4", "switch-0.3"))
     none, little, much = (overfit(found, f"switch-{rate}") for rate in ("0", "0.1", "0.3"))
     plots.finding(ax, f"at the end the held-out loss is above the training loss by {none:.2f} nats "
@@ -174,6 +175,7 @@ def draw_overfitting(ax: plots.Axes, found: Results, arms: tuple[str, ...]) -> p
 
 def draw_gap(ax: plots.Axes, found: Results) -> plots.Axes:
     """Draw the held-out against the training loss at the end: above the diagonal is overfitting."""
+    judged = effects(CLAIMS, found)
     train, held_out = (by_arm(found.rows, name) for name in (
         "train_neg_log_perplexity", "neg_log_perplexity"))
     shown = [arm for arm in SETTINGS if arm in train]
@@ -188,7 +190,7 @@ def draw_gap(ax: plots.Axes, found: Results) -> plots.Axes:
            xlim=(0, top), ylim=(0, top))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="lower right")
-    return plots.finding(ax, f"0.4 inside the experts on top of 0.1: {CLAIMS[1].effect(found)}")
+    return plots.finding(ax, f"0.4 inside the experts on top of 0.1: {judged['at 0.1']}")
 
 
 BASE = ModelConfig(vocab_size=VOCAB_SIZE)

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from switch_np import switch_layer
-from switch_np.conventions import arguments, general_mixture, noise as noises
+from switch_np.conventions import arguments, bind, general_mixture, noise as noises
 from switch_np.conventions.noise import Noise
 from switch_np.operations import check
 from switch_np.operations.rounded import cast
@@ -76,12 +76,11 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     scale_TD = noises.router_scale(noise, config.router_dropout, x.real.dtype)
     network = feed_forward if config.conventions.papers else general_mixture.network(
         config.conventions)
-    parts = Parts(mixture=Mixture(mesh.experts, mesh.model, name, network),
-                  balance_loss=losses.balance(mesh.data, mesh.balance, name),
-                  z_loss=losses.z(mesh.data, name))
+    parts = bind.PAPERS._replace(mixture=Mixture(mesh.experts, mesh.model, name, network),
+                                 balance_loss=losses.balance(mesh.data, mesh.balance, name),
+                                 z_loss=losses.z(mesh.data, name))
     out, cache = layer.forward(params, x_TD, config, plan, groups, padding, scale_TD,
                                noise.gumbel, noise.expert_dropout, training, change(parts))
-    check.floats("logits", out.logits, out.logits.shape, finite=True)
     return out._replace(y=out.y.reshape(x.shape)), cache._replace(shape=x.shape, noise=noise)
 
 

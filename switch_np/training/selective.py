@@ -15,6 +15,7 @@ from typing import Any
 
 from switch_np.conventions.parameters import in_precision
 from switch_np.operations import check, rounded, tree
+from switch_np.operations.precision import WIDTH
 
 # The precision of the router's parameters comes second; None: leave as they are.
 MODES: dict[str, tuple[str | None, str | None]] = {
@@ -33,6 +34,15 @@ def stored(params: Mapping[str, Any], mode: str) -> dict[str, Any]:
     if MODES[mode] == (None, None):
         return dict(params)
     return in_precision(params, *MODES[mode])
+
+
+def width(mode: str) -> int:
+    """Return the bytes of an activation in this mode.
+
+    >>> width("selective"), width("float32")
+    (2, 4)
+    """
+    return WIDTH[MODES[mode][0] or mode]
 
 
 def gradients(grads: Mapping[str, Any]) -> dict[str, Any]:
