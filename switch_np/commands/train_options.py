@@ -60,8 +60,7 @@ SWITCH: Options = {
     "num_experts": (INT, "experts per Switch layer; 8 for spans and pairs", "--experts"),
     "top_k": (INT, "experts per token; 1 is Switch"),
     "tries": (TRIES, "experts that a token asks for a slot, or 'all': no token left behind"),
-    "capacity_factor": (FACTOR, "slots per expert in training, as a multiple of the even share; "
-                                "'none': no limit"),
+    "capacity_factor": (FACTOR, "slots per expert in training, in even shares; 'none': no limit"),
     "eval_capacity_factor": (FACTOR, "the same for held-out text"),
     "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
     "expert_dropout": (FLOAT, "dropout rate inside the experts")}
@@ -69,8 +68,7 @@ MODEL: Options = {
     "balance_coef": (FLOAT, "coefficient of the load-balancing loss"),
     "z_coef": (FLOAT, "coefficient of the router z-loss"),
     "dropout": (FLOAT, "dropout rate"),
-    "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ..., counted from 0; 1: in all, "
-                          "0: in none"),
+    "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ... (from 0); 1: all, 0: none"),
     "encoder_switch_every": (INT, "the same in an encoder (default: as --switch-every)"),
     "switch_attention": (FLAG, "in these blocks Switch layers make queries, keys and values, too"),
     "num_layers": (INT, "blocks of the decoder; 2 for spans and pairs", "--layers", "--depth"),
@@ -99,9 +97,8 @@ TRAIN: Options = {
     "bias_rate": (FLOAT, "step of a bias that moves the choice of experts towards an even load"),
     "seed": ({"type": int, "metavar": "N"}, "seed of initialization, text and noise"),
     "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32")}
-LOSSES = {"balance_coef", "z_coef"}
-# Fine-tuning may set these anew; the rest is in the weights.
-FREE = LOSSES | {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout"}
+FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout",
+        "balance_coef", "z_coef"}      # fine-tuning may set these anew; the rest is in the weights
 
 ENCODER_DECODER = ModelConfig(
     vocab_size=VOCAB_SIZE, num_layers=2, num_encoder_layers=2, d_model=64, d_ff=128, num_heads=4,
@@ -236,8 +233,8 @@ def _check_effect(options: Mapping[str, Any], model: ModelConfig, task: str) -> 
             (["corruption", "mean_span"], task == "span", "--task span"),
             (["encoder_switch_every"], model.encoder, "--task span or pairs"),
             (["switch_every", "encoder_switch_every"], not options.get("dense"), "Switch layers"),
-            ([*SWITCH, *LOSSES, "bias_rate", "switch_attention"], model.switch_names,
-             "Switch layers")):
+            ([*SWITCH, "balance_coef", "z_coef", "bias_rate", "switch_attention"],
+             model.switch_names, "Switch layers")):
         for name in names:
             if name in options and not effective:
                 raise ValueError(f"{flag(name)} must go with {wanted}, got {options[name]} without")
