@@ -109,7 +109,7 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
                       vmax=top if signed else 2 * highest, aspect="auto")
     colors = shade.cmap(shade.norm(values))[..., :3]
-    dark = np.apply_along_axis(readable_on, -1, colors) == "white"
+    dark = np.array([[readable_on(color) == "white" for color in row] for row in colors])
     write_numbers(ax, values, f"{'+' if signed else ''}.{digits}f", dark)
     height, width = values.shape
     ax.set(xlabel=columns, ylabel=rows, xticks=range(width), yticks=range(height))
