@@ -108,7 +108,7 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
     top = float(np.abs(values).max(initial=0)) or 1.0
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
                       vmax=top if signed else 2 * highest, aspect="auto")
-    colors = shade.cmap(shade.norm(values))[..., :3]
+    colors = np.asarray(shade.cmap(shade.norm(values)))[..., :3]
     dark = np.array([[readable_on(color) == "white" for color in row] for row in colors])
     write_numbers(ax, values, f"{'+' if signed else ''}.{digits}f", dark)
     height, width = values.shape
