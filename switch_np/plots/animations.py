@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from switch_np.plots.canvas import expert_colors, figure, readable_on, write
+from switch_np.plots.canvas import expert_colors, figure, number, readable_on, write
 from switch_np.plots.routes import buffers
 from switch_np.switch.plan import Plan
 
@@ -41,8 +41,8 @@ def moving_loads(steps: np.ndarray, shares: Mapping[str, np.ndarray], title: str
     def draw(frame: int) -> None:
         fig.suptitle(f"{title}\nstep {steps[frame]} of {steps[last]}")
         for ax, (name, load_SE) in zip(axes[0], fair.items()):
-            ax.set_title(f"{name}: busiest {load_SE[frame].max():.1f}, idlest "
-                         f"{load_SE[frame].min():.1f}", fontsize=11)
+            ax.set_title(f"{name}: busiest {number(load_SE[frame].max(), '.1f')}, "
+                         f"idlest {number(load_SE[frame].min(), '.1f')}", fontsize=11)
             for bar, height in zip(bars[name], load_SE[frame]):
                 bar.set_height(height)
 

@@ -67,6 +67,31 @@ def write(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
     ax.text(x, y, text, ha="center", va="center", **style)
 
 
+def number(value: float, form: str) -> str:
+    """Return a number as pictures and tables show it: "0" is an exact zero, "≈0" rounds to it.
+
+    >>> [number(value, "+.2f") for value in (0.25, 0.0, -1e-9, float("nan"))]
+    ['+0.25', '0', '≈0', 'NaN']
+    """
+    text = f"{value:{form}}"
+    if value != value:
+        return "NaN"
+    return text if float(text) else "≈0" if value else "0"
+
+
+def write_numbers(ax: Axes, values: np.ndarray, form: str, dark: np.ndarray, **style: Any) -> None:
+    """Write a number into each cell of a map, in white where the cell is `dark`.
+
+    Zeros are pale where most cells are zeros, so that the others stand out.
+    """
+    texts = {at: number(value, form) for at, value in np.ndenumerate(values)}
+    zeros = {at for at, text in texts.items() if text in ("0", "≈0")}
+    for (row, column), text in texts.items():
+        pale = (row, column) in zeros and 2 * len(zeros) > len(texts)
+        color = "#AAAAAA" if pale else "white" if dark[row, column] else "black"
+        write(ax, column, row, text, color=color, **style)
+
+
 def expert_colors(num_experts: int) -> list[tuple[float, ...]]:
     """Return one colour (red, green, blue) per expert, the same for expert e in every picture.
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.plots.canvas import Axes, expert_colors, write
+from switch_np.plots.canvas import Axes, expert_colors, write_numbers
 
 
 def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
                  columns: Sequence[str], *, limit: float | None = None, hatched: Sequence[int] = (),
                  row_experts: Sequence[int] = (), column_experts: Sequence[int] = ()) -> Axes:
-    """Draw gradients: red above zero, blue below, with a number in each cell but exact zeros.
+    """Draw gradients: red above zero, blue below, with a number in each cell.
 
     `rows` and `columns` label the matrix, on the colours of `row_experts` and `column_experts`;
     `hatched` rows are dropped tokens or empty slots. The colours end at `limit` (default: the
@@ -24,9 +24,8 @@ def gradient_map(ax: Axes, values: np.ndarray, title: str, rows: Sequence[str],
     for row in hatched:
         ax.add_patch(Rectangle((-0.5, row - 0.5), values.shape[1], 1, facecolor="none",
                                hatch="////", edgecolor="#aaaaaa", linewidth=0))
-    numbers = np.where(values == 0, "", np.char.mod("%+.2f", values))
-    _label(ax, title, rows, columns, numbers, np.abs(values) > 0.6 * limit,
-           row_experts, column_experts)
+    write_numbers(ax, values, "+.2f", np.abs(values) > 0.6 * limit, fontsize=8)
+    _label(ax, title, rows, columns, row_experts, column_experts)
     ax.set_xlabel(f"colours to ±{limit:.2g}", fontsize=8)
     return ax
 
@@ -41,7 +40,8 @@ def heat_table(ax: Axes, shares: np.ndarray, title: str, rows: Sequence[str],
 
     ax.imshow(shares, cmap=matplotlib.colormaps["Blues"].resampled(10), vmin=0, vmax=1,
               aspect="auto")
-    _label(ax, title, rows, columns, np.char.mod("%.0f", 100 * shares), shares > 0.6, row_experts)
+    write_numbers(ax, 100 * shares, ".0f", shares > 0.6, fontsize=8)
+    _label(ax, title, rows, columns, row_experts)
     ax.set_xlabel("% of the row", fontsize=8)
     return ax
 
@@ -51,13 +51,11 @@ def right_and_wrong(axes: Sequence[Axes] | np.ndarray, right: np.ndarray, wrong:
                     ) -> Sequence[Axes] | np.ndarray:
     """Draw a right matrix, a wrong one and the error on three Axes with one scale.
 
-    Rounding errors, below 1e-12 of the scale, are left blank. `labels` go to `gradient_map`.
+    `labels` go to `gradient_map`.
     """
     limit = float(np.nanmax(np.abs([right, wrong]))) or 1.0
-    error = wrong - right
-    error[np.abs(error) < 1e-12 * limit] = 0
     titles = f"{name}, right", f"{name}, wrong", "the error: wrong − right"
-    for ax, values, title in zip(axes, (right, wrong, error), titles):
+    for ax, values, title in zip(axes, (right, wrong, wrong - right), titles):
         gradient_map(ax, values, title, rows, columns, limit=limit, **labels)
     return axes
 
@@ -84,14 +82,9 @@ def escapes(ax: Axes, through: np.ndarray, title: str, bugs: Sequence[str],
 
 
 def _label(ax: Axes, title: str, rows: Sequence[str], columns: Sequence[str],
-           numbers: np.ndarray, dark: np.ndarray, row_experts: Sequence[int],
-           column_experts: Sequence[int] = ()) -> None:
-    """Name a matrix, its rows and columns, on the experts' colours, and write into its cells."""
+           row_experts: Sequence[int], column_experts: Sequence[int] = ()) -> None:
+    """Name a matrix, its rows and columns, on the experts' colours."""
     ax.set_title(title, fontsize=10)
-    for (row, column), number in np.ndenumerate(numbers):
-        if number:
-            color = "white" if dark[row, column] else "black"
-            write(ax, column, row, number, fontsize=8, color=color)
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     ax.set_xticks(range(len(columns)), columns, fontsize=8)
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.plots.canvas import Axes, expert_colors, readable_on, write
+from switch_np.plots.canvas import (
+    Axes, expert_colors, number, readable_on, write, write_numbers)
 from switch_np.switch.plan import Plan
 
 _PAPER = dict(facecolor="white", edgecolor="none", pad=0.8)
@@ -26,7 +27,7 @@ def routing(ax: Axes, expert_TK: np.ndarray, gates_TK: np.ndarray, kept_TK: np.n
             look = dict(color=colors[e], linewidth=1 + 7 * gate, alpha=0.4 + 0.6 * gate)
         ax.plot([0, 1], [-t, heights[e]], zorder=1, **look)
         at = 0.1 + 0.09 * k
-        write(ax, at, -t + at * (heights[e] + t), f"{gate:.2f}", fontsize=9, bbox=_PAPER)
+        write(ax, at, -t + at * (heights[e] + t), number(gate, ".2f"), fontsize=9, bbox=_PAPER)
         if not kept:
             write(ax, 0.86, -t + 0.86 * (heights[e] + t), "×", fontsize=18, color="#333333")
     for t in range(tokens):
@@ -102,17 +103,14 @@ def number_grid(ax: Axes, values: np.ndarray, rows: str, columns: str, *, signed
                 digits: int = 2, highest: float = 1.0) -> Axes:
     """Draw a matrix as a map with numbers, shaded from 0 to `highest`, or signed around 0.
 
-    `rows` and `columns` name the axes. "0" is an exact zero; "≈0" only rounds to it.
+    `rows` and `columns` name the axes.
     """
     top = float(np.abs(values).max(initial=0)) or 1.0
     shade = ax.imshow(values, cmap="RdBu_r" if signed else "Greys", vmin=-top if signed else 0,
                       vmax=top if signed else 2 * highest, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
-        red, green, blue, _ = shade.cmap(np.asarray(shade.norm(value)).item())
-        number = f"{value:{'+' if signed else ''}.{digits}f}"
-        if float(number) == 0:
-            number = "≈0" if value else "0"
-        write(ax, j, i, number, color=readable_on((red, green, blue)))
+    colors = shade.cmap(shade.norm(values))[..., :3]
+    dark = np.apply_along_axis(readable_on, -1, colors) == "white"
+    write_numbers(ax, values, f"{'+' if signed else ''}.{digits}f", dark)
     height, width = values.shape
     ax.set(xlabel=columns, ylabel=rows, xticks=range(width), yticks=range(height))
     return ax

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.plots.canvas import Axes, expert_colors, readable_on, write
+from switch_np.plots.canvas import Axes, expert_colors, number, readable_on, write
 
 _LOOKS = [("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"),
           ("#CC79A7", ":", "D"), ("#000000", "-", "x"), ("#E69F00", "--", "v")]
@@ -46,8 +46,8 @@ def expert_load(ax: Axes, steps: np.ndarray, share_SE: np.ndarray, name: str) ->
                      extent=(steps[0] - 0.5, steps[-1] + 0.5, -0.5, experts - 0.5))
     last = fair[-max(len(fair) // 20, 1):].mean(axis=0)
     ax.set(xlabel="step", ylabel="expert", yticks=range(0, experts, max(experts // 8, 1)),
-           title=f"{name}: at the end the busiest expert has {last.max():.1f}, "
-                 f"the idlest {last.min():.1f} fair shares")
+           title=f"{name}: at the end the busiest expert has "
+                 f"{number(last.max(), '.1f')}, the idlest {number(last.min(), '.1f')} fair shares")
     ax.figure.colorbar(mesh, ax=ax, label="tokens / fair share", ticks=[0, 0.5, 1, 2, 3, 4])
     return ax
 

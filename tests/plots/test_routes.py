@@ -95,6 +95,7 @@ def test_number_grid_of_zeros_and_of_probabilities(ax):
     other = plots.figure()[1][0, 0]
     plots.number_grid(other, np.array([[0.25, 0.75, 0.001, 0.0]]), "token", "expert")
     assert texts(other) == ["0.25", "0.75", "≈0", "0"]
+    assert {text.get_color() for text in other.texts} == {"black"}     # half are zeros: not pale
 
 
 def test_token_plane_colours_sectors_and_moves_tokens(ax):

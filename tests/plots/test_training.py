@@ -18,7 +18,7 @@ def test_expert_load_is_in_fair_shares(ax):
     plots.expert_load(ax, np.arange(1, 21), share, "Switch layer 1")
     np.testing.assert_allclose(ax.images[0].get_array()[:, 0], [2, 1, 1, 0])
     assert ax.get_title() == ("Switch layer 1: at the end the busiest expert has 2.0, the idlest "
-                              "0.0 fair shares")
+                              "0 fair shares")
 
 
 def test_text_by_expert_colours_each_byte_and_hatches_the_dropped(ax):
