@@ -218,33 +218,3 @@ def test_only_the_text_of_a_trained_cell_is_exempt():
 def test_the_notebooks_are_numbered_without_a_gap():
     assert [path.name[:3] for path in NUMBERED] == [
         f"{number:02d}_" for number in range(1, len(NUMBERED) + 1)] and NUMBERED
-
-
-MAP = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
-
-
-def test_each_notebook_leads_to_its_neighbours_and_to_the_map_at_top_and_bottom():
-    for path in NOTEBOOKS:
-        names = [other.name for other in NOTEBOOKS if other == path or other in NUMBERED]
-        index = names.index(path.name)                       # a solution comes after its notebook
-        wanted = [*names[max(index - 1, 0):index], "README.md", *names[index + 1:index + 2]]
-        for cell in (read(path)["cells"][0], read(path)["cells"][-1]):
-            last = source(cell).split("\n")[-1]
-            assert re.findall(r"\]\((.*?)\)", last) == wanted, path.name
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_letters_headings_and_links_are_the_same_in_all(path):
-    letters = set(re.findall(r"^\| ([A-Z]) \|", MAP, re.MULTILINE))
-    cells = read(path)["cells"]
-    names = {name for cell in code_cells(read(path)) for node in ast.walk(ast.parse(
-        re.sub(r"^[%!].*", "", source(cell), flags=re.MULTILINE))) if isinstance(node, ast.Name)
-        for name in re.findall(r"^[a-z]\w*_([A-Z]+)\d*$", node.id)}
-    assert len(letters) == 8 and set("".join(names)) <= letters
-    text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
-    for said in ("**What you will do.**", "**What you will learn.**", "**What you need.**",
-                 "## What real systems do differently", "## Further reading", "## Exercise"):
-        assert said in text or (said[0] == "#" and path not in NUMBERED), said
-    assert not re.findall(r"(?<!\[)\bnotebooks? \d\d\b", text, re.IGNORECASE)
-    numbers = [int(found) for found in re.findall(r"^## (\d+)\.", text, re.MULTILINE)]
-    assert numbers == list(range(1, len(numbers) + 1)) and numbers
