@@ -5,7 +5,7 @@ steps what T5-Base reaches in 450,000.
 
 Here: the toy with 1 expert (dense), 4, 16 and 64, factor 1.25, dense and Switch each at the best
 rate of their kind (`rates`). The products per token are equal; the router's own work, and what is
-done once per expert, grow. The review of the paper writes the balance loss without the factor N,
+done once per expert, grow. The review of the paper writes the balance loss without its factor E,
 which makes it weaker the more experts there are; an arm with 64 experts shows that. `memory` is the
 same on a task that is short of parameters alone.
 """
@@ -27,7 +27,7 @@ from switch_np.training.train_config import TrainConfig
 from switch_np.training.trainer import Run
 
 EXPERTS = (1, 4, 16, 64)
-WITHOUT_N = (64,)
+WITHOUT_E = (64,)
 PAPER = {"experts-1": "1.00", "experts-64": f"{60 / 450:.2f}"}      # of dense's steps
 
 
@@ -67,8 +67,8 @@ CLAIMS = (
           "bits per byte ahead"),
     Claim("steps saved", "64 experts need a fraction of dense's steps", "they save 87 %",
           steps_saved(name_of(64), name_of(1)), "of dense's steps saved"),
-    Claim("factor N", "The balance loss needs its factor N (the review leaves it out)", "α N Σ f P",
-          ahead(name_of(64), f"{name_of(64)}-without-N"), "bits per byte ahead"))
+    Claim("factor E", "The balance loss needs its factor E (the review leaves it out)", "α E Σ f P",
+          ahead(name_of(64), f"{name_of(64)}-without-E"), "bits per byte ahead"))
 
 
 def summary(found: Results) -> list[dict[str, str]]:
@@ -131,11 +131,11 @@ def _first(found: Results, cost_of_step: Mapping[int, float], unit: str) -> str:
 
 
 def _draw_size(ax: plots.Axes, found: Results) -> None:
-    """Draw final loss against parameters, with and without the factor N."""
+    """Draw final loss against parameters, with and without the factor E."""
     judged = effects(CLAIMS, found)
     bits, params = by_arm(found.rows, "bits_per_byte"), by_arm(found.rows, "params")
     arms = {"with the paper's balance loss": [name_of(count) for count in EXPERTS],
-            "without its factor N": [f"{name_of(count)}-without-N" for count in WITHOUT_N]}
+            "without its factor E": [f"{name_of(count)}-without-E" for count in WITHOUT_E]}
     sizes = {params[name_of(count)][0]: count for count in EXPERTS}
     plots.ranges(ax, {label: {params[arm][0]: bits[arm] for arm in names}
                       for label, names in arms.items()}, "parameters (experts)",
@@ -155,7 +155,7 @@ def _train(count: int) -> TrainConfig:
 EXPERIMENT = Experiment("figure4", (
     *(Arm(name_of(count), model, _train(count), f"{count}" + " (dense)" * (count == 1))
       for count, model in MODELS.items()),
-    *(Arm(f"{name_of(count)}-without-N", replace(
+    *(Arm(f"{name_of(count)}-without-E", replace(
         MODELS[count], balance_coef=MODELS[count].balance_coef / count), _train(count),
-        f"{count}, loss without N") for count in WITHOUT_N)),
+        f"{count}, loss without E") for count in WITHOUT_E)),
     summary, draw, CLAIMS, speed=time_steps)

@@ -1,4 +1,4 @@
-"""Figure 4: the arms without the factor N, and what a doubling of the experts saves."""
+"""Figure 4: the arms without the factor E, and what a doubling of the experts saves."""
 
 import numpy as np
 
@@ -17,5 +17,5 @@ def test_a_trend_is_the_slope_of_a_straight_line():
 
 def test_the_arms_differ_in_the_factor_n_alone():
     arms = {arm.name: arm.model for arm in figure4.EXPERIMENT.arms}
-    assert arms["experts-64-without-N"].balance_coef == 0.01 / 64
+    assert arms["experts-64-without-E"].balance_coef == 0.01 / 64
     assert arms["experts-64"].balance_coef == 0.01 and arms["experts-1"].switch_layers == ()

@@ -9,7 +9,7 @@ from notebooks.test_notebooks import NOTEBOOKS, NUMBERED, ROOT, code_cells, outp
 
 MAP = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 LETTERS = re.findall(r"^\| ([A-Z]) \|", MAP, re.MULTILINE)
-# Left out: the words A and I, parts of names and numbers (C++, x.T, without-N), and "appendix B".
+# Left out: the words A and I, parts of names and numbers (C++, x.T), and "appendix B".
 ALONE = re.compile(r"(?<![\w.\-/#])(?<!ppendix )([B-HJ-Z])(?![\w+/\-#]|['’.]\w)")
 
 
