@@ -101,7 +101,7 @@ def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
         what = f"the gates of {np.count_nonzero(off_T > 0.02 * np.abs(want_TK).max())} tokens"
     given, right = (", ".join(f"{value:.3g}" for value in row)
                     for row in (got_TK[token], want_TK[token]))
-    return (f"y is the right experts' outputs with other gates: {what} differ, as of "
+    return (f"y is the right experts' outputs with other gates: {what} differ, such as those of "
             f"{describe(token, truth.plan)}: got {given}, want {right}")
 
 
@@ -119,7 +119,7 @@ def _share(truth: Reference) -> float:
 
 
 def gates_on_the_way_back(name: str, evidence: Evidence) -> Suspects:
-    """A gradient of the experts whose d_y was weighted by no gates, or by them twice."""
+    """A gradient of the experts whose d_y was not weighted by the gates, or was twice."""
     truth = evidence.truth
     p, wanted, gates_TK = truth.problem, truth.seeds["output"].get(name[2:]), truth.gates
     if wanted is None or p.alone in ("product", "dispatch") or name == "d_gates" or (
