@@ -1,4 +1,4 @@
-"""`python -m switch_np equations`: from the paper's equations to the lines of code, and back.
+"""`python -m switch_np equations`: which lines of code compute which equation of the paper.
 
 The table is the docstring of `switch_np.switch`; files and lines are looked up when it is printed.
 """

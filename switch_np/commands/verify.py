@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("case", type=Path, metavar="CASE",
                         help="the case's file, npz or safetensors")
     parser.add_argument("--precision", choices=list(PRECISIONS),
-                        help="in which the program computed (default: that of its arrays)")
+                        help="that the program computed in (default: that of its arrays)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

@@ -1,4 +1,4 @@
-"""The bytes that a rank sends in one step, by the paper's formulas; ranks count what they do send.
+"""The bytes that a rank sends in one step, by the paper's formulas; `Traffic` counts the real ones.
 
 Source: section 5 of the paper. On n data × m model ranks, with E experts, C slots for each of them
 on every rank, and words of w bytes, a rank sends

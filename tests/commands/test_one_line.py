@@ -65,7 +65,7 @@ def test_a_failed_write_names_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("redirection, message", [
-    (">&-", "standard output must be open, got it closed"),
+    (">&-", "standard output must be open, got a closed one"),
     (">/dev/full", "standard output: No space left on device")])
 def test_output_that_cannot_be_written(redirection, message):
     words = f'"{sys.executable}" -m switch_np presets paper {redirection}'

@@ -19,7 +19,8 @@ def not_zero(name: str, evidence: Evidence) -> Suspects:
                 name, np.where(extra, 0.0, got), evidence.want[name], evidence.sigma[name],
                 evidence.truth).ok:
             yield (f"{name} is not zero for experts without tokens "
-                   f"({', '.join(map(str, np.flatnonzero(hit)))}): uninitialised memory", None)
+                   f"({', '.join(map(str, np.flatnonzero(hit)))}): memory that nothing was written "
+                   "to", None)
 
 
 def losses_not_asked_for(name: str, evidence: Evidence) -> Suspects:

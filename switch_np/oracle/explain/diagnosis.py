@@ -105,7 +105,8 @@ def _not_finite(got: dict[str, np.ndarray], ref: Reference) -> list[str]:
     if not bad or (hit_E & ~idle_E).any():
         return []
     return [f"{', '.join(bad)}: not finite for experts without tokens "
-            f"({', '.join(map(str, np.flatnonzero(hit_E)))}), want exactly 0: uninitialised memory"]
+            f"({', '.join(map(str, np.flatnonzero(hit_E)))}), want exactly 0: memory that nothing "
+            "was written to"]
 
 
 def explanations(name: str, evidence: Evidence) -> Iterator[str]:

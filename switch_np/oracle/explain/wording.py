@@ -90,11 +90,11 @@ def factor_in_words(c: float, bar: float, term: str | None, ref: Reference) -> t
     """
     p, (t, k) = ref.problem, ref.plan.expert.shape
     real = t - (0 if p.padding is None else int(np.count_nonzero(p.padding)))
-    names = [(ref.plan.load.shape[1], "E, the number of experts"), (t, "T, the number of tokens")]
+    names = [(ref.plan.load.shape[1], "E, the experts"), (t, "T, the tokens")]
     if term != "z":
         names.append((k, "k, the choices per token"))
     if real < t:
-        names += [(real, "the number of real tokens"), (real / t, "the fraction of real tokens")]
+        names += [(real, "the real tokens"), (real / t, "the fraction of real tokens")]
     if term == "gates":
         names.append((ref.y.shape[-1], "D, over which they sum"))
     if 2 not in dict(names):

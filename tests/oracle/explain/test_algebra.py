@@ -11,9 +11,9 @@ from switch_np import SwitchConfig, oracle
     pytest.param("float64", marks=pytest.mark.thorough), "float32", "bfloat16"])
 @pytest.mark.parametrize("exhibit, words", [
     ("balance_gradient_without_e",
-     "the balance loss's gradient is divided by 4 (E, the number of experts)"),
+     "the balance loss's gradient is divided by 4 (E, the experts)"),
     ("z_gradient_without_2", "the z-loss's gradient is divided by 2"),
-    ("balance_counts_after_drop", "f counts only the kept choices"),
+    ("balance_counts_after_drop", "f counts what is left after drops"),
     ("gate_gradient_killed", "does not reach the router through the gates")])
 def test_a_factor_has_error_bars_and_the_right_name(exhibit, words, precision):
     asked, ref = problem(precision=precision)

@@ -32,7 +32,7 @@ WORDS = {
     "balance_sum_not_mean": "balance_loss is divided by 4 (E",
     "balance_times_real_fraction": "multiplied by 0.8214 (the fraction of real tokens)",
     "balance_gradient_discarded": "the balance loss does not reach the router",
-    "balance_gradient_times_tokens": "multiplied by 23 (the number of real tokens)",
+    "balance_gradient_times_tokens": "multiplied by 23 (the real tokens)",
     "balance_gradient_halved": "the balance loss's gradient is divided by 2",
     "balance_gradient_without_e": "the balance loss's gradient is divided by 4 (E",
     "gate_gradient_killed": "does not reach the router through the gates",

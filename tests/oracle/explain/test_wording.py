@@ -14,17 +14,17 @@ def test_a_factor_is_named_where_its_bar_allows_and_all_that_it_may_be_are_said(
     def name(c, bar, term=None):
         return factor_in_words(c, bar, term, ref)
 
-    assert name(0.2501, 1e-3) == (0.25, "divided by 4 (E, the number of experts)")
+    assert name(0.2501, 1e-3) == (0.25, "divided by 4 (E, the experts)")
     assert name(0.25, 1e-3, "z")[1].endswith(
-        "(E, the number of experts), or multiplied by 0.25 (the z coefficient)")
+        "(E, the experts), or multiplied by 0.25 (the z coefficient)")
     assert name(0.27, 0.09, "balance") == (
-        0.25, "divided by 4 (E, the number of experts) (fitted: 0.27 ± 0.09)")
+        0.25, "divided by 4 (E, the experts) (fitted: 0.27 ± 0.09)")
     assert name(0.5, 1e-3, "balance")[1] == (
         "divided by 2, or multiplied by 0.5 (the balance coefficient)")
     assert name(0.5, 1e-3, "z") == name(0.5, 1e-3) == (0.5, "divided by 2")
     assert name(27 / 32, 1e-3, "z")[1] == "multiplied by 0.8438 (the fraction of real tokens)"
     assert name(0.4, 0.2)[1] == (
-        "0.4 ± 0.2 times the right one: divided by 2, or divided by 4 (E, the number of experts)")
+        "0.4 ± 0.2 times the right one: divided by 2, or divided by 4 (E, the experts)")
     assert name(0.01, 0.02) == (0.0, "missing") and name(-1, 0.01) == (-1.0, "of the wrong sign")
     assert name(1.3, 0.1)[1] == "1.3 ± 0.1 times the right one"
     assert name(1.004, 1e-3)[1] == ""

@@ -156,7 +156,7 @@ LOSSES = (
         "factor E is missing", "DeepSpeed#2559, the review of the Switch paper",
         (_LOSS, _LOSS.replace("num_experts * ", "")),
         (SLOPE, SLOPE.replace("num_experts / ", "1 / "))),
-    bug("balance_counts_after_drop", "f counts only the kept choices", "st-moe-pytorch",
+    bug("balance_counts_after_drop", "f counts what is left after drops", "st-moe-pytorch",
         (_SHARE, _SHARE.replace("[real, :counted].ravel()", "[:, :counted][kept[:, :counted]]"))),
     bug("dropped_counted_as_expert_0", "f counts dropped tokens as tokens of expert 0",
         "transformers 4, Switch", (_SHARE, _SHARE.replace("expert[", "(expert * kept)["))),
