@@ -117,8 +117,7 @@ def pass_on(ranked_TK: np.ndarray, num_experts: int, num_groups: int, capacity: 
             padding_T: np.ndarray | None, layout: str) -> Plan:
     """Give each token the first of its experts, best first, that has a free slot (appendix B).
 
-    A token whose expert is full asks its next one, behind all that have a slot there. Load and f
-    count its best one.
+    If one expert is full, a token asks the next, behind all with a slot. Load and f count the best.
     """
     first = fill(ranked_TK[:, :1], num_experts, num_groups, capacity, padding_T, layout)
     expert_T, slot_T, none = ranked_TK[:, 0].copy(), first.slot[:, 0].copy(), first.load.size

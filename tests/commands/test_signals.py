@@ -150,7 +150,8 @@ def test_thirty_random_moments(call, tiny, monkeypatch, number):
         begun = time.perf_counter()
         text, status = child.end()
         waited.append(time.perf_counter() - begun)
-        assert status == 0 and ("and saved; continue with" in text or "holds checkpoint" in text), text
+        assert status == 0, text
+        assert "and saved; continue with" in text or "holds checkpoint" in text, text
         with monkeypatch.context() as patch:
             patch.setattr(train, "_report", lambda *_: None)
             call("train", "--resume", "--name", f"n{n}")
