@@ -193,11 +193,11 @@ def _unknown(cls: type, name: str, value: Any) -> str:
 
 def _parameter(f: Field[Any]) -> Iterator[str]:
     """Yield the docstring's lines for one field."""
-    k = f.metadata.get("knob")
+    k, kind = f.metadata.get("knob"), f.type.__name__ if isinstance(f.type, type) else f.type
     if k is None:
-        yield from (f"{f.name} : {f.type}", _wrapped(f.metadata.get("about", "")))
+        yield from (f"{f.name} : {kind}", _wrapped(f.metadata.get("about", "")))
         return
-    yield f"{f.name} : {f.type}, default {f.default!r}"
+    yield f"{f.name} : {kind}, default {f.default!r}"
     needs = f"Needed by {k.needs}." if k.needs and isinstance(k.needs, str) else ""
     if k.values is YES_NO or set(k.values) == {k.kind}:
         bounds = k.bounds.capitalize() + "." if k.bounds else ""

@@ -44,9 +44,9 @@ class Conventions:
     select_groups_kept: int = knob(1, "Groups a token may choose from", "{}", least=1,
         needs="DeepSeek-V3, Megatron",
         about="They are those whose best experts have the largest total score.")
-    select_group_best: int = knob(2, "Experts whose best scores are summed for a group's", "{}",
-        least=1, needs="DeepSeek-V2 (1), Megatron (`top_k // select_groups_kept`)",
-        about="A smaller group sums the scores of all its experts.")
+    select_group_best: int = knob(2, "Best scores summed into a group's score", "{}", least=1,
+        needs="DeepSeek-V2 (1), Megatron (`top_k // select_groups_kept`)",
+        about="A smaller group sums all its scores.")
     select_precision: str = knob("same", "Scores are rounded before the choice", {
         "same": "no", "float16": "to float16", "bfloat16": "to bfloat16"},
         needs="transformers, which first casts probabilities back to the input's precision",
