@@ -60,7 +60,7 @@ SWITCH: Options = {
     "num_experts": (INT, "experts per Switch layer; 8 for spans and pairs", "--experts"),
     "top_k": (INT, "experts per token; 1 is Switch"),
     "tries": (TRIES, "experts that a token may ask for a slot; 'all': no token left behind"),
-    "capacity_factor": (FACTOR, "slots per expert in training over an even share; none: no limit"),
+    "capacity_factor": (FACTOR, "in training, X * tokens / experts slots per expert; none: no limit"),
     "eval_capacity_factor": (FACTOR, "the same for held-out text"),
     "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
     "expert_dropout": (FLOAT, "dropout rate inside the experts")}
@@ -189,12 +189,12 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
         blocks += stack.num_layers
     kept = size * weights * (2 if isinstance(train.optimizer, Adafactor) else 4)
     rows = train.batch_size * (1 if train.task == "pairs" else train.seq_len)
-    passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
+    activations = size * rows * (2 * model.vocab_size + blocks * model.d_model)
     values = {**vars(model.switch), **vars(model), **vars(train)}
     for names, needed in (
             (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
              kept + blocks * PER_BLOCK),
-            (("batch_size", "seq_len"), passing)):
+            (("batch_size", "seq_len"), activations)):
         sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
         environment.check_memory(sizes, needed)
 

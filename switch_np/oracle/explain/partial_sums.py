@@ -19,7 +19,7 @@ def parts_of_tokens(name: str, evidence: Evidence) -> Suspects:
         for text, mine in (("first half", slice(t // 2)), ("second half", slice(t // 2, t)),
                            ("first quarter", slice(t // 4)), ("even-numbered half", slice(0, t, 2)),
                            ("last quarter", slice(t - t // 4, t))):
-            yield (f"{name} is that of the {text} of the tokens alone",
+            yield (f"{name} sums only over the {text} of the tokens",
                    evidence.rows.grads_of(text, mine)[name[2:]])
 
 

@@ -52,9 +52,9 @@ def test_the_sum_over_all_rows_is_right():
 
 
 @pytest.mark.parametrize("used, words", [
-    (of_tokens(range(24)), "is that of the first half of the tokens alone"),
-    (of_tokens(range(24, 48)), "is that of the second half of the tokens alone"),
-    (of_tokens(range(12)), "is that of the first quarter of the tokens alone"),
+    (of_tokens(range(24)), "sums only over the first half of the tokens"),
+    (of_tokens(range(24, 48)), "sums only over the second half of the tokens"),
+    (of_tokens(range(12)), "sums only over the first quarter of the tokens"),
     ([rows[:len(rows) // 8 * 8] for rows in ROWS],
      "sums over rows without each expert's last rows, those beyond a multiple of 8"),
     (of_neighbours(8, 0),

@@ -58,7 +58,7 @@ EXPERTS = (
     bug("dx_forgotten", "d_x lacks what comes back through the experts",
         "the review of TransformerEngine#3116", (_D_X, "pass")),
     bug("dx_without_router", "d_x lacks what comes back through the router",
-        "no thread known; every kernel that starts after the router",
+        "no thread known; as in every kernel that starts after the router",
         ('d_x = store(d_x + store(d_logits @ params["w_router"].T))', "pass")),
     bug("dx_overwritten", "d_x of a token's experts is stored, not added: only the last remains",
         "linkedin/Liger-Kernel#1413: dx off by 50 to 64 %, all else right",
