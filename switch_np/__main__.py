@@ -55,7 +55,6 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Return what went wrong."""
     text = str(error)
     if isinstance(error, OSError) and error.errno and error.filename is None:
         text = f"standard output: {error.strerror}"

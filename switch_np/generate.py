@@ -86,7 +86,6 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
 
 def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
           top_k: int | None) -> np.ndarray:
-    """Return one token id per row (B,)."""
     if temperature == 0:
         return np.asarray(logits_BV.argmax(axis=1))
     if top_k is not None:

@@ -203,7 +203,6 @@ def _checked(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
 
 def _by_stack(batch_shape: tuple[int, ...],
               source_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the ids by the stack that reads them."""
     return {"decoder": batch_shape} | ({} if source_shape is None else {"encoder": source_shape})
 
 

@@ -46,7 +46,6 @@ def new(name: str | None) -> Iterator[Path]:
 
 
 def _unused() -> Path:
-    """Make the first unused folder runs/run-N."""
     RUNS.mkdir(exist_ok=True)
     for n in count(1):
         with suppress(FileExistsError):

@@ -60,7 +60,7 @@ SWITCH: Options = {
     "num_experts": (INT, "experts per Switch layer; 8 for spans and pairs", "--experts"),
     "top_k": (INT, "experts per token; 1 is Switch"),
     "tries": (TRIES, "experts that a token may ask for a slot; 'all': no token left behind"),
-    "capacity_factor": (FACTOR, "in training, X * tokens / experts slots per expert; none: no limit"),
+    "capacity_factor": (FACTOR, "X * tokens / experts slots each, in training; none: no limit"),
     "eval_capacity_factor": (FACTOR, "the same for held-out text"),
     "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
     "expert_dropout": (FLOAT, "dropout rate inside the experts")}

@@ -119,7 +119,6 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
 
 def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, conventions: Conventions,
             bias_E: np.ndarray | None, noise: Noise) -> np.ndarray:
-    """Return the margin (T,) of the choices."""
     score_TE = choose.ranked(probs_TE, logits_TE, conventions, noise, bias_E)
     if conventions.second_choice == "sampled" and plan.expert.shape[1] > 1:
         first = _rank(score_TE, plan.expert[:, :1])

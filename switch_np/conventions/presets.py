@@ -77,7 +77,6 @@ DERIVED = {"hf_deepseek_v3": _fitting, "megatron": _group_best, "vmoe": _noise_o
 
 
 def _of_family(name: str) -> Preset:
-    """Return the preset of a family by name."""
     row = FAMILIES[name]
     base = _of_family(row.base) if row.base in FAMILIES else PRESETS[row.base]
     own = {"num_experts": row.experts, "top_k": row.top_k, **LOSSES[row.loss], **row.differs}

@@ -210,7 +210,6 @@ def _fits(found: tuple[int, ...], shape: Sequence[int | str]) -> bool:
 
 
 def _first(value: np.ndarray, bad: np.ndarray) -> str:
-    """Say which is the first bad entry, and where."""
     where = tuple(map(int, np.argwhere(bad)[0]))
     return f"{value[where]} at {where}"
 

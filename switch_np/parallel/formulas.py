@@ -41,5 +41,4 @@ def step(slots: Iterable[int], d_model: int, params: Mapping[str, Any], mesh: Me
 
 
 def _sent(ranks: int) -> float:
-    """Return the part of an array that a rank sends to the others."""
     return (ranks - 1) / ranks

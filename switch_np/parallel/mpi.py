@@ -57,7 +57,6 @@ class Mpi(Communicator):
 
     def on_error(self, kind: type[BaseException], error: BaseException,
                  trace: TracebackType | None) -> None:
-        """Stand in for `sys.excepthook`."""
         traceback.print_exception(kind, error, trace)
         self.abort(f"{kind.__name__}: {error}")
 

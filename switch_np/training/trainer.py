@@ -237,7 +237,6 @@ def _next(rng: np.random.Generator) -> list[float]:
 
 
 def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Return the optimizer's moments before the first step."""
     if isinstance(config.optimizer, adafactor.Adafactor):
         return adafactor.init(params, config.optimizer)
     return optimizer.init(params)

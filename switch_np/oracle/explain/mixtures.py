@@ -106,7 +106,6 @@ def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
 
 
 def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
-    """Return y with other gates."""
     more_R1 = _share(truth) * dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
     moved_TD = dispatch.sum_by_token(truth.intermediates["experts.out"] * more_R1, truth.plan)
     y: np.ndarray = truth.y + moved_TD.reshape(truth.y.shape)

@@ -110,7 +110,6 @@ def _untold(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: 
 
 
 def _under(plan: Plan, ref: Reference) -> Reference:
-    """Return the reference that replays a plan."""
     return replace(solve(ref.problem, plan, ref.precision), judged_in=ref.judged_in)
 
 
