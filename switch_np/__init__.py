@@ -14,7 +14,7 @@ K       experts chosen per token (1 = Switch)              k
 C       slots of one expert for one group                  expert capacity
 G       groups
 N       kept choices, at most T * K
-R       rows handed to the experts
+R       rows of the experts
 Q       rows that come from all ranks to one rank's experts
 D, F    d_model, d_ff                                      d_model, d_ff
 H, A    attention heads, width of a head                   d_kv

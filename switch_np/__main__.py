@@ -20,7 +20,7 @@ COMMANDS = {
     "verify": "judge what a program computed for a test vector",
     "presets": "list the presets, or say how some of them differ from the paper",
     "sizes": "count parameters and operations of the paper's models, without making them",
-    "equations": "lead from the paper's equations and sections to the lines that compute them",
+    "equations": "find the lines that compute the paper's equations and sections",
 }
 
 
@@ -36,7 +36,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if command_line is None else list(command_line)
     try:
         if sys.stdout is None:
-            raise ValueError("standard output must be open, got it closed")
+            raise ValueError("standard output must be open, got a closed one")
         if isinstance(sys.stdout, io.TextIOWrapper):         # a terminal may know few characters
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
@@ -55,7 +55,6 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Return what went wrong."""
     text = str(error)
     if isinstance(error, OSError) and error.errno and error.filename is None:
         text = f"standard output: {error.strerror}"

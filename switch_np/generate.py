@@ -1,9 +1,9 @@
 """Generate token after token from a trained model, decoder-only or encoder-decoder.
 
 The decoder has no capacity: an expert's load depends on the other tokens of the batch, and what the
-model writes must not. So the keys and values of a token never change, and each step computes the
-new token alone (`model.decode` with `past`). The encoder keeps the config's capacity if it has
-groups="rows", as in transformers, where a row depends on itself alone; otherwise it has none.
+model writes must not. So the keys and values of a token never change, and each step computes only
+the new token (`model.decode` with `past`). The encoder keeps the config's capacity if it has
+groups="rows", as in transformers, where a row depends only on itself; otherwise it has none.
 """
 
 from collections.abc import Mapping
@@ -38,11 +38,11 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
     source, source_padding
         Integers (M,) or (B, M) for the encoder, and bool of that shape, True where padding.
     temperature, top_k
-        Divides the logits (0: take the likeliest token, of equals the lowest id); draw from this
+        Divides the logits (0: take the likeliest token, at a tie the lowest id); draw from this
         many likeliest tokens (None: all).
     window
-        The decoder sees at most this many last tokens; None: all. Beyond that it starts anew from
-        the last half of the window, so that it seldom has to.
+        The decoder sees at most the last `window` tokens; None: all. When the window is full it
+        starts again from its last half, so that this happens seldom.
     stop
         A row that has produced this token repeats it; once all rows have, nothing is added.
     cached
@@ -86,7 +86,6 @@ def generate(params: Mapping[str, Any], config: ModelConfig, prompt: np.ndarray,
 
 def _draw(logits_BV: np.ndarray, rng: np.random.Generator, temperature: float,
           top_k: int | None) -> np.ndarray:
-    """Return one token id per row (B,)."""
     if temperature == 0:
         return np.asarray(logits_BV.argmax(axis=1))
     if top_k is not None:

@@ -45,7 +45,7 @@ def init(rng: np.random.Generator, config: ModelConfig,
 def draw_noise(rng: np.random.Generator, config: ModelConfig, batch_shape: tuple[int, int],
                dtype: DTypeLike = np.float64,
                source_shape: tuple[int, int] | None = None) -> ModelNoise:
-    """Draw the noise of one training step, to be handed in as `noise=` and replayed at will.
+    """Draw the noise of one training step, to be passed as `noise=` and replayed at will.
 
     `batch_shape` (B, S) is that of the decoder's ids, `source_shape` (B, M) of the encoder's, None
     without one; `dtype` is that of the parameters.
@@ -203,7 +203,6 @@ def _checked(params: Mapping[str, Any], batch: Batch, config: ModelConfig,
 
 def _by_stack(batch_shape: tuple[int, ...],
               source_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the ids by the stack that reads them."""
     return {"decoder": batch_shape} | ({} if source_shape is None else {"encoder": source_shape})
 
 

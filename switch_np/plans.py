@@ -177,9 +177,9 @@ def _slots(queue_TK: np.ndarray, num_queues: int, kept: np.ndarray | None, slot:
         check.integers("slot", slot, shape, *ANYTHING)
         slot_TK = slot.astype(np.int64)
     else:
-        slot_TK = serve.queue_up(np.where(kept_TK, queue_TK, num_queues), num_queues, scores_TK,
-                                 capacity if kept is None else None, group_size,
-                                 config.conventions)[0]
+        slot_TK = serve.assign_slots(np.where(kept_TK, queue_TK, num_queues), num_queues, scores_TK,
+                                     capacity if kept is None else None, group_size,
+                                     config.conventions)[0]
     if kept is None:
         kept_TK = routed_TK & (slot_TK >= 0)
     wrong_T = (kept_TK & ((slot_TK < 0) | (slot_TK >= limit))).any(axis=1)

@@ -187,7 +187,7 @@ MODELS = [
      "memory_padding must be None without a memory"),
     (lambda: model.encode(WEIGHTS, IDS, MODEL), ValueError, "source must be None for a decoder-o"),
     (lambda: CONFIG.differences("x"), TypeError, "other must be a SwitchConfig, got 'x'"),
-    (lambda: snp.SwitchConfig.like("nobody"), ValueError, "name must be a preset's, got 'nobody'"),
+    (lambda: snp.SwitchConfig.like("nobody"), ValueError, "name must be a preset, got 'nobody'"),
     (lambda: snp.oracle.reference(X, {}, "paper"), ValueError, "params must hold w_router, got "),
     (lambda: adapters.lift(None, "d_y"), TypeError, "d_y must be an array of numbers, got None"),
     (lambda: adapters.lift([X, 1j * X], "d_y"), TypeError, "d_y must hold real numbers, got com"),

@@ -1,4 +1,4 @@
-"""`python -m switch_np equations`: from the paper's equations to the lines of code, and back.
+"""`python -m switch_np equations`: which lines of code compute which equation of the paper.
 
 The table is the docstring of `switch_np.switch`; files and lines are looked up when it is printed.
 """
@@ -28,7 +28,6 @@ class Row(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     parser.add_argument("filters", nargs="*", metavar="WORD", help=(
         "show only the rows that contain every WORD, such as \"equation 3\", combine or plan.py"))
 

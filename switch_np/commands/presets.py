@@ -15,7 +15,6 @@ ROW = "{:26} {:58} {}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=(
         "describe these in words; without a NAME, print all as a table"))
 
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     for name in presets() | FAMILIES:
         told = _knobs(name)
         print(ROW.format(name, told if len(told) <= 58 else f"{told[:55]}...", _proof(name)))
-    print("\n`presets NAME` says everything about one. Families of transformers are its folders.")
+    print("\n`presets NAME` describes one in full. transformers' families have its folders' names.")
     return 0
 
 
@@ -57,7 +56,7 @@ def _in_words(name: str) -> str:
         lines.append(f"its model's balance loss: {FAMILIES[name].loss}")
     for title, found in (
             ("left out", preset.leaves_out),
-            ("against the paper", knobs.differences(config, SwitchConfig(), "the paper"))):
+            ("differences", knobs.differences(config, SwitchConfig(), "the paper"))):
         lines += [f"{title}:" if found else f"{title}: nothing", *(f"- {each}" for each in found)]
     return "\n".join(lines)
 

@@ -30,7 +30,7 @@ def print_start(run: Run, corpus: Any, folder: Path) -> None:
     print(f"{encoder}{config.num_layers} blocks, {kind}, {count_params(run.params):,} parameters; "
           f"{len(corpus.train):,} {unit}, {len(corpus.held_out):,} held out")
     if run.step == train.steps:
-        print(f"all {run.step} steps were done before", flush=True)
+        print(f"all {run.step} steps are already done", flush=True)
     else:
         print(f"steps {run.step + 1} to {train.steps} of {size}; writes {folder}/; "
               f"Ctrl-C saves and stops", flush=True)
@@ -124,7 +124,7 @@ def _write(figure: Any, path: Path) -> None:
 def print_stopped(run: Run, folder: Path) -> None:
     """Print how to go on."""
     name = folder.name if folder == RUNS / folder.name else str(folder)
-    print(f"stopped after step {run.step} and saved; go on with: "
+    print(f"stopped after step {run.step} and saved; continue with: "
           f"python -m switch_np train --resume --name {shlex.quote(name)}")
 
 

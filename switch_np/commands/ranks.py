@@ -52,7 +52,7 @@ class Alone:
         """Return which flags are up on any rank."""
         return flags
 
-    def said(self) -> list[str]:
+    def status(self) -> list[str]:
         """Return what the progress line adds."""
         return []
 
@@ -103,7 +103,7 @@ class Ranks(Alone):
         return tuple((all_reduce.forward(np.array(flags, int), self.mesh.world, "flags") > 0)
                      .tolist())
 
-    def said(self) -> list[str]:
+    def status(self) -> list[str]:
         return [f"sends {self.sent / self.tokens:,.0f} bytes/token "
                 f"({self.formula / self.tokens:,.0f} by the paper's formulas)",
                 f"waits {self.waited / self.seconds:.0%}"]

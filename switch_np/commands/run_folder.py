@@ -36,7 +36,7 @@ def new(name: str | None) -> Iterator[Path]:
     with files.claimed(folder):
         if (folder / "checkpoint.npz").exists():
             raise ValueError(f"--name must be new, got {name!r}, which holds a run: "
-                             f"--resume goes on with it")
+                             f"--resume continues it")
         found = {files.final_name(path) for path in folder.iterdir()}
         if foreign := found - UNFINISHED - {files.LOCK}:
             raise ValueError(f"--name must be new, got {name!r}, a folder that holds "
@@ -46,7 +46,6 @@ def new(name: str | None) -> Iterator[Path]:
 
 
 def _unused() -> Path:
-    """Make the first unused folder runs/run-N."""
     RUNS.mkdir(exist_ok=True)
     for n in count(1):
         with suppress(FileExistsError):
@@ -57,7 +56,7 @@ def _unused() -> Path:
 
 @contextmanager
 def resumed(name: str | None) -> Iterator[Path]:
-    """Hold the folder of a run to go on with."""
+    """Hold the folder of a run to resume."""
     folder = existing(name)
     with files.claimed(folder):
         _tidy(folder)
@@ -77,7 +76,7 @@ def existing(name: str | None) -> Path:
     if name is None:
         saved = sorted(RUNS.glob("*/checkpoint.npz"), key=lambda path: path.stat().st_mtime)
         if not saved:
-            raise ValueError(f"there must be a run to go on with, got none in {RUNS}/")
+            raise ValueError(f"there must be a run to resume, got none in {RUNS}/")
         return saved[-1].parent
     candidates = RUNS / name, Path(name)
     for folder in candidates:

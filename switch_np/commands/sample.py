@@ -20,20 +20,20 @@ PROMPTS = {"lm": "The ", "span": "The ___ statement is ___.", "pairs": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     add = parser.add_argument
     add("run", metavar="RUN", help=(
         "name of a run below runs/, or the path of its folder; or a folder with a "
         "SwitchTransformers checkpoint of transformers (config.json and .safetensors)"))
     add("--prompt", help=(
-        f"text to go on from (default: {PROMPTS['lm']!r}); for a run with --task span, text with "
+        f"text to continue (default: {PROMPTS['lm']!r}); for a run with --task span, text with "
         f"blanks, {generated_text.BLANK}, to fill in; for pairs, a source to answer"))
     add("--ids", type=int, nargs="+", metavar="N",
         help="for a checkpoint of transformers: token ids in place of --prompt; prints ids")
-    add("--length", type=int, default=400, metavar="N", help="most tokens to write (default: 400)")
+    add("--length", type=int, default=400, metavar="N",
+        help="maximum number of tokens to write (default: 400)")
     add("--temperature", type=float, default=0.7, metavar="X",
         help="divides the logits; 0 takes the likeliest token (default: 0.7)")
-    add("--top-k", type=int, metavar="N", help="draw among the N likeliest tokens (default: all)")
+    add("--top-k", type=int, metavar="N", help="draw from the N likeliest tokens (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)")
 
 

@@ -22,7 +22,7 @@ ROW = "{:<16} {:>17} {:>10} {:>12} {:>10}"
 NOTE = f"""
 operations: multiplications and additions of all matrix products of one forward pass over
 {SOURCE_LEN} tokens read and {TARGET_LEN} written; the paper does not say what it counts.
-switch_xxl: the paper's 395B are those of 128 experts, as published, not of its table's 64."""
+switch_xxl: the paper's 395B is the size with 128 experts, as published, not with its table's 64."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,13 +22,12 @@ SHOWN = 6              # numbers of a finished run on its line; all are in the C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     add = parser.add_argument
     add("table", metavar="NAME", choices=experiments.NAMES,
-        help=f"which: {', '.join(experiments.NAMES)}")
+        help=f"one of {', '.join(experiments.NAMES)}")
     add("--seeds", type=int, nargs="+", metavar="N",
-        help="seeds, each a run per arm (default: the experiment's own)")
-    add("--kept", action="store_true", help="the seeds of the results kept in the repository")
+        help="seeds to train each arm with (default: the experiment's own)")
+    add("--kept", action="store_true", help="use the seeds of the results kept in the repository")
     add("--steps", type=int, metavar="N",
         help="cut the longest run to this many steps, the others in proportion (default: all)")
     add("--rounds", type=int, metavar="N",
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Do the runs that are missing until all are there or Ctrl-C; then draw and print the table."""
     experiment = experiments.load(args.table).shortened(args.steps)
     if args.kept and args.seeds:
-        raise ValueError("--seeds must be left out with --kept, which names them")
+        raise ValueError("--seeds must be left out with --kept, which sets them")
     seeds = args.seeds or list(experiment.kept if args.kept else experiment.seeds)
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds must be at least 0, none twice, got {' '.join(map(str, seeds))}")
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
                     _time(experiment.speed, args.rounds, seeds[0], folder)
                 _report(experiment, path)
         except terminal.Stopped:
-            print(f"stopped and saved in {path}/; the same command goes on")
+            print(f"stopped and saved in {path}/; the same command continues")
     return 0
 
 
@@ -146,7 +145,7 @@ def _time(speed: Any, rounds: int | None, seed: int, folder: Folder) -> None:
         runs = {arm: trainer.load(folder.run(arm, seed) / "checkpoint.npz") for arm in folder.arms}
         results.write_csv(path, speed(rounds, runs))
     elif path.exists():
-        print(f"the timing in {path} is kept; --rounds N takes it anew")
+        print(f"the timing in {path} is kept; --rounds N measures again")
 
 
 def _report(experiment: Experiment, folder: Path) -> None:

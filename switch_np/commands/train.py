@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _resumed(options: dict[str, Any], team: Alone) -> Iterator[tuple[Run, Any, Path]]:
-    """Hold the run to go on with; its own options hold."""
+    """Hold the run to resume, with its own options."""
     for name in sorted(options.keys() - {"resume", "name"}):
-        raise ValueError(f"--resume goes on with the run's own options, got "
+        raise ValueError(f"--resume keeps the run's own options, got "
                          f"{train_options.flag(name)} {options[name]}")
     given = options.get("name")
     with (run_folder.resumed(given) if team.leads
@@ -88,7 +88,7 @@ def _train(state: Run, corpus: Any, metrics: run_folder.Metrics, folder: Path,
             if due and metrics.held_out is None:
                 metrics.held_out = team.evaluate(state, corpus.held_out)
             if loss is not None:
-                line.show(state, loss, metrics.held_out, team.said())
+                line.show(state, loss, metrics.held_out, team.status())
             if state.step == steps:
                 return _save(state, metrics, folder, team)
             with team.step(signals):

@@ -59,8 +59,8 @@ Options = Mapping[str, Sequence[Any]]
 SWITCH: Options = {
     "num_experts": (INT, "experts per Switch layer; 8 for spans and pairs", "--experts"),
     "top_k": (INT, "experts per token; 1 is Switch"),
-    "tries": (TRIES, "experts that a token asks for a slot, or 'all': no token left behind"),
-    "capacity_factor": (FACTOR, "slots per expert in training, in even shares; 'none': no limit"),
+    "tries": (TRIES, "experts that a token may ask for a slot; 'all': no token left behind"),
+    "capacity_factor": (FACTOR, "X * tokens / experts slots each, in training; none: no limit"),
     "eval_capacity_factor": (FACTOR, "the same for held-out text"),
     "jitter": (FLOAT, "the router's input is multiplied by U(1-X, 1+X)"),
     "expert_dropout": (FLOAT, "dropout rate inside the experts")}
@@ -70,31 +70,31 @@ MODEL: Options = {
     "dropout": (FLOAT, "dropout rate"),
     "switch_every": (INT, "a Switch layer in blocks 1, 1+N, 1+2N ... (from 0); 1: all, 0: none"),
     "encoder_switch_every": (INT, "the same in an encoder (default: as --switch-every)"),
-    "switch_attention": (FLAG, "in these blocks Switch layers make queries, keys and values, too"),
+    "switch_attention": (FLAG, "in these blocks, Switch layers also make queries, keys and values"),
     "num_layers": (INT, "blocks of the decoder; 2 for spans and pairs", "--layers", "--depth"),
     "num_encoder_layers": (INT, "blocks of the encoder; 2 for spans and pairs", "--encoder-layers"),
     "d_model": (INT, "width of the residual stream; 64 for spans and pairs", "--width"),
     "d_ff": (INT, "width inside an expert; 128 for spans and pairs"),
     "num_heads": (INT, "attention heads; 4 for spans and pairs", "--heads"),
-    "activation": (CHOICES["expert_activation"], "of the feed-forward networks and the experts"),
+    "activation": (CHOICES["expert_activation"], "in feed-forward networks and experts"),
     "gated": (FLAG, "gated networks and experts; T5 1.1 has --activation gelu_tanh with it"),
     "tie_embeddings": (TIES, "one table for both stacks and the head; for the stacks alone "
                              "(inputs: spans, pairs); or for none"),
-    "vocab_size": (INT, f"token ids; {VOCAB_SIZE} for spans, pairs and fine-tuning on them"),
-    "init_scale": (FLOAT, "s of the initialization")}
+    "vocab_size": (INT, f"number of ids; {VOCAB_SIZE} for spans, pairs and fine-tuning on them"),
+    "init_scale": (FLOAT, "weights begin with standard deviation sqrt(X / fan-in)")}
 TRAIN: Options = {
-    "task": (list(tasks.TASKS), "what the model is asked for: the byte that follows (decoder-only),"
-                                " missing spans of text (encoder-decoder), or the target to each "
-                                "source (--text FILE of pairs, one a line, source TAB target)"),
-    "seq_len": (INT, "bytes per window; 32 for spans; for pairs the most ids of a text, 128"),
-    "corruption": (FLOAT, "of --task span: fraction of the bytes in missing spans"),
-    "mean_span": (FLOAT, "of --task span: mean length of a missing span"),
+    "task": (list(tasks.TASKS), "what the model predicts: the next byte (decoder-only), missing "
+                                "spans of text (encoder-decoder), or the target of each source "
+                                "(--text FILE of pairs, one a line, source TAB target)"),
+    "seq_len": (INT, "bytes per window; 32 for spans; for pairs, at most this many ids, 128"),
+    "corruption": (FLOAT, "for --task span: fraction of the bytes in missing spans"),
+    "mean_span": (FLOAT, "for --task span: mean length of a missing span"),
     "batch_size": (INT, "windows per step; 64 for spans"),
     "steps": (INT, "steps; 1600 for spans, 400 for pairs"),
     "learning_rate": (FLOAT, f"peak learning rate; {RATES['adafactor']} for adafactor, where it is "
                              f"relative to each array's root mean square; 0.003 for pairs", "--lr"),
     "warmup": (INT, "steps in which the rate rises; 50 for spans and pairs"),
-    "bias_rate": (FLOAT, "step of a bias that moves the choice of experts towards an even load"),
+    "bias_rate": (FLOAT, "step size of a selection bias that evens out the experts' load"),
     "seed": ({"type": int, "metavar": "N"}, "seed of initialization, text and noise"),
     "dtype": (list(selective.MODES), "precision; selective: bfloat16 with the router in float32")}
 FREE = {"capacity_factor", "eval_capacity_factor", "jitter", "expert_dropout", "dropout",
@@ -127,15 +127,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files to train on, in place of Python's language reference")
     add("--name", help="folder below runs/ (default: the first unused run-N)")
     add("--resume", action="store_true",
-        help="go on with the run --name, or with the latest; its own options hold")
+        help="resume the run --name, or the latest, with its own options")
     add("--parallel", type=mesh, metavar="NxM", help=(
         "train on N x M ranks, started by `mpiexec -n` N*M: N share the batch and the experts, M "
         "the width of an expert; needs the extra mpi"))
     add("--patience", type=float, metavar="X", help=(
-        "seconds that a rank waits for another before it ends all (default: 60)"))
+        "seconds that a rank waits for another before it ends the run (default: 60)"))
     add("--from", metavar="RUN", help=(
-        "fine-tune: start from the parameters of this run, for spans and pairs one of --task span; "
-        "then only options of training, noise, dropout, capacity and losses may be given"))
+        "fine-tune the model of this run, for spans and pairs of one with --task span; then only "
+        "options of training, noise, dropout, capacity and losses may be given"))
 
 
 def flag(name: str) -> str:
@@ -153,7 +153,7 @@ def configs(options: Mapping[str, Any], base: Run | None = None) -> tuple[ModelC
     if base is not None:
         model = base.model_config
         for name in sorted({*SWITCH, *MODEL, "dense"} & {*options} - FREE):
-            raise ValueError(f"--from goes on with the run's own model, got {flag(name)} "
+            raise ValueError(f"--from keeps the run's own model, got {flag(name)} "
                              f"{options[name]}")
     if "optimizer" in options:
         train = replace(train, optimizer=OPTIMIZERS[options["optimizer"]](),
@@ -189,12 +189,12 @@ def _check_memory(model: ModelConfig, train: TrainConfig) -> None:
         blocks += stack.num_layers
     kept = size * weights * (2 if isinstance(train.optimizer, Adafactor) else 4)
     rows = train.batch_size * (1 if train.task == "pairs" else train.seq_len)
-    passing = size * rows * (2 * model.vocab_size + blocks * model.d_model)
+    activations = size * rows * (2 * model.vocab_size + blocks * model.d_model)
     values = {**vars(model.switch), **vars(model), **vars(train)}
     for names, needed in (
             (("num_layers", "num_experts", "d_model", "d_ff", "vocab_size"),
              kept + blocks * PER_BLOCK),
-            (("batch_size", "seq_len"), passing)):
+            (("batch_size", "seq_len"), activations)):
         sizes = ", ".join(f"{flag(name)} {values[name]}" for name in names)
         environment.check_memory(sizes, needed)
 

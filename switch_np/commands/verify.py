@@ -11,14 +11,13 @@ STATUS = {"pass": 0, "fail": 1, "out of range": 3, "undecided": 3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
     parser.add_argument("got", type=Path, metavar="GOT",
                         help="npz or safetensors with some or all of y, balance_loss, z_loss, d_x, "
                              "d_w_router, ..., expert, kept, slot")
     parser.add_argument("case", type=Path, metavar="CASE",
                         help="the case's file, npz or safetensors")
     parser.add_argument("--precision", choices=list(PRECISIONS),
-                        help="in which the program computed (default: that of its arrays)")
+                        help="that the program computed in (default: that of its arrays)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

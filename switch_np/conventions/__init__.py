@@ -7,7 +7,7 @@ table             the knobs of other libraries
 libraries         other libraries
 families          the 76 model folders of transformers that have a sparse layer
 layouts           how these name and lay out their parameters
-presets           both by name
+presets           libraries and families by name
 
 Modules that replace the paper's, in the order of the layer:
 

@@ -1,4 +1,4 @@
-"""Checks of the layer's arguments; messages name the argument, what is wanted and what came."""
+"""Checks of the layer's arguments; a message names the argument, what it must be and what it is."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from switch_np.switch.config import SwitchConfig
 from switch_np.switch.layer import LayerCache
 from switch_np.switch.plan import Plan
 
-MOST_ROWS = 2 ** 40    # of all buffers: more than memory holds, but far from overflow
+MOST_ROWS = 2 ** 40    # in all buffers: more than memory holds, and far below an overflow
 
 
 def checked(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfig,
@@ -174,4 +174,4 @@ def check_buffers(layout: str, capacity: int | None, num_experts: int, num_group
     if layout == "buffers" and num_experts * num_groups * (capacity or 0) >= MOST_ROWS:
         raise ValueError(f"capacity must be less than {MOST_ROWS // (num_experts * num_groups)} "
                          f"with layout='buffers', where every slot is a row, got {capacity}; "
-                         "layout='packed' has rows for kept choices alone")
+                         "layout='packed' has rows for kept choices only")

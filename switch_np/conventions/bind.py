@@ -17,7 +17,7 @@ from switch_np.switch.router import Routing
 
 
 class Part(NamedTuple):
-    """A part with some of its arguments given."""
+    """A part with some of its arguments bound."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -58,12 +58,12 @@ def parts(config: SwitchConfig, params: Mapping[str, np.ndarray], noise: Noise,
 
 
 class Refusing(NamedTuple):
-    """A router that refuses logits that overflow, before anything is made of them."""
+    """A router that refuses logits that overflow, before they are used."""
 
     router: Any
 
     def forward(self, *args: Any) -> tuple[Routing, Any]:
-        """Return what the router gives, without NumPy's warning."""
+        """Return what the router returns, without NumPy's warning of an overflow."""
         with np.errstate(over="ignore", invalid="ignore"):
             routing, cache = self.router.forward(*args)
         check.floats("logits", routing.logits_TE, routing.logits_TE.shape, finite=True)

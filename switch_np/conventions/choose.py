@@ -87,7 +87,7 @@ def wanted(expert_TK: np.ndarray, probs_TE: np.ndarray, conventions: Conventions
 
 def policy_gates(expert_TK: np.ndarray, probs_TE: np.ndarray,
                  conventions: Conventions) -> np.ndarray:
-    """Return what the policy compares with its threshold (T, K - 1): scores, or undropped gates."""
+    """Return what the policy compares with its threshold (T, K - 1): scores, or `pre` gates."""
     gate_TK = np.take_along_axis(probs_TE.real, expert_TK, axis=1)
     if conventions.second_compare == "gate":
         before = replace(conventions, renorm="pre", renorm_single=True)

@@ -1,8 +1,8 @@
 """The 76 model folders of transformers that have a sparse layer, each by its folder's name.
 
 Source: transformers 5.24.0, `models/<name>/modeling_<name>.py`, and its configuration's defaults.
-Each family lists only how it differs from another. What a single model alone has, such as experts
-that return their input, is no knob: `alone` says so, and how its experts are judged without it.
+Each family lists only how it differs from another. What only one model has, such as experts that
+return their input, gets no knob: `alone` names it, and `line` says how its experts are judged.
 """
 
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 
 class Family(NamedTuple):
-    """A folder: its group of like conventions, what it is like, and what it does differently."""
+    """A folder: its group of similar conventions, what it is like, and where it differs."""
 
     group: int
     base: str                     # the family or preset that it is like
-    experts: int                  # their number and that of the choices, by default
+    experts: int                  # default number of experts, and of choices per token
     top_k: int
-    differs: Mapping[str, Any]    # other settings than the base's
+    differs: Mapping[str, Any]    # settings that differ from the base's
     loss: str                     # the model's balance loss: a key of LOSSES
     weights: str                  # parts of `layouts.PARTS`
     line: str = ""
-    alone: str = ""               # why the layer has no name; `line` says how it is judged
+    alone: str = ""               # why there is no preset; `line` says how the layer is judged
 
 
 SOURCE = "transformers 5.24.0, models/{}"
@@ -36,8 +36,8 @@ GATED = {**SHARED, "shared_gate": True}
 CLAMPED = {"expert_limit": 7.0, "expert_silu_factor": 1.702, "expert_linear_offset": 1.0}
 GEGLU = {"expert_activation": "gelu_tanh"}
 SIGMOID = {"scores": "sigmoid", "select_bias": True, "renorm_eps": 1e-20}
-CHOSEN = "softmax over the chosen logits alone, which is renorm='pre'"
-BESIDE = "the shared expert is the decoder layer's shared_mlp: hand in both; none by default"
+CHOSEN = "softmax over the chosen logits only, which is renorm='pre'"
+BESIDE = "the shared expert is the decoder layer's shared_mlp: pass both; by default there is none"
 
 F = Family
 FAMILIES: dict[str, Family] = {
@@ -80,7 +80,8 @@ FAMILIES: dict[str, Family] = {
                       "renorm_eps_mode": "clamp", "shared_experts": 2}, "pooled",
                       "gate statics? fused shared?"),
     "ernie4_5_vl_moe": F(8, "ernie4_5_moe", 64, 6, {}, "pooled", "text shared?",
-                         "its bank for text; the one for images is another such layer, unshared"),
+                         "its experts for text; those for images are another such layer, without "
+                         "the shared expert"),
     "longcat_flash": F(9, "mixtral", 512, 12, NO_NORM, "none", "identity",
                        "experts alone: as mixtral's, for index < n_routed_experts",
                        alone="some of whose experts return their input"),
@@ -110,7 +111,7 @@ FAMILIES: dict[str, Family] = {
                   "n_group=g, topk_group=h: select_groups=g, select_groups_kept=h"),
     "dots1": F(15, "glm4_moe", 128, 6, NO_NORM, "none", "gate bias? fused shared"),
     "dots3_note": F(15, "glm4_moe", 256, 8, {}, "none", "gate bias? bias_beside? fused shared?",
-                    "the text's; that for images has no shared expert"),
+                    "its layer for text; that for images has no shared expert"),
     "exaone_moe": F(15, "glm4_moe", 64, 8, {"gate_scale": 2.5}, "none", "gate bias? fused shared"),
     "glm4_moe_lite": F(15, "glm4_moe", 64, 4, {"gate_scale": 1.8}, "none",
                        "gate bias? fused shared"),
@@ -122,7 +123,7 @@ FAMILIES: dict[str, Family] = {
     "mimo_v2_flash": F(16, "glm4_moe", 256, 8, {"shared_experts": 0}, "none", "gate bias? fused"),
     "beam": F(16, "deepseek_v3", 256, 8, {"shared_experts": 0}, "none", "gate bias? fused"),
     "axk2": F(17, "exaone_moe", 128, 8, {}, "none", "gate bias? fused shared",
-              "with n_group, closed experts score 0 and may be chosen: hand in plan="),
+              "with n_group, experts of closed groups score 0 and may be chosen: pass plan="),
     "afmoe": F(18, "glm4_moe", 64, 6, {"shared_experts": 2}, "none",
                "router_gate expert_bias? fused shared"),
     "hy_v3": F(18, "glm4_moe", 192, 8, {"gate_scale": 2.826}, "none",
@@ -132,14 +133,14 @@ FAMILIES: dict[str, Family] = {
     "lfm2_moe": F(18, "glm4_moe", 32, 4, {"renorm_eps": 1e-6, "shared_experts": 0}, "none",
                   "gate expert_bias? fused", "use_expert_bias=False: select_bias=False"),
     "laguna": F(19, "glm4_moe", 256, 8, {"renorm_eps": 0.0}, "pooled", "gate bias? fused shared",
-                "without moe_router_logit_softcapping, its default"),
+                "without moe_router_logit_softcapping, as by default"),
     "step3p7": F(20, "glm4_moe", 288, 8, {"renorm_eps": 0.0, "expert_limit_at": "output"}, "none",
                   "gate bias? fused shared", "swiglu_limits: expert_limit=, shared_limit="),
     "flint": F(21, "mixtral", 256, 6, {"scores": "sigmoid", "shared_experts": 2}, "pooled",
                "gate fused shared_one"),
     "kolibri1": F(22, "glm4_moe", 384, 6, {**NO_NORM, "select_bias": False}, "none",
                   "gate choice? fused shared",
-                  "a bias on the logits decides the choice: plan= takes the experts' ids"),
+                  "a bias on the logits decides the choice: pass the experts' ids as plan="),
     "glm5_next": F(23, "exaone_moe", 288, 8, {"expert_limit": 10.0}, "pooled",
                    "gate bias? fused shared"),
     "hy_v4": F(23, "exaone_moe", 256, 8, {"gate_scale": 2.827, "expert_limit": 10.0,
@@ -149,7 +150,7 @@ FAMILIES: dict[str, Family] = {
                        "pooled", "gate bias? fused shared_fused"),
     "deepseek_v4": F(25, "glm4_moe", 256, 6, {"scores": "sqrtsoftplus", "gate_scale": 1.5,
                      "expert_limit": 10.0}, "pooled", "gate bias? hash? fused shared",
-                     "layers that choose by token: plan= takes the experts' ids"),
+                     "for layers that choose experts by token id, pass the experts' ids as plan="),
     "inkling": F(26, "mixtral", 256, 6, {}, "none", "fused",
                  "experts alone: as mixtral's",
                  alone="whose router weighs the shared experts too"),
@@ -164,20 +165,20 @@ FAMILIES: dict[str, Family] = {
                     alone="whose experts end in a norm"),
     "nemotron_h": F(29, "glm4_moe", 8, 2, {"expert_activation": "relu_squared",
                     "expert_gated": False}, "none", "gate bias? plain shared_plain",
-                    "without moe_latent_size, its default"),
+                    "without moe_latent_size, as by default"),
     "llama4": F(30, "mixtral", 16, 1, {**SHARED, **NO_NORM, "scores": "sigmoid",
                 "gate_at": "input"}, "none", "router turned shared_one"),
     "switch_transformers": F(31, "hf_switch", 8, 1, {}, "Switch's",
                              "classifier classifier_bias? single"),
     "nllb_moe": F(32, "paper", 128, 2, {"expert_biases": True}, "NLLB's", "single_biases",
                   "experts alone: as the paper's with expert_biases=True",
-                  alone="of which 5.24 runs experts 0 and 1 alone"),
+                  alone="of which 5.24 runs only experts 0 and 1"),
     "doge": F(33, "paper", 16384, 64, {}, "Doge's", "",
               "not at all",
               alone="whose product keys mix two tokens"),
     "zaya": F(34, "mixtral", 16, 1, NO_NORM, "none", "fused",
               "experts alone: as mixtral's",
-              alone="whose router hands a state on to the next layer"),
+              alone="whose router passes a state on to the next layer"),
     "vitpose_backbone": F(35, "paper", 1, 1, {}, "none", "",
                           "not at all",
                           alone="which has no router"),

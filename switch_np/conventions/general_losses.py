@@ -2,14 +2,14 @@
 
 Source: nanoMoE (P of the chosen experts alone), Megatron (P of normalised sigmoid scores, f of many
 microbatches), fairscale (its scale), Mesh TensorFlow (`moe_use_second_place_loss`; z-loss in
-training alone), Flaxformer (padding has log Z = log E). f comes from the plan, unless it is given;
-here tokens get weights in P, and the paper's losses compute the rest.
+training only), Flaxformer (padding has log Z = log E). f comes from the plan unless it is given.
+This file weights the tokens in P; the paper's losses compute the rest.
 
 Forward:   L = L_balance(w ⊙ q) + L_second(p);  w: the tokens' weights;  q: the scores p, or
            q_e = m_e p_e / s with s = Σ_j m_j p_j + ε, where m says which experts take part
            L_second = mean over groups of ½ E Σ_e f_e Q_e;  f_e: fraction of the group's tokens
            whose second choice is e, before policy and drops;  Q_e: mean of q without the first
-           choice, ε = 1e-9. Padding has no choices, but is in Q and in the divisors.
+           choice, ε = 1e-9. Padding has no choices, but counts in Q and in the divisors.
            L_z = mean of log_z² over the tokens that count, or 0
 Backward:  d_q = w ⊙ d_(w q),   d_p_e = m_e (d_q_e - Σ_j d_q_j q_j) / s;
            d_q[t, e] = d_L ½ E f[g, e] / (G n) for L_second;  the z-loss's is the paper's.
@@ -56,9 +56,9 @@ class GeneralBalanceCache(NamedTuple):
 def balance(probs_TE: np.ndarray, plan: Plan, padding_T: np.ndarray | None = None, *,
             conventions: Conventions, f_E: np.ndarray | None = None,
             num_counted: int = 0) -> tuple[np.ndarray, GeneralBalanceCache]:
-    """Return the balance loss, a scalar; `f_E` is f if it is handed in.
+    """Return the balance loss, a scalar; `f_E`, if given, is f.
 
-    `num_counted` experts of a token may be counted, by default those of the plan.
+    `num_counted` is the K that f is divided by, where it is; 0: the plan's.
 
     >>> from switch_np.switch.plan import fill
     >>> probs, plan = np.array([[0.75, 0.25]] * 2), fill(np.array([[0], [0]]), 2, capacity=2)
@@ -96,7 +96,7 @@ def balance_backward(d_loss: float, cache: GeneralBalanceCache) -> np.ndarray:
 
 def token_weights(plan: Plan, padding_T: np.ndarray | None, conventions: Conventions,
                   num_counted: int = 0) -> np.ndarray:
-    """Return each token's weight (T,) in P; it includes a division of f by K, and the loss's scale.
+    """Return each token's weight (T,) in P, with f's division by K and the loss's scale in it.
 
     >>> from switch_np.switch.plan import fill
     >>> plan, padding = fill(np.array([[0], [0]]), 1, capacity=2), np.array([False, True])

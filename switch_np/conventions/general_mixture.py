@@ -51,7 +51,7 @@ def network(conventions: Conventions) -> Network:
 
 
 class DroppedCache(NamedTuple):
-    """Saved for backward: tokens, their weights, who is dropped, and whether by gates."""
+    """Saved for backward: tokens, their weights, which are dropped, whether gates weight them."""
 
     x_TD: np.ndarray
     weight_T1: np.ndarray
@@ -60,9 +60,9 @@ class DroppedCache(NamedTuple):
 
 
 class SharedCache(NamedTuple):
-    """Saved for backward: the network's cache, input, output, gate and its weight; None for none.
+    """Saved for backward: the network's cache, input, output, gate and its weight, if it has them.
 
-    Also whether there is a bias, and who is served.
+    Also whether there is a bias, and which tokens are served.
     """
 
     network: NetworkCache | None
@@ -147,7 +147,7 @@ def _gates(gates_TK: np.ndarray,
            conventions: Conventions) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the weights of the experts' inputs, None for 1, and of their outputs.
 
-    Factors that a library holds fixed are real parts, which a complex step does not reach.
+    A factor that a library holds fixed is a real part, so a complex step does not reach it.
     """
     input_TK, output_TK = None, gates_TK
     if conventions.gate_at != "output":

@@ -82,7 +82,6 @@ def backward(d_y_TD: np.ndarray, cache: NetworkCache,
 
 
 def _affine(x: np.ndarray, params: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Return x W, plus b where there is one."""
     product: np.ndarray = x @ params[f"w_{name}"]
     return product + params[f"b_{name}"] if f"b_{name}" in params else product
 

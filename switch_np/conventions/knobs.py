@@ -17,7 +17,7 @@ from switch_np.operations import check
 Config = TypeVar("Config")
 YES_NO = {True: "yes", False: "no"}
 RATE = {0.0: "none", float: "{}"}
-LARGEST = 1e200    # below it a factor times all tokens and choices is finite
+LARGEST = 1e200    # a factor below it stays finite when tokens and choices multiply it
 WIDTH = 96         # of a docstring's text: `help` indents it by four
 
 
@@ -25,10 +25,10 @@ class Knob(NamedTuple):
     """What a field decides; `topic` and the description of a value make a sentence."""
 
     topic: str
-    values: Mapping[Any, str]         # their descriptions; of int or float: that of any number
+    values: Mapping[Any, str]         # with descriptions; int or float stands for any number
     least: float | None               # bounds of the numbers
     below: float | None
-    needs: str | Mapping[Any, str]    # libraries that need another value, or of each value
+    needs: str | Mapping[Any, str]    # libraries that need another value, or each value
     about: str                        # more sentences for the docstring
 
     @property
@@ -72,7 +72,8 @@ def knob(default: Any, topic: str, values: str | Mapping[Any, str], *, least: fl
          below: float | None = None, needs: str | Mapping[Any, str] = "", about: str = "") -> Any:
     """Return a dataclass field, typed Any so that its own annotation holds.
 
-    The arguments are those of `Knob`; `values` may be a text for any number of the default's type.
+    The arguments are those of `Knob`; one text as `values` describes any number of the default's
+    type.
     """
     values = {type(default): values} if isinstance(values, str) else values
     return field(default=default,
@@ -142,7 +143,7 @@ def differences(mine: Any, other: Any, called: str = "the other") -> list[str]:
 
     >>> from switch_np.conventions.table import Conventions
     >>> differences(Conventions(renorm_single=True), Conventions(), "the paper")
-    ['A single choice is divided by itself: yes; the paper: no.']
+    ['A single gate is divided by itself: yes; the paper: no.']
     """
     check.instance("other", other, type(mine))
     found = []
@@ -192,11 +193,11 @@ def _unknown(cls: type, name: str, value: Any) -> str:
 
 def _parameter(f: Field[Any]) -> Iterator[str]:
     """Yield the docstring's lines for one field."""
-    k = f.metadata.get("knob")
+    k, kind = f.metadata.get("knob"), f.type.__name__ if isinstance(f.type, type) else f.type
     if k is None:
-        yield from (f"{f.name} : {f.type}", _wrapped(f.metadata.get("about", "")))
+        yield from (f"{f.name} : {kind}", _wrapped(f.metadata.get("about", "")))
         return
-    yield f"{f.name} : {f.type}, default {f.default!r}"
+    yield f"{f.name} : {kind}, default {f.default!r}"
     needs = f"Needed by {k.needs}." if k.needs and isinstance(k.needs, str) else ""
     if k.values is YES_NO or set(k.values) == {k.kind}:
         bounds = k.bounds.capitalize() + "." if k.bounds else ""

@@ -1,9 +1,9 @@
 """How transformers' layers name and lay out their parameters, and which of ours each one holds.
 
 A line reads "their key (its axes) = our name", with two names where one array holds two: "a, b" are
-its first and second half, "a / b" its even and odd entries. Their axes are E experts, D and
-F as in ours, S the shared expert's width, 2F or 2S both halves, EF experts and hidden units in one,
-E+ more experts than have weights, and 1. A key with {e} stands for one per expert. A line without
+its first and second half, "a / b" its even and odd entries. The axes are E, D and F as in ours;
+S, the shared expert's width; 2F or 2S, both halves; EF, experts and hidden units in one axis; E+,
+more experts than have weights; and 1. A key with {e} stands for one key per expert. A line without
 "=" is the prefix of keys that belong to something else. A part named with "?" may be absent.
 """
 

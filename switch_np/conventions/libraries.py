@@ -60,8 +60,8 @@ PRESETS: dict[str, Preset] = {
         weights="as here: wi (E, D, F), wo (E, F, D), router (D, E)",
         leaves_out=("gating 'switch_max': priority='gate'",
             "groups: give their number; they have at most 1,024 tokens there",
-            "the z-loss is added before the balance loss's coefficient, so its own is the product "
-            "of both; both are divided by the number of microbatches")),
+            "the balance loss's coefficient multiplies the z-loss too, besides the z-loss's own; "
+            "both are divided by the number of microbatches")),
     "mesh_tf_ntlb": Preset("tensorflow/mesh b6e9d08, transformer/moe.py, moe_switch_top_k > 1",
         recorded=False, settings={"eval_capacity_factor": 2.0, "min_capacity": 4, "tries": 4,
             "capacity_at_most_group": True, "balance_counts": "plain_over_k",
@@ -100,7 +100,7 @@ PRESETS: dict[str, Preset] = {
         weights="gate_up_proj (E, 2F, D): w_gate[e] = its first F rows transposed, w_in[e] = the "
             "rest; w_out[e] = down_proj[e].T; w_router = gate.weight.T",
         leaves_out=("f and P are pooled over all layers",
-            "the mask counts in the loss alone: pass it as padding")),
+            "the mask affects only the loss: pass it as padding")),
     "hf_deepseek_v3": Preset("transformers 5.23.0, models/deepseek_v3",
         settings={**SWIGLU, "num_experts": 256, "top_k": 8, "scores": "sigmoid",
             "select_bias": True, "select_groups": 8, "select_groups_kept": 4, "renorm_eps": 1e-20,
@@ -162,8 +162,8 @@ PRESETS: dict[str, Preset] = {
             + "; w_gate[e] = experts.e.fc_1.weight.T",
         leaves_out=("bias: expert_biases=True, and routed_scaling_factor: gate_scale",
             "n_expert_groups: as hf_deepseek_v3 with renorm='none' unless norm_topk_prob, and "
-            "select_group_best = n_topk_scores_per_group; closed groups have the score 0 there, "
-            "which a negative one of an open group loses against")),
+            "select_group_best = n_topk_scores_per_group; experts of closed groups score 0 there, "
+            "more than a negative score of an open group")),
     "labml": Preset("labmlai e6b3c8a, labml_nn/transformers/switch",
         settings={"capacity_factor": 1.0, "router_bias": True, "jitter": 0.0, "priority": "random",
             "dropped": "gated_identity", "z_when": "never", "expert_biases": True, **NO_PADDING},

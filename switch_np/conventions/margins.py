@@ -1,9 +1,9 @@
 """How far each token is from another decision.
 
 No decision can change while every score moves by less than half its margin. With groups of experts
-the choice's margin includes the gap between the last group taken and the first left out, over the
-number of scores on each side that can move; with a policy for later choices, the distance to its
-threshold. With batch-prioritised routing only choices of the same rank compete for the last slots.
+the choice's margin includes the gap between the last group taken and the first left out, divided by
+the number of scores on each side that can move; with a policy for later choices, the distance to
+its threshold. With batch-prioritised routing only choices of the same rank compete for slots.
 """
 
 from dataclasses import replace
@@ -67,8 +67,8 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
     scores_TE, plan
         What ranked the experts (probabilities, or logits with noise), and the decisions.
     config, logits_TE, padding_T, bias_E, noise, training
-        Under other libraries' conventions: the config, and whatever else decided; logits of None
-        mean log p.
+        For other libraries' conventions: the config, and whatever else the decisions depend on.
+        Without logits, log p takes their place.
 
     Examples
     --------
@@ -119,7 +119,6 @@ def margins(scores_TE: np.ndarray, plan: Plan, config: SwitchConfig | None = Non
 
 def _choice(probs_TE: np.ndarray, logits_TE: np.ndarray, plan: Plan, conventions: Conventions,
             bias_E: np.ndarray | None, noise: Noise) -> np.ndarray:
-    """Return the margin (T,) of the choices."""
     score_TE = choose.ranked(probs_TE, logits_TE, conventions, noise, bias_E)
     if conventions.second_choice == "sampled" and plan.expert.shape[1] > 1:
         first = _rank(score_TE, plan.expert[:, :1])

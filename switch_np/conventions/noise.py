@@ -35,9 +35,9 @@ class Noise(NamedTuple):
     expert_dropout
         (T, K, F) bool, True where the hidden activation of a choice is kept.
     logits, second, policy, priority
-        Of other libraries: (T, E) added to the logits; (T, E) Gumbel noise that draws the later
+        For other libraries: (T, E) added to the logits; (T, E) Gumbel noise that draws the later
         choices; (T, K - 1) uniform numbers that decide whether later choices are used; (T, K)
-        numbers, the largest of which are served first.
+        numbers, of which the largest are served first.
     """
 
     jitter: np.ndarray | None = None
@@ -86,7 +86,7 @@ def _draw_more(rng: np.random.Generator, noise: Noise, config: SwitchConfig, t: 
 
 def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray, d_ff: int,
               rng: np.random.Generator | None, plan: Plan | None, training: bool) -> Noise:
-    """Return the noise given, after a check, or else draw it if the config asks for any."""
+    """Return the given noise, checked; if there is none, draw what the config asks for."""
     if noise is not None:
         check_noise(noise, config, x_TD, d_ff, replayed=plan is not None)
         return noise
@@ -107,7 +107,7 @@ def noise_for(noise: Noise | None, config: SwitchConfig, x_TD: np.ndarray, d_ff:
 
 
 def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
-    """Return the config for a replayed plan, whose choices need none of the missing noise.
+    """Return the config for a replayed plan: without the noise that its choices would have needed.
 
     >>> decided(SwitchConfig(sample=True), Noise()).sample
     False
@@ -121,15 +121,15 @@ def decided(config: SwitchConfig, noise: Noise) -> SwitchConfig:
         conventions = replace(conventions, priority="choice")
     sample = config.sample and noise.gumbel is not None
     if conventions is config.conventions and sample == config.sample:
-        return config                            # a new one would check every option again
+        return config                            # `replace` would check every option again
     return replace(config, conventions=conventions, sample=sample)
 
 
 @cache
 def outside_training(config: SwitchConfig) -> SwitchConfig:
-    """Return a config that draws in training what this one draws outside it.
+    """Return the config with only the noise that is also drawn outside training.
 
-    That is what noise_when="always" asks for, and what choices need.
+    That is the noise of noise_when="always", and what the choices need.
     """
     conventions = config.conventions
     quiet: dict[str, Any] = {"sample": False, "expert_dropout": 0.0}

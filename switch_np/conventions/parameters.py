@@ -58,13 +58,14 @@ def in_precision(params: Mapping[str, Any], experts: str | None,
     params
         As `init` gives them, float32 or float64.
     experts, router
-        "bfloat16" or "float16" for the router's own parameters, and for all others; None leaves
-        them as they are. Section 2.4's selective precision is "bfloat16" and None.
+        "bfloat16" or "float16" for the router's own parameters (`router`) and for all others
+        (`experts`); None leaves them as they are. Section 2.4's selective precision is
+        experts="bfloat16", router=None.
 
     Raises
     ------
     TypeError, ValueError
-        If a precision is another, or a parameter no array of floats.
+        If a precision is another, or a parameter is not an array of floats.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Libraries and transformers' families by name: `SwitchConfig.like(name, ...)` and their list."""
+"""Presets by name, of libraries and transformers' families, for `SwitchConfig.like(name, ...)`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,15 +27,15 @@ def settings(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     1
     >>> settings("mixtrol", {})    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: name must be a preset's, got 'mixtrol'; did you mean 'mixtral'? `presets()` lists...
+    ValueError: name must be a preset, got 'mixtrol'; did you mean 'mixtral'? `presets()` lists...
     >>> settings("phimoe", {})     # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: name must be a preset's, got 'phimoe', whose router is SparseMixer: experts alone...
+    ValueError: name must be a preset, got 'phimoe', whose router is SparseMixer: experts alone...
     """
     known = presets()
     if name not in list(known):
         row = FAMILIES.get(name) if isinstance(name, str) else None
-        raise ValueError(f"name must be a preset's, got {name!r}" + (
+        raise ValueError(f"name must be a preset, got {name!r}" + (
             f", {row.alone}: {row.line}" if row else
             f"{check.nearest(name, known) or ';'} `presets()` lists them"))
     found = dict(known[name].settings)
@@ -77,7 +77,6 @@ DERIVED = {"hf_deepseek_v3": _fitting, "megatron": _group_best, "vmoe": _noise_o
 
 
 def _of_family(name: str) -> Preset:
-    """Return the preset of a family by name."""
     row = FAMILIES[name]
     base = _of_family(row.base) if row.base in FAMILIES else PRESETS[row.base]
     own = {"num_experts": row.experts, "top_k": row.top_k, **LOSSES[row.loss], **row.differs}

@@ -37,7 +37,7 @@ class ScoresCache(NamedTuple):
 def forward(params: Mapping[str, np.ndarray], x_TD: np.ndarray, scale_TD: np.ndarray | None = None,
             kind: str = "softmax",
             noise_TE: np.ndarray | None = None) -> tuple[Routing, ScoresCache]:
-    """Score every expert for every token; `scale_TD` multiplies x, `noise_TE` adds to the logits.
+    """Score every expert for every token; `scale_TD` multiplies x, `noise_TE` is added to logits.
 
     >>> forward({"w_router": np.eye(2)}, np.zeros((1, 2)), kind="sigmoid")[0].probs_TE.tolist()
     [[0.5, 0.5]]

@@ -1,7 +1,7 @@
-"""The bias for selection alone, moved after each step towards an even load; it has no gradient.
+"""The bias for selection only, moved after each step towards an even load; it has no gradient.
 
 Source: Wang et al., "Auxiliary-loss-free load balancing" (2024), algorithm 1, as in DeepSeek-V3,
-MaxText and Megatron. The layer adds the bias to the scores (`select_bias`); whoever trains moves it
+MaxText and Megatron. The layer adds the bias to the scores (`select_bias`); the trainer moves it
 (`TrainConfig.bias_rate`).
 
     b_e ← b_e + rate · sign(mean load - load_e)
@@ -20,8 +20,8 @@ def updated(bias_E: np.ndarray, load_E: np.ndarray, rate: float) -> np.ndarray:
     bias_E
         (E,) floats, `params["select_bias"]`.
     load_E
-        (E,) the choices per expert, such as `plan.load.sum(axis=0)`, dropped ones and those of all
-        micro-batches included; padding has none.
+        (E,) the choices per expert, such as `plan.load.sum(axis=0)`, including dropped ones and
+        those of all micro-batches, and without padding's.
     rate
         How far an expert's bias moves: 0.001 in DeepSeek-V3.
 

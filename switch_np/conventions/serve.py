@@ -25,7 +25,7 @@ from switch_np.switch.plan import Plan, lay_out, pass_on
 def decide(probs_TE: np.ndarray, logits_TE: np.ndarray, config: SwitchConfig, *,
            num_groups: int = 1, padding_T: np.ndarray | None = None, noise: Noise = Noise(),
            bias_E: np.ndarray | None = None, training: bool = False) -> Plan:
-    """Give every token its experts and slots; `bias_E` is added to the scores for the choice alone.
+    """Give every token its experts and slots; `bias_E` is added to the scores for the choice only.
 
     >>> probs = np.array([[.6, .4], [.7, .3], [.9, .1]])
     >>> config = SwitchConfig.like("flaxformer", num_experts=2, capacity=1, priority="batch")
@@ -56,7 +56,7 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
     if padding_T is not None and conventions.padding_routing == "left_out":
         wanted_TK = wanted_TK & ~padding_T[:, None]
     queue_TK = np.where(wanted_TK, expert_TK * g + group_T[:, None], e * g)
-    slot_TK, length, capacity = queue_up(
+    slot_TK, length, capacity = assign_slots(
         queue_TK, e * g, keys(expert_TK, probs_TE, logits_TE, config, noise),
         config.expert_capacity(group_size, training), group_size, conventions)
     plain_TK = largest(probs_TE.real, k) if conventions.counts_plain else None
@@ -64,15 +64,15 @@ def serve(expert_TK: np.ndarray, wanted_TK: np.ndarray, probs_TE: np.ndarray,
                       padding_T, training, plain_TK)
 
 
-def queue_up(queue_TK: np.ndarray, num_queues: int, key_TK: np.ndarray | None,
-             capacity: int | None, group_size: int,
-             conventions: Conventions) -> tuple[np.ndarray, np.ndarray, int]:
+def assign_slots(queue_TK: np.ndarray, num_queues: int, key_TK: np.ndarray | None,
+                 capacity: int | None, group_size: int,
+                 conventions: Conventions) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the slots (T, K), -1 for none, the queues' lengths, and the capacity.
 
     `queue_TK` names each choice's queue, `num_queues` for none; the largest keys come first.
 
     >>> queue, theirs = np.array([[0, 1], [1, 0]]), Conventions(priority="token")
-    >>> queue_up(queue, 2, None, 1, 2, theirs)[0].tolist()
+    >>> assign_slots(queue, 2, None, 1, 2, theirs)[0].tolist()
     [[0, 0], [-1, -1]]
     """
     t, k = queue_TK.shape
@@ -115,10 +115,10 @@ def from_slots(expert_TK: np.ndarray, slot_TK: np.ndarray, group_T: np.ndarray, 
 def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndarray,
                    shape: tuple[int, int], padding_T: np.ndarray | None,
                    conventions: Conventions, training: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return what f counts in the balance loss (G, E), and the number of tokens that divides (G,).
+    """Return what f counts in the balance loss (G, E), and the tokens that it is divided by (G,).
 
     `plain_TK` are the K best scores without bias, groups and noise; `shape` is (G, E) of the
-    buffers. The loss may have other groups; where f is handed in, 1 stands for a count.
+    buffers. The loss may have other groups; where f is given, every count is 1.
 
     >>> chosen, kept = np.array([[0], [1], [1]]), np.array([[True], [True], [False]])
     >>> theirs = Conventions(balance_drops="post_as_0")
@@ -150,7 +150,7 @@ def balance_counts(expert_TK: np.ndarray, kept_TK: np.ndarray, plain_TK: np.ndar
 
 def recount(plan: Plan, scores_TE: np.ndarray, padding_T: np.ndarray | None,
             config: SwitchConfig, training: bool) -> Plan:
-    """Return the plan with the best of these scores counted, where the balance loss counts them."""
+    """Return the plan with counts of the best of these scores, if the balance loss counts those."""
     if not config.counts_scores:
         return plan
     best_TK = largest(scores_TE.real, max(plan.expert.shape[1], config.num_tries))

@@ -18,7 +18,7 @@ import numpy as np
 from switch_np.conventions.table import Conventions
 from switch_np.operations import activations
 
-Held = tuple[np.ndarray, np.ndarray | None]        # values, and where a limit holds them; None: no
+Held = tuple[np.ndarray, np.ndarray | None]        # values, and where a limit holds them, if any
 
 
 class Units(NamedTuple):

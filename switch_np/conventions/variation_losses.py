@@ -7,13 +7,13 @@ objective and hands d_gates (as `d_probs`) or d_clean + d_noisy (as `d_logits`) 
 
 Forward:   CV²(v) = var(v) / (mean(v)² + ε);  var divides by E - `ddof`
            importance  v_e = Σ_t gates[t, e]
-           load        v_e = Σ_t Φ(u[t, e]),  u = (clean[t, e] - threshold) / σ:  the chance of e to
-           be among the K best, were the noise of e alone drawn again. The threshold is the K-th
-           largest of noisy[t] (V-MoE, Tutel), or that of all but e (2017): for the K best
-           themselves the (K+1)-th.
+           load        v_e = Σ_t Φ(u[t, e]),  u = (clean[t, e] - threshold) / σ:  the probability
+           that e is among the K best if only the noise of e is drawn again. The threshold is the
+           K-th largest of noisy[t] (V-MoE, Tutel), or the K-th largest without e (2017), which for
+           the K best themselves is the (K+1)-th.
 Backward:  d_v_e = d_L (2 (v_e - m) / (E - ddof) - CV² · 2 m / E) / (m² + ε);  m is the mean;
            d_u = d_v_e φ(u),   d_clean = d_u / σ,   d_σ = -d_u u / σ;
-           d_noisy: each threshold's place receives -d_u / σ. Which place that is has no gradient.
+           d_noisy: each threshold's entry receives -d_u / σ. Which entry that is has no gradient.
 """
 
 import math
@@ -75,15 +75,15 @@ def importance(gates_TE: np.ndarray, *, ddof: int = 0,
     Parameters
     ----------
     gates_TE
-        (T, E) floats: V-MoE's and Tutel's are the softmax without noise; those of 2017 are zero but
-        for the chosen experts.
+        (T, E) floats: V-MoE's and Tutel's are the softmax without noise; those of 2017 are zero
+        except for the chosen experts.
     ddof, eps
         0 and 0 for V-MoE, 1 and 1e-10 for Tutel, 0 and 1e-10 for the paper's code.
 
     Raises
     ------
     TypeError, ValueError
-        If the gates are no finite floats of two dimensions.
+        If the gates are not finite floats of shape (T, E).
 
     Examples
     --------
@@ -109,7 +109,7 @@ def load(clean_TE: np.ndarray, noisy_TE: np.ndarray, std: float | np.ndarray, k:
     Parameters
     ----------
     clean_TE, noisy_TE
-        (T, E) floats: the logits without and with noise. Tutel hands in the softmax as `clean_TE`.
+        (T, E) floats: the logits without and with noise. Tutel passes the softmax as `clean_TE`.
     std
         The noise's standard deviation, a number or (T, E): 1 / E for V-MoE, softplus(x w_noise) in
         2017.
@@ -124,7 +124,7 @@ def load(clean_TE: np.ndarray, noisy_TE: np.ndarray, std: float | np.ndarray, k:
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind, shape or range; the message names it.
+        If an argument has the wrong type, shape or range; the message names it.
 
     Examples
     --------

@@ -60,7 +60,6 @@ def save(folder: str | Path, params: Mapping[str, Any], config: ModelConfig) -> 
 
 
 def _state(folder: Path) -> dict[str, np.ndarray]:
-    """Return every array of the weight files, under its name."""
     names = {ONE}
     if not (folder / ONE).exists() and (folder / SEVERAL).exists():
         file_of = reading.json_file(folder / SEVERAL).get("weight_map")

@@ -8,8 +8,8 @@ The experiments
     `table1`: Switch, MoE top-2 and dense; `table2`: number formats; `table3`: initialization;
     `table4`: dropout in fine-tuning; `figure4`: numbers of experts; `memory`: the same on a task
     that needs nothing but parameters; `exploration`: noise in the router (called "noise" by the
-    command and in the results); `distillation`: Switch into dense; `balance`: the balance
-    loss, and three ways without. `rates` and `memory_rates`: the sweeps that found the learning
+    command and in the results); `distillation`: Switch into dense; `balance`: the balance loss,
+    and three ways to do without. `rates` and `memory_rates`: the sweeps that found the learning
     rates.
 What an experiment is made of
     `statistics`: intervals and grades; `results`: CSV files, tables as dicts of arrays and as

@@ -3,21 +3,21 @@
 The papers. Wang et al. (2024), as DeepSeek-V3: a bias, added for the choice alone and moved against
 the load after each step, balances better than the balance loss and costs no quality. Zhou et al.
 (2022): experts that take their best tokens are even by construction, and reach a loss in less than
-half of the steps. Dai et al. (2024), DeepSeekMoE: a shared expert and four times as many of a
-quarter of the width, more of them per token, are better at equal operations.
+half of the steps. Dai et al. (2024), DeepSeekMoE: a shared expert, and four times as many experts
+of a quarter of the width, more of them per token, are better at equal operations.
 
 Here: the toy with a Switch layer in each of its four blocks, 16 experts, 400 steps. With expert
 choice an expert takes 1/16 of a batch's bytes: as many rows as there are bytes. The finer experts
 are 63 of a quarter of the width, 3 per byte, and a shared one: the same parameters, and the same
-operations but for the router's. Seeds 100 and 101 chose the factor of the loss (of 0.01, 0.03, 0.1,
-0.3 and 1, all from 0.1 on within 0.005 bits; 0.1 for the finer experts too) and the rate of the
-bias (of 0.001, 0.003, 0.01 and 0.03). What was expected, written down before seeds 0 to 4 were run,
-is in `EXPECTED`.
+operations but for the router's. The loss's coefficient (of 0.01, 0.03, 0.1, 0.3 and 1, all from 0.1
+on within 0.005 bits; 0.1 for the finer experts too) and the bias's rate (of 0.001, 0.003, 0.01 and
+0.03) were chosen on seeds 100 and 101. What was expected, written down before seeds 0 to 4 were
+run, is in `EXPECTED`.
 
 `busiest` is the load of the busiest expert, as a multiple of the fair share, on held-out text;
-`unserved` the share of bytes that no routed expert serves. `whole`, `prefixes` and `one_by_one` are
-one text's bits per byte, read in three ways; only the first can let a byte's route depend on bytes
-that come later.
+`unserved` the fraction of bytes that no routed expert serves. `whole`, `prefixes` and `one_by_one`
+are one text's bits per byte, read in three ways; only in the first can a byte's route depend on
+later bytes.
 """
 
 from collections.abc import Callable, Mapping
@@ -116,7 +116,7 @@ def whole(run: Run, ids: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 
 def prefixes(run: Run, ids: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Return the logits, each from a call that is given the bytes so far, of all windows."""
+    """Return the logits, each from a call that reads the bytes so far, of all windows."""
     return np.stack([model.forward(run.stored, ids[:, :end], config)[0][:, -1]
                      for end in range(1, ids.shape[1] + 1)], axis=1)
 
@@ -134,7 +134,7 @@ def bits(run: Run, corpus: Corpus,
          reading: Callable[[Run, np.ndarray, ModelConfig], np.ndarray]) -> float:
     """Return the bits per byte of the held-out text, read in one of the three ways.
 
-    Where tokens choose there is room for all, so that no byte depends on those beside it.
+    Where tokens choose, there is room for all, so that no byte depends on its neighbours.
     """
     config, found = run.model_config, []
     if config.switch.conventions.chooser == "tokens":

@@ -57,7 +57,7 @@ class Arm:
     train: TrainConfig = field(default_factory=TrainConfig)       # its seed is replaced by each
     label: str = ""                    # for pictures and tables; default: the name
     needs: str = ""                    # an arm whose finished run of the same seed is `source`
-    once: bool = False                 # trained with seed 0 alone, for all seeds of those in need
+    once: bool = False                 # trained with seed 0 only, for any seed of those in need
     # begin(run, source): change a run in place before its first step.
     begin: Callable[[Run, Run], None] | None = None
     # advance(run, corpus, source): take a step in place; return loss and gradients' norm.
@@ -88,7 +88,7 @@ class Arm:
 
 
 def _name_of(function: Callable[..., Any] | None) -> str:
-    """Return what tells a function from others, the options of a `partial` among it."""
+    """Return what tells a function from others, including the options of a `partial`."""
     if isinstance(function, partial):
         return f"{_name_of(function.func)} {function.keywords}"
     return f"{function.__module__}.{function.__qualname__}" if function else ""
@@ -121,7 +121,7 @@ def effects(claims: Iterable[Claim], found: Results) -> dict[str, Effect]:
 
 def ahead(first: str, second: str, column: str = "bits_per_byte", *, higher_is_better: bool = False,
           margin: float = 0.0) -> Callable[[Results], Effect]:
-    """Return how far an arm is ahead of another, seed by seed; `margin` behind is still as good."""
+    """Return how far an arm is ahead of another, seed by seed; `margin` behind counts as level."""
     sign = -1 if higher_is_better else 1
     return contrast({second: sign, first: -sign}, column, margin)
 

@@ -107,7 +107,6 @@ def _seconds(path: Path, name: str) -> dict[str, dict[str, float]]:
 
 
 def _by_run(table: results.Table) -> Rows:
-    """Return the rows of a table by arm and seed."""
     runs = defaultdict[tuple[str, int], list[dict[str, Any]]](list)
     for row in results.records(table):
         runs[row["arm"], int(row["seed"])].append(row)

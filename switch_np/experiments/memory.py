@@ -4,8 +4,8 @@ The paper's findings about experts are about models that are short of parameters
 else. A toy on text is short of much else: text, steps, depth. Here the task is to learn a table by
 heart: 128 × 128 pairs (a, b), each with an answer among 256, drawn at random. There is no rule to
 find, no order to attend to, and nothing held out: what is measured is how much has been stored,
-in nats per answer, over all 16,384 facts (knowing nothing is 5.55). It is synthetic, and says
-nothing of text; it shows what a text of this size hides.
+in nats per answer, over all 16,384 facts (5.55 if nothing is). It is synthetic, and says nothing
+about text; it shows what a text of this size hides.
 
 The arms: 1 (dense) to 64 experts; MoE top-2 and Switch at three capacity factors; and two schedules
 of equal processor time: dense for as long as 64 experts take, and MoE for as long as Switch. Each

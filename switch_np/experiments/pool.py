@@ -50,7 +50,7 @@ def run_all(jobs: Sequence[Job], processes: int, stop: Callable[[], bool],
             on_step: Callable[[Job, int], None], on_done: Callable[[Job, Outcome], None]) -> bool:
     """Complete every job; return False if `stop` ended it.
 
-    A job stands after the one it needs. With one process the runs take place in this one, in order.
+    A job comes after the one it needs. With one process the runs take place in this one, in order.
     """
     if processes == 1:
         for job in jobs:

@@ -1,4 +1,4 @@
-"""The learning rates of table 1 and figure 4: each model at three rates, on a seed not judged.
+"""The learning rates of table 1 and figure 4: each model at three rates, on a seed apart.
 
 Each arm trains at the rate that is best here for its kind of model. The seeds begin at 100; those
 of the tables begin at 0.

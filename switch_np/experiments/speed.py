@@ -27,10 +27,10 @@ LAYOUTS = ("buffers", "packed")
 
 
 class Timing(NamedTuple):
-    """A step's median seconds, its median ratio to the base model's step, and how firm that is.
+    """A step's median seconds, its median ratio to the base model's, and how certain that is.
 
-    `half` is half of the 95 % interval of the ratio's mean over the rounds, the outer tenth of
-    which is left out at either end: a machine that pauses once says nothing of a model.
+    `half` is half of the 95 % interval of the ratio's mean over the rounds, without the outer
+    tenth at either end: a machine that pauses once says nothing about a model.
     """
 
     seconds: float
@@ -69,7 +69,7 @@ def compare(steps: Mapping[str, Callable[[], Any]], base: str, rounds: int) -> d
 
 def of_training(runs: Mapping[str, Run], corpus: Corpus, base: str,
                 rounds: int) -> list[dict[str, Any]]:
-    """Time training steps of several runs, which advance by as many; return a row per run.
+    """Time training steps of several runs, which they advance; return a row per run.
 
     A row has `Timing`'s numbers, and the operations of a step with full buffers over the base's.
     """

@@ -2,7 +2,7 @@
 
 The paper, after 100,000 steps with 128 experts: Switch beats MoE and dense models in quality for
 time. It bears small capacity factors better than MoE, is faster per step at the same factor, and
-faster still at a smaller one. A wider model for the memory that this saves (Switch-Base+) is best.
+faster still at a smaller one. A model widened by the memory that this saves (Switch-Base+) is best.
 
 Here: the toy (16 experts) as dense, MoE and Switch at three capacity factors, Switch without its
 balance loss, and Switch+: factor 1.0, widened until a step costs as many operations as that of MoE
@@ -105,7 +105,7 @@ CLAIMS = (
           "from 2.0 to 1.0 Switch loses 0.007, MoE 0.025",
           contrast({"moe-1.0": 1, "moe-2.0": -1, "switch-1.0": -1, "switch-2.0": 1}),
           "bits per byte less lost"),
-    Claim("plus", "Switch+, as dear as MoE, is better than MoE", "-1.534 against -1.547",
+    Claim("plus", "Switch+, as costly as MoE, is better than MoE", "-1.534 against -1.547",
           ahead("switch-plus", "moe-2.0"), "bits per byte ahead"),
     Claim("balance", "The balance loss is worth having", "section 2.2; not measured",
           ahead("switch-1.25", "unbalanced"), "bits per byte ahead"),

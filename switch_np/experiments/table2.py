@@ -6,9 +6,9 @@ float32 -1.718 (1160); bfloat16 -3.780 (1390), diverged; selective precision -1.
 Here: the toy with 32 experts, 300 steps at the default rate, in the modes of
 `training.selective` and two more: float16 throughout, and bfloat16 whose weights are bfloat16
 between steps too, where the other modes (and the authors) let the optimizer update float32 weights.
-A run diverged if its numbers stopped being finite, or if it ends above 7 bits per byte (8 is to
-know nothing). Runs of one seed whose initial embedding differs by a thousandth end up to 0.05 bits
-apart after 300 steps, in float32 as in the others: smaller differences mean nothing.
+A run diverged if its numbers stopped being finite, or if it ends above 7 bits per byte (8 is
+knowing nothing). Runs of one seed whose initial embedding differs by a thousandth end up to 0.05
+bits apart after 300 steps, in float32 as in the others: smaller differences mean nothing.
 
 Bytes are counted, for an all-to-all that carries each Switch layer's buffers to the experts and
 back, and their gradients likewise. Rounding is emulated, so there are no times.

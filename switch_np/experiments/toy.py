@@ -34,7 +34,7 @@ def large() -> ModelConfig:
 
 
 def plus() -> ModelConfig:
-    """Return Switch+: factor 1.0, and as dear as a mixture of two experts at factor 2.0.
+    """Return Switch+: factor 1.0, and as costly as a mixture of two experts at factor 2.0.
 
     >>> plus().d_model
     36

@@ -24,8 +24,8 @@ Who computes what, and what is refused:
 schedule         which rows are computed together: blocks and threads
 threads          the threads themselves
 environment      settings that must precede NumPy's import; cores and free memory
-check            messages that name the argument, what came and what is wanted
-signatures       arguments of the kinds that a signature says
+check            checks of values; a message names the argument, what it must be and what it is
+signatures       checks that arguments have the types of a call's signature
 adapters         arrays of any library as NumPy arrays, without importing that library
 files            files written whole or not at all; folders claimed
 reading          broken files refused by name; JSON and npz read

@@ -16,7 +16,7 @@ from switch_np.operations.roundoff import PRECISIONS
 
 
 def to_numpy(value: Any, name: str = "value") -> np.ndarray:
-    """Return the numbers in `value` as an array of their own.
+    """Return the numbers in `value` as a new array.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def to_numpy(value: Any, name: str = "value") -> np.ndarray:
     Returns
     -------
     ndarray
-        Of the dtype that came; float32 for bfloat16 and the eight-bit floats.
+        Of the dtype given; float32 for bfloat16 and the eight-bit floats.
 
     Raises
     ------

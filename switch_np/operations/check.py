@@ -1,4 +1,4 @@
-"""Checks of arguments; a message names the argument, what came, and what is wanted.
+"""Checks of arguments; a message names the argument, what it must be and what it is.
 
 >>> integer("top_k", 0, at_least=1)
 Traceback (most recent call last):
@@ -210,13 +210,12 @@ def _fits(found: tuple[int, ...], shape: Sequence[int | str]) -> bool:
 
 
 def _first(value: np.ndarray, bad: np.ndarray) -> str:
-    """Say which is the first bad entry, and where."""
     where = tuple(map(int, np.argwhere(bad)[0]))
     return f"{value[where]} at {where}"
 
 
 def described(value: Any) -> str:
-    """Say what came: its value and class, or an array's dtype."""
+    """Describe a value for a message: itself and its class, or an array's dtype."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
     return f"{value!r:.60} ({type(value).__name__})"

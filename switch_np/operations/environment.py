@@ -52,5 +52,5 @@ def free_memory() -> int:
 def check_memory(what: str, needed: int) -> None:
     """Refuse sizes, described by `what`, that need more bytes than are free."""
     if needed > (free := free_memory()):
-        raise MemoryError(f"{what} must fit into memory: it takes about {needed / 2 ** 30:,.1f} GiB"
-                          f", free are {free / 2 ** 30:,.1f}")
+        raise MemoryError(f"{what} must fit into memory: about {needed / 2 ** 30:,.1f} GiB are "
+                          f"needed, {free / 2 ** 30:,.1f} are free")

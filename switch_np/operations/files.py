@@ -55,7 +55,7 @@ def final_name(path: Path) -> str:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made, for this process alone; a ValueError says who else holds it.
+    """Hold a folder, which is made, for this process only; a ValueError says who else holds it.
 
     The system releases it when the process ends, however that happens.
 
@@ -63,7 +63,7 @@ def claimed(folder: Path) -> Iterator[None]:
     >>> with tempfile.TemporaryDirectory() as made, claimed(Path(made)), claimed(Path(made)):
     ...     pass        # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: ... must be no other's at the same time, got one held by process ... since ...
+    ValueError: ... must not be in use, got one held by process ... since ...
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+b") as file:
@@ -71,8 +71,7 @@ def claimed(folder: Path) -> Iterator[None]:
             time.sleep(0.1)                      # its holder may be about to write its name
             file.seek(0)
             holder = file.read().decode(errors="replace") or "another process"
-            raise ValueError(f"{folder} must be no other's at the same time, got one held by "
-                             f"{holder}")
+            raise ValueError(f"{folder} must not be in use, got one held by {holder}")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()} since {time.ctime()}".encode())
         file.flush()

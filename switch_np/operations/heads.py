@@ -46,6 +46,5 @@ def flat(heads_BSHA: np.ndarray) -> np.ndarray:
 
 
 def _side_by_side(params: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
-    """Return the weights of these names as one matrix."""
     weights = [params[f"w_{name}"] for name in names]
     return weights[0] if len(weights) == 1 else np.concatenate(weights, axis=1)

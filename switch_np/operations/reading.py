@@ -1,4 +1,4 @@
-"""Read files that may be broken: a ValueError names file and entry; no header can claim memory.
+"""Read files that may be broken: errors name file and entry, and no header can claim memory.
 
 For a broken file numpy, zipfile and json may raise almost anything (TokenError, RuntimeError,
 NotImplementedError, OverflowError, RecursionError, MemoryError ...), so everything is caught here,

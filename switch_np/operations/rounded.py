@@ -19,7 +19,7 @@ from switch_np.operations.precision import round_in_place, round_to
 class Rounded(np.ndarray):
     """An array whose ufuncs, products and einsums give rounded arrays of its own class.
 
-    The core avoids what does not: `np.dot`, `cumsum`, `np.asarray`, `np.ascontiguousarray`.
+    The core avoids calls that do not: `np.dot`, `cumsum`, `np.asarray`, `np.ascontiguousarray`.
     """
 
     precision = ""

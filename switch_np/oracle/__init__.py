@@ -1,6 +1,6 @@
 """The gradient oracle: is a kernel right, and if not, why?
 
-Its rooms in reading order, each with a map of its own:
+Its folders in reading order; the docstring of each lists its files:
 
 truth     what a correct layer gives, and how far a correct kernel may be from it
 judge     a kernel's choices and tensors against the truth: `compare`, `assert_matches`

@@ -6,9 +6,9 @@ adjoint: `all_to_all`, `all_gather` (and reduce-scatter), `all_reduce`, `broadca
 
 The layout: `mesh` (n times m ranks), `shards` (which part of every array a rank holds). The layer:
 `route` (which rows go where), `mixture` (equation 2 over ranks), `losses`, `layer`. And `model` and
-`trainer` around it; `formulas` says what a step sends by the paper.
+`trainer` around it; `formulas` counts what a step sends by the paper's formulas.
 
-Every collective is an exchange, in which each rank hands rows to each, with a copy before it or a
+Every collective is an exchange, in which each rank gives rows to each, with a copy before it or a
 sum after it. The adjoint of an exchange is the exchange back, and that of a copy is a sum; so each
 collective's adjoint is again one. Sums are taken in the order of the ranks: both engines give the
 same bits, and so does a second run.

@@ -1,4 +1,4 @@
-"""All-to-all: each rank sends each rank rows of its own.
+"""All-to-all: each rank sends different rows to each rank.
 
 Source: section 5 of the paper: a token goes to the rank of its expert, and its result comes back.
 

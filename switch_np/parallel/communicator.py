@@ -1,4 +1,4 @@
-"""What a rank asks of the others: a single exchange; and how much it sends, and how long it waits.
+"""The one thing that a rank asks of the others, an exchange; what it sends, how long it waits.
 
 The engines are `simulated` and `mpi`: each is a subclass with `_swap` and `split`. This class
 itself is a rank that is alone.
@@ -37,7 +37,7 @@ class Communicator:
 
     def exchange(self, name: str, rows: np.ndarray, to: Sequence[int] | None,
                  come: Sequence[int]) -> np.ndarray:
-        """Hand rows to every rank and return, in the order of the ranks, those that they hand over.
+        """Send rows to every rank and return, in the order of the ranks, those that come.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The bytes that a rank sends in one step, by the paper's formulas; ranks count what they do send.
+"""The bytes that a rank sends in one step, by the paper's formulas; `Traffic` counts the real ones.
 
 Source: section 5 of the paper. On n data × m model ranks, with E experts, C slots for each of them
 on every rank, and words of w bytes, a rank sends
@@ -41,5 +41,4 @@ def step(slots: Iterable[int], d_model: int, params: Mapping[str, Any], mesh: Me
 
 
 def _sent(ranks: int) -> float:
-    """Return the part of an array that a rank sends to the others."""
     return (ranks - 1) / ranks

@@ -5,7 +5,7 @@ With n data ranks it computes what one process computes with `groups=n`: capacit
 expert, so the tokens of a rank are a group (or several, if `groups` is a multiple of n).
 
 Forward:   router, plan and gates on a rank's own tokens; mixture and losses over ranks
-Backward:  the same, from the bottom up; in the end the router's gradient, of which each rank has
+Backward:  the same, from the bottom up; at the end the router's gradient, of which each rank has
            the part of its own tokens, is summed over the data ranks: W_r is one matrix, copied to
            n ranks, and the adjoint of a copy is a sum.
 """
@@ -43,7 +43,7 @@ def forward(params: Mapping[str, np.ndarray], x: np.ndarray, config: SwitchConfi
     config, mesh
         Of the whole layer, and of this rank; `groups` counts those of all ranks, "all" is one each.
     name, change
-        Goes before the names under which traffic is counted; makes other parts of the layer's.
+        A prefix for the names under which traffic is counted; replaces parts of the layer.
 
     The losses in the output are those of all ranks; the rest is this rank's own.
 
@@ -88,7 +88,7 @@ def backward(d_y: np.ndarray, cache: LayerCache, mesh: Mesh, d_balance_loss: flo
              d_z_loss: float = 0.0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return this rank's d_x, shaped like x, and the gradients of its parameters, over all tokens.
 
-    `d_balance_loss` and `d_z_loss` are the same on all ranks: the losses are one of all.
+    `d_balance_loss` and `d_z_loss` are the same on all ranks, as the losses are.
     """
     d_x, grads = switch_layer.backward(d_y, cache, d_balance_loss, d_z_loss)
     return d_x, shards.reduce(grads, mesh)

@@ -1,11 +1,11 @@
-"""The losses over ranks: what one process has for the tokens of all.
+"""The losses over ranks: what one process would compute from the tokens of all.
 
 Source: equations 4 to 6 and section 5 of the paper. They stand in for `balance_loss` and `z_loss`
 in the layer, and for `cross_entropy` in the model.
 
-Forward:   L = Σ_r w_r L_r / Σ_r w_r, each rank's loss weighted by how much it is the mean of: real
-           tokens, targets that count, groups with real tokens. A plain mean over the ranks would be
-           another number as soon as padding makes them unequal.
+Forward:   L = Σ_r w_r L_r / Σ_r w_r, each rank's loss weighted by what it is a mean over: real
+           tokens, targets that count, groups with real tokens. A plain mean over the ranks would
+           be wrong as soon as padding makes them unequal.
 Backward:  d_L_r = d_L · w_r / Σ_s w_s, the share; from there on, each rank's own backward.
 The balance loss over all tokens: E Σ_e f_e P_e with f counted over all ranks is linear in P, which
 is the ranks' P_r weighted by their tokens: so it is the mean of the losses that ranks have with f
@@ -50,7 +50,7 @@ class Mean(NamedTuple):
 
 
 def z(comm: Communicator, name: str = "") -> Mean:
-    """Return the z-loss of all ranks; `name` goes before the name of its traffic.
+    """Return the z-loss of all ranks; `name` is a prefix for the name of its traffic.
 
     >>> from switch_np.parallel import simulated
     >>> log_z = [np.array([1.0, 3.0]), np.array([5.0])]

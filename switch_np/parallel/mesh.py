@@ -39,11 +39,11 @@ class Mesh(NamedTuple):
     balance: str
 
     def check(self, config: SwitchConfig) -> None:
-        """Refuse a layer that is not shared out evenly, or not the paper's but for its experts."""
+        """Refuse a layer that ranks cannot share evenly, or that differs outside its experts."""
         n = self.data.size
         if not replace(config.conventions, expert_activation="relu", expert_gated=False,
                        expert_biases=False).papers:
-            raise ValueError("config must be of the paper's conventions over several ranks, but "
+            raise ValueError("config must have the paper's conventions over several ranks, except "
                              "for the experts' activation, gate and biases, got others")
         if config.num_experts % self.experts.size:
             raise ValueError(f"num_experts must be a multiple of the {self.experts.size} ranks that"

@@ -7,7 +7,7 @@ Forward:   rows = dispatch(x);      all-to-all;  sort by expert
            sort back;  all-to-all;  y = combine(out, gates)
 Backward:  the same lines from the bottom up. An all-to-all carries d_out to the experts and another
            d_rows back. With d_ff cut, out = Σ_j relu(rows W_in,j) W_out,j over the ranks j: each
-           j has all of d_out, which needs no word, and gives a part of d_rows = Σ_j d_rows_j: here
+           j has all of d_out, so nothing is sent, and gives a part of d_rows = Σ_j d_rows_j: here
            the backward has an all-reduce too.
 The gradients of an expert's weights are whole where the expert lives: all its rows are there.
 """
@@ -38,7 +38,7 @@ class MixtureCache(NamedTuple):
 class Mixture(NamedTuple):
     """The mixture of one layer: between which ranks its experts and their d_ff are shared out.
 
-    `name` goes before the names under which its traffic is counted; `network` is of the experts.
+    `name` is a prefix for the names under which traffic is counted; `network` is the experts'.
     """
 
     comm: Communicator
@@ -84,7 +84,7 @@ class Mixture(NamedTuple):
         return all_to_all.backward(rows, way.to, way.come, self.comm, self.name + what)
 
     def _masks(self, keep_RF: np.ndarray, way: Route) -> np.ndarray:
-        """Return the masks of expert dropout for the rows that come: 8 bits a byte on the way."""
+        """Return the masks of expert dropout for the rows that come; they are sent as bits."""
         f = keep_RF.shape[1]
         bits = self._send(np.packbits(keep_RF, axis=1), way, "masks")
         begin, end = (f * j // self.model.size for j in (self.model.rank, self.model.rank + 1))

@@ -1,12 +1,12 @@
 """The model over a mesh of ranks: each computes its sequences; the experts are shared out.
 
 Source: section 5 of the paper: data and expert parallelism. The model is `transformer.model`, with
-Switch layers and a cross-entropy that talk to other ranks. Every rank is handed the whole batch and
+Switch layers and a cross-entropy that talk to other ranks. Every rank gets the whole batch and
 draws the whole noise, of which it takes its part: so a step is the same on any mesh.
 
 Forward:   a rank's own sequences; its losses averaged with the others'
-Backward:  each rank has the gradient of the one total by the parameters as its tokens meet them; at
-           last those of replicated parameters are summed over the data ranks.
+Backward:  each rank has the total's gradient through its own tokens; at the end the gradients of
+           replicated parameters are summed over the data ranks.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ import numpy as np
 from switch_np.operations import check
 from switch_np.parallel.communicator import Communicator, Traffic, starts
 
-PASS_ON = 0.5     # seconds that a launcher gets to pass a last message on
+PASS_ON = 0.5     # seconds for the launcher to forward the last message
 
 
 class Mpi(Communicator):
@@ -39,7 +39,7 @@ class Mpi(Communicator):
             [rows, [n * width for n in sent], [n * width for n in begin], "B"],
             [into, [n * width for n in come], [n * width for n in starts(come)], "B"])
         latest = time.perf_counter() + self._limit
-        while not request.Test():             # not Wait, in which Python hears of no signal
+        while not request.Test():             # not Wait, during which Python handles no signal
             os.sched_yield()
             if time.perf_counter() > latest:
                 self.abort(f"no answer in {self._limit:g} s from a rank that stalls")
@@ -51,13 +51,12 @@ class Mpi(Communicator):
         """End all ranks after a message that names this one and its last exchange."""
         where = self.traffic.doing or "before any exchange"
         print(f"rank {self.rank} of {self.size}, {where}: {why}", file=sys.stderr, flush=True)
-        time.sleep(PASS_ON)                # a launcher that ends passes nothing on any more
+        time.sleep(PASS_ON)                # a launcher that has ended forwards nothing
         self._comm.Abort(1)
-        os._exit(1)                        # should an MPI's Abort return
+        os._exit(1)                        # in case an MPI's Abort returns
 
     def on_error(self, kind: type[BaseException], error: BaseException,
                  trace: TracebackType | None) -> None:
-        """Stand in for `sys.excepthook`."""
         traceback.print_exception(kind, error, trace)
         self.abort(f"{kind.__name__}: {error}")
 

@@ -1,11 +1,12 @@
-"""The route: how many rows a rank sends to each other, and whose experts' rows arrive here.
+"""The route: how many rows a rank sends to each rank, and for which experts rows arrive.
 
-Source: section 5 of the paper. A rank has plans of its own tokens; its rows stand by expert, hence
-by the rank that holds the expert. What arrives stands by source and then by expert; the experts
-want it by expert and then by source, which is what one process has, with the ranks as its groups.
+Source: section 5 of the paper. A rank has the plan of its own tokens. Its rows are sorted by
+expert, hence by the rank that holds the expert. What arrives is sorted by source and then by
+expert; the experts want it by expert and then by source, as one process has it with the ranks as
+its groups.
 
-No new operation is needed for that: to the rank that holds them, arriving rows are tokens whose
-experts are known. `plan.fill` makes their plan, and `switch.dispatch` sorts them and sorts back.
+No new operation is needed for that: arriving rows are tokens whose experts are known. `plan.fill`
+makes their plan, and `switch.dispatch` sorts them and sorts them back.
 """
 
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Route(NamedTuple):
 def decide(plan: Plan, comm: Communicator, name: str = "") -> Route:
     """Return the route of a rank's plan.
 
-    With the paper's fixed buffers all ranks know all numbers: C rows for each expert and group.
+    With the paper's fixed buffers all ranks know these numbers: C rows for each expert and group.
     Packed rows need the counts first, an all-to-all of E integers.
 
     >>> from switch_np.parallel import simulated

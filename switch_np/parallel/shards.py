@@ -40,8 +40,8 @@ def part(value: np.ndarray, comm: Communicator, axis: int = 0) -> np.ndarray:
     """
     own, rest = divmod(value.shape[axis], comm.size)
     if rest:
-        raise ValueError(f"what {comm.size} ranks share must be a multiple of that, got "
-                         f"{value.shape[axis]}, along axis {axis} of shape {value.shape}")
+        raise ValueError(f"what {comm.size} ranks share must be a multiple of {comm.size}, got "
+                         f"{value.shape[axis]}, axis {axis} of shape {value.shape}")
     return value[(slice(None),) * axis + (slice(comm.rank * own, (comm.rank + 1) * own),)]
 
 
@@ -113,7 +113,7 @@ def square_sum(grads: Mapping[str, Any], mesh: Mesh) -> float:
 def rms(value: np.ndarray, mesh: Mesh) -> float:
     """Return the root of the mean square of a whole array, of which `value` is this rank's part.
 
-    Of the arrays with three axes that is so: they are the experts'.
+    Only arrays with three axes, the experts', are in parts.
     """
     comm = mesh.experts if value.ndim == 3 else Communicator()
     squares = all_reduce.forward(np.array(float(np.vdot(value, value))), comm, "squares")

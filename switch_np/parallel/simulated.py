@@ -1,6 +1,7 @@
 """All ranks in one process, a thread each: to read, to draw and to test.
 
-An exchange is a board on which each rank pins what it hands over: all pin, all take, all go on.
+In an exchange each rank posts what it sends on a board, all wait, each takes what is for it, and
+all wait again.
 """
 
 from __future__ import annotations

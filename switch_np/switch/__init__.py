@@ -31,7 +31,7 @@ section 2: its blocks       transformer.block.forward                   transfor
 section 2: missing spans    training.span_corruption.missing_spans      none: data
 section 2.1: layer, k = 1   switch.layer.forward                        switch.layer.backward
 section 2.1: public call    switch_layer.forward                        switch_layer.backward
-section 2.1: k = 1 learns   switch.gates.forward                        switch.gates.backward
+section 2.1: router at k=1  switch.gates.forward                        switch.gates.backward
 section 2.1: one expert     switch.feed_forward.forward                 switch.feed_forward.backward
 section 2.1: E experts      switch.experts.forward                      switch.experts.backward
 section 2.2: capacity       switch.config.SwitchConfig.expert_capacity  none: discrete
@@ -48,7 +48,7 @@ section 2.4: layer's casts  switch.layer.forward                        switch.l
 section 2.4: in bfloat16    training.selective.stored                   training.selective.gradients
 section 2.4: table 2        experiments.table2.summary                  none: data
 section 2.4: small weights  operations.initialization.truncated_normal  none: data
-section 2.4: a layer's own  switch_layer.init                           none: data
+section 2.4: layer's init   switch_layer.init                           none: data
 section 2.4: table 3        experiments.table3.summary                  none: data
 section 2.4: dropout        operations.dropout.forward                  operations.dropout.backward
 section 2.4: in an expert   switch.feed_forward.forward                 switch.feed_forward.backward
@@ -63,7 +63,7 @@ section 4.2: 0.75 and 0.25  experiments.soft_cross_entropy.mixed_targets
                                                                         none: data
 section 4.3: multilingual   not here                                    none
 section 5: layouts          parallel.mesh.lay_out                       none: data
-section 5: who gets what    parallel.route.decide                       none: discrete
+section 5: rows per rank    parallel.route.decide                       none: discrete
 section 5: all-to-all       parallel.all_to_all.forward                 parallel.all_to_all.backward
 section 5: a rank's layer   parallel.layer.forward                      parallel.layer.backward
 section 5: a rank's model   parallel.model.loss

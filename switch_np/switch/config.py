@@ -36,10 +36,10 @@ class SwitchConfig:
     eval_capacity_factor: float | str | None = knob(
         "same", "Capacity factor in evaluation", {"same": "as in training", **FACTOR}, least=0,
         below=LARGEST, about="The authors evaluate with 2.0.")
-    min_capacity: int = knob(0, "Least capacity that a factor gives", "{} slots", least=0,
-        about="The authors' code has 4.")
+    min_capacity: int = knob(0, "Minimum capacity", "{} slots", least=0,
+        about="It bounds what a factor gives; the authors' code has 4.")
     capacity: int | None = knob(None, "Absolute capacity", {
-        None: "none, the factor counts", int: "{}"}, least=0,
+        None: "none, it follows from the factor", int: "{}"}, least=0,
         about="Slots per expert and group, in place of both factors.")
     capacity_per_choice: bool = knob(False, "The capacity factor is multiplied by K", YES_NO,
         about="The authors' code does not: there, K = 2 with factor 1 drops half or more.")
@@ -57,7 +57,7 @@ class SwitchConfig:
     expert_dropout: float = knob(0.0, "Dropout inside the experts", RATE, least=0, below=1,
         about="In training, on the hidden activation (section 2.4).")
     layout: str = knob("packed", "Rows of the experts", {
-        "packed": "the kept ones alone", "buffers": "buffers of fixed size, filled with zeros"},
+        "packed": "the kept ones only", "buffers": "buffers of fixed size, filled with zeros"},
         about="Both give the same numbers; the paper has buffers.")
     conventions: Conventions = field(default_factory=Conventions, metadata={"about": """What other
         libraries do differently; the default is the paper. `like` fills it by name."""})

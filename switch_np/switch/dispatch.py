@@ -14,7 +14,7 @@ from switch_np.switch.plan import Plan
 
 
 def forward(x_TD: np.ndarray, plan: Plan) -> np.ndarray:
-    """Return the rows (R, D) handed to the experts.
+    """Return the experts' rows (R, D).
 
     >>> from switch_np.switch.plan import fill
     >>> plan = fill(np.array([[1], [0]]), 2, capacity=2, layout="buffers")

@@ -63,7 +63,7 @@ class LayerOutput(NamedTuple):
 class LayerCache(NamedTuple):
     """Saved for backward: the parts and their caches, and what later gradients must fit.
 
-    Nothing is copied: what was handed in and out must not be changed before `backward`. `plan` and
+    Nothing is copied: arguments and results must not be changed before `backward`. `plan` and
     `noise` are there to be looked at; `switch_layer` fills in the noise and x's own shape.
     """
 

@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def num_rows(self) -> int:
-        """R, the number of rows handed to the experts."""
+        """R, the number of the experts' rows."""
         return int(self.start[-1])
 
     @property
@@ -117,7 +117,7 @@ def pass_on(ranked_TK: np.ndarray, num_experts: int, num_groups: int, capacity: 
             padding_T: np.ndarray | None, layout: str) -> Plan:
     """Give each token the first of its experts, best first, that has a free slot (appendix B).
 
-    Those who ask in vain ask their next one, behind all who have a slot. Load and f count the best.
+    If one expert is full, a token asks the next, behind all with a slot. Load and f count the best.
     """
     first = fill(ranked_TK[:, :1], num_experts, num_groups, capacity, padding_T, layout)
     expert_T, slot_T, none = ranked_TK[:, 0].copy(), first.slot[:, 0].copy(), first.load.size

@@ -13,6 +13,6 @@
     checkpoint         arrays and state in one .npz
     trainer            start, advance, evaluate, save and load a run
 
-It stands on operations, conventions, transformer and `switch_np.model`; commands and experiments
+It imports operations, conventions, transformer and `switch_np.model`; commands and experiments
 import it.
 """

@@ -2,7 +2,7 @@
 
 The built-in text is `pydoc_data.topics`, the language reference behind `help()`. A Python in the
 browser comes without it; the text is then the docstrings of switch_np, 250 KB that ship with it
-anyway. Paragraphs that repeat are taken once, or the held-out text would hold training text.
+anyway. Repeated paragraphs are taken once, or the held-out text would contain training text.
 """
 
 import ast

@@ -215,8 +215,8 @@ def load(path: str | Path, corpus: Corpus | PairCorpus | None = None) -> Run:
     if _text_id(corpus) != run.text_id:
         raise ValueError(f"text must be the one that the run began with, got another for {path}")
     if drawn != state.get("next", drawn):
-        raise ValueError(f"{path} must go on with random numbers as NumPy {state.get('numpy')} "
-                         f"drew them, got NumPy {np.__version__}, which draws others")
+        raise ValueError(f"{path} must go on with the random numbers of NumPy "
+                         f"{state.get('numpy')}, got NumPy {np.__version__}, which draws others")
     return run
 
 
@@ -237,7 +237,6 @@ def _next(rng: np.random.Generator) -> list[float]:
 
 
 def _moments(params: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Return the optimizer's moments before the first step."""
     if isinstance(config.optimizer, adafactor.Adafactor):
         return adafactor.init(params, config.optimizer)
     return optimizer.init(params)

@@ -1,4 +1,4 @@
-"""Checks of what the model is handed."""
+"""Checks of the model's arguments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

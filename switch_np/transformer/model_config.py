@@ -83,9 +83,9 @@ class ModelConfig:
         embedding, attention probabilities, hidden units of dense networks, each sublayer's output
         and the last norm's, as in T5.""")
     num_buckets: int = knob(32, "Buckets of relative positions", "{}", least=4)
-    max_distance: int = knob(128, "Distance from which on all share the last bucket", "{}", least=3)
-    balance_coef: float = knob(0.01, "Factor of the balance losses, α of equation 4", "{}", least=0)
-    z_coef: float = knob(0.0, "Factor of the router z-losses", "{}", least=0)
+    max_distance: int = knob(128, "Distance from which all share the last bucket", "{}", least=3)
+    balance_coef: float = knob(0.01, "Coefficient α of the balance losses", "{}", least=0)
+    z_coef: float = knob(0.0, "Coefficient of the router z-losses", "{}", least=0)
     router_losses: str = knob("sum", "The router's losses", {
         "sum": "each Switch layer adds its own (the paper)",
         "pooled": "each stack adds a balance loss, of the f and P over the tokens of all its Switch"

@@ -123,7 +123,7 @@ def _check_masks(label: str, noise: StackNoise | BlockNoise, shapes: Mapping[str
 def noise_for(noise: ModelNoise | None, config: ModelConfig, shapes: Mapping[str, Shape],
               dtype: DTypeLike, rng: np.random.Generator | None, replayed: bool = False,
               training: bool = False) -> ModelNoise:
-    """Return the noise handed in; else draw what the config needs, which may be none."""
+    """Return the given noise; if there is none, draw what the config needs, if anything."""
     if noise is not None:
         check_noise(noise, config, shapes)
         return noise

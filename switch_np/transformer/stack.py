@@ -34,7 +34,7 @@ class StackCache(NamedTuple):
 
     @property
     def seen(self) -> int:
-        """How many tokens there are keys and values of."""
+        """How many tokens it has keys and values of."""
         return int(self.blocks[0].slices[0].self_attention.attention.k_BHMA.shape[2])
 
 

@@ -8,9 +8,9 @@ Forward:   q = Switch_q(x),  k = v = Switch_kv(x),  each D = H·A wide and split
 Backward:  keys and values are one array, used twice: d_kv = d_k + d_v. Both layers read x:
            d_x = Switch_qᵀ(d_q) + Switch_kvᵀ(d_kv). The losses reach each layer's own router.
 
-A dropped token gets the layer's 0, and no gradient through its expert. Without a query it looks by
-the position bias alone; without a key it is found by that bias alone, and adds no value. There is
-no residual connection around the projections: the one around the attention carries the token on.
+A dropped token gets the layer's 0, and no gradient through its expert. Without a query it attends
+by the position bias alone; without a key it is attended to by that bias alone, and adds no value.
+There is no residual connection around the projections: the one around attention carries it on.
 """
 
 from collections.abc import Callable, Mapping

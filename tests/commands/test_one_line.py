@@ -65,7 +65,7 @@ def test_a_failed_write_names_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("redirection, message", [
-    (">&-", "standard output must be open, got it closed"),
+    (">&-", "standard output must be open, got a closed one"),
     (">/dev/full", "standard output: No space left on device")])
 def test_output_that_cannot_be_written(redirection, message):
     words = f'"{sys.executable}" -m switch_np presets paper {redirection}'
@@ -91,4 +91,4 @@ def test_a_text_whose_name_is_not_utf_8_is_found_again(tmp_path, call, tiny, tex
     shutil.copy(text, tmp_path / name)
     call(*tiny, "--text", name, "--steps", "1", "--name", "a b")
     assert run_folder.read_config(tmp_path / "runs/a b").text == [str(tmp_path / name)]
-    assert "all 1 steps were done" in call("train", "--resume", "--name", "a b")[0]
+    assert "all 1 steps are already done" in call("train", "--resume", "--name", "a b")[0]

@@ -33,7 +33,7 @@ def test_a_preset_is_told_in_words(name, call):
     said = snp.SwitchConfig.like(name).differences(snp.SwitchConfig())
     sentences = [sentence.replace("; the other: ", "; the paper: ") for sentence in said]
     assert [line[2:] for line in lines if line.startswith("- ")] == [*preset.leaves_out, *sentences]
-    assert ("against the paper: nothing" in lines) is (name == "paper")
+    assert ("differences: nothing" in lines) is (name == "paper")
     assert ("left out: nothing" in lines) is (not preset.leaves_out)
 
 

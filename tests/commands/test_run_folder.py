@@ -23,7 +23,7 @@ def test_an_older_run_is_not_overwritten(runs, call, tiny):
     (runs / "run-1").mkdir()
     assert "runs/run-2/" in call(*words)[0]
     rows = (runs / "a/metrics.csv").read_text()
-    assert "all 2 steps were done before" in call("train", "--resume", "--name", "a")[0]
+    assert "all 2 steps are already done" in call("train", "--resume", "--name", "a")[0]
     assert (runs / "a/metrics.csv").read_text() == rows
 
 

@@ -68,7 +68,7 @@ def test_a_signal_that_c_code_turned_into_another_error_stops_all_the_same(call,
 
     words = [*tiny, "--steps", "2"]
     monkeypatch.setattr(progress, "draw", draw)
-    assert "and saved; go on with" in call(*words, "--name", "stopped")[0]
+    assert "and saved; continue with" in call(*words, "--name", "stopped")[0]
     monkeypatch.setattr(progress, "draw", fail)
     assert "a mistake in a picture" in call(*words, "--name", "wrong", status=2)[1]
 
@@ -96,7 +96,7 @@ def test_a_signal_is_seen_in_every_part_of_a_run(call, tiny, monkeypatch):
             if place is plots:
                 patch.setattr(progress, "draw", draw)
             out, _ = call(*words, "--name", name)
-        assert re.search(r"stopped after step [124] and saved; go on with: ", out), name
+        assert re.search(r"stopped after step [124] and saved; continue with: ", out), name
         assert "holds checkpoint.npz" not in out
         call("train", "--resume", "--name", name)
         assert_same(name, "whole")
@@ -150,7 +150,8 @@ def test_thirty_random_moments(call, tiny, monkeypatch, number):
         begun = time.perf_counter()
         text, status = child.end()
         waited.append(time.perf_counter() - begun)
-        assert status == 0 and ("and saved; go on with" in text or "holds checkpoint" in text), text
+        assert status == 0, text
+        assert "and saved; continue with" in text or "holds checkpoint" in text, text
         with monkeypatch.context() as patch:
             patch.setattr(train, "_report", lambda *_: None)
             call("train", "--resume", "--name", f"n{n}")

@@ -105,7 +105,7 @@ def test_seeds_are_added_and_other_options_refused(tmp_path, tiny_experiment):
 
 def test_a_timing_is_kept_until_rounds_are_asked_for(tmp_path, tiny_experiment):
     for words, rounds, said in ((["--rounds", "3"], 3, "timing 3 steps"), ([], 3, "is kept"),
-                                (["--rounds", "0"], 3, "--rounds N takes it anew"),
+                                (["--rounds", "0"], 3, "--rounds N measures again"),
                                 (["--rounds", "4"], 4, "timing 4 steps")):
         out, _ = call("table", "tiny", "--processes", "1", "--steps", "6", "--seeds", "0", *words)
         assert said in out

@@ -88,7 +88,7 @@ def test_top_2_and_float64_and_adafactor_train(call, tiny):
         assert file["params.embedding.table"].dtype == np.float64
     with np.load("runs/rows/checkpoint.npz") as file:
         assert file["moments.embedding.table.row"].shape == (256,)
-    assert "all 3 steps were done before" in call("train", "--resume", "--name", "rows")[0]
+    assert "all 3 steps are already done" in call("train", "--resume", "--name", "rows")[0]
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -176,7 +176,7 @@ def test_a_run_is_fine_tuned_on_pairs_with_dropouts_of_its_own(runs, call, tiny,
     call(*tiny, "--vocab-size", "290", "--steps", "1", "--name", "alone")
     call(*pairs, "--from", "alone", "--name", "decoder")
     for words, message in (
-            (["--from", "spans", "--d-ff", "16"], "--from goes on with the run's own model, got "
+            (["--from", "spans", "--d-ff", "16"], "--from keeps the run's own model, got "
                                                   "--d-ff 16"),
             (["--from", "spans", "--text", text], "num_encoder_layers must be 0 for the task 'lm'"),
             (["--from", "nowhere"], "the run must hold a checkpoint.npz, got 'nowhere'"),

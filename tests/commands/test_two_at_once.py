@@ -13,7 +13,7 @@ from switch_np.operations import files
 from switch_np.training import trainer
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-HELD = "must be no other's at the same time, got one held by process {} on "
+HELD = "must not be in use, got one held by process {} on "
 
 
 def test_a_folder_that_is_held_is_refused_by_every_command_that_writes(runs, call, tiny):
@@ -80,7 +80,7 @@ def test_twenty_rounds_of_two_lose_and_mix_no_run(call, tiny, kind, monkeypatch)
                 other = pair[1 - i].pid
                 assert status == 2 and text.count("\n") == 1
                 assert HELD.format(other) in text or "which holds a run" in text, text
-                seen["held" if HELD.format(other) in text else "done before"] += 1
+                seen["held" if HELD.format(other) in text else "already done"] += 1
             elif kind != "resume":
                 name = re.search(r"runs/([\w-]+)/ holds", text)[1]
                 assert_same(name, f"whole{i}")

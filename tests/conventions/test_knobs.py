@@ -30,6 +30,7 @@ def test_every_value_has_its_own_description(cls, name, knob):
 @pytest.mark.parametrize("cls, name, knob", KNOBS)
 def test_the_docstring_describes_the_field_and_each_of_its_values(cls, name, knob):
     kind, default = cls.__dataclass_fields__[name].type, getattr(cls, name)
+    kind = kind.__name__ if isinstance(kind, type) else kind
     doc = cls.__doc__
     parameters = doc[doc.index("Parameters\n----------\n"):doc.index("\n\nExamples\n--------\n")]
     begin = f"\n{name} : {kind}, default {default!r}\n"

@@ -150,7 +150,7 @@ def test_overrides_reach_both_configs_and_wrong_ones_are_named():
     assert config.num_experts == 16 and config.conventions.second_policy == "all"
     with pytest.raises(ValueError, match="got 'second'"):
         snp.SwitchConfig.like("mesh_tf_top2", second="all")
-    with pytest.raises(ValueError, match="name must be a preset's, got 'mesh'"):
+    with pytest.raises(ValueError, match="name must be a preset, got 'mesh'"):
         snp.SwitchConfig.like("mesh")
     with pytest.raises(ValueError, match="got 'conventions'"):
         snp.SwitchConfig.like("mesh_tf", conventions=snp.Conventions())

@@ -192,5 +192,5 @@ def test_layers_that_cannot_be_cut_are_refused(config, message):
         over_ranks(replace(TWO, **config), arrays, (2, 1))
     with pytest.raises(RuntimeError, match="number of ranks, 2, got 3 x 1"):
         simulated.run(2, lambda world: lay_out(world, 3))
-    with pytest.raises(RuntimeError, match=r"2 ranks share must be a multiple of that, got 3"):
+    with pytest.raises(RuntimeError, match=r"2 ranks share must be a multiple of 2, got 3"):
         simulated.run(2, lambda world: shards.part(np.ones(3), world))

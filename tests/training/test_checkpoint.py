@@ -76,7 +76,7 @@ def test_another_numpy_must_draw_the_same_to_go_on_but_not_to_sample(tmp_path, m
     assert trainer.load(path, CORPUS).noise_rng.random() == run.noise_rng.random()
     monkeypatch.setattr(trainer, "_next", lambda rng: [0.5])
     assert trainer.load(path).step == 0
-    with pytest.raises(ValueError, match=f"random numbers as NumPy {np.__version__} drew them"):
+    with pytest.raises(ValueError, match=f"the random numbers of NumPy {np.__version__}"):
         trainer.load(path, CORPUS)
     arrays, state = checkpoint.load(path)
     del state["next"], state["numpy"], state["numbers_id"]          # as older runs were saved

@@ -4,7 +4,7 @@ In reading order:
 
 causes              does a suspect explain the numbers, and contradict none that are right?
 expert_rows         the truth row by row: what each row of an expert adds to the gradients
-algebra             sums of a gradient's terms with factors; factors, also one per expert
+algebra             a gradient's terms missing or scaled; a tensor times a factor, or one per expert
 mixtures            y with other gates, biases or a wrong shared expert
 rows                rows lost, moved, transposed or misread; dropped tokens that are not dropped
 partial_sums        gradients that sum over the wrong rows

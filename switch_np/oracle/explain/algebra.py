@@ -23,19 +23,19 @@ def not_zero(name: str, evidence: Evidence) -> Suspects:
                    "to", None)
 
 
-def losses_of_no_account(name: str, evidence: Evidence) -> Suspects:
+def losses_not_asked_for(name: str, evidence: Evidence) -> Suspects:
     """The right gradient, plus that of a loss whose coefficient is 0 in the reference."""
     ref = evidence.truth
     for loss, coef in (("balance", ref.problem.balance_coef), ("z", ref.problem.z_coef)):
         seed = ref.seeds.get(loss, {}).get(name[2:])
         if not coef and seed is not None and seed.any():
             (c,), _ = evidence.factors({name: [seed]})
-            yield (f"{name} holds {c - 1:.3g} times the {loss} loss's gradient, and the reference "
-                   f"was asked with {loss}_coef=0", evidence.want[name] + (c - 1) * seed)
+            yield (f"{name} contains {c - 1:.3g} times the {loss} loss's gradient, but the "
+                   f"reference was made with {loss}_coef=0", evidence.want[name] + (c - 1) * seed)
 
 
 def recombined(name: str, evidence: Evidence, fewest: int, most: int) -> Suspects:
-    """The right terms, some times factors.
+    """The right terms, some of them multiplied by factors.
 
     As few factors as will do; if possible the same ones in every gradient with these terms.
     """

@@ -23,7 +23,7 @@ from switch_np.switch.plan import Plan
 # What a family of suspects yields: words and the tensor to be judged, None if it has been judged.
 Suspects = Iterator[tuple[str, np.ndarray | None]]
 BARS = 5.0                                  # standard errors in an error bar, besides rounding
-PEER = 1.3                      # a misfit up to this multiple of the least counts as likely too
+PEER = 1.3                      # misfits up to this multiple of the least count as equally likely
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Evidence:
     Attributes
     ----------
     ref, replayed
-        The reference as handed in, and under the kernel's own choices.
+        The reference as given, and under the kernel's own choices.
     got, failed, precision
         The tensors, named as in `Reference.outputs`; the names of those that failed; the precision
         whose rounding errors are allowed.
@@ -130,7 +130,7 @@ class Evidence:
         return float(np.sqrt(np.mean(deviations(got, suspect, noise) ** 2)))
 
     def total(self, suspects: dict[str, np.ndarray]) -> float:
-        """Return the sum of the misfits over the tensors that came."""
+        """Return the sum of the misfits over the tensors given."""
         total = 0.0
         for name in sorted(self.got, key=lambda name: name not in self.failed):
             if name in suspects and total < np.inf:

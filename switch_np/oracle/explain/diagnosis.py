@@ -22,7 +22,7 @@ from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis
 from switch_np.oracle.truth.reference import Reference
 
 FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
-    algebra.losses_of_no_account, algebra.not_zero, partial(algebra.recombined, fewest=1, most=1),
+    algebra.losses_not_asked_for, algebra.not_zero, partial(algebra.recombined, fewest=1, most=1),
     algebra.scaled, partial(algebra.recombined, fewest=2, most=4), mixtures.gates_on_the_way_back,
     algebra.scaled_per_expert, rows.lost_rows, rows.other_orders, rows.moved_rows,
     rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
@@ -35,16 +35,16 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
              precision: str, replayed: Replayed, rank: int | None = None) -> list[str]:
     """Return explanations, the likeliest first: at least one if a tensor or a choice is wrong.
 
-    `ref` is the reference as handed in; `replayed` has the one under the kernel's own choices;
-    `rank` is the rank that gave everything, if there was one.
+    `ref` is the reference as given; `replayed` has the one under the kernel's own choices; `rank`
+    is the rank whose tensors these are, if there is one.
     """
     failed = [name for name, tensor in tensors.items() if not tensor.ok]
     evidence = Evidence(ref, replayed, {name: got[name] for name in tensors}, frozenset(failed),
                         precision)
     found, unexplained = _not_finite(got, replayed.reference), []
     if not ref.problem.d_y.any() and failed and "y" not in failed:
-        found.append("the reference was asked without d_y: its gradients are those of the losses "
-                     "alone; hand in the gradient that the kernel got at y")
+        found.append("the reference was made without d_y, so its gradients are those of the losses "
+                     "only; pass as d_y the gradient that the kernel received at y")
     for name in failed:
         text = next(explanations(name, evidence), None)
         if text is None:
@@ -89,7 +89,7 @@ def _coarser(names: list[str], evidence: Evidence) -> list[str]:
                     name, evidence.got[name], evidence.want[name], sigma, evidence.truth).ok
                 for name in names):
             like = " or TF32" if kind.name == "float16" else ""
-            return [f"{', '.join(names)}: passes as {kind.name}: is something computed in "
+            return [f"{', '.join(names)}: would pass as {kind.name}: is something computed in "
                     f"{kind.name}{like}?"]
     return []
 

@@ -27,7 +27,7 @@ class ExpertRows:
         return experts_used(self._layer)
 
     def mixed(self, choice_R: np.ndarray, rows_RD: np.ndarray) -> np.ndarray:
-        """Return the mixture (T, D) if the experts read these rows, for these choices.
+        """Return the mixture (T, D) that results if the experts read these rows for these choices.
 
         A choice is token · K + k; its gate weighs the row's output, which goes to its token.
         """

@@ -101,12 +101,11 @@ def _in_numbers(truth: Reference, got_TK: np.ndarray) -> str:
         what = f"the gates of {np.count_nonzero(off_T > 0.02 * np.abs(want_TK).max())} tokens"
     given, right = (", ".join(f"{value:.3g}" for value in row)
                     for row in (got_TK[token], want_TK[token]))
-    return (f"y is the right experts' outputs with other gates: {what} differ, as of "
+    return (f"y is the right experts' outputs with other gates: {what} differ, such as those of "
             f"{describe(token, truth.plan)}: got {given}, want {right}")
 
 
 def _remixed(truth: Reference, gates_TK: np.ndarray) -> np.ndarray:
-    """Return y with other gates."""
     more_R1 = _share(truth) * dispatch.by_row(gates_TK - truth.gates, truth.plan)[:, None]
     moved_TD = dispatch.sum_by_token(truth.intermediates["experts.out"] * more_R1, truth.plan)
     y: np.ndarray = truth.y + moved_TD.reshape(truth.y.shape)
@@ -119,7 +118,7 @@ def _share(truth: Reference) -> float:
 
 
 def gates_on_the_way_back(name: str, evidence: Evidence) -> Suspects:
-    """A gradient of the experts whose d_y was weighted by no gates, or by them twice."""
+    """A gradient of the experts whose d_y was not weighted by the gates, or was twice."""
     truth = evidence.truth
     p, wanted, gates_TK = truth.problem, truth.seeds["output"].get(name[2:]), truth.gates
     if wanted is None or p.alone in ("product", "dispatch") or name == "d_gates" or (

@@ -47,13 +47,13 @@ def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
                "win", largest(np.where(open_TE, free_TE, 0), k))
         yield "experts are chosen without regard to groups", largest(free_TE, k)
         best = conventions.select_group_best
-        ways = {1: "its best expert", free_TE.shape[1] // groups: "the sum of all its experts",
-                2: "the sum of its two best"}
-        want = ways.get(best, f"the sum of its {best} best")
+        ways = {1: "its best score", free_TE.shape[1] // groups: "the sum of all its scores",
+                2: "the sum of its two best scores"}
+        want = ways.get(best, f"the sum of its {best} best scores")
         for other, text in ways.items():
             by_group = choose.group_scores(free_TE, replace(conventions, select_group_best=other))
             closed_TE = choose.close_groups(free_TE, by_group, conventions.select_groups_kept)
-            yield f"a group scores as {text}, want {want}", largest(closed_TE, k)
+            yield f"a group's score is {text}, want {want}", largest(closed_TE, k)
     if bias_E is not None:
         yield "the selection bias is left out of the choice", largest(ranked(None, groups), k)
         yield "the selection bias is subtracted", largest(ranked(-bias_E, groups), k)
@@ -62,5 +62,5 @@ def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
                    largest(ranked(round_to(bias_E, precision), groups), k))
     yield "the experts with the lowest scores are chosen", largest(-free_TE, k)
     if 1 < k < free_TE.shape[1]:
-        yield ("the best expert is passed over, and the next one taken",
+        yield ("the best expert is skipped, and the next one taken",
                largest(ranked(bias_E, groups), k + 1)[:, 1:])

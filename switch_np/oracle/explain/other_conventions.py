@@ -61,14 +61,13 @@ def _computed(problem: Problem, evidence: Evidence
 def changed_problems(ref: Reference) -> Iterator[Change]:
     """Yield what was changed, the problem, and which parameters' gradients change places.
 
-    A parameter mapped to itself there has its gradient transposed; the gradient of one
-    mapped to None is not compared.
+    A parameter mapped to itself has its gradient transposed; one mapped to None is not compared.
     """
     p = ref.problem
     if not p.alone and p.config.expert_capacity(len(ref.scores), p.training) is not None:
         for capacity in (ref.plan.capacity + 1, ref.plan.capacity - 1):
             if capacity >= 0:
-                yield (f"as with {capacity} slots per expert, want {ref.plan.capacity}",
+                yield (f"computed with {capacity} slots per expert, want {ref.plan.capacity}",
                        p._replace(config=replace(p.config, capacity=capacity)), {})
     for text, changed, renamed in _other_layouts(p.params):
         yield text, p._replace(params={**p.params, **changed}), dict.fromkeys(changed) | renamed
@@ -124,4 +123,5 @@ def _other_conventions(p: Problem) -> Iterator[Change]:
                     config = replace(p.config, conventions=conventions)
                 except ValueError:                            # conventions that exclude each other
                     continue
-                yield f"as with {name}={value!r}, want {now!r}", p._replace(config=config), {}
+                yield (f"computed with {name}={value!r}, want {now!r}", p._replace(config=config),
+                       {})

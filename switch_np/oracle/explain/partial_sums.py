@@ -19,7 +19,7 @@ def parts_of_tokens(name: str, evidence: Evidence) -> Suspects:
         for text, mine in (("first half", slice(t // 2)), ("second half", slice(t // 2, t)),
                            ("first quarter", slice(t // 4)), ("even-numbered half", slice(0, t, 2)),
                            ("last quarter", slice(t - t // 4, t))):
-            yield (f"{name} is that of the {text} of the tokens alone",
+            yield (f"{name} sums only over the {text} of the tokens",
                    evidence.rows.grads_of(text, mine)[name[2:]])
 
 
@@ -30,11 +30,11 @@ def rows_of_neighbours(name: str, evidence: Evidence) -> Suspects:
         return
     left_RD, right_RF = evidence.rows.factors(name[2:])
     begin, n = plan.start[:-1], np.diff(plan.start)
-    windows = {f"from {tile} rows' boundaries, not from each expert's own first row":
+    windows = {f"from a multiple of {tile} on, not from each expert's own first row":
                (begin // tile * tile, n) for tile in TILES}
     windows |= {f"from {shift} row{'s' * (shift > 1)} too early": (np.maximum(begin - shift, 0), n)
                 for shift in range(1, 9)}
-    windows |= {f"without each expert's last rows, beyond a multiple of {tile}":
+    windows |= {f"without each expert's last rows, those beyond a multiple of {tile}":
                 (begin, n // tile * tile) for tile in TILES}
     for order in (np.arange(len(left_RD)), evidence.rows.by_token):
         left, right = left_RD[order], right_RF[order]
@@ -65,6 +65,6 @@ def parts_of_choices(name: str, evidence: Evidence) -> Suspects:
     wrong, kept = plan.kept & (found_TK == 0), plan.kept.sum()
     if 0 < wrong.sum() < kept:
         token, choice = np.argwhere(wrong)[0]
-        yield (f"d_x lacks what comes back through {wrong.sum()} of {kept} choices of experts, as "
-               f"token {token}'s through expert {plan.expert[token, choice]}",
+        yield (f"d_x lacks the gradient through {wrong.sum()} of {kept} choices of experts, such "
+               f"as token {token}'s through expert {plan.expert[token, choice]}",
                router_TD + rest_TD + np.einsum("tk,tkd->td", found_TK, parts_TKD))

@@ -20,6 +20,7 @@ def lost_rows(name: str, evidence: Evidence) -> Suspects:
         lost_T = np.asarray(~got_TD.any(axis=1) & want_TD.any(axis=1))
         if lost_T.any():
             tokens = ", ".join(map(str, np.flatnonzero(lost_T)[:6]))
+            tokens += ", ..." if lost_T.sum() > 6 else ""
             last = "" if got_TD[lost_T.argmax():].any() else ", the last ones"
             what = "rows" if by_row(name, evidence.truth) else "tokens"
             yield (f"{name} is zero for {lost_T.sum()} of {len(lost_T)} {what}{last}: {tokens}",
@@ -36,7 +37,7 @@ def moved_rows(name: str, evidence: Evidence) -> Suspects:
         permuted = sorted(source) == list(range(len(source)))
         if name == "d_gates" and not permuted:             # so few numbers resemble some others
             return
-        order = ", the order in which the experts get them" if (
+        order = " into the order in which the experts get them" if (
             permuted and what == "token"
             and (np.diff(evidence.truth.plan.expert[source, :1], axis=0) >= 0).all()) else ""
         yield (f"{name} has its {what}s permuted{order}: {what} {token} holds the row of {what} "
@@ -78,7 +79,7 @@ def passed_through(name: str, evidence: Evidence) -> Suspects:
         x_TD, y_TD = (value.reshape(-1, value.shape[-1]) for value in (truth.problem.x, truth.y))
         where = describe(int(gone_T.argmax()), truth.plan)
         for text, passed_TD in (("x", x_TD), ("gate · x", x_TD * truth.gates[:, :1])):
-            yield (f"y: dropped tokens are passed on as {text}, want 0, as for {where}",
+            yield (f"y: dropped tokens are passed on as {text}, want 0, such as {where}",
                    np.where(gone_T[:, None], passed_TD, y_TD))
 
 
@@ -88,7 +89,7 @@ def undropped(name: str, evidence: Evidence) -> Suspects:
     if other is not None and not name.endswith("_loss"):
         what = "are computed and added too" if name == "y" else "send a gradient too"
         yield f"{name}: dropped choices {what}", other.outputs()[name]
-        if name == "d_x":           # or the experts' part alone changes, the gates' does not
+        if name == "d_x":           # or only the experts' part changes, not the gates'
             yield (f"{name}: dropped choices {what}", truth.grads["x"]
                    + other.terms["x"]["experts"] - truth.terms["x"]["experts"])
 
@@ -122,7 +123,7 @@ def _readings(evidence: Evidence, x_TD: np.ndarray) -> Iterator[tuple[str, np.nd
         if len(dropped):
             shifted = np.concatenate([dropped, choice_R])[:n]
             yield ("the experts' rows are shifted by the number of dropped choices, which are "
-                   "sorted to the head", shifted, x_TD[shifted // k])
+                   "sorted to the front", shifted, x_TD[shifted // k])
         for shift in (-4, -3, -2, -1, 1, 2, 3, 4) if n > 1 else ():
             moved, where = np.roll(choice_R, shift), "before" if shift > 0 else "after"
             yield (f"each expert's rows are those {abs(shift)} {where} its own", moved,

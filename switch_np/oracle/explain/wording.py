@@ -11,7 +11,7 @@ from switch_np.oracle.truth.solution import Problem
 REACH = {"gate": "the output's gradient does not reach the router through the gates",
          "balance": "the balance loss does not reach the router",
          "z": "the z-loss does not reach the router",
-         "experts": "nothing comes back through the experts"}
+         "experts": "no gradient comes back through the experts"}
 
 PART = {"gate": "the gradient through the gates", "balance": "the balance loss's gradient",
         "z": "the z-loss's gradient", "experts": "the gradient through the experts"}
@@ -47,17 +47,18 @@ def listed(names: Sequence[str], ref: Reference) -> str:
     >>> listed(["tokens of expert 1", "tokens of expert 2"], ref)
     'tokens of expert 1, 2'
     >>> listed([f"tokens of expert {e}" for e in range(4)] + ["dropped tokens"], ref)
-    'tokens of all experts, dropped tokens'
+    'kept tokens, dropped tokens'
     """
     experts = [name.rpartition(" ") for name in names if "expert " in name]
-    said = [name for name in names if "expert " not in name]
+    rest = [name for name in names if "expert " not in name]
     if experts:
         what, used = experts[0][0], np.unique(owner(ref.plan))
         if len(experts) >= np.count_nonzero(used < ref.plan.load.shape[1]):
-            return ", ".join([what.replace("expert", "all experts"), *said])
+            return ", ".join([what.replace("tokens of expert", "kept tokens").replace(
+                "expert", "all experts"), *rest])
         numbers = [number for _, _, number in experts]
-        said.insert(0, f"{what} {', '.join(numbers[:4])}" + ", ..." * (len(numbers) > 4))
-    return ", ".join(said)
+        rest.insert(0, f"{what} {', '.join(numbers[:4])}" + ", ..." * (len(numbers) > 4))
+    return ", ".join(rest)
 
 
 def summary(tensor: TensorVerdict, ref: Reference) -> str:
@@ -73,19 +74,19 @@ def sum_in_words(name: str, terms: dict[str, np.ndarray], factors: dict[str, tup
     text = f"{name} = " + " + ".join(
         f"{wrong.get(term, (1.0, ''))[0]:.2f}·{term}" for term in terms)
     if set(terms) == {"experts", *wrong} and not any(c for c, _ in wrong.values()):
-        causes = ["nothing comes back through the router"]
+        causes = ["no gradient comes back through the router"]
     elif right:
-        causes = [f"in {name} alone, for {', '.join(right)} has the right ones"]
+        causes = [f"only in {name}; {', '.join(right)} has the right terms"]
     else:
-        causes = [said.replace("missing", REACH[term]) if not c else f"{PART[term]} is {said}"
-                  for term, (c, said) in wrong.items()]
+        causes = [meaning.replace("missing", REACH[term]) if not c else
+                  f"{PART[term]} is {meaning}" for term, (c, meaning) in wrong.items()]
     return text.replace("+ -", "- ") + ": " + "; ".join(causes)
 
 
 def factor_in_words(c: float, bar: float, term: str | None, ref: Reference) -> tuple[float, str]:
-    """Return a factor and its meaning in words; "" if it may as well be 1.
+    """Return a factor and its meaning in words; "" if it may be 1.
 
-    If just one meaningful value lies within the error bar, it is taken for the factor.
+    If only one meaningful value lies within the error bar, it is taken for the factor.
     """
     p, (t, k) = ref.problem, ref.plan.expert.shape
     real = t - (0 if p.padding is None else int(np.count_nonzero(p.padding)))
@@ -93,7 +94,7 @@ def factor_in_words(c: float, bar: float, term: str | None, ref: Reference) -> t
     if term != "z":
         names.append((k, "k, the choices per token"))
     if real < t:
-        names += [(real, "the real tokens"), (real / t, "the share of tokens that are real")]
+        names += [(real, "the real tokens"), (real / t, "the fraction of real tokens")]
     if term == "gates":
         names.append((ref.y.shape[-1], "D, over which they sum"))
     if 2 not in dict(names):
@@ -110,12 +111,12 @@ def factor_in_words(c: float, bar: float, term: str | None, ref: Reference) -> t
                   key=lambda item: abs(c - item[0]))
     if abs(c) <= bar:                               # then 0 is as likely as any small number
         near = [item for item in near if item[0] == 0 or abs(item[0]) > 0.1]
-    said = ", or ".join(text for _, text in near[:3])
+    meaning = ", or ".join(text for _, text in near[:3])
     around = f"{c:.4g}" if bar < 0.01 * abs(c) else f"{c:.2g} ± {bar:.2g}"
     if len(dict(near)) == 1:
         value = near[0][0]
         sure = bar < 0.1 * max(abs(value), 0.5)
-        return value, said if sure else f"{said} (fitted: {around})"
+        return value, meaning if sure else f"{meaning} (fitted: {around})"
     if near:
-        return c, f"{around} {VAGUE}: {said}"
+        return c, f"{around} {VAGUE}: {meaning}"
     return c, "" if f"{c:.2f}" == "1.00" else f"{around} {VAGUE}"

@@ -1,6 +1,6 @@
 """What a comparison cannot see: terms of a gradient that lie below a correct kernel's rounding.
 
-A term is unseen if every tensor handed in that contains it would pass without it. That happens to
+A term is unseen if every given tensor that contains it would pass without it. That happens to
 the losses' terms where their coefficients are small beside d_y and the precision is coarse.
 """
 
@@ -43,7 +43,7 @@ def unseen(truth: Reference, names: Iterable[str],
             largest = max(verdicts, key=lambda verdict: verdict.worst)
             found[f"the {term} term"] = (
                 f"the {term} term is at most {largest.worst:.2g} sigma, in {largest.name}: its "
-                f"absence would pass; compare once with {apart}")
+                f"absence would pass; compare once more with {apart}")
     return found
 
 
@@ -54,17 +54,17 @@ def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
         found["y"] = "y must be 0 throughout, since no token is kept: computing nothing would pass"
     grads = [value for name, value in wanted.items() if name.startswith("d_") and value.size]
     if grads and not any(value.any() for value in grads):
-        found["every gradient"] = ("every gradient handed in must be 0 throughout: computing "
-                                   "nothing would pass; compare once with a random d_y")
+        found["every gradient"] = ("every gradient given must be 0 throughout: computing nothing "
+                                   "would pass; compare once more with a random d_y")
     return found
 
 
 def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[str, np.ndarray],
                        replayed: Replayed, precision: str) -> dict[str, str]:
-    """Return what came in a finer precision but is right only in this one.
+    """Return what was given in a finer precision than this one but is right only in this one.
 
-    A router in half precision explains it, if its losses are stored in float32 afterwards; but so
-    may a bug, such as other counts in the balance loss or a rounded bias.
+    A router in half precision whose losses are then stored in float32 explains it; so may a bug,
+    such as other counts in the balance loss or a rounded bias.
     """
     truth, found = replayed.reference, {}
     for name in LOSSES:
@@ -75,8 +75,8 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
             finer = tensor_verdict(name, got[name], want, sigma, truth)
             if not finer.ok:
                 found[f"{name} beyond {precision}"] = (
-                    f"{name} came in {came} and is {finer.worst:.3g} sigma of it off; compare with "
-                    f"precision={{{name!r}: {came!r}}} if the router computes in {came}")
+                    f"{name} was given in {came} and is off by {finer.worst:.3g} sigma in {came}; "
+                    f"pass precision={{{name!r}: {came!r}}} if the router computes in {came}")
     came, routing = ref.bias_precision, replayed.routing
     if routing is None and truth.plan is not ref.plan:          # choices inferred from y
         routing = routing_of(ref, truth.plan.expert, tau(ref, precision))
@@ -84,6 +84,6 @@ def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[st
         flips = np.flatnonzero(routing.status == FLIP)     # without any, no sigma is worked out
         if flips.size and (beyond := np.count_nonzero(routing.gap[flips] > tau(ref, came)[flips])):
             found[f"choices beyond {precision}"] = (
-                f"select_bias came in {came}, and {beyond} flips are wrong by it; compare with "
+                f"select_bias was given in {came}, in which {beyond} flips are wrong; pass "
                 f"precision={{'choice': {came!r}}} if the router computes in {came}")
     return found

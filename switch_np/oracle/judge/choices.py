@@ -36,7 +36,7 @@ class RoutingReport:
     gap, tau
         (T,) what the choice gave up, and how much it may.
     expert, wanted
-        (T, K) what came, and the k best, the lowest index first at a tie.
+        (T, K) the kernel's choice, and the k best, the lowest index first at a tie.
     """
 
     status: np.ndarray
@@ -52,15 +52,16 @@ class RoutingReport:
 
     def __str__(self) -> str:
         lines = [f"{np.count_nonzero(self.status == SAME)} of {len(self.status)} tokens have the "
-                 f"same experts"]
+                 f"expected experts"]
         for status, text in ((WRONG, "wrong"), (FLIP, "legal flip")):
             tokens = np.flatnonzero(self.status == status)
             if len(tokens):
                 t = tokens[self.gap[tokens].argmax()]
                 lines.append(
-                    f"{len(tokens)} {text}{'s' * (status == FLIP and len(tokens) > 1)}, as token "
-                    f"{t}: got {self.expert[t].tolist()}, want {self.wanted[t].tolist()}, gap "
-                    f"{self.gap[t]:.2g} {'>' if status == WRONG else '<='} tau {self.tau[t]:.2g}")
+                    f"{len(tokens)} {text}{'s' * (status == FLIP and len(tokens) > 1)}, such as "
+                    f"token {t}: got {self.expert[t].tolist()}, want {self.wanted[t].tolist()}, "
+                    f"gap {self.gap[t]:.2g} {'>' if status == WRONG else '<='} tau "
+                    f"{self.tau[t]:.2g}")
         return "; ".join(lines)
 
 
@@ -77,7 +78,7 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
         Scalar or (T,): a choice that gives up no more than this is legal. Default: four units in
         the last place of the row's largest score.
     precision
-        Whose last place; default: that of `scores`.
+        The precision of that last place; default: that of `scores`.
 
     Examples
     --------
@@ -85,8 +86,8 @@ def compare_routing(scores: Any, expert: Any, *, tau: Any = None,
     >>> report.status.tolist()
     [1, 2]
     >>> print(report)
-    0 of 2 tokens have the same experts; 1 wrong, as token 1: got [0], want [1], gap 0.8 > tau \
-0.001; 1 legal flip, as token 0: got [1], want [0], gap 0 <= tau 0.001
+    0 of 2 tokens have the expected experts; 1 wrong, such as token 1: got [0], want [1], gap 0.8 \
+> tau 0.001; 1 legal flip, such as token 0: got [1], want [0], gap 0 <= tau 0.001
     """
     scores_TE = to_numpy(scores, "scores")
     if scores_TE.ndim != 2:

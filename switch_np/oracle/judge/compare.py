@@ -17,7 +17,7 @@ from switch_np.operations import adapters, check, signatures
 from switch_np.operations.roundoff import QUARTER, named
 from switch_np.oracle.explain import diagnosis, wording
 from switch_np.oracle.judge import (
-    blind_spots, judge_choices, kernel_tensors, of_rank, untold_choices)
+    blind_spots, judge_choices, kernel_tensors, of_rank, unreported_choices)
 from switch_np.oracle.judge.report import Report
 from switch_np.oracle.judge.tensor import TensorVerdict, tensor_verdict
 from switch_np.oracle.truth.reference import Reference
@@ -40,7 +40,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     ref
         From `reference`, for exactly the numbers that the kernel got.
     y, balance_loss, z_loss
-        Its outputs, in any array library; what is not handed in is not judged.
+        Its outputs, in any array library; what is not given is not judged.
     grads
         Its gradients, under the names of `ref.grads`. Per-expert ones may be a list of E arrays.
     expert, kept, slot, plan
@@ -87,7 +87,7 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
         raise ValueError("compare needs something to judge: y, balance_loss, z_loss, grads, expert "
                          "or plan, got none of them")
     if decisions and ref.problem.alone:
-        raise ValueError("expert, kept, slot and plan must not be handed in: the reference of "
+        raise ValueError("expert, kept, slot and plan must not be given: the reference of "
                          f"{ref.problem.alone} alone was given the choices")
     replayed = judge_choices.replayed(ref, decisions, got.get("y"), precision)
     truth = replayed.reference
@@ -114,7 +114,7 @@ def _judged_in(ref: Reference, given: Mapping[str, Any], asked: str | Mapping[st
                ) -> tuple[Reference, str, list[str]]:
     """Return the reference with precisions for single outputs, the rest's precision, and notes.
 
-    The rest is judged in the coarsest of y and the gradients; a scalar loss does not count.
+    The rest is judged in the coarsest precision of y and the gradients; a loss does not count.
     """
     if isinstance(asked, str):
         return ref, asked, []
@@ -126,9 +126,9 @@ def _judged_in(ref: Reference, given: Mapping[str, Any], asked: str | Mapping[st
     if not asked:
         finer = [name for name, value in given.items()
                  if (came := adapters.precision_of(value)) and adapters.is_finer(came, rest)]
-        why = "the inputs' precision" if ref.precision == rest else "the coarsest that came"
-        return ref, rest, [f"judged in {rest}, {why}: {', '.join(finer)} came in a finer one; "
-                           "precision={name: ...} asks for it"] if finer else []
+        why = "the inputs' precision" if ref.precision == rest else "the coarsest one given"
+        return ref, rest, [f"judged in {rest}, {why}; {', '.join(finer)} came in a finer one: pass "
+                           "precision={name: ...} to judge it there"] if finer else []
     for name, own in asked.items():
         check.choice("precision's key", name, ["choice", *ref.outputs()])
         named(own)
@@ -149,13 +149,13 @@ def _allow_flips(got: Mapping[str, np.ndarray], truth: Reference, precision: str
                  ) -> tuple[str, dict[str, TensorVerdict]]:
     """Judge again with a sigma that allows for any legal choice at near-ties."""
     sigma = truth.sigma(precision)
-    spread = untold_choices.spread(truth, judge_choices.tau(truth, precision))
+    spread = unreported_choices.spread(truth, judge_choices.tau(truth, precision))
     lenient = _verdicts(got, truth, {name: np.hypot(sigma[name], moved)
                                      for name, moved in spread.items()})
     if all(tensor.ok for tensor in lenient.values()):
         return "undecided", strict
     notes.append("sigma allows for any legal flip, since the kernel did not say what it chose at "
-                 "near-ties; hand in expert= for a sharper judgement")
+                 "near-ties; pass expert= for a sharper verdict")
     return "fail", lenient
 
 

@@ -2,7 +2,7 @@
 
 tau, how close two scores must be to count as a near-tie, is TAU times the noise of a token's
 scores. Experts within tau of the cut are legal. Which choices are kept must follow exactly from the
-experts and the capacity. For choices that were not handed in, see `untold_choices`.
+experts and the capacity. For choices that were not given, see `unreported_choices`.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from switch_np.operations.roundoff import named
 from switch_np.oracle.judge.choices import (
     FLIP, SAME, WRONG, RoutingReport, compare_routing, same_experts, valid)
 from switch_np.oracle.judge.tensor import describe
-from switch_np.oracle.judge.untold_choices import by_score, infer, own_choices, plan_of
+from switch_np.oracle.judge.unreported_choices import by_score, infer, own_choices, plan_of
 from switch_np.oracle.truth.decisions import as_dict, by_token
 from switch_np.oracle.truth.reference import Reference, planned, solve
 from switch_np.switch.plan import Plan
@@ -34,12 +34,12 @@ class Replayed(NamedTuple):
 
 
 def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | None:
-    """Return the decisions as a dict, whichever way they were handed in."""
+    """Return the decisions as a dict, whichever way they were given."""
     single = {name: value for name, value in (("expert", expert), ("kept", kept), ("slot", slot))
               if value is not None}
     if plan is None:
         if single and expert is None:
-            raise ValueError("expert must be handed in along with kept and slot, got None")
+            raise ValueError("expert must be given along with kept and slot, got None")
         return single or None
     if single:
         raise ValueError("plan must come without expert, kept and slot, got both")
@@ -99,18 +99,17 @@ def replayed(ref: Reference, given: dict[str, Any] | None, y: np.ndarray | None,
 
 
 def _untold(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray, precision: str) -> Replayed:
-    """Return the reference under the choices that explain y, where none were handed in."""
+    """Return the reference under the choices that explain y, where none were given."""
     plan, unsure = infer(ref, y, tau_T, precision)
     if plan is ref.plan:
         return Replayed(ref, None, [], [], unsure, None)
     moved = np.flatnonzero((plan.expert != ref.plan.expert).any(axis=1))
-    note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; hand "
-            "in expert= to have it judged")
+    note = (f"legal flip at a near-tie inferred from y: token {', '.join(map(str, moved))}; pass "
+            "expert= to have it judged")
     return Replayed(_under(plan, ref), None, [], [note], unsure, None)
 
 
 def _under(plan: Plan, ref: Reference) -> Reference:
-    """Return the reference that replays a plan."""
     return replace(solve(ref.problem, plan, ref.precision), judged_in=ref.judged_in)
 
 
@@ -161,8 +160,8 @@ def _kept_errors(plan: Plan, kept_TK: np.ndarray) -> list[str]:
     text = ("is kept, want dropped" if kept_TK[token, choice] else
             f"is dropped, want kept in slot {plan.slot[token, choice]}")
     return [f"token {token}, choice {choice} {text}: expert {e} has {load_E[e]} choices for "
-            f"{plan.capacity} slots, {describe(token, plan)}; {len(wrong)} such choices, "
-            f"{kept_TK.sum()} kept in all, want {plan.kept.sum()}"]
+            f"{plan.capacity} slots (right: {describe(token, plan)}); {len(wrong)} choices like "
+            f"this, {kept_TK.sum()} kept in all, want {plan.kept.sum()}"]
 
 
 def _slot_errors(plan: Plan, slot_TK: np.ndarray) -> list[str]:

@@ -14,7 +14,7 @@ from switch_np.oracle.truth.solution import LOSSES, ROWS
 
 def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
             grads: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what was handed in, under the names of `Reference.outputs`.
+    """Return what was given, under the names of `Reference.outputs`.
 
     >>> from switch_np import SwitchConfig
     >>> from switch_np.oracle import draw, reference
@@ -32,7 +32,7 @@ def by_name(ref: Reference, y: Any, balance_loss: Any, z_loss: Any,
     given = {"y": y, "balance_loss": balance_loss, "z_loss": z_loss}
     for name in LOSSES:
         if given[name] is not None and getattr(ref, name) is None:
-            raise ValueError(f"{name} must not be handed in for {ref.problem.alone} alone, whose "
+            raise ValueError(f"{name} must not be given for {ref.problem.alone} alone, whose "
                              "router is not known")
     return {name: value for name, value in given.items() if value is not None} | {
         f"d_{name}": value for name, value in grads.items()}

@@ -23,13 +23,13 @@ class Report:
         "pass", "fail", "out of range" (a number on the way exceeds a quarter of what the precision
         can hold) or "undecided" (near-ties, and the kernel did not say how it took them).
     precision
-        In which the errors were measured.
+        The precision in which errors were measured.
     structure, routing_errors
         What is missing, None, of the wrong shape or not finite; wrong decisions.
     routing, tensors
-        The verdicts on the experts and the tensors that were handed in; None without experts.
+        The verdicts on the experts and tensors that were given; None without experts.
     notes, not_judged
-        Remarks that are no failures; names of the tensors that were not handed in.
+        Remarks that are not failures; names of the tensors that were not given.
     unseen
         Terms of gradients whose absence would pass, each with a sentence that says so.
     reference
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether everything handed in is right."""
+        """Whether everything given is right."""
         return self.verdict == "pass"
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Report:
         if self.routing is not None and self.routing.ok:
             lines.append(f"  routing    {self.routing}")
         lines += [f"  routing    {text}" for text in self.routing_errors]
-        lines += [f"  numbers    {tensor.told(wording.listed(tensor.blocks, self.reference))}"
+        lines += [f"  numbers    {tensor.line(wording.listed(tensor.blocks, self.reference))}"
                   for tensor in self.tensors.values() if not tensor.ok]
         right = {name: tensor.worst for name, tensor in self.tensors.items() if tensor.ok}
         if right:
@@ -96,5 +96,5 @@ class Report:
 
 
 def _finite(value: Any) -> Any:
-    """Return numbers that JSON knows: infinity becomes 1e300."""
+    """Return numbers that JSON can hold: infinity becomes 1e300."""
     return np.clip(np.nan_to_num(value, posinf=1e300), -1e300, 1e300).tolist()

@@ -20,7 +20,7 @@ RMS_LIMIT = 3.0
 
 @dataclass(frozen=True)
 class TensorVerdict:
-    """How one tensor compares; errors are in sigmas, and infinite where a zero was demanded."""
+    """How one tensor compares; errors are in sigmas, and infinite where only 0 passes."""
 
     name: str
     ok: bool
@@ -33,20 +33,20 @@ class TensorVerdict:
     blocks: tuple[str, ...]         # those that fail, such as "expert 3"; empty where all do
 
     def __str__(self) -> str:
-        return self.told(", ".join(self.blocks[:4]) + ", ..." * (len(self.blocks) > 4))
+        return self.line(", ".join(self.blocks[:4]) + ", ..." * (len(self.blocks) > 4))
 
-    def told(self, blocks: str) -> str:
+    def line(self, blocks: str) -> str:
         """Return the verdict, its blocks in these words, in digits that tell `got` from `want`."""
-        text = f"{self.name}: {'ok' if self.ok else 'FAIL'}, worst {self.worst:.3g} sigma, " \
-               f"rms {self.rms:.3g}"
+        text = f"{self.name}: {'ok' if self.ok else 'FAIL'}, worst {self.worst:.3g} sigma" + (
+            f", rms {self.rms:.3g}" if np.isfinite(self.worst) else "")
         if self.ok:
             return text
         digits = next(n for n in range(6, 18)
                       if n == 17 or f"{self.got:.{n}g}" != f"{self.want:.{n}g}")
         want = "exactly 0" if np.isinf(self.worst) else f"{self.want:.{digits}g}"
         only = f"; only {blocks}" if self.blocks else ""
-        return (f"{text}, at {list(self.at)}{self.where}: got {self.got:.{digits}g}, want {want}"
-                f"{only}")
+        at = f", at {list(self.at)}{self.where}" if self.at else ""
+        return f"{text}{at}: got {self.got:.{digits}g}, want {want}{only}"
 
 
 def tensor_verdict(name: str, got: np.ndarray, want: np.ndarray, sigma: np.ndarray,

@@ -27,13 +27,11 @@ def _without_the_last(rows: np.ndarray) -> np.ndarray:
 
 
 def _numbers(result: Result, change: Change) -> Result:
-    """Return a result whose outputs and gradients are all changed."""
     return {**result, **{name: change(np.asarray(result[name])) for name in ("y", *LOSSES)},
             "grads": {name: change(grad) for name, grad in result["grads"].items()}}
 
 
 def _rows(result: Result, change: Change) -> Result:
-    """Return a result whose y and d_x are changed."""
     grads = {**result["grads"], "x": change(result["grads"]["x"])}
     return {**result, "y": change(result["y"]), "grads": grads}
 

@@ -1,4 +1,4 @@
-"""A part of a layer alone: gates and choices are given, and no router needs to be known.
+"""A part of a layer alone: gates and choices are given, and the router need not be known.
 
 The given gates stand in for the router's probabilities, with 0 for experts that were not chosen;
 the layer gathers them again, and its forward and backward do the rest. The part asked for replaces
@@ -7,8 +7,8 @@ the mixture:
 experts    the config's own mixture
 product    rows sorted by expert times their expert's matrix:  y[r] = x[r] W[e of r],
            d_x[r] = d_y[r] W[e of r]ᵀ,   d_W[e] = Σ x[r]ᵀ d_y[r] over the rows of e
-dispatch   the rows that a choice makes of tokens
-combine    the tokens that gates and a choice make of rows
+dispatch   tokens copied to the rows of the experts that they chose
+combine    rows weighted by their gates and summed by token
 """
 
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ def config_of(config: SwitchConfig | str, shapes: Mapping[str, tuple[int, ...]],
                          * (gates is None))
     if gates is not None:
         if plan is None:
-            raise ValueError("plan must name the experts that the gates weigh, got None")
+            raise ValueError("plan must name the experts that the gates weight, got None")
         if balance_coef or z_coef:
             raise ValueError("balance_coef and z_coef must be 0 with gates=, since a router's "
                              f"losses are not known, got {balance_coef} and {z_coef}")

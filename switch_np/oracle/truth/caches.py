@@ -1,6 +1,6 @@
-"""What the oracle reads in a layer's cache: here, and nowhere else.
+"""The one place where the oracle reads a layer's cache.
 
-`READ` lists the fields, so that a change to a cache shows what depends on it; a test checks it.
+`READ` lists the fields, so that whoever changes a cache sees what depends on it; a test checks it.
 """
 
 from collections.abc import Mapping

@@ -50,7 +50,7 @@ def grouped_product(rows: Any, group_sizes: Any, weights: Any, *, d_y: Any = Non
 
 @signatures.checked
 def dispatch(x: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Reference:
-    """Compute the rows (R, D), as y, that a choice of experts makes of tokens, and d_x.
+    """Compute the experts' rows (R, D), as y, from tokens and their choices of experts, and d_x.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def dispatch(x: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Referen
 
 @signatures.checked
 def combine(rows: Any, gates: Any, plan: Any, num_experts: int, *, d_y: Any = None) -> Reference:
-    """Compute the tokens y (T, D) that gates make of rows, and the gradients "rows" and "gates".
+    """Compute y (T, D), each token's rows weighted by its gates, and the gradients of both.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ def of(problem: Problem, plan: Plan | None, n: int,
        change: Callable[[Parts], Parts] = lambda parts: parts) -> tuple[RankTruth, ...]:
     """Return the truth of each of n ranks, under a plan of all tokens if there is one.
 
-    `change` makes other parts of the layer's, to plant a bug.
+    `change` replaces parts of the layer, to plant a bug.
     """
     p = problem
     wide = p._replace(x=p.x.reshape(-1, p.x.shape[-1]), d_y=p.d_y.reshape(-1, p.x.shape[-1]),

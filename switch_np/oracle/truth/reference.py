@@ -36,11 +36,11 @@ SEEDS = ("output", "balance", "z")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference(Solution):
-    """A problem's `Solution`, all read-only, and how far a correct kernel may be off it."""
+    """A problem's `Solution`, read-only, and how far a correct kernel may be from it."""
 
     _noise: dict[str, Rounding] = field(default_factory=dict)
-    bias_precision: str | None = None                # in which the selection bias was handed in
-    replays: bool = False                            # whether a plan was handed in
+    bias_precision: str | None = None                # in which the selection bias was given
+    replays: bool = False                            # whether a plan was given
     judged_in: Mapping[str, str] = field(default_factory=dict)    # precisions of single outputs
     ranks: tuple[Any, ...] = ()                      # a RankTruth each, where `ranks` was given
 
@@ -78,7 +78,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     ----------
     x
         (T, D) or (B, S, D), of any array library and dtype, like every array here: the numbers are
-        lifted to float64 unchanged, so hand in exactly what the kernel under test gets.
+        lifted to float64 unchanged, so pass exactly what the kernel under test gets.
     params
         `w_router` (D, E), `w_in` (E, D, F), `w_out` (E, F, D) and what else the config asks for.
     config
@@ -91,7 +91,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
     plan
         Decisions to replay: a `Plan`, or another library's as `as_plan` takes them.
     padding, noise, training
-        As `switch_layer.forward` takes them; noise in training must be handed in, as a
+        As `switch_layer.forward` takes them; noise in training must be given, as a
         `switch_np.Noise`, such as Noise(jitter=...) with the factors (T, D) of the router's input.
     gates
         (T, K) the weights of the experts in `plan`, in place of a router: `params` holds the
@@ -140,7 +140,7 @@ def reference(x: Any, params: Mapping[str, Any], config: SwitchConfig | str, *, 
                       asked.lift_noise(noise), training, None if gates is None else "experts")
     needed = config if plan is None else decided(config, Noise())
     if training and needed.noisy and noise is None:
-        raise ValueError("noise must be handed in when training=True and the config has noise, "
+        raise ValueError("noise must be given when training=True and the config has noise, "
                          "since the reference draws none, got None")
     if plan is not None:
         plan = as_plan(plan, config, x[..., 0].size,

@@ -61,7 +61,6 @@ def estimate(ref: Solution, precision: str, samples: int = SAMPLES) -> Rounding:
 
 
 def _run(ref: Solution, rough: type[Rough]) -> dict[str, np.ndarray]:
-    """Return one sample of all outputs."""
     def enter(array: np.ndarray) -> np.ndarray:
         entered = array.copy().view(rough)
         entered.given = True

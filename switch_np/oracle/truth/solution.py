@@ -98,7 +98,7 @@ class Solution:
     intermediates
         The layer's intermediate results, such as "experts.hidden": see `caches`.
     problem, precision
-        What was asked, and the coarsest precision among the arrays handed in.
+        What was asked, and the coarsest precision among the arrays given.
     """
 
     y: np.ndarray

@@ -1,8 +1,8 @@
 """Random problems for kernels: inputs that leave no term of any gradient at zero.
 
 The upstream gradient has random signs, the weights are large enough for the router to have clear
-preferences, and the coefficients make the three parts of its gradient equal in size, so that the
-loss of one can't hide.
+preferences, and the coefficients make the three parts of its gradient equal in size, so that a
+missing one cannot go unseen.
 """
 
 from typing import Any

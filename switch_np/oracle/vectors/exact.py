@@ -3,7 +3,7 @@
 Small whole numbers in x, d_y and the experts' weights, and a router whose columns are all equal, so
 that every probability is 1 / E, a power of two. Each partial sum is then a multiple of one power of
 two and at most 256 times it, which fits in eight significant bits: bfloat16 agrees with float64.
-Only the z-loss has a logarithm and is left out; decisions are handed in, since all scores tie.
+Only the z-loss has a logarithm and is left out; decisions are given, since all scores tie.
 """
 
 import math

@@ -137,7 +137,7 @@ def load(path: str | Path) -> tuple[Reference, bool]:
         raise ValueError(f"{path} must hold {', '.join(missing)} too, as `vectors` writes them")
     with reading.naming(path, "a case of `vectors`"):
         if about.get("sha256", digest := reading.fingerprint_of(arrays, about)) != digest:
-            raise ValueError("contents other than `vectors` wrote, by their SHA-256")
+            raise ValueError("contents that `vectors` did not write, by their SHA-256")
         return _load(arrays, about), bool(json.loads(about["exact"]))
 
 

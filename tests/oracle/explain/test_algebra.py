@@ -10,7 +10,8 @@ from switch_np import SwitchConfig, oracle
 @pytest.mark.parametrize("precision", [
     pytest.param("float64", marks=pytest.mark.thorough), "float32", "bfloat16"])
 @pytest.mark.parametrize("exhibit, words", [
-    ("balance_gradient_without_e", "the balance loss's gradient is divided by 4 (E, the experts)"),
+    ("balance_gradient_without_e",
+     "the balance loss's gradient is divided by 4 (E, the experts)"),
     ("z_gradient_without_2", "the z-loss's gradient is divided by 2"),
     ("balance_counts_after_drop", "f counts what is left after drops"),
     ("gate_gradient_killed", "does not reach the router through the gates")])
@@ -24,8 +25,8 @@ def test_a_factor_has_error_bars_and_the_right_name(exhibit, words, precision):
 def test_d_x_is_not_said_to_lack_what_reaches_the_router():
     _, ref = problem()
     report = judged(ref, all_of(ref, x=without(ref, "x", "balance")))
-    assert report.diagnosis[0] == ("d_x = 1.00·experts + 1.00·gate + 0.00·balance + 1.00·z: in d_x "
-                                   "alone, for d_w_router has the right ones")
+    assert report.diagnosis[0] == ("d_x = 1.00·experts + 1.00·gate + 0.00·balance + 1.00·z: only "
+                                   "in d_x; d_w_router has the right terms")
     both = {name: without(ref, name, "balance") for name in ("x", "w_router")}
     assert "does not reach the router" in judged(ref, all_of(ref, **both)).diagnosis[0]
 
@@ -34,7 +35,7 @@ def test_a_mean_over_all_tokens_is_told_by_the_share_that_is_real():
     _, ref = problem(padding=5)
     wrong = {name: without(ref, name, "z", 5 / 32) for name in ("x", "w_router")}
     causes = judged(ref, all_of(ref, z_loss=ref.z_loss * 27 / 32, **wrong)).diagnosis
-    assert causes[0] == "z_loss is multiplied by 0.8438 (the share of tokens that are real)"
+    assert causes[0] == "z_loss is multiplied by 0.8438 (the fraction of real tokens)"
     assert "the z-loss's gradient is multiplied by 0.8438" in causes[1]
 
 

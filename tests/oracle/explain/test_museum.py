@@ -30,7 +30,7 @@ WORDS = {
     "rows_zeroed": "y is zero for", "balance_loss_zero": "balance_loss is all zeros",
     "balance_divided_by_k": "balance_loss is divided by 2 (k",
     "balance_sum_not_mean": "balance_loss is divided by 4 (E",
-    "balance_times_real_fraction": "multiplied by 0.8214 (the share of tokens that are real)",
+    "balance_times_real_fraction": "multiplied by 0.8214 (the fraction of real tokens)",
     "balance_gradient_discarded": "the balance loss does not reach the router",
     "balance_gradient_times_tokens": "multiplied by 23 (the real tokens)",
     "balance_gradient_halved": "the balance loss's gradient is divided by 2",
@@ -38,8 +38,8 @@ WORDS = {
     "gate_gradient_killed": "does not reach the router through the gates",
     "z_gradient_lost": "the z-loss does not reach the router",
     "z_gradient_without_2": "the z-loss's gradient is divided by 2",
-    "dx_forgotten": "nothing comes back through the experts",
-    "dx_without_router": "nothing comes back through the router",
+    "dx_forgotten": "no gradient comes back through the experts",
+    "dx_without_router": "no gradient comes back through the router",
     "weight_gradient_without_gate": "d_w_out lacks the gate",
     "backward_without_gate": "lacks the gate",
     "w_in_gradient_transposed": "d_w_in is transposed",
@@ -55,8 +55,8 @@ WORDS = {
     "first_gate_for_all": "y is the right experts' outputs with other gates",
     "shared_expert_missing": "y: the shared expert is left out",
     "output_bias_without_gate": "y: b_out is added without the gate",
-    "dx_overwritten": "d_x lacks what comes back through",
-    "dx_of_own_experts": "d_x lacks what comes back through",
+    "dx_overwritten": "d_x lacks the gradient through",
+    "dx_of_own_experts": "d_x lacks the gradient through",
     "first_half_of_tokens": "the first half",
 }
 # Rounded to bfloat16 already, or rounded so on purpose: no different from a right bfloat16 kernel.
@@ -164,7 +164,7 @@ ALONE_WORDS = {
     "gate_gradient_averaged": "d_gates is divided by 8 (D, over which they sum)",
     "gates_renormalised": "y: the gates are", "softmax_after_top_k": "d_gates is all zeros",
     "first_gate_for_all": "y: every choice gets the first",
-    "gate_gradient_in_expert_order": "d_gates has its tokens permuted, the order in which the exp",
+    "gate_gradient_in_expert_order": "d_gates has its tokens permuted into the order in which the",
     "top_k_gradient_by_rank": "d_gates is zero for gates of expert",
     "dx_of_own_experts": "d_x is zero for", "last_choice_lost": "y: the last choice is left out"}
 

@@ -28,7 +28,7 @@ def in_open_groups(scores, join=np.sum, closed=-np.inf):
      "closed groups of experts score 0"),
     (lambda b: b, lambda s, b: s + b, "experts are chosen without regard to groups"),
     (lambda b: b, lambda s, b: in_open_groups(s + b, np.max),
-     ("a group scores as its best", "experts are chosen without regard")),    # the same here
+     ("a group's score is its best", "experts are chosen without regard")),    # the same here
     (lambda b: 2 * b, lambda s, b: in_open_groups(s), "the selection bias is left out"),
     (lambda b: 4.5 + b, lambda s, b: in_open_groups(s + round_to(b, "bfloat16")),
      "the selection bias is rounded to bfloat16"),

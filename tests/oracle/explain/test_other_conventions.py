@@ -11,10 +11,11 @@ MIXTRAL = SwitchConfig.like("hf_mixtral", num_experts=4)
 
 @pytest.mark.parametrize("name, now, other, words", [
     ("hf_mixtral", {}, {"expert_activation": "gelu"},
-     "as with expert_activation='gelu', want 'silu'"),
-    ("st_moe", {}, {"balance_when": "always"}, "as with balance_when='always', want 'training'"),
-    ("labml", {}, {"dropped": "zero"}, "as with dropped='zero', want 'gated_identity'"),
-    ("paper", {"capacity": 4}, {"capacity": 5}, "as with 5 slots per expert, want 4")])
+     "computed with expert_activation='gelu', want 'silu'"),
+    ("st_moe", {}, {"balance_when": "always"},
+     "computed with balance_when='always', want 'training'"),
+    ("labml", {}, {"dropped": "zero"}, "computed with dropped='zero', want 'gated_identity'"),
+    ("paper", {"capacity": 4}, {"capacity": 5}, "computed with 5 slots per expert, want 4")])
 def test_other_conventions_are_recognised(name, now, other, words):
     batch = {"batch": 2} if name in ("st_moe", "labml") else {}
     asked, ref = problem(SwitchConfig.like(name, num_experts=4, **now), 20, 6, 5, **batch)

@@ -52,13 +52,13 @@ def test_the_sum_over_all_rows_is_right():
 
 
 @pytest.mark.parametrize("used, words", [
-    (of_tokens(range(24)), "is that of the first half of the tokens alone"),
-    (of_tokens(range(24, 48)), "is that of the second half of the tokens alone"),
-    (of_tokens(range(12)), "is that of the first quarter of the tokens alone"),
+    (of_tokens(range(24)), "sums only over the first half of the tokens"),
+    (of_tokens(range(24, 48)), "sums only over the second half of the tokens"),
+    (of_tokens(range(12)), "sums only over the first quarter of the tokens"),
     ([rows[:len(rows) // 8 * 8] for rows in ROWS],
-     "sums over rows without each expert's last rows, beyond a multiple of 8"),
+     "sums over rows without each expert's last rows, those beyond a multiple of 8"),
     (of_neighbours(8, 0),
-     "sums over rows from 8 rows' boundaries, not from each expert's own first row"),
+     "sums over rows from a multiple of 8 on, not from each expert's own first row"),
     (of_neighbours(1, 3), "sums over rows from 3 rows too early"),
 ])
 def test_a_sum_over_the_wrong_rows_is_named(used, words):
@@ -76,4 +76,4 @@ def test_choices_that_are_lost_in_d_x_are_named():
     for t, _, d_x in lost:
         wrong[t] -= d_x
     assert first_line("x", wrong).startswith(
-        f"d_x lacks what comes back through {len(lost)} of 96 choices of experts, as token")
+        f"d_x lacks the gradient through {len(lost)} of 96 choices of experts, such as token")

@@ -22,7 +22,7 @@ def test_a_factor_is_named_where_its_bar_allows_and_all_that_it_may_be_are_said(
     assert name(0.5, 1e-3, "balance")[1] == (
         "divided by 2, or multiplied by 0.5 (the balance coefficient)")
     assert name(0.5, 1e-3, "z") == name(0.5, 1e-3) == (0.5, "divided by 2")
-    assert name(27 / 32, 1e-3, "z")[1] == "multiplied by 0.8438 (the share of tokens that are real)"
+    assert name(27 / 32, 1e-3, "z")[1] == "multiplied by 0.8438 (the fraction of real tokens)"
     assert name(0.4, 0.2)[1] == (
         "0.4 ± 0.2 times the right one: divided by 2, or divided by 4 (E, the experts)")
     assert name(0.01, 0.02) == (0.0, "missing") and name(-1, 0.01) == (-1.0, "of the wrong sign")
@@ -46,4 +46,5 @@ def test_a_z_loss_that_is_switched_off_and_computed_is_named():
     always = oracle.reference(**asked | {"config": config})
     report = judged(never, all_of(never))
     assert report.ok and len(report.notes) == 1
-    assert judged(never, all_of(always)).diagnosis == ("as with z_when='always', want 'never'",)
+    assert judged(never, all_of(always)).diagnosis == (
+        "computed with z_when='always', want 'never'",)

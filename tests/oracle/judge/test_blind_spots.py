@@ -34,12 +34,12 @@ def test_the_losses_alone_are_seen():
 def test_a_forgotten_d_y_or_coefficient_is_the_first_line():
     bare = oracle.reference(**ASKED | {"d_y": None})
     first = oracle.compare(bare, y=REF.y, grads=REF.grads).diagnosis[0]
-    assert first.startswith("the reference was asked without d_y")
+    assert first.startswith("the reference was made without d_y")
     no_balance = oracle.reference(**ASKED | {"balance_coef": 0.0})
     grads = {"w_router": REF.grads["w_router"]}
     first = oracle.compare(no_balance, y=REF.y, grads=grads, precision="float64").diagnosis[0]
     coef = ASKED["balance_coef"]
-    assert first.startswith(f"d_w_router holds {coef:g} times the balance loss's gradient")
+    assert first.startswith(f"d_w_router contains {coef:g} times the balance loss's gradient")
 
 
 def test_a_loss_that_is_right_for_bfloat16_only_is_told():
@@ -50,7 +50,7 @@ def test_a_loss_that_is_right_for_bfloat16_only_is_told():
     assert not report(REF.balance_loss, "bfloat16").unseen
     near = report(REF.balance_loss * 1.001, "bfloat16")
     assert near.ok and str(near).startswith("pass, blind to balance_loss beyond bfloat16: ")
-    assert "balance_loss came in float32" in str(near)
+    assert "balance_loss was given in float32" in str(near)
     assert not report(REF.balance_loss * 1.001, "float32").ok
     assert report(np.nan, "bfloat16").verdict == "fail"
 
@@ -67,7 +67,7 @@ def test_a_single_output_is_judged_in_a_precision_of_its_own():
     near = {"y": ref.y.astype(np.float32), "balance_loss": np.float32(ref.balance_loss * 1.0001)}
     lenient = oracle.compare(ref, **near)
     assert lenient.verdict == "pass" and lenient.unseen
-    assert lenient.notes[0].startswith("judged in float16, the inputs' precision: y, balance_loss")
+    assert lenient.notes[0].startswith("judged in float16, the inputs' precision; y, balance_loss")
     assert oracle.compare(ref, **near, precision={}).notes == lenient.notes
     strict = oracle.compare(ref, **near, precision={"balance_loss": "float32"})
     assert strict.verdict == "fail" and not strict.unseen

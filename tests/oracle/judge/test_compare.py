@@ -37,7 +37,7 @@ def test_the_precision_follows_the_dtype():
      "d_w_router = 1.00·gate + 0.00·balance + 1.00·z: the balance loss does not reach the router"),
     ({"w_router": GRADS["w_router"] + 3 * TERMS["w_router"]["balance"]},
      "the balance loss's gradient is multiplied by 4 (E, the experts)"),
-    ({"x": TERMS["x"]["experts"]}, "nothing comes back through the router"),
+    ({"x": TERMS["x"]["experts"]}, "no gradient comes back through the router"),
     ({"w_in": -GRADS["w_in"]}, "d_w_in is of the wrong sign"),
     ({"w_in": GRADS["w_in"].swapaxes(1, 2)}, "d_w_in is transposed"),
     ({"w_out": GRADS["w_out"][[1, 0, 2, 3]]},

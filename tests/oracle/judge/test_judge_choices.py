@@ -15,7 +15,7 @@ def test_wrong_experts_fail_though_the_numbers_follow_them():
     wrong[7] = sorted((wrong[7] + 1) % 3, key=lambda e: -REF.scores[7, e])
     assert len(set(wrong[7])) == 2
     report = judged(REF, all_of(oracle.reference(**ASKED, plan=wrong)) | {"expert": wrong})
-    assert report.verdict == "fail" and "1 wrong, as token 7" in str(report)
+    assert report.verdict == "fail" and "1 wrong, such as token 7" in str(report)
     assert all(tensor.ok for tensor in report.tensors.values())
 
 
@@ -47,14 +47,14 @@ def test_whoever_follows_a_replayed_plan_is_right(top_k):
     other = drifted.copy()
     other[5] = (other[5] + 1) % 4
     report = oracle.compare(ref, y=ref.y, expert=other)
-    assert report.verdict == "fail" and "wrong, as token 5: got" in str(report)
+    assert report.verdict == "fail" and "wrong, such as token 5: got" in str(report)
 
 
 @pytest.mark.parametrize("given, message", [
     ({"plan": PLAN, "expert": PLAN.expert}, "plan must come without expert, kept and slot"),
     ({"plan": {"expert": PLAN.expert, "keep": PLAN.kept}}, "keys .'expert', 'keep'."),
     ({"plan": {"kept": PLAN.kept}}, "keys .'kept'."),
-    ({"kept": PLAN.kept}, "expert must be handed in"),
+    ({"kept": PLAN.kept}, "expert must be given"),
     ({"expert": PLAN.expert, "kept": np.c_[PLAN.kept, PLAN.kept]}, "kept must hold 2 choices"),
     ({"expert": PLAN.expert, "slot": PLAN.slot[:, :1]}, "slot must hold 2 choices"),
     ({"expert": PLAN.expert.T}, "expert must have a row for each of 32 tokens"),

@@ -82,7 +82,7 @@ def test_rows_of_tokens_and_a_presets_name_will_do():
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"plan": None}, "plan must name the experts that the gates weigh, got None"),
+    ({"plan": None}, "plan must name the experts that the gates weight, got None"),
     ({"balance_coef": 0.1}, "balance_coef and z_coef must be 0 with gates="),
     ({"gates": np.ones((24, 3))}, r"gates must hold a number for each of the \(24, 2\) choices"),
     ({"gates": np.full((24, 2), np.nan)}, "gates must be finite, got nan"),
@@ -96,7 +96,7 @@ def test_bad_arguments_are_named(change, words):
 
 def test_what_no_router_is_known_for_is_not_judged():
     ref = oracle.reference(**asked_of("drops"))
-    for more, words in (({"z_loss": 1.0}, "z_loss must not be handed in for experts alone"),
+    for more, words in (({"z_loss": 1.0}, "z_loss must not be given for experts alone"),
                         ({"expert": ref.plan.expert}, "expert, kept, slot and plan must not be")):
         with pytest.raises(ValueError, match=words):
             oracle.compare(ref, y=ref.y, **more)

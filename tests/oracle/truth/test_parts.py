@@ -70,7 +70,7 @@ def reordered(**given):
 
 
 @pytest.mark.parametrize("ref, wrong, words", [
-    (PRODUCT_REF, {"weights": windows(START[:-1] // 8 * 8)}, "sums over rows from 8 rows'"),
+    (PRODUCT_REF, {"weights": windows(START[:-1] // 8 * 8)}, "sums over rows from a multiple of"),
     (PRODUCT_REF, {"weights": PRODUCT_REF.grads["weights"][::-1]}, "has its experts permuted"),
     (PRODUCT_REF, {"weights": PRODUCT_REF.grads["weights"].swapaxes(1, 2).reshape(4, 8, 12)},
      "d_weights is transposed"),

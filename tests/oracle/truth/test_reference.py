@@ -71,7 +71,7 @@ def test_inputs_are_lifted_and_never_shared():
     ({"plan": {"kept": [1]}}, ValueError, "plan must be a Plan"),
     ({"plan": np.tile([0, 9], (30, 1))}, ValueError, "expert must lie in 0 .. 3"),
     ({"x": "no"}, TypeError, "array of numbers"),
-    ({"training": True}, ValueError, "noise must be handed in"),
+    ({"training": True}, ValueError, "noise must be given"),
     ({"noise": {"jitter": 1}}, TypeError, "noise must be a Noise, got "),
 ])
 def test_bad_arguments_are_named(change, error, words):

@@ -25,6 +25,7 @@ from switch_np.operations import check, signatures
 from switch_np.operations.precision import round_to
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.explain.museum import wrong_gradients, wrong_outputs
+from switch_np.oracle.explain.museum.exhibit import in_words
 from switch_np.oracle.truth.solution import LOSSES, Problem, outputs
 from switch_np.switch.config import SwitchConfig
 
@@ -66,9 +67,10 @@ def run(name: str | None, x: np.ndarray, params: dict[str, np.ndarray], config: 
     Parameters
     ----------
     name
-        The exhibit's; None runs the correct layer.
+        The exhibit's name; None runs the correct layer.
     x, params, config, d_y, balance_coef, z_coef, padding
-        As for `oracle.reference`, x as (T, D). `kernel` lists its conventions. No d_y: no gradient.
+        As for `oracle.reference`, x as (T, D), under the conventions that `kernel` lists. Without
+        d_y there are no gradients.
         With "gates" (T, K) among the params, and `expert`, the experts run alone.
     expert, kept
         (T, K) the experts chosen, by default those of the highest probabilities; who is kept, by
@@ -135,7 +137,7 @@ def recognise(evidence: Evidence) -> list[str]:
     fits: dict[str, float] = {}
     outputs_are_right = all(name.startswith("d_") for name in evidence.failed)
     for exhibit in OUTPUT_ALSO + outputs_are_right * GRADIENT_ALONE:
-        text = f"{exhibit.what}; seen: {exhibit.seen}"
+        text = in_words(exhibit.what, exhibit.seen)
         for expert_TK in own:      # the outputs, a third of the work, rule out most bugs in them
             if exhibit in GRADIENT_ALONE or misfit(exhibit.name, expert_TK, False) < np.inf:
                 fits[text] = min(misfit(exhibit.name, expert_TK, True), fits.get(text, np.inf))

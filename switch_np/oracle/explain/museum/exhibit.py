@@ -20,6 +20,15 @@ class Exhibit(NamedTuple):
     changes: tuple[tuple[str, str], ...]
 
 
+def in_words(what: str, seen: str) -> str:
+    """Return a bug as a report names it.
+
+    >>> in_words("y is zero", "aiter#5032"), in_words("y is zero", "no thread known; a typo")
+    ('y is zero; seen: aiter#5032', 'y is zero; a typo')
+    """
+    return f"{what}; seen: {seen}".replace("; seen: no thread known", "")
+
+
 def bug(name: str, what: str, seen: str, *changes: tuple[str, str]) -> Exhibit:
     """Return an exhibit."""
     return Exhibit(name, what, seen, changes)

@@ -1,9 +1,9 @@
 """A Switch layer in plain arrays: the copy in which the museum plants its bugs.
 
 It shares nothing with `switch_np.switch` but the capacity, which the config gives: one group of
-tokens and any number of choices, forward and backward by hand. Of the conventions it knows those
-that most layers of today need: gates given in a router's place, sigmoid scores, gates divided by
-their sum and scaled, the counts of f, biases, gated experts with limits, shared ones with a gate.
+tokens and any number of choices, forward and backward by hand. It covers the conventions that most
+of today's layers need: gates given in place of a router, sigmoid scores, gates divided by their sum
+and scaled, the counts of f, biases, gated experts with limits, shared ones with a gate.
 `store` rounds each intermediate. Exhibits replace lines of this text: each occurs once.
 """
 
@@ -69,7 +69,7 @@ def forward(x: Array, params: Params, config: Any, padding: Array | None, expert
 
 def scores(x: Array, params: Params, config: Any, expert: Array | None, store: Store
            ) -> tuple[Array, Array, Array, Array]:
-    """Return logits, what the experts are chosen by, softmax and log of the sum of exponentials."""
+    """Return logits, the scores that choose the experts, softmax and log of the sum of exp."""
     if "gates" in params and expert is not None:               # given: no router is known
         probs = np.zeros((len(x), len(params["w_in"])), x.dtype)
         np.put_along_axis(probs, expert, params["gates"], axis=1)
@@ -136,7 +136,7 @@ def shared_gate(x: Array, params: Params, store: Store) -> Array:
 
 def network(rows: Array, weights: Params, config: Any, store: Store
             ) -> tuple[Array, tuple[Array, ...]]:
-    """Return an expert's outputs, and its hidden units: linear, before the activation, after."""
+    """Return an expert's outputs, and its hidden units before and after the activation."""
     linear = store(rows @ weights["w_in"] + weights.get("b_in", 0))
     before = linear
     if "w_gate" in weights:
@@ -149,7 +149,7 @@ def network(rows: Array, weights: Params, config: Any, store: Store
 
 def factors(linear: Array, before: Array, weights: Params, config: Any, store: Store
             ) -> tuple[Array, Array, Array, Array]:
-    """Return the hidden units' factors, the first one's slope, and where the second is free."""
+    """Return the hidden units' factors, the first one's slope, and where the second is in range."""
     has, kind = config.conventions, config.conventions.expert_activation
     alpha = store(np.full((1, 1), has.expert_silu_factor))
     active, slope = (f(kind, alpha * before) for f in (activations.forward, activations.slope))

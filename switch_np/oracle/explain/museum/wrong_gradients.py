@@ -33,8 +33,8 @@ ROUTER = (
         (D_CHOSEN, "np.put_along_axis(d_probs, expert[:, :1], d_chosen[:, :1], axis=1)")),
     bug("gate_gradient_averaged", "the gates' gradient averages over D where it should sum",
         "no thread known; a mean in a fused reduction", (_D_GATE, _D_GATE.replace("sum", "mean"))),
-    bug("gate_gradient_of_gated_output", "the gates' gradient is taken with outputs that have "
-        "their gate already", "no thread known; a fused forward that saves the weighted rows alone",
+    bug("gate_gradient_of_gated_output", "the gates' gradient is taken with outputs that are "
+        "weighted already", "no thread known; a fused forward that saves only the weighted rows",
         (_D_GATE, _D_GATE.replace("d_row *", "d_row * gate *"))),
     bug("gate_gradient_in_expert_order", "the gates' gradient is left in the order of the "
         "experts' rows", "no thread known; a permutation that is not undone",
@@ -58,19 +58,19 @@ EXPERTS = (
     bug("dx_forgotten", "d_x lacks what comes back through the experts",
         "the review of TransformerEngine#3116", (_D_X, "pass")),
     bug("dx_without_router", "d_x lacks what comes back through the router",
-        "no thread known; every kernel that starts after the router",
+        "no thread known; as in every kernel that starts after the router",
         ('d_x = store(d_x + store(d_logits @ params["w_router"].T))', "pass")),
-    bug("dx_overwritten", "d_x of a token's experts is stored, not added: the last one stays",
+    bug("dx_overwritten", "d_x of a token's experts is stored, not added: only the last remains",
         "linkedin/Liger-Kernel#1413: dx off by 50 to 64 %, all else right",
         (_D_X, "d_x[token] = d_rows")),
     bug("weight_gradient_without_gate", "the gradient of w_out lacks the gate",
         "the review of aiter#5310",
         (_D_X, f"{_D_X}\n        grads['w_out'][e] = store(hidden[-1].T @ d_row)")),
-    bug("backward_without_gate", "d_y comes back to the experts without the gate",
-        "no thread known; a forward that weighs in its epilogue alone",
+    bug("backward_without_gate", "d_y reaches the experts' backward without the gate",
+        "no thread known; a forward that applies the gate only in its epilogue",
         ("d_out = store(gate * d_row)", "d_out = d_row")),
     bug("activation_gradient_missing", "the backward goes through the activation as if it were "
-        "the identity", "the usual plant of gradient checkers",
+        "the identity", "the tests of gradient checkers",
         ("d_before = store(d_hidden * slope)", "d_before = d_hidden")),
     bug("w_in_gradient_transposed", "the gradient of w_in is laid out (F, D)",
         "transformers PR#47671: sizes and transposes swapped",
@@ -90,7 +90,7 @@ EXPERTS = (
         (_END, f"{_LOAD}    grads['w_in'][load == 0] = np.nan\n{_END}")),
     bug("empty_expert_stale", "the gradient of an expert without tokens is stale memory",
         "pytorch#193633, #174314", (_END, f"{_LOAD}    grads['w_out'][load == 0] = 1e-3\n{_END}")),
-    bug("capacity_rows_shifted", "an expert's rows are read one too late in the backward",
+    bug("capacity_rows_shifted", "an expert's rows are read one row too late in the backward",
         "no thread known; a slot counted from 1",
         (_BACK, _BACK.replace("rows, one", "np.roll(rows, -1, axis=0), one"))),
     bug("offset_rounded_to_tile", "the weights' gradients read their rows from an offset that is "
@@ -99,11 +99,11 @@ EXPERTS = (
          "        start = sum(len(each[2]) for each in saved[:e]) // 8 * 8\n        "
          + _BACK.replace("rows, one", "every[start:start + len(rows)], one"))),
     bug("first_half_of_tokens", "the weights' gradients come from the first half of the tokens",
-        "AMD-AGI/Primus#1046: accumulated for the first micro-batch alone",
+        "AMD-AGI/Primus#1046: accumulated for the first micro-batch only",
         (_BACK, f"{_BACK}\n        half = (token < len(d_y) // 2)[:, None]\n        mine = network_"
          "back(d_out * half, rows, one_expert(params, e), hidden, config, store)[1]")),
-    bug("hidden_gradients_in_row_0", "the gradient of every row's hidden units is stored into row "
-        "0", "ByteDance-Seed/Triton-distributed#180",
+    bug("hidden_gradients_in_row_0", "the gradient of every row's hidden units is stored in row 0",
+        "ByteDance-Seed/Triton-distributed#180",
         (_INTO, "    for name in set(into) - {'out'}:\n        d_z = np.zeros_like(into[name][1])\n"
          f"        d_z[:1] = into[name][1][-1:]\n        into[name] = (rows, d_z)\n{_INTO}")),
     bug("dx_of_own_experts", "d_x of a token lacks the experts of the other rank",

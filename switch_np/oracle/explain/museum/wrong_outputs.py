@@ -23,7 +23,7 @@ _ALL_MEAN = ((_MEAN, "mean_probs = probs.sum(axis=0) / tokens"),
              ("d_probs[real] += slope", "d_probs += slope * count / len(x)"))
 
 ROUTING = (
-    bug("capacity_not_enforced", "the capacity is computed and not enforced", "transformers#48293",
+    bug("capacity_not_enforced", "the capacity is computed but not enforced", "transformers#48293",
         (_USED, "if real[token]:")),
     bug("capacity_minus_one", "an expert takes one token less than its capacity",
         "the Keras example, after the paper's printed pseudo-code",
@@ -31,22 +31,22 @@ ROUTING = (
     bug("capacity_not_divided", "the capacity is not divided by the number of experts",
         "laekov/fastmoe#199",
         ("if capacity is None else capacity", "if capacity is None else capacity * num_experts")),
-    bug("drops_the_earliest", "an overfull expert keeps its latest tokens, not its first",
+    bug("drops_the_earliest", "an expert over capacity keeps its last tokens, not its first",
         "DeepSpeed#1658: top-k of a 0/1 mask has no order",
         (_ORDER, _ORDER.replace("in range(tokens)", "in reversed(range(tokens))"))),
-    bug("drops_by_gate", "an overfull expert keeps its largest gates, not its first tokens",
+    bug("drops_by_gate", "an expert over capacity keeps its largest gates, not its first tokens",
         "Megatron-LM#812, #815: the two drop policies mixed up",
         (_ORDER, f"{_ORDER}\n    order.sort(key=lambda at: -probs[at[0], expert[at]])")),
     bug("drops_by_raw_logit", "tokens compete for slots by raw logits against zeros, so those with "
         "negative logits lose", "DeepSpeed PR#7986",
         (_USED, "if real[token] and used[e] < capacity and logits[token, e] > 0:")),
     bug("token_major_priority", "slots are given token by token: second choices before later "
-        "tokens' first ones", "megablocks, DeepSpeed's position policy: there on purpose",
+        "tokens' first ones", "megablocks, DeepSpeed's position policy: intended there",
         (_ORDER, f"{_ORDER}\n    order.sort()")),
-    bug("second_choices_from_slot_0", "second choices are counted from slot 0 again",
+    bug("second_choices_from_slot_0", "second choices are numbered from slot 0 again",
         "lucidrains/st-moe-pytorch#13",
         ("in order:\n", "in order:\n        used *= (token, choice) != (0, 1)\n")),
-    bug("padding_takes_slots", "padding takes slots, and real tokens are dropped for it",
+    bug("padding_takes_slots", "padding takes slots, so real tokens are dropped",
         "Megatron-LM#1984, #5542; flaxformer's scatter router",
         (_ORDER, f"{_ORDER}\n    order.sort(key=lambda at: (at[1], real[at[0]]))"),
         (_USED, "if used[e] < capacity:"), (_KEPT, "kept = (slot >= 0) & real[:, None]")),
@@ -69,10 +69,10 @@ OUTPUT = (
     bug("gates_renormalised", "the gates are divided by their sum over the chosen experts",
         "pytorch/torchtitan#1448, the other way round; Mixtral always does",
         (_GATES, f"{_GATES}\n    gates = gates / gates.sum(axis=1, keepdims=True)")),
-    bug("gates_normalised_over_tokens", "the gates are normalised along the tokens",
+    bug("gates_normalised_over_tokens", "the gates are normalised over the tokens",
         "megablocks PR#87",
         (_GATES, f"{_GATES}\n    gates = gates / gates.sum(axis=0, keepdims=True)")),
-    bug("softmax_after_top_k", "the softmax is taken over the chosen logits alone; with one choice "
+    bug("softmax_after_top_k", "the softmax is taken over the chosen logits only; with one choice "
         "the router gets no gradient", "Megatron-LM#894, davidmrau/mixture-of-experts#27",
         (_GATES, "gates = np.exp(np.take_along_axis(logits, expert, axis=1) - log_z[:, None])\n"
          "    gates = gates / gates.sum(axis=1, keepdims=True)"),
@@ -95,7 +95,7 @@ OUTPUT = (
         "torchtitan#2258",
         ('divided = config.conventions.renorm == "pre" and top_k > 1', "divided = False"),
         ('if config.conventions.renorm == "pre" and config.top_k > 1:', "if False:")),
-    bug("gate_scale_missing", "the factor of the gates (gate_scale) is not applied",
+    bug("gate_scale_missing", "the gates are not multiplied by gate_scale",
         "sglang#8333, #31449",
         (_GATES, "gates = store(chosen / weight)"),
         ("d_chosen = config.conventions.gate_scale * d_gates", "d_chosen = d_gates")),
@@ -105,7 +105,7 @@ OUTPUT = (
     bug("last_choice_lost", "each token's last choice is never computed", "sglang#36515",
         (_KEPT, "kept = (slot >= 0) & (np.arange(top_k) < max(top_k - 1, 1))")),
     bug("shared_expert_missing", "the shared expert is not added",
-        "no thread known; a fused kernel that returns the routed experts alone",
+        "no thread known; a fused kernel that returns only the routed experts",
         ("y = store(y + real[:, None] * gate * out)", "pass")),
     bug("shared_expert_reads_y", "the shared expert reads the routed experts' output, not x",
         "vllm#28939: they write in place", (_SHARED, _SHARED.replace("(x, ", "(y, "))),
@@ -121,12 +121,12 @@ OUTPUT = (
     bug("gate_and_up_swapped", "w_gate and w_in are swapped", "no thread known; the halves of a "
         "fused weight in the other order",
         (_ACTIVE, f"linear, before = before, linear\n    {_ACTIVE}")),
-    bug("gate_and_up_interleaved", "columns of w_gate and w_in are taken in turn from their "
-        "halves", "gpt-oss stores them interleaved, most others as halves",
+    bug("gate_and_up_interleaved", "the fused w_gate and w_in are stored as halves and read as "
+        "interleaved", "gpt-oss stores them interleaved, most others as halves",
         (_ACTIVE, "if 'w_gate' in weights:\n        both = np.concatenate([before, linear], axis=1)"
          f"\n        before, linear = both[:, ::2], both[:, 1::2]\n    {_ACTIVE}")),
     bug("rows_behind_dropped_choices", "the experts' rows are shifted by the dropped choices, "
-        "which sort to the head", "TransformerEngine#2908",
+        "which are sorted to the front", "TransformerEngine#2908",
         (_ROWS, "rows = x[np.argsort(np.where(kept, expert, -1), axis=None, kind='stable')["
          "sum(len(s[0]) for s in saved):][:len(token)] // expert.shape[1]]")),
     bug("rows_at_wrong_stride", "row r of an expert's input starts at element r, not r · D",
@@ -165,14 +165,14 @@ LOSSES = (
         (_SHARE, _SHARE.replace("real, ", ":, ").replace("/ count", "/ tokens")), *_ALL_MEAN),
     bug("padding_masked_in_f_only", "padding is left out of f and counted in P",
         "fairseq, DeepSpeed's used_token", *_ALL_MEAN),
-    bug("balance_times_real_fraction", "the balance loss is multiplied by the share of tokens that "
-        "are real", "tensorflow/mesh: a mask that broadcasts to a new dimension",
+    bug("balance_times_real_fraction", "the balance loss is multiplied by the fraction of real "
+        "tokens", "tensorflow/mesh: a mask that broadcasts to a new dimension",
         (_LOSS, f"{_LOSS} * (count / tokens)"), (SLOPE, f"{SLOPE} * (count / len(x))")),
     bug("balance_double_softmax", "the balance loss takes the softmax twice", "transformers#45120",
         (_MEAN, f"{_AGAIN}\n    mean_probs = again[real].sum(axis=0) / count"),
         (SLOPE, f"{_AGAIN}\n    {SLOPE}\n    "
          "slope = (again * (slope - (again * slope).sum(axis=1, keepdims=True)))[real]")),
-    bug("balance_of_chosen_probs", "P averages the probabilities of the chosen experts alone",
+    bug("balance_of_chosen_probs", "P averages the probabilities of the chosen experts only",
         "nanoMoE", (_MEAN, f"{_MASK}\n    mean_probs = (probs * mask)[real].sum(axis=0) / count"),
         (SLOPE, f"{_MASK}\n    {SLOPE} * mask[real]")),
     bug("balance_of_unnormalised_scores", "P averages scores that are not normalised",

@@ -1,6 +1,6 @@
 """Bugs of layers that are cut over ranks: each planted in `parallel.layer` on simulated ranks.
 
-A bug is a change of the layer's parts, of the capacity, or of the gradients in the end.
+A bug changes the layer's parts, the capacity, or the final gradients.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ import numpy as np
 from switch_np import plans
 from switch_np.conventions.arguments import without_capacity
 from switch_np.oracle.explain.causes import Evidence, likeliest
+from switch_np.oracle.explain.museum.exhibit import in_words
 from switch_np.oracle.truth import ranks
 from switch_np.oracle.truth.ranks import RankTruth
 from switch_np.oracle.truth.solution import Problem
@@ -28,7 +29,7 @@ Tensors = dict[str, np.ndarray]
 class Bug(NamedTuple):
     """What is wrong; how it changes the layer's parts, the problem, and a rank's tensors.
 
-    `seen` is where, as far as known.
+    `seen` says where it was seen, if that is known.
     """
 
     what: str
@@ -54,7 +55,7 @@ def recognise(evidence: Evidence, rank: int) -> list[str]:
         given = run(name, truth.problem, truth.plan, n)[rank]
         suspects = {key: ranks.whole(key, value, rank, np.asarray(evidence.want[key]), n)
                     for key, value in given.items()}
-        fits[f"{bug.what}; seen: {bug.seen}"] = evidence.total(suspects)
+        fits[in_words(bug.what, bug.seen)] = evidence.total(suspects)
     return likeliest(fits)
 
 
@@ -93,9 +94,9 @@ class _Both(MixtureCache):
 
 
 class Padded(Mixture):
-    """The mixture in which each choice without a slot sends a row too, of zeros; and is right.
+    """A correct mixture in which each choice without a slot sends a row of zeros, too.
 
-    The experts answer zeros with what their biases make of them: no token may get that.
+    From a row of zeros the experts' biases make an output, which no token may get.
     """
 
     weight = 0.0        # of these rows where they come back
@@ -121,7 +122,7 @@ class Padded(Mixture):
 
 
 class _Answered(Padded):
-    """The same, but the answers are kept."""
+    """The same, but tokens get these outputs."""
 
     weight = 1.0
 
@@ -155,7 +156,7 @@ BUGS: Mapping[str, Bug] = {
         "the router's gradient is summed over the ranks twice", UNKNOWN,
         tensors=_times(lambda n: n, REPLICATED)),
     "expert_gradients_averaged": Bug(
-        "the experts' gradients are divided by the number of ranks, though each rank has its own",
+        "the experts' gradients are divided by the number of ranks, though no two ranks share one",
         "megablocks PR#20, the reverse", tensors=_times(lambda n: 1 / n, OWN)),
     "expert_gradients_times_ranks": Bug(
         "the experts' gradients are multiplied by the number of ranks", "DeepSpeed#5618, #6545",
@@ -170,12 +171,12 @@ BUGS: Mapping[str, Bug] = {
         "the losses of ranks with unequal numbers of real tokens are averaged as if equal",
         "Megatron-LM PR#5047, PR#5798", _alike),
     "rows_by_rank": Bug(
-        "the experts take the rows received in the order of ranks, where experts' are wanted",
+        "the experts take the received rows in the order of ranks, not of experts",
         UNKNOWN, lambda parts, n: parts._replace(mixture=_ByRank(*parts.mixture))),
     "padding_rows_answered": Bug(
-        "rows of zeros, sent for tokens without a slot, come back as what the experts' biases make "
-        "of them, not as 0", UNKNOWN,
+        "rows of zeros, sent for tokens without a slot, come back with the output of the experts' "
+        "biases, not as 0", UNKNOWN,
         lambda parts, n: parts._replace(mixture=_Answered(*parts.mixture))),
     "capacity_of_all_tokens": Bug(
-        "the capacity follows from the tokens of all ranks, not of one", UNKNOWN,
+        "the capacity is computed from the tokens of all ranks, not of one", UNKNOWN,
         problem=_global_capacity)}

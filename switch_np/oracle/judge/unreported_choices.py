@@ -1,9 +1,8 @@
-"""Choices that were not handed in: inferred from the kernel's y, or allowed for as noise.
+"""Choices that the kernel did not report: inferred from its y, or allowed for as noise.
 
-Where a token lies at a near-tie, another choice is as right as the reference's. It is assumed if y
-is wrong under the reference's choices and that one explains it far better (`infer`). Where y does
-not tell, sigma grows by how far such flips move each number; no flip explains what lies beyond even
-that (`spread`).
+At a near-tie another choice is as right as the reference's. It is assumed if y is wrong under the
+reference's choices and the other one explains it far better (`infer`). Where y cannot tell, sigma
+grows by how far such flips move each number; an error beyond even that is no flip's (`spread`).
 """
 
 from collections.abc import Callable
@@ -30,7 +29,7 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
           precision: str) -> tuple[Plan, bool]:
     """Return the plan that explains y, and whether unknown flips may still explain what is wrong.
 
-    Where y is right under the reference's own choices, or no flip helps, the plan is its own.
+    If y is right under the reference's own choices, or no flip helps, this is the reference's plan.
     """
     near = np.flatnonzero(ref.margin <= tau_T)
     sigma = ref.sigma(precision)["y"]
@@ -94,7 +93,7 @@ def _alternatives(ref: Reference, token: int, tau: float,
                   chosen_K: np.ndarray | None = None) -> list[np.ndarray]:
     """Return other legal rows: a near expert in place of one chosen, or two in other order.
 
-    Where experts are not just those of the best scores, they are found by moving scores at random.
+    Where experts are not just the k best, alternatives are found by moving the scores at random.
     """
     chosen_K = ref.plan.expert[token] if chosen_K is None else chosen_K
     scores_E = ref.scores[token]

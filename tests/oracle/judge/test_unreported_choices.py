@@ -5,7 +5,7 @@ import pytest
 from oracle.problems import all_of, judged, nudged, problem
 
 from switch_np import SwitchConfig, oracle
-from switch_np.oracle.judge import judge_choices, untold_choices
+from switch_np.oracle.judge import judge_choices, unreported_choices
 
 
 def near_ties(ref):
@@ -25,7 +25,7 @@ def test_a_legal_flip_passes_and_is_printed():
     other = oracle.reference(**asked, plan=flipped)
     got = all_of(other) | {"precision": "float32"}
     report = oracle.compare(ref, **got, expert=flipped, kept=other.plan.kept)
-    assert report.ok and "1 legal flip, as token 3" in str(report)
+    assert report.ok and "1 legal flip, such as token 3" in str(report)
     assert "tau" in str(report) and "own decisions" in report.notes[-1]
     inferred = judged(ref, got)                            # it did not say so, but its y does
     assert inferred.ok and "inferred from y: token 3" in inferred.notes[0]
@@ -44,7 +44,7 @@ def test_flips_do_not_excuse_what_no_flip_explains(given):
     """In bfloat16 some of 256 tokens always lie at near-ties."""
     _, ref = problem(SwitchConfig(num_experts=8, capacity_factor=1.0), 256, 16, 16,
                      precision="bfloat16")
-    assert near_ties(ref) > untold_choices.MOST
+    assert near_ties(ref) > unreported_choices.MOST
     for factor, verdict in ((1.0, "pass"), (0.0, "fail"), (1e9, "fail")):
         scaled = {name: grad * factor for name, grad in ref.grads.items()}
         got = {"y": ref.y * factor, "grads": scaled, "precision": "bfloat16"}
