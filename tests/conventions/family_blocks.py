@@ -101,12 +101,17 @@ def has(config, name):
         return False
 
 
+def default(folder):
+    """Return a folder's own configuration of its text model, or of whatever has experts."""
+    module = importlib.import_module(f"transformers.models.{folder}.configuration_{folder}")
+    return next(config for name, cls in vars(module).items() if inspect.isclass(cls)
+                and cls.__module__ == module.__name__ and name.endswith("Config")
+                and any(has(config := cls(), attribute) for attribute in EXPERTS))
+
+
 def tiny(folder):
     """Return a folder's own configuration with small sizes, and the rest as it is by default."""
-    module = importlib.import_module(f"transformers.models.{folder}.configuration_{folder}")
-    config = next(config for name, cls in vars(module).items() if inspect.isclass(cls)
-                  and cls.__module__ == module.__name__ and name.endswith("Config")
-                  and any(has(config := cls(), attribute) for attribute in EXPERTS))
+    config = default(folder)
     for name, value in SMALL.items():
         if has(config, name):
             many = isinstance(getattr(config, name), list)
