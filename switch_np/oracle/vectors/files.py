@@ -176,7 +176,7 @@ def verify(got: str | Path, case: str | Path, precision: str | None = None) -> R
     decisions: dict[str, Any] = {name: arrays.pop(name) for name in ("expert", "kept", "slot")
                                  if name in arrays}
     unknown = sorted(set(arrays) - set(outputs))
-    if unknown or not arrays and not decisions:
+    if unknown or (not arrays and not decisions):
         some = ", ".join(unknown[:5]) + ", ..." * (len(unknown) > 5)
         raise ValueError(f"{got} must hold arrays among {', '.join(outputs)}, expert, kept and "
                          f"slot, got {some or 'none'}")
