@@ -29,10 +29,10 @@ def unseen(truth: Reference, names: Iterable[str],
     >>> asked = draw(SwitchConfig(num_experts=2), 8, d_model=4, d_ff=6) | {"z_coef": 1e-9}
     >>> ref = reference(**asked)
     >>> list(unseen(ref, ["d_w_router"], ref.sigma("float32")))
-    ['the capacity', 'the z term']
+    ['the z term']
     """
     wanted, names = truth.outputs(), list(names)
-    found = _nothing({name: wanted[name] for name in names}) | _capacity(truth, names)
+    found = _nothing({name: wanted[name] for name in names})
     for term, apart in APART.items():
         without = {name: wanted[name] - terms[term] for name in names
                    if len(terms := truth.terms.get(name[2:], {})) > 1
@@ -59,9 +59,9 @@ def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
     return found
 
 
-def _capacity(truth: Reference, names: Iterable[str]) -> dict[str, str]:
+def unmet_capacity(ref: Reference, names: Iterable[str]) -> dict[str, str]:
     """Return a sentence where no token is dropped, though there is a limit."""
-    problem, plan = truth.problem, truth.plan
+    problem, plan = ref.problem, ref.plan
     limit = problem.config.expert_capacity(len(plan.group) // max(len(plan.load), 1),
                                            problem.training)
     met = limit is None or plan.dropped_fraction or not plan.load.any()

@@ -133,3 +133,8 @@ def test_a_capacity_without_effect_is_said():
     assert str(ample).startswith("pass, blind to the capacity: ") and not losses.unseen
     tight, _ = passes(SwitchConfig(num_experts=4, capacity_factor=1.0))
     assert tight.verdict == "fail" and not tight.unseen
+    asked = problem(SwitchConfig(num_experts=4, capacity_factor=1.0))[0]
+    ref, other = (oracle.reference(**asked | {"config": SwitchConfig(
+        num_experts=4, capacity_factor=factor)}) for factor in (1.0, None))
+    judged = oracle.compare(ref, **all_of(other), expert=other.plan.expert, kept=other.plan.kept)
+    assert judged.verdict == "fail" and not judged.unseen      # the choices are judged as well
