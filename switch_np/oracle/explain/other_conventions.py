@@ -114,7 +114,7 @@ def _fusions(gate: np.ndarray, linear: np.ndarray) -> Iterator[tuple[str, np.nda
 def _other_conventions(p: Problem) -> Iterator[Change]:
     options: dict[str, Sequence[Any]] = {
         **CHOICES, **{name: (False, True) for name in FLAGS},
-        **{name: (getattr(Conventions, name),) for name in NUMBERS}}
+        **{name: (getattr(Conventions, name), 0.0) for name in NUMBERS}, "balance_groups": (1,)}
     for name, values in options.items():
         now = getattr(p.config.conventions, name)
         for value in values:
