@@ -73,11 +73,11 @@ class ExpertRows:
         p, found = self.truth.problem, {}
         fixed = with_fixed_sum(self._layer)
         if fixed is not None:
-            found["holds fixed the sum that divides the gates"] = p.backward(p.d_y, fixed)
+            found["the sum that divides the gates is held fixed"] = p.backward(p.d_y, fixed)
         if "b_out" in p.params:
             owner_R = np.repeat(np.arange(len(p.params["b_out"])), np.diff(self.plan.start))
             bare_RD = self.truth.intermediates["experts.out"] - p.params["b_out"][owner_R]
-            found["takes the gates' gradient with outputs that lack b_out"] = p.backward(
+            found["the gates' gradient is taken with outputs that lack b_out"] = p.backward(
                 p.d_y, with_outputs(self._layer, bare_RD))
         return found
 

@@ -154,7 +154,7 @@ def gate_gradients(name: str, evidence: Evidence) -> Suspects:
             truth.problem.config.conventions.gate_at == "output"):
         for text, grads in evidence.rows.through_gates.items():
             if not np.array_equal(grads[name[2:]], wanted):
-                yield f"{name} {text}", evidence.want[name] + grads[name[2:]] - wanted
+                yield f"{name}: {text}", evidence.want[name] + grads[name[2:]] - wanted
 
 
 def shared_experts(name: str, evidence: Evidence) -> Suspects:

@@ -31,10 +31,11 @@ def recognise(evidence: Evidence) -> list[str]:
 def _orders(ref: Reference) -> list[tuple[str, Plan]]:
     """Return the plan in which later choices are served first, where that drops others."""
     p, plan = ref.problem, ref.plan
-    if p.alone or p.config.conventions.priority != "choice":
+    if p.alone or p.config.conventions.priority != "choice" or (
+            p.config.conventions.chooser != "tokens"):
         return []
     kept_TK = fill(plan.expert[:, ::-1], plan.load.shape[1], num_groups=len(plan.load),
-                   capacity=plan.capacity, padding_T=p.padding_T).kept[:, ::-1]
+                   capacity=plan.capacity, padding_T=~p.served_T).kept[:, ::-1]
     return [("second choices take slots before first ones", planned(p, plan, kept_TK))] * bool(
         (kept_TK != plan.kept).any())
 
@@ -73,9 +74,10 @@ def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
             yield (f"the selection bias is rounded to {precision} before the choice",
                    largest(ranked(round_to(bias_E, precision), groups), k))
     yield "the experts with the lowest scores are chosen", largest(-free_TE, k)
-    if 1 < k < free_TE.shape[1]:
-        for some in {free_TE.shape[1] >> bits for bits in (1, 2, 3)} - set(range(k)):
+    for some in (free_TE.shape[1] // parts for parts in (2, 4, 8)):
+        if some >= max(k, 2):
             yield (f"only experts 0 to {some - 1} are ever chosen",
                    largest(ranked(bias_E, groups)[:, :some], k))
+    if 1 < k < free_TE.shape[1]:
         yield ("the best expert is passed over, and the next one taken",
                largest(ranked(bias_E, groups), k + 1)[:, 1:])

@@ -14,6 +14,10 @@ MIXTRAL = SwitchConfig.like("hf_mixtral", num_experts=4)
      "as with expert_activation='gelu', want 'silu'"),
     ("st_moe", {}, {"balance_when": "always"}, "as with balance_when='always', want 'training'"),
     ("labml", {}, {"dropped": "zero"}, "as with dropped='zero', want 'gated_identity'"),
+    ("gpt_oss", {"expert_limit": None}, {"expert_limit": 0.0},
+     "as with expert_limit=0.0, want None"),
+    ("paper", {"groups": 4}, {"groups": 4, "balance_groups": 1},
+     "as with balance_groups=1, want 'same'"),
     ("paper", {"capacity": 4}, {"capacity": 5}, "as with 5 slots per expert, want 4")])
 def test_other_conventions_are_recognised(name, now, other, words):
     batch = {"batch": 2} if name in ("st_moe", "labml") else {}
