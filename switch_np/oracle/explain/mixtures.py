@@ -51,7 +51,6 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
         np.take_along_axis(values, plan.expert, axis=1)
         for values in (truth.probs, truth.logits, softmax.forward(truth.logits)[0]))
     k = gates_TK.shape[1]
-    first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
     found: dict[str, np.ndarray] = {}
     if scale != 1:
         found |= {f"the gate scale, {scale:g}, is not applied": gates_TK / scale,
@@ -72,19 +71,7 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
                 scale * np.take_along_axis(softmax.forward(truth.logits.T)[0].T, plan.expert, 1),
             "the gates are the sigmoid of the logits": scale * sigmoid(logits_TK)}
     if k > 1:
-        flat = gates_TK.ravel()
-        found |= {
-            "each gate is read at token + choice, not at token · K + choice":
-                flat[np.arange(len(gates_TK))[:, None] + np.arange(k)],
-            "the gates, (T, K), are read as if stored (K, T)": flat.reshape(k, -1).T,
-            "the gates, stored (K, T), are read as if (T, K)": gates_TK.T.reshape(-1, k),
-            "every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
-            "the choices' gates are swapped: the first expert gets the last one's":
-                gates_TK[:, ::-1],
-            "the gates are all 1/k": np.full_like(gates_TK, scale / k),
-            "the last choice is left out": first_TK,
-            "the last choice is left out, and the gates are divided by the sum of the others":
-                scale * (first_TK / _sum(first_TK))}
+        found |= _gates_of_several(gates_TK, scale)
     if "select_bias" in truth.problem.params:
         biased_TK = chosen_TK + truth.problem.params["select_bias"][plan.expert]
         found |= {"the gates are the scores + selection bias": scale * biased_TK,
@@ -92,6 +79,24 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
                       scale * (biased_TK / _sum(biased_TK))}
     return {text: gates for text, gates in found.items()
             if not np.allclose(gates, gates_TK, rtol=1e-9, atol=0)}
+
+
+def _gates_of_several(gates_TK: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+    """Return gates that belong to other choices, or are the same for all."""
+    k, flat = gates_TK.shape[1], gates_TK.ravel()
+    first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
+    return {
+        "each gate is read at token + choice, not at token · K + choice":
+            flat[np.arange(len(gates_TK))[:, None] + np.arange(k)],
+        "the gates, (T, K), are read as if stored (K, T)": flat.reshape(k, -1).T,
+        "the gates, stored (K, T), are read as if (T, K)": gates_TK.T.reshape(-1, k),
+        "every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
+        "the choices' gates are swapped: the first expert gets the last one's":
+            gates_TK[:, ::-1],
+        "the gates are all 1/k": np.full_like(gates_TK, scale / k),
+        "the last choice is left out": first_TK,
+        "the last choice is left out, and the gates are divided by the sum of the others":
+            scale * (first_TK / _sum(first_TK))}
 
 
 def _sum(values_TK: np.ndarray) -> np.ndarray:

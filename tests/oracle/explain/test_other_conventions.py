@@ -16,8 +16,14 @@ MIXTRAL = SwitchConfig.like("hf_mixtral", num_experts=4)
     ("labml", {}, {"dropped": "zero"}, "as with dropped='zero', want 'gated_identity'"),
     ("gpt_oss", {"expert_limit": None}, {"expert_limit": 0.0},
      "as with expert_limit=0.0, want None"),
+    ("gpt_oss", {}, {"expert_silu_factor": 1.0}, "as with expert_silu_factor=1.0, want 1.702"),
+    ("hf_mixtral", {}, {"expert_linear_offset": 1.0},
+     "as with expert_linear_offset=1.0, want 0.0"),
     ("paper", {"groups": 4}, {"groups": 4, "balance_groups": 1},
      "as with balance_groups=1, want 'same'"),
+    ("paper", {}, {"balance_groups": 4}, "as with balance_groups=4, want 'same'"),
+    ("paper", {"top_k": 2}, {"top_k": 2, "capacity_per_choice": True},
+     "as with 12 slots per expert, want 6"),
     ("paper", {"capacity": 4}, {"capacity": 5}, "as with 5 slots per expert, want 4")])
 def test_other_conventions_are_recognised(name, now, other, words):
     batch = {"batch": 2} if name in ("st_moe", "labml") else {}
