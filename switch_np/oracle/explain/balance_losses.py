@@ -11,10 +11,10 @@ def other_balance_losses(name: str, evidence: Evidence) -> Suspects:
     """The balance loss, and gradients that hold its own, under another formula."""
     truth, p, plan = evidence.truth, evidence.truth.problem, evidence.truth.plan
     own = truth.seeds.get("balance", {}).get(name[2:])
-    if p.alone or len(plan.balance_count) != 1 or not plan.balance_tokens[0] or (
-            name != "balance_loss" and own is None):
+    if truth.balance_loss is None or len(plan.balance_count) != 1 or not plan.balance_tokens[0]:
         return
-    real_T1 = np.ones(len(plan.expert))[:, None] if p.padding is None else ~p.padding_T[:, None]
+    padding_T = np.zeros(len(plan.expert), bool) if p.padding_T is None else p.padding_T
+    real_T1 = ~padding_T[:, None]
     f_E, n = plan.balance_count[0] / plan.balance_tokens[0], real_T1.sum()
     if not np.allclose(len(f_E) * f_E @ (truth.probs * real_T1).sum(axis=0) / n,
                        truth.balance_loss):
@@ -23,7 +23,7 @@ def other_balance_losses(name: str, evidence: Evidence) -> Suspects:
         text = f"{name}: {text}"
         if name == "balance_loss":
             yield text, np.asarray(value)
-        elif p.balance_coef:
+        elif own is not None and p.balance_coef:
             d_router = {key: p.balance_coef * d_TE for key, d_TE in d_router.items()}
             other = evidence.rows.of_router(**d_router)[name[2:]] if d_router else 0.0
             yield text, evidence.want[name] - p.balance_coef * own + other

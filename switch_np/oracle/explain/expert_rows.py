@@ -65,7 +65,7 @@ class ExpertRows:
     def of_router(self, **d_router: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients if these came to the router's probabilities or logits alone."""
         p = self.truth.problem
-        return p.backward(np.zeros_like(p.d_y), self._layer, **d_router)
+        return p.backward(np.zeros_like(p.d_y), self._layer, 0.0, 0.0, **d_router)
 
     @cached_property
     def through_gates(self) -> dict[str, dict[str, np.ndarray]]:
