@@ -11,9 +11,6 @@ from switch_np.oracle.judge.tensor import by_row, describe, expert_axis
 from switch_np.oracle.truth.reference import outputs_of
 from switch_np.oracle.truth.solution import ROWS
 
-_NOT_INVERTED = ("{}: the rows come back by the permutation that sorted them by expert, not by "
-                 "its inverse")
-
 
 def lost_rows(name: str, evidence: Evidence) -> Suspects:
     """Right, except that the rows of some tokens are zero."""
@@ -107,19 +104,19 @@ def not_inverted(name: str, evidence: Evidence) -> Suspects:
     if name not in ("y", "d_x") or truth.problem.alone not in (None, "experts") or (
             plan.layout != "packed" or not plan.kept.all() or not plan.kept.size):
         return
-    (t, k), rest = plan.expert.shape, evidence.want[name].reshape(len(plan.expert), -1)
     order = plan.choice_of_row[evidence.rows.by_token]
-    out_TKD = truth.intermediates["experts.out"][plan.row_of_choice]
-    weighted_TKD = evidence.rows.d_x_TKD
     if name == "y":
-        weighted_TKD = truth.gates[..., None] * out_TKD
-        rest = rest - weighted_TKD.sum(axis=1)
-        moved_TKD = out_TKD.reshape(t * k, -1)[order][order].reshape(out_TKD.shape)
-        yield _NOT_INVERTED.format(name), rest + (truth.gates[..., None] * moved_TKD).sum(axis=1)
+        gates_TK1 = truth.gates[..., None]
+        out_TKD = truth.intermediates["experts.out"][plan.row_of_choice]
+        ways = [(out_TKD, gates_TK1), (gates_TK1 * out_TKD, np.ones_like(gates_TK1))]
     else:
-        rest = rest - weighted_TKD.sum(axis=1)
-    moved_TKD = weighted_TKD.reshape(t * k, -1)[order][order].reshape(weighted_TKD.shape)
-    yield _NOT_INVERTED.format(name), rest + moved_TKD.sum(axis=1)
+        ways = [(evidence.rows.d_x_TKD, np.ones_like(truth.gates[..., None]))]
+    for rows_TKD, weight_TK1 in ways:
+        flat_QD = rows_TKD.reshape(len(order), -1)
+        moved_TKD = flat_QD[order][order].reshape(rows_TKD.shape)
+        more_TD = (weight_TK1 * (moved_TKD - rows_TKD)).sum(axis=1)
+        yield (f"{name}: the rows come back by the permutation that sorted them by expert, not by "
+               "its inverse", evidence.want[name] + more_TD.reshape(truth.y.shape))
 
 
 def undropped(name: str, evidence: Evidence) -> Suspects:
