@@ -85,9 +85,11 @@ def passed_through(name: str, evidence: Evidence) -> Suspects:
 def another_slot(name: str, evidence: Evidence) -> Suspects:
     """y with dropped choices that get what stands in a slot of their expert's buffer."""
     truth, plan, p = evidence.truth, evidence.truth.plan, evidence.truth.problem
+    if name != "y" or not p.whole or plan.layout != "packed" or not plan.num_rows or (
+            p.config.conventions.gate_at != "output"):
+        return
     token_N, choice_N = np.nonzero(~plan.kept & p.served_T[:, None])
-    if name != "y" or not p.whole or plan.layout != "packed" or not len(token_N) or (
-            p.config.conventions.gate_at != "output" or not plan.num_rows):
+    if not len(token_N):
         return
     expert_N = plan.expert[token_N, choice_N]
     used_N1 = np.diff(plan.start)[expert_N][:, None] > 0
