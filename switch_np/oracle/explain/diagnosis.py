@@ -88,9 +88,10 @@ def _few_rows(name: str, evidence: Evidence) -> str:
             name, rest, want, sigma, evidence.truth).ok:
         return ""
     tokens = np.flatnonzero(bad_T)
-    return (f"{name} is wrong only in {len(tokens)} of {len(bad_T)} tokens: "
-            f"{', '.join(map(str, tokens[:6]))}{', ...' * (len(tokens) > 6)} "
-            f"({describe(int(tokens[0]), evidence.truth.plan)})")
+    others = f"; {', '.join(map(str, tokens[1:6]))}" * (len(tokens) > 1) + ", ..." * (
+        len(tokens) > 6)
+    return (f"{name} is wrong only in {len(tokens)} of {len(bad_T)} tokens "
+            f"({describe(int(tokens[0]), evidence.truth.plan)}{others})")
 
 
 def _coarser(names: list[str], evidence: Evidence) -> list[str]:
