@@ -74,6 +74,7 @@ LAYER = [
      r"x must have shape \(B, S, D\) with groups='rows', got \(6, 4\)"),
     (lambda: layer(training=True), ValueError, "rng must be a Generator"),
     (lambda: layer(noise=Noise(jitter=np.ones((5, 4)))), ValueError, "noise.jitter must have shap"),
+    (lambda: layer(noise=Noise(jitter=with_nan(X))), ValueError, "noise.jitter must be finite"),
     (lambda: layer(noise=Noise(expert_dropout=np.ones((6, 1, 5)))), TypeError,
      "noise.expert_dropout must be a NumPy array of bool"),
     (lambda: layer(x=X[:5], plan=PLAN), ValueError, "plan must be for 5 tokens, 3 experts"),

@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the rows that contain every WORD."""
-    printed = [_line(row.place, row.computed) + "\n" + _line("", row.derivative)
-               for row in rows(switch.__doc__ or "")]
-    wanted = [text for text in printed
-              if all(word in text + _each_of(text) for word in args.filters)]
+    printed = {row: _line(row.place, row.computed) + "\n" + _line("", row.derivative)
+               for row in rows(switch.__doc__ or "")}
+    wanted = [text for row, text in printed.items()
+              if all(_has(word, row.place + _each_of(row.place), text) for word in args.filters)]
     if not wanted:
         raise ValueError(f"WORD must be in a row of the table, got {' '.join(args.filters)!r}; "
                          f"without a WORD, all rows are printed")
@@ -62,6 +62,17 @@ def is_name(cell: str) -> bool:
     (True, False, False)
     """
     return "." in cell and " " not in cell
+
+
+def _has(word: str, place: str, text: str) -> bool:
+    """Return whether a row has a WORD, in any case; a number, only in its place, and as a whole.
+
+    >>> _has("3", "section 2.3: table 1", "plan.py:37"), _has("3", "equation 3", "")
+    (False, True)
+    """
+    if re.fullmatch(r"[\d.]+", word):
+        return re.search(rf"(?<![\d.]){re.escape(word)}(?![\d.])", place) is not None
+    return word.lower() in (place + text).lower()
 
 
 def _each_of(text: str) -> str:

@@ -49,14 +49,15 @@ def _in_words(name: str) -> str:
                           f"instead: {row.line}", f"weights: {told(row.weights) or 'none'}"])
     config, preset = SwitchConfig.like(name), presets()[name]          # refuses unknown names
     lines = [name, f"source: {preset.source}", f"weights: {preset.weights}",
-             f"proof: {_proof(name)}"]
+             f"proof: {_proof(name)}", f"experts: {config.num_experts} by default"]
     if name in FAMILIES:
         lines.append(f"like: {preset.same_as or FAMILIES[name].base}"
                      + ", with other settings" * (not preset.same_as))
         lines.append(f"its model's balance loss: {FAMILIES[name].loss}")
     for title, found in (
             ("left out", preset.leaves_out),
-            ("differences", knobs.differences(config, SwitchConfig(), "the paper"))):
+            ("differences", knobs.differences(
+                config, SwitchConfig(num_experts=config.num_experts), "the paper"))):
         lines += [f"{title}:" if found else f"{title}: nothing", *(f"- {each}" for each in found)]
     return "\n".join(lines)
 

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
 def _resumed(options: dict[str, Any], team: Alone) -> Iterator[tuple[Run, Any, Path]]:
     """Hold the run to resume, with its own options."""
     for name in sorted(options.keys() - {"resume", "name"}):
-        raise ValueError(f"--resume keeps the run's own options, got "
-                         f"{train_options.flag(name)} {options[name]}")
+        raise ValueError(f"--resume keeps the run's own options, got {train_options.flag(name)} "
+                         f"{options[name]}; --from RUN trains its model on under new ones")
     given = options.get("name")
     with (run_folder.resumed(given) if team.leads
           else nullcontext(run_folder.existing(given))) as folder:

@@ -134,8 +134,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--patience", type=float, metavar="X", help=(
         "seconds that a rank waits for another before it ends the run (default: 60)"))
     add("--from", metavar="RUN", help=(
-        "fine-tune the model of this run, for spans and pairs of one with --task span; then only "
-        "options of training, noise, dropout, capacity and losses may be given"))
+        "start from this run's parameters, for spans and pairs a run of --task span; its model "
+        "stays: give only options of training, noise, dropout, capacity and losses"))
 
 
 def flag(name: str) -> str:

@@ -80,11 +80,12 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> None:
 def nearest(value: Any, options: Iterable[str]) -> str:
     """Return the end of a message that names the option spelt most like `value`, if any.
 
-    >>> nearest("top", ["top_k", "groups"]), nearest("x", ["top_k", "groups"])
+    >>> nearest("TOP", ["top_k", "groups"]), nearest("x", ["top_k", "groups"])
     ("; did you mean 'top_k'?", '')
     """
-    found = difflib.get_close_matches(str(value), options, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    spelt = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(str(value).lower(), spelt, n=1)
+    return f"; did you mean {spelt[found[0]]!r}?" if found else ""
 
 
 def precision(name: str, value: Any) -> None:

@@ -17,6 +17,7 @@ in the paper                computed by                                 derivati
 equation 1: router          switch.router.forward                       switch.router.backward
 equation 1: its softmax     operations.softmax.forward                  operations.softmax.backward
 equation 2: gates           switch.gates.forward                        switch.gates.backward
+equation 2: E_i(x)          switch.experts.forward                      switch.experts.backward
 equation 2: mixture         switch.mixture.forward                      switch.mixture.backward
 equation 2: weighted sum    switch.combine.forward                      switch.combine.backward
 equation 3: capacity        switch.config.SwitchConfig.expert_capacity  none: discrete

@@ -1,6 +1,6 @@
 """The experts: E networks, each on its own rows.
 
-Source: section 2.1 of the paper. A network is `feed_forward`, or another module in its place.
+Source: section 2.1 and E_i(x) in equation 2 of the paper. A network is `feed_forward` or the like.
 
 Forward:   out[rows of e] = FFN_e(rows[rows of e])
 Backward:  the network's own, expert by expert; an expert without rows gets zero gradients.

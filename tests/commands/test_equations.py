@@ -160,7 +160,9 @@ def test_words_choose_rows(call):
     assert [row.place for row, _ in shown(call, "equation 6")] == ["equations 4 to 6: balance"]
     assert [row.place for row, _ in shown(call, "equation 3")] == [
         "equation 3: capacity", "equation 3: who is dropped", "equation 3: slots"]
+    split_by_a_shell = shown(call, "EQUATION", "3")
+    assert [*split_by_a_shell] == [*shown(call, "equation 3")]
     by_file = [row.computed for row, _ in shown(call, "combine.py", "equation")]
     assert by_file == ["switch.combine.forward"]
     assert ("WORD must be in a row of the table, got 'equation 7'"
-            in call("equations", "equation 7", status=2)[1])
+            in call("equations", "equation", "7", status=2)[1])

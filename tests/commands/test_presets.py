@@ -30,7 +30,9 @@ def test_a_family_without_a_preset_is_told_with_the_way_by_experts_alone(call):
 def test_a_preset_is_told_in_words(name, call):
     lines, preset = call("presets", name)[0].splitlines(), snp.presets()[name]
     assert lines[:3] == [name, f"source: {preset.source}", f"weights: {preset.weights}"]
-    said = snp.SwitchConfig.like(name).differences(snp.SwitchConfig())
+    config = snp.SwitchConfig.like(name)
+    assert f"experts: {config.num_experts} by default" in lines
+    said = config.differences(snp.SwitchConfig(num_experts=config.num_experts))
     sentences = [sentence.replace("; the other: ", "; the paper: ") for sentence in said]
     assert [line[2:] for line in lines if line.startswith("- ")] == [*preset.leaves_out, *sentences]
     assert ("differences: nothing" in lines) is (name == "paper")

@@ -83,6 +83,7 @@ zaya ZayaSparseMoeBlock
 D, F, S, E, K = 16, 24, 40, 8, 3
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHOICES = ("num_experts_per_tok", "moe_topk", "moe_top_k", "moe_k", "top_k_experts")
+SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
 SMALL = {**dict.fromkeys(EXPERTS, E), **dict.fromkeys(CHOICES, K), "hidden_size": D,
          "moe_intermediate_size": F, "intermediate_size": F, "ffn_hidden_size": F, "d_ff": F,
          "shared_expert_intermediate_size": S, "shared_intermediate_size": S,

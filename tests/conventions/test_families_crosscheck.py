@@ -58,7 +58,9 @@ def judge(torch, name, layer, config, kind, ref=None, output=family_blocks.outpu
 @pytest.mark.parametrize("name, row", FAMILIES.items(), ids=FAMILIES)
 def test_the_numbers_of_experts_and_choices_are_its_configurations(transformers, name, row):
     config = family_blocks.default(name)
-    for names, ours in ((family_blocks.EXPERTS, row.experts), (family_blocks.CHOICES, row.top_k)):
+    shared = 0 if row.alone else SwitchConfig.like(name).conventions.shared_experts
+    for names, ours in ((family_blocks.EXPERTS, row.experts), (family_blocks.CHOICES, row.top_k),
+                        (() if row.alone else family_blocks.SHARED, shared)):
         theirs = [getattr(config, each) for each in names if family_blocks.has(config, each)]
         assert {*theirs} <= {ours, None}                   # None: its users must choose
 

@@ -28,6 +28,20 @@ def test_margins_are_the_distance_to_another_choice():
     assert np.isinf(plans.margins(np.ones((2, 1)), one).choice).all()
 
 
+def test_without_a_limit_nothing_is_contested_and_nothing_cut():
+    scores, bias = np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0.0, 1.0])
+    config = snp.SwitchConfig(num_experts=2, capacity_factor=0, eval_capacity_factor=None,
+                              conventions=Conventions(select_bias=True))
+    plan = serve.decide(scores, scores, config, bias_E=bias)
+    assert plan.expert.tolist() == [[1], [1]]              # not where the scores are largest
+    assert not plans.margins(scores, plan, config, bias_E=bias).contested.any()
+    gated = snp.SwitchConfig(num_experts=2, capacity_factor=0, eval_capacity_factor=1,
+                             conventions=Conventions(priority="gate"))
+    plan = serve.decide(scores, scores, gated)
+    assert np.isfinite(plans.margins(scores, plan, gated).cut).any()
+    assert not np.isfinite(plans.margins(scores, plan, gated, training=True).cut).any()
+
+
 @pytest.mark.parametrize("conventions", GATED, ids=range(len(GATED)))
 def test_no_decision_changes_within_the_margins(conventions):
     """Every score moved by less than half the least margin: the same plan, 200 times."""

@@ -36,6 +36,13 @@ def test_all_libraries_are_there_with_source_and_weights():
     assert {name for name in NAMES if snp.SwitchConfig.like(name).eval_capacity_factor == 2} == {
         "mesh_tf", "mesh_tf_ntlb", "mesh_tf_top2", "flaxformer", "flaxformer_scatter", "st_moe",
         "lucidrains", "nanomoe"}                     # recorded cases have one factor, their own
+    factor = {name: snp.SwitchConfig.like(name).capacity_factor for name in NAMES}
+    unlimited = {"hf_mixtral", "hf_deepseek_v3", "litgpt", "megatron"}
+    exact = {"labml", "fairseq", "fairscale", "tutel", "megablocks", "hf_nllb_moe",
+             *(name for name in NAMES if name.startswith("deepspeed"))}
+    for name in NAMES:
+        assert factor[name] == (None if name in unlimited else 1 if name in exact
+                                else 1.05 if name == "vmoe" else 1.25)
 
 
 def test_recorded_says_whether_a_case_proves_it():

@@ -1,4 +1,4 @@
-"""What a comparison cannot see: terms of a gradient that lie below a correct kernel's rounding.
+"""What a comparison cannot see: an unused limit, or terms of a gradient below a kernel's rounding.
 
 A term is unseen if every given tensor that contains it would pass without it. That happens to
 the losses' terms where their coefficients are small beside d_y and the precision is coarse.
@@ -57,6 +57,19 @@ def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
         found["every gradient"] = ("every gradient given must be 0 throughout: computing nothing "
                                    "would pass; compare once more with a random d_y")
     return found
+
+
+def unmet_capacity(ref: Reference, names: Iterable[str]) -> dict[str, str]:
+    """Return a sentence where no token is dropped, though there is a limit."""
+    problem, plan = ref.problem, ref.plan
+    limit = problem.config.expert_capacity(len(plan.group) // max(len(plan.load), 1),
+                                           problem.training)
+    met = limit is None or plan.dropped_fraction or not plan.load.any()
+    if problem.alone or met or not {*names} - {*LOSSES}:
+        return {}
+    return {"the capacity": (
+        "no token is dropped: another capacity or order of service, or none, would pass; compare "
+        "once more where experts are full, as with capacity_factor=1.0")}
 
 
 def coarser_than_given(ref: Reference, given: Mapping[str, Any], got: Mapping[str, np.ndarray],

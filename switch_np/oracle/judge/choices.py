@@ -57,11 +57,13 @@ class RoutingReport:
             tokens = np.flatnonzero(self.status == status)
             if len(tokens):
                 t = tokens[self.gap[tokens].argmax()]
+                why = ("not distinct experts of the layer" if np.isinf(self.gap[t]) else
+                       f"gap {self.gap[t]:.2g} {'>' if status == WRONG else '<='} tau "
+                       f"{self.tau[t]:.2g}")
                 lines.append(
                     f"{len(tokens)} {text}{'s' * (status == FLIP and len(tokens) > 1)}, such as "
                     f"token {t}: got {self.expert[t].tolist()}, want {self.wanted[t].tolist()}, "
-                    f"gap {self.gap[t]:.2g} {'>' if status == WRONG else '<='} tau "
-                    f"{self.tau[t]:.2g}")
+                    f"{why}")
         return "; ".join(lines)
 
 

@@ -104,7 +104,8 @@ def compare(ref: Reference, *, y: Any = None, balance_loss: Any = None, z_loss: 
     return Report(verdict, precision, tuple(structure), replayed.routing, tuple(replayed.errors),
                   verdicts, tuple(notes), truth,
                   partial(diagnosis.diagnose, ref, got, verdicts, precision, replayed, rank),
-                  blind_spots.unseen(truth, verdicts, sigma)
+                  blind_spots.unmet_capacity(ref, verdicts)
+                  | blind_spots.unseen(truth, verdicts, sigma)
                   | blind_spots.coarser_than_given(ref, given, got, replayed, precision),
                   tuple(name for name in truth.outputs() if name not in given
                         and not (complete and name not in LOSSES)))

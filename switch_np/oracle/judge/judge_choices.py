@@ -39,7 +39,7 @@ def decisions(plan: Any, expert: Any, kept: Any, slot: Any) -> dict[str, Any] | 
               if value is not None}
     if plan is None:
         if single and expert is None:
-            raise ValueError("expert must be given along with kept and slot, got None")
+            raise ValueError("expert must be given along with kept or slot, got None")
         return single or None
     if single:
         raise ValueError("plan must come without expert, kept and slot, got both")

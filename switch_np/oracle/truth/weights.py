@@ -134,7 +134,7 @@ def _head(family: str, state: Mapping[str, Any], anchor: str) -> tuple[str, bool
                              f"{', '.join(sorted(heads))}")
         if heads:
             return heads.pop().removesuffix("block_sparse_moe."), key != anchor
-    raise ValueError(f"source must hold {anchor} of {family}, got {', '.join(state)}"
+    raise ValueError(f"source must hold {anchor} of {family}, got {', '.join(state) or 'none'}"
                      + check.nearest(anchor, state))
 
 

@@ -175,10 +175,11 @@ def verify(got: str | Path, case: str | Path, precision: str | None = None) -> R
     outputs = ref.outputs()
     decisions: dict[str, Any] = {name: arrays.pop(name) for name in ("expert", "kept", "slot")
                                  if name in arrays}
-    unknown = set(arrays) - set(outputs)
-    if unknown:
+    unknown = sorted(set(arrays) - set(outputs))
+    if unknown or (not arrays and not decisions):
+        some = ", ".join(unknown[:5]) + ", ..." * (len(unknown) > 5)
         raise ValueError(f"{got} must hold arrays among {', '.join(outputs)}, expert, kept and "
-                         f"slot, got {', '.join(sorted(unknown))}")
+                         f"slot, got {some or 'none'}")
     named: dict[str, Any] = {name: arrays.get(name) for name in ("y", "balance_loss", "z_loss")}
     grads = {name[2:]: value for name, value in arrays.items() if name.startswith("d_")}
     report = compare(ref, **named, grads=grads, **decisions, precision=precision)

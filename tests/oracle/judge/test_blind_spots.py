@@ -1,5 +1,7 @@
 """A report says which terms it could not see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracle.problems import all_of, problem, without
@@ -105,9 +107,9 @@ def test_precisions_that_are_none_are_refused(precision, words):
      ("y", "every gradient")),
     (SwitchConfig(num_experts=64, capacity_factor=1.0), {}, ("y",)),
     (SwitchConfig(num_experts=4), {"padding": np.ones(32, bool)}, ("y", "every gradient")),
-    (SwitchConfig(num_experts=4), {"d_y": None, "balance_coef": 0.0, "z_coef": 0.0},
-     ("every gradient",)),
-    (SwitchConfig(num_experts=4), {}, ())])
+    (SwitchConfig(num_experts=4, capacity_factor=None),
+     {"d_y": None, "balance_coef": 0.0, "z_coef": 0.0}, ("every gradient",)),
+    (SwitchConfig(num_experts=4, capacity_factor=None), {}, ())])
 def test_passing_by_nothing_is_said(config, options, blind):
     ref = oracle.reference(**problem(config)[0] | options)
     nothing = {name: np.zeros_like(grad) for name, grad in ref.grads.items()}
@@ -117,3 +119,22 @@ def test_passing_by_nothing_is_said(config, options, blind):
         assert str(report).startswith(f"pass, blind to {' and '.join(blind)}: ")
         grads = nothing if "every gradient" in blind else None
         assert oracle.compare(ref, y=0 * ref.y if "y" in blind else ref.y, grads=grads).ok
+
+
+def test_a_capacity_without_effect_is_said():
+    def passes(config):
+        unlimited = replace(config, capacity_factor=None)
+        asked = problem(config)[0]
+        ref, other = (oracle.reference(**asked | {"config": each}) for each in (config, unlimited))
+        assert oracle.compare(ref, **all_of(ref)).ok
+        return oracle.compare(ref, **all_of(other)), oracle.compare(ref, z_loss=ref.z_loss)
+
+    ample, losses = passes(SwitchConfig(num_experts=4, capacity_factor=4.0))
+    assert str(ample).startswith("pass, blind to the capacity: ") and not losses.unseen
+    tight, _ = passes(SwitchConfig(num_experts=4, capacity_factor=1.0))
+    assert tight.verdict == "fail" and not tight.unseen
+    asked = problem(SwitchConfig(num_experts=4, capacity_factor=1.0))[0]
+    ref, other = (oracle.reference(**asked | {"config": SwitchConfig(
+        num_experts=4, capacity_factor=factor)}) for factor in (1.0, None))
+    judged = oracle.compare(ref, **all_of(other), expert=other.plan.expert, kept=other.plan.kept)
+    assert judged.verdict == "fail" and not judged.unseen      # the choices are judged as well

@@ -53,6 +53,11 @@ def test_many_rows_have_no_wrong_verdict(monkeypatch, num_experts, top_k, rows):
     assert set(np.unique(status)) == {0, 1, 2}
 
 
+def test_experts_that_do_not_exist_are_called_so():
+    report = str(oracle.compare_routing(np.eye(3), [[0], [3], [-1]]))
+    assert "2 wrong, such as token 1: got [3], want [1], not distinct experts" in report
+
+
 def test_a_gap_just_above_tau_is_wrong_though_the_difference_rounds_to_it():
     low = -2.0 ** -60 - 2.0 ** -90                                     # 1 - low rounds to 1
     assert 1.0 - low == 1.0 < Fraction(1) - Fraction(low)

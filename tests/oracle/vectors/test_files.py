@@ -97,6 +97,8 @@ def test_verify_judges_files(folder, tmp_path, kind, capsys):
     assert report.verdict == "fail" and "comes back through the router" in report.diagnosis[0]
     with pytest.raises(ValueError, match="must hold arrays among"):
         dump({"z": ref.y})
+    with pytest.raises(ValueError, match="kept and slot, got none"):
+        dump({})
 
 
 def header_of(entries):
