@@ -169,13 +169,14 @@ def draw_seeds(ax: plots.Axes, found: Results) -> plots.Axes:
 
 
 def draw_rates(ax: plots.Axes, found: Results) -> plots.Axes:
-    """Draw quality against the learning rate, a line per scale; the review's may be far above."""
+    """Draw quality against the learning rate, a line per scale; the review's is told in words."""
     judged = effects(CLAIMS, found)
     series = {scale: {rate: bits[np.isfinite(bits)] * np.log(2)
                       for rate, bits in by_scale(found, scale).items() if np.isfinite(bits).any()}
               for scale in SCALES}
     near = np.concatenate([nats for scale in (SMALL, LARGE) for nats in series[scale].values()])
-    plots.ranges(ax, {f"scale {scale:g}": points for scale, points in series.items() if points},
+    plots.ranges(ax, {f"scale {scale:g}": series[scale] for scale in (SMALL, LARGE)
+                      if series[scale]},
                  "learning rate (Adafactor)", "held-out nats per byte (lower is better)",
                  {rate: f"{rate:g}" for rate in RATES})
     ax.set_ylim(near.min() - 0.05, near.max() + 0.25 * np.ptp(near) + 0.05)

@@ -27,7 +27,7 @@ def float_bits(ax: Axes, numbers: Sequence[float], labels: Sequence[str]) -> Axe
                 write(ax, bit + 0.5, -row - 0.4, str(int(pattern) >> (31 - bit) & 1), fontsize=8,
                       bbox=_PAPER if first == 16 else None)
     ax.set(yticks=-np.arange(len(labels)) - 0.4, yticklabels=labels, ylim=(-len(labels), 0.1),
-           xlim=(0, 32), xticks=[])
+           xlim=(-0.05, 32.05), xticks=[])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.legend(handles=[Patch(label=name, **look) for name, look in looks.items()],
