@@ -8,6 +8,7 @@ algebra             a gradient's terms missing or scaled; a tensor times a facto
 mixtures            y with other gates, biases or a wrong shared expert
 rows                rows lost, moved, transposed or misread; dropped tokens that are not dropped
 partial_sums        gradients that sum over the wrong rows
+balance_losses      other balance losses than E Σ f P
 other_choices       the same scores, other experts: groups, biases and precision gone wrong
 other_conventions   the same problem under one other convention, capacity or weight layout
 museum              known bugs, planted into a copy of the layer

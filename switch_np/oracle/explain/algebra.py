@@ -18,9 +18,10 @@ def not_zero(name: str, evidence: Evidence) -> Suspects:
         if not (hit & (plan.kept_load.sum(axis=0) > 0)).any() and tensor_verdict(
                 name, np.where(extra, 0.0, got), evidence.want[name], evidence.sigma[name],
                 evidence.truth).ok:
+            also = ", or tokens that they should not get" if "y" in evidence.failed else ""
             yield (f"{name} is not zero for experts without tokens "
                    f"({', '.join(map(str, np.flatnonzero(hit)))}): memory that nothing was written "
-                   "to", None)
+                   f"to{also}", None)
 
 
 def losses_not_asked_for(name: str, evidence: Evidence) -> Suspects:
@@ -80,6 +81,17 @@ def _fitted(free: tuple[str, ...], terms: dict[str, dict[str, np.ndarray]], evid
     return misfit * (PEER if vague else 1), dict(zip(free, factors))
 
 
+def without_jitter(name: str, evidence: Evidence) -> Suspects:
+    """d_x with what comes back through the router not multiplied by the jitter."""
+    p, terms = evidence.truth.problem, evidence.truth.terms
+    if name == "d_x" and p.noise is not None and p.noise.jitter is not None and (
+            p.config.conventions.jitter_reach == "router"):
+        router = evidence.want["d_x"] - terms["x"]["experts"]
+        bare = router / p.noise.jitter.reshape(router.shape)
+        yield ("d_x: what comes back through the router is not multiplied by the jitter",
+               terms["x"]["experts"] + bare)
+
+
 def scaled(name: str, evidence: Evidence) -> Suspects:
     """The right tensor times a number."""
     want = evidence.want[name]
@@ -100,7 +112,7 @@ def scaled_per_expert(name: str, evidence: Evidence) -> Suspects:
     c = np.bincount(label.ravel(), (got * want * weight ** 2).ravel(), len(names))
     c = np.where(size > 0, c / np.maximum(size, 1e-300), 1.0)
     bar = BARS / np.sqrt(np.maximum(size, 1e-300)) + 1e-3
-    zero, other = np.abs(c) <= bar, np.abs(c - 1) > bar
+    zero, other = (np.abs(c) <= bar) & (size > 0), np.abs(c - 1) > bar
     if len(names) < 2 or want.size <= len(names) or not other.any():
         return
     if zero.any():

@@ -14,20 +14,24 @@ import numpy as np
 
 from switch_np.operations.roundoff import PRECISIONS, QUARTER
 from switch_np.oracle.explain import (
-    algebra, mixtures, museum, other_choices, other_conventions, partial_sums, rows)
+    algebra, balance_losses, mixtures, museum, other_choices, other_conventions, partial_sums, rows)
 from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
-from switch_np.oracle.judge.tensor import TensorVerdict, deviations, expert_axis, tensor_verdict
+from switch_np.oracle.judge.tensor import (
+    LIMIT, TensorVerdict, by_row, describe, deviations, expert_axis, rms_limit, tensor_verdict)
 from switch_np.oracle.truth.reference import Reference
+from switch_np.oracle.truth.solution import ROWS
 
 FAMILIES: tuple[Callable[[str, Evidence], Suspects], ...] = (
     algebra.losses_not_asked_for, algebra.not_zero, partial(algebra.recombined, fewest=1, most=1),
-    algebra.scaled, partial(algebra.recombined, fewest=2, most=4), mixtures.gates_on_the_way_back,
-    algebra.scaled_per_expert, rows.lost_rows, rows.other_orders, rows.moved_rows,
-    rows.moved_experts, rows.transposed, mixtures.other_gates, mixtures.shared_experts,
-    mixtures.output_biases, rows.passed_through, rows.undropped, partial_sums.parts_of_tokens,
-    partial_sums.rows_of_neighbours, partial_sums.parts_of_choices, rows.misread_rows)
+    algebra.scaled, partial(algebra.recombined, fewest=2, most=4), algebra.without_jitter,
+    mixtures.gates_on_the_way_back, mixtures.gate_gradients, algebra.scaled_per_expert,
+    rows.lost_rows, rows.other_orders, rows.moved_rows, rows.not_inverted, rows.moved_experts,
+    rows.transposed, mixtures.shared_experts, mixtures.other_gates, mixtures.output_biases,
+    rows.passed_through, rows.another_slot, rows.undropped, partial_sums.parts_of_tokens,
+    partial_sums.rows_of_neighbours, partial_sums.empty_slots, partial_sums.parts_of_choices,
+    partial_sums.parts_of_features, rows.misread_rows, balance_losses.other_balance_losses)
 
 
 @np.errstate(all="ignore")                     # a suspect that overflows explains nothing
@@ -67,7 +71,27 @@ def diagnose(ref: Reference, got: dict[str, np.ndarray], tensors: dict[str, Tens
     right = [name for name in tensors if name not in failed]
     but = f"; {', '.join(right)} {'are' if right[1:] else 'is'} right" if right else ""
     return found + _coarser(unexplained, evidence) + [
-        f"unknown: {summary(tensors[name], evidence.truth)}{but}" for name in unexplained]
+        f"unknown: {_few_rows(name, evidence) or summary(tensors[name], evidence.truth)}{but}"
+        for name in unexplained]
+
+
+def _few_rows(name: str, evidence: Evidence) -> str:
+    """Say which rows alone are wrong, if they are a quarter of a tensor's or fewer; else ""."""
+    got, want, sigma = evidence.got[name], evidence.want[name], evidence.sigma[name]
+    if name not in ROWS or got.ndim < 2 or by_row(name, evidence.truth):
+        return ""
+    z_TD = deviations(got, want, sigma).reshape(-1, got.shape[-1])
+    bad_T = (z_TD.max(axis=1) > LIMIT) | (
+        np.sqrt((z_TD ** 2).mean(axis=1)) > rms_limit(got.shape[-1]))
+    rest = np.where(bad_T.reshape(*got.shape[:-1], 1), want, got)
+    if not 0 < 4 * bad_T.sum() <= len(bad_T) or not tensor_verdict(
+            name, rest, want, sigma, evidence.truth).ok:
+        return ""
+    tokens = np.flatnonzero(bad_T)
+    others = f"; {', '.join(map(str, tokens[1:6]))}" * (len(tokens) > 1) + ", ..." * (
+        len(tokens) > 6)
+    return (f"{name} is wrong only in {len(tokens)} of {len(bad_T)} tokens "
+            f"({describe(int(tokens[0]), evidence.truth.plan)}{others})")
 
 
 def _coarser(names: list[str], evidence: Evidence) -> list[str]:

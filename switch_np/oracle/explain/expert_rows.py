@@ -5,9 +5,10 @@ from functools import cached_property
 import numpy as np
 
 from switch_np.oracle.truth.alone import below_forward
-from switch_np.oracle.truth.caches import ExpertsUsed, experts_used, with_gates
+from switch_np.oracle.truth.caches import (
+    ExpertsUsed, experts_used, with_fixed_sum, with_gates, with_outputs)
 from switch_np.oracle.truth.reference import Reference
-from switch_np.switch import experts
+from switch_np.switch import dispatch, experts
 from switch_np.switch.layer import LayerCache
 
 
@@ -60,6 +61,33 @@ class ExpertRows:
         """Return the gradients of d_y alone if these gates had weighted it on its way back."""
         p = self.truth.problem
         return p.backward(p.d_y, with_gates(self._layer, gates_TK))
+
+    def of_router(self, **d_router: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the gradients if these came to the router's probabilities or logits alone."""
+        p = self.truth.problem
+        return p.backward(np.zeros_like(p.d_y), self._layer, 0.0, 0.0, **d_router)
+
+    @cached_property
+    def through_gates(self) -> dict[str, dict[str, np.ndarray]]:
+        """The gradients of d_y alone if the gates' own were computed wrongly, by what is wrong."""
+        p, found = self.truth.problem, {}
+        fixed = with_fixed_sum(self._layer)
+        if fixed is not None:
+            found["the sum that divides the gates is held fixed"] = p.backward(p.d_y, fixed)
+        if "b_out" in p.params:
+            owner_R = np.repeat(np.arange(len(p.params["b_out"])), np.diff(self.plan.start))
+            bare_RD = self.truth.intermediates["experts.out"] - p.params["b_out"][owner_R]
+            found["the gates' gradient is taken with outputs that lack b_out"] = p.backward(
+                p.d_y, with_outputs(self._layer, bare_RD))
+        return found
+
+    def through(self, name: str) -> np.ndarray:
+        """Return the part (T, D) of d_x that comes back through a weight of the experts' input."""
+        d_z_RF, d_rows_RD = self.factors(name)[1], np.zeros_like(self._d_out_RD)
+        for begin, end, weight in zip(self.plan.start, self.plan.start[1:],
+                                      self.truth.problem.params[name]):
+            d_rows_RD[begin:end] = d_z_RF[begin:end] @ weight.T
+        return dispatch.sum_by_token(d_rows_RD, self.plan)
 
     @cached_property
     def _d_out_RD(self) -> np.ndarray:

@@ -34,6 +34,12 @@ def other_gates(name: str, evidence: Evidence) -> Suspects:
                            truth.intermediates["experts.out"][truth.plan.row_of_choice], 0.0)
         left_TD = (evidence.got["y"] - truth.y).reshape(t, d)
         found_TK = truth.gates + weights_by_token(out_TKD, left_TD)
+        lost_TK = truth.plan.kept & (2 * np.abs(found_TK) < np.abs(truth.gates))
+        if lost_TK.any():
+            token, choice = np.argwhere(lost_TK)[0]
+            yield (f"y lacks the output of {lost_TK.sum()} of {truth.plan.kept.sum()} choices of "
+                   f"experts, as token {token}'s of expert {truth.plan.expert[token, choice]}",
+                   _remixed(truth, np.where(lost_TK, 0, truth.gates)))
         yield _in_numbers(truth, found_TK), _remixed(truth, found_TK)
 
 
@@ -45,7 +51,6 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
         np.take_along_axis(values, plan.expert, axis=1)
         for values in (truth.probs, truth.logits, softmax.forward(truth.logits)[0]))
     k = gates_TK.shape[1]
-    first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
     found: dict[str, np.ndarray] = {}
     if scale != 1:
         found |= {f"the gate scale, {scale:g}, is not applied": gates_TK / scale,
@@ -62,16 +67,11 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
             "the gates are the logits": logits_TK,
             "the gates are the softmax of the chosen logits": scale * softmax.forward(logits_TK)[0],
             "the gates are the softmax over all experts": scale * softmax_TK,
+            "the gates are the softmax over the tokens, not over the experts":
+                scale * np.take_along_axis(softmax.forward(truth.logits.T)[0].T, plan.expert, 1),
             "the gates are the sigmoid of the logits": scale * sigmoid(logits_TK)}
     if k > 1:
-        found |= {
-            "every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
-            "the choices' gates are swapped: the first expert gets the last one's":
-                gates_TK[:, ::-1],
-            "the gates are all 1/k": np.full_like(gates_TK, scale / k),
-            "the last choice is left out": first_TK,
-            "the last choice is left out, and the gates are divided by the sum of the others":
-                scale * (first_TK / _sum(first_TK))}
+        found |= _gates_of_several(gates_TK, scale)
     if "select_bias" in truth.problem.params:
         biased_TK = chosen_TK + truth.problem.params["select_bias"][plan.expert]
         found |= {"the gates are the scores + selection bias": scale * biased_TK,
@@ -79,6 +79,24 @@ def _gates(truth: Reference) -> dict[str, np.ndarray]:
                       scale * (biased_TK / _sum(biased_TK))}
     return {text: gates for text, gates in found.items()
             if not np.allclose(gates, gates_TK, rtol=1e-9, atol=0)}
+
+
+def _gates_of_several(gates_TK: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+    """Return gates that belong to other choices, or are the same for all."""
+    k, flat = gates_TK.shape[1], gates_TK.ravel()
+    first_TK = np.where(np.arange(k) < k - 1, gates_TK, 0)
+    return {
+        "each gate is read at token + choice, not at token · K + choice":
+            flat[np.arange(len(gates_TK))[:, None] + np.arange(k)],
+        "the gates, (T, K), are read as if stored (K, T)": flat.reshape(k, -1).T,
+        "the gates, stored (K, T), are read as if (T, K)": gates_TK.T.reshape(-1, k),
+        "every choice gets the first one's gate": np.repeat(gates_TK[:, :1], k, axis=1),
+        "the choices' gates are swapped: the first expert gets the last one's":
+            gates_TK[:, ::-1],
+        "the gates are all 1/k": np.full_like(gates_TK, scale / k),
+        "the last choice is left out": first_TK,
+        "the last choice is left out, and the gates are divided by the sum of the others":
+            scale * (first_TK / _sum(first_TK))}
 
 
 def _sum(values_TK: np.ndarray) -> np.ndarray:
@@ -132,6 +150,17 @@ def gates_on_the_way_back(name: str, evidence: Evidence) -> Suspects:
                 yield f"{name} {text}", evidence.want[name] + moved
 
 
+def gate_gradients(name: str, evidence: Evidence) -> Suspects:
+    """The gates' own gradient computed wrongly, in whatever it reaches."""
+    truth = evidence.truth
+    wanted = truth.seeds["output"].get(name[2:])
+    if wanted is not None and truth.problem.whole and (
+            truth.problem.config.conventions.gate_at == "output"):
+        for text, grads in evidence.rows.through_gates.items():
+            if not np.array_equal(grads[name[2:]], wanted):
+                yield f"{name}: {text}", evidence.want[name] + grads[name[2:]] - wanted
+
+
 def shared_experts(name: str, evidence: Evidence) -> Suspects:
     """A shared expert that is missing, added twice, scaled, or fed with y."""
     truth, p = evidence.truth, evidence.truth.problem
@@ -150,6 +179,9 @@ def shared_experts(name: str, evidence: Evidence) -> Suspects:
     if conventions.shared_gate:
         bare_TD = shared(x_TD, replace(conventions, shared_gate=False))
         yield "y: the shared expert's gate is left out", routed_TD + bare_TD
+        gate_T1 = sigmoid(x_TD @ p.params["shared_w_router"])
+        yield ("y: the shared expert's gate multiplies the routed experts' output too",
+               gate_T1 * routed_TD + own_TD)
     yield ("y: the shared expert reads the routed experts' output in place of x",
            routed_TD + shared(routed_TD))
     yield ("y: the shared expert reads x + the routed experts' output",
@@ -164,8 +196,16 @@ def output_biases(name: str, evidence: Evidence) -> Suspects:
     """The experts' output bias outside the gate, or left out."""
     truth, plan = evidence.truth, evidence.truth.plan
     if name == "y" and "b_out" in truth.problem.params and len(plan.token):
-        bias_TKD = truth.problem.params["b_out"][plan.expert]
-        for text, more_TK in (("added without the gate", 1 - truth.gates),
-                              ("left out", -truth.gates)):
-            more_TD = _share(truth) * np.einsum("tk,tkd->td", more_TK * plan.kept, bias_TKD)
+        bias_ED, kept_TK = truth.problem.params["b_out"], truth.gates * plan.kept
+        own_TKD, flat_Q = bias_ED[plan.expert], plan.expert.ravel()
+        order_Q = np.argsort(flat_Q, kind="stable")
+        for text, weight_TK, bias_TKD in (
+                ("added without the gate", 1.0 * plan.kept, own_TKD),
+                ("left out", kept_TK, np.zeros_like(own_TKD)),
+                ("added in the order of the experts' rows to rows in the tokens' order", kept_TK,
+                 bias_ED[flat_Q[order_Q]].reshape(own_TKD.shape)),
+                ("added in the order of the tokens to rows in the experts' order", kept_TK,
+                 bias_ED[flat_Q[np.argsort(order_Q)]].reshape(own_TKD.shape))):
+            more_TD = _share(truth) * (np.einsum("tk,tkd->td", weight_TK, bias_TKD)
+                                       - np.einsum("tk,tkd->td", kept_TK, own_TKD))
             yield f"y: b_out is {text}", truth.y + more_TD.reshape(truth.y.shape)

@@ -1,4 +1,4 @@
-"""Other ways to choose experts from the same scores: groups, biases and precision gone wrong."""
+"""Other choices from the same scores: groups, biases, precision or the order of service wrong."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,19 +12,32 @@ from switch_np.operations.queues import largest
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.judge.choices import same_experts
 from switch_np.oracle.truth.reference import Reference, planned
+from switch_np.switch.plan import Plan, fill
 
 
 def recognise(evidence: Evidence) -> list[str]:
     """Return the choices under which the kernel is right, the likeliest first."""
     fits: dict[str, float] = {}
     ref, p = evidence.ref, evidence.ref.problem
-    for text, expert_TK in _choices(ref):
-        if not same_experts(expert_TK, ref.plan.expert).all():
-            plan = planned(p, replace(ref.plan, expert=expert_TK))
-            if evidence.decides_so(plan.expert, plan.kept) and (
-                    found := evidence.given_by(p, plan)):
-                fits[text] = evidence.total(found[1])
+    plans = [(text, planned(p, replace(ref.plan, expert=expert_TK)))
+             for text, expert_TK in _choices(ref)
+             if not same_experts(expert_TK, ref.plan.expert).all()]
+    for text, plan in plans + _orders(ref):
+        if evidence.decides_so(plan.expert, plan.kept) and (found := evidence.given_by(p, plan)):
+            fits[text] = evidence.total(found[1])
     return likeliest(fits)
+
+
+def _orders(ref: Reference) -> list[tuple[str, Plan]]:
+    """Return the plan in which later choices are served first, where that drops others."""
+    p, plan = ref.problem, ref.plan
+    if p.alone or p.config.conventions.priority != "choice" or (
+            p.config.conventions.chooser != "tokens"):
+        return []
+    kept_TK = fill(plan.expert[:, ::-1], plan.load.shape[1], num_groups=len(plan.load),
+                   capacity=plan.capacity, padding_T=~p.served_T).kept[:, ::-1]
+    return [("second choices take slots before first ones", planned(p, plan, kept_TK))] * bool(
+        (kept_TK != plan.kept).any())
 
 
 def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
@@ -61,6 +74,10 @@ def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:
             yield (f"the selection bias is rounded to {precision} before the choice",
                    largest(ranked(round_to(bias_E, precision), groups), k))
     yield "the experts with the lowest scores are chosen", largest(-free_TE, k)
+    for some in (free_TE.shape[1] // parts for parts in (2, 4, 8)):
+        if some >= max(k, 2):
+            yield (f"only experts 0 to {some - 1} are ever chosen",
+                   largest(ranked(bias_E, groups)[:, :some], k))
     if 1 < k < free_TE.shape[1]:
         yield ("the best expert is skipped, and the next one taken",
                largest(ranked(bias_E, groups), k + 1)[:, 1:])

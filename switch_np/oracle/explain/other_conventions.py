@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_np.conventions.table import CHOICES, Conventions
+from switch_np.conventions.table import CHOICES
 from switch_np.oracle.explain.causes import Evidence, likeliest
 from switch_np.oracle.truth.reference import Reference, planned
 from switch_np.oracle.truth.solution import Problem
@@ -18,7 +18,11 @@ from switch_np.switch.plan import Plan
 
 Change = tuple[str, Problem, dict[str, str | None]]          # see `changed_problems`
 FLAGS = ("capacity_whole_share", "renorm_single", "second_balance", "shared_average")
-NUMBERS = ("expert_limit", "expert_linear_offset", "expert_silu_factor", "shared_limit")
+# Of numbers, those that libraries have, and those that a forgotten one becomes.
+NUMBERS: dict[str, tuple[Any, ...]] = {
+    "expert_limit": (None, 0.0, 7.0), "expert_linear_offset": (0.0, 1.0),
+    "expert_silu_factor": (1.0, 1.702), "shared_limit": ("same", None),
+    "balance_groups": (1, 2, 4, 8)}
 
 
 def recognise(evidence: Evidence) -> list[str]:
@@ -65,9 +69,10 @@ def changed_problems(ref: Reference) -> Iterator[Change]:
     """
     p = ref.problem
     if not p.alone and p.config.expert_capacity(len(ref.scores), p.training) is not None:
-        for capacity in (ref.plan.capacity + 1, ref.plan.capacity - 1):
-            if capacity >= 0:
-                yield (f"computed with {capacity} slots per expert, want {ref.plan.capacity}",
+        now, k = ref.plan.capacity, p.config.top_k
+        for capacity in (now + 1, now - 1, now * k, now // k):
+            if 0 <= capacity != now:
+                yield (f"computed with {capacity} slots per expert, want {now}",
                        p._replace(config=replace(p.config, capacity=capacity)), {})
     for text, changed, renamed in _other_layouts(p.params):
         yield text, p._replace(params={**p.params, **changed}), dict.fromkeys(changed) | renamed
@@ -112,8 +117,7 @@ def _fusions(gate: np.ndarray, linear: np.ndarray) -> Iterator[tuple[str, np.nda
 
 def _other_conventions(p: Problem) -> Iterator[Change]:
     options: dict[str, Sequence[Any]] = {
-        **CHOICES, **{name: (False, True) for name in FLAGS},
-        **{name: (getattr(Conventions, name),) for name in NUMBERS}}
+        **CHOICES, **{name: (False, True) for name in FLAGS}, **NUMBERS}
     for name, values in options.items():
         now = getattr(p.config.conventions, name)
         for value in values:

@@ -83,15 +83,54 @@ def passed_through(name: str, evidence: Evidence) -> Suspects:
                    np.where(gone_T[:, None], passed_TD, y_TD))
 
 
+def another_slot(name: str, evidence: Evidence) -> Suspects:
+    """y with dropped choices that get what stands in a slot of their expert's buffer."""
+    truth, plan, p = evidence.truth, evidence.truth.plan, evidence.truth.problem
+    if name != "y" or not p.whole or plan.layout != "packed" or not plan.num_rows or (
+            p.config.conventions.gate_at != "output"):
+        return
+    token_N, choice_N = np.nonzero(~plan.kept & p.served_T[:, None])
+    if not len(token_N):
+        return
+    expert_N = plan.expert[token_N, choice_N]
+    used_N1 = np.diff(plan.start)[expert_N][:, None] > 0
+    out_RD, gates_N1 = truth.intermediates["experts.out"], truth.gates[token_N, choice_N][:, None]
+    for which, row_N in (("last", plan.start[expert_N + 1] - 1), ("first", plan.start[expert_N])):
+        y_TD = truth.y.reshape(-1, truth.y.shape[-1]).copy()
+        np.add.at(y_TD, token_N, used_N1 * gates_N1 * out_RD[row_N.clip(0, plan.num_rows - 1)])
+        yield f"y: dropped choices get the output in their expert's {which} slot, want 0", y_TD
+
+
+def not_inverted(name: str, evidence: Evidence) -> Suspects:
+    """Rows sent back in the order of the experts once more, not in that of the tokens."""
+    truth, plan = evidence.truth, evidence.truth.plan
+    if name not in ("y", "d_x") or truth.problem.alone not in (None, "experts") or (
+            plan.layout != "packed" or not plan.kept.all() or not plan.kept.size):
+        return
+    order = plan.choice_of_row[evidence.rows.by_token]
+    if name == "y":
+        gates_TK1 = truth.gates[..., None]
+        out_TKD = truth.intermediates["experts.out"][plan.row_of_choice]
+        ways = [(out_TKD, gates_TK1), (gates_TK1 * out_TKD, np.ones_like(gates_TK1))]
+    else:
+        ways = [(evidence.rows.d_x_TKD, np.ones_like(truth.gates[..., None]))]
+    for rows_TKD, weight_TK1 in ways:
+        flat_QD = rows_TKD.reshape(len(order), -1)
+        moved_TKD = flat_QD[order][order].reshape(rows_TKD.shape)
+        more_TD = (weight_TK1 * (moved_TKD - rows_TKD)).sum(axis=1)
+        yield (f"{name}: the rows come back by the permutation that sorted them by expert, not by "
+               "its inverse", evidence.want[name] + more_TD.reshape(truth.y.shape))
+
+
 def undropped(name: str, evidence: Evidence) -> Suspects:
     """Choices that were dropped but still have an effect."""
     other, truth = evidence.undropped, evidence.truth
     if other is not None and not name.endswith("_loss"):
         what = "are computed and added too" if name == "y" else "send a gradient too"
         yield f"{name}: dropped choices {what}", other.outputs()[name]
-        if name == "d_x":           # or only the experts' part changes, not the gates'
+        for part in ("experts", "gate") if name == "d_x" else ():    # or one part alone changes
             yield (f"{name}: dropped choices {what}", truth.grads["x"]
-                   + other.terms["x"]["experts"] - truth.terms["x"]["experts"])
+                   + other.terms["x"].get(part, 0) - truth.terms["x"].get(part, 0))
 
 
 def misread_rows(name: str, evidence: Evidence) -> Suspects:

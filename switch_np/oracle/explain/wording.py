@@ -95,6 +95,9 @@ def factor_in_words(c: float, bar: float, term: str | None, ref: Reference) -> t
         names.append((k, "k, the choices per token"))
     if real < t:
         names += [(real, "the real tokens"), (real / t, "the fraction of real tokens")]
+    if term == "balance":
+        groups = p.config.conventions.loss_groups(len(ref.plan.load), t)
+        names.append((groups, "the groups with a balance loss of their own"))
     if term == "gates":
         names.append((ref.y.shape[-1], "D, over which they sum"))
     if 2 not in dict(names):

@@ -12,7 +12,7 @@ from switch_np.switch.layer import LayerCache
 
 READ = ("router.params", "router.noisy_TD", "mixture.experts.blocks", "mixture.experts.network",
         "mixture.experts.params", "mixture.combine.out_RD", "mixture.combine.gates_TK",
-        "z.log_z_T")                # and every block's cache: params, x_TD, hidden_TF
+        "z.log_z_T")     # and blocks' params, x_TD, hidden_TF; gates.slope_TK where a sum divides
 ROUTER = ("w_router", "b_router", "w_noise")       # parameters of the router alone
 
 
@@ -39,6 +39,20 @@ def with_gates(cache: LayerCache, gates_TK: np.ndarray) -> LayerCache:
     """Return a cache whose backward weights the experts' gradients by other gates."""
     combine = cache.mixture.combine._replace(gates_TK=gates_TK)
     return cache._replace(mixture=cache.mixture._replace(combine=combine))
+
+
+def with_outputs(cache: LayerCache, out_RD: np.ndarray) -> LayerCache:
+    """Return a cache whose backward takes the gates' gradient with other outputs of the experts."""
+    combine = cache.mixture.combine._replace(out_RD=out_RD)
+    return cache._replace(mixture=cache.mixture._replace(combine=combine))
+
+
+def with_fixed_sum(cache: LayerCache) -> LayerCache | None:
+    """Return a cache whose backward holds fixed what divides the gates; None if nothing does."""
+    slope_TK = getattr(cache.gates, "slope_TK", None)
+    if slope_TK is None or not slope_TK.any():
+        return None
+    return cache._replace(gates=cache.gates._replace(slope_TK=np.zeros_like(slope_TK)))
 
 
 class ExpertsUsed(NamedTuple):

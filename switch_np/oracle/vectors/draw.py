@@ -82,12 +82,13 @@ def draw(config: SwitchConfig, num_tokens: int, d_model: int, d_ff: int, *, seed
 def _coefficients(problem: dict[str, Any], scale: float) -> dict[str, float]:
     """Return coefficients that give both losses' gradients of w_router the same size.
 
-    It is the size of the gates' gradient, or `scale` where the gates' sum is constant.
+    It is the size of the gates' gradient, or `scale` where the gates' sum is constant. A loss that
+    is constant, as the balance loss if all experts are chosen, has rounding errors for a gradient.
     """
     seeds = reference(**problem).seeds
     gate, balance, z = (float(np.linalg.norm(seeds[seed]["w_router"])) for seed in SEEDS)
     wanted = gate if gate > 1e-9 * abs(scale) else abs(scale)
-    return {f"{name}_coef": float(f"{wanted / size:.3g}") if size else silent * scale
+    return {f"{name}_coef": float(f"{wanted / size:.3g}") if size > 1e-9 else silent * scale
             for name, size, silent in (("balance", balance, 0.5), ("z", z, 0.25))}
 
 

@@ -52,3 +52,38 @@ def test_a_factor_for_each_number_is_no_cause():
     wrong = ref.grads["b_router"] * [1.3, 0.2, 5.0, -2.0]
     report = oracle.compare(ref, y=ref.y, grads={"b_router": wrong})
     assert report.diagnosis == ("unknown: d_b_router is wrong; y is right",)
+
+
+def test_zero_blocks_are_those_of_experts_with_tokens():
+    """No token is dropped, and expert 3 has none: neither is said to be zero."""
+    _, ref = problem(SwitchConfig(num_experts=4, capacity_factor=None), unused=1)
+    wrong = ref.y * (ref.plan.expert != 1)
+    assert oracle.compare(ref, y=wrong).diagnosis[0] == "y is zero for tokens of expert 1"
+    w_in = ref.grads["w_in"] * (np.arange(4) != 1)[:, None, None]
+    assert oracle.compare(ref, grads={"w_in": w_in}).diagnosis[0] == "d_w_in is zero for expert 1"
+
+
+def test_an_idle_expert_with_a_gradient_may_have_got_tokens():
+    _, ref = problem(unused=1)
+    stale = ref.grads["w_in"] + (np.arange(4) == 3)[:, None, None]
+    words = "d_w_in is not zero for experts without tokens (3): memory that nothing was written to"
+    assert oracle.compare(ref, y=ref.y, grads={"w_in": stale}).diagnosis[0] == words
+    report = oracle.compare(ref, y=ref.y + 1, grads={"w_in": stale})
+    assert f"{words}, or tokens that they should not get" in report.diagnosis
+
+
+def test_a_jitter_that_d_x_lacks_is_named():
+    asked, ref = problem(SwitchConfig(num_experts=4, capacity_factor=None, jitter=0.3),
+                         training=True)
+    router = ref.grads["x"] - ref.terms["x"]["experts"]
+    wrong = ref.terms["x"]["experts"] + router / asked["noise"].jitter
+    report = oracle.compare(ref, y=ref.y, grads={**ref.grads, "x": wrong})
+    assert report.diagnosis == (
+        "d_x: what comes back through the router is not multiplied by the jitter",)
+
+
+def test_a_sum_over_groups_is_named():
+    _, ref = problem(SwitchConfig.like("paper", num_experts=8, balance_groups=4), 32)
+    report = oracle.compare(ref, balance_loss=4 * ref.balance_loss)
+    assert report.diagnosis[0] == (
+        "balance_loss is multiplied by 4 (the groups with a balance loss of their own)")

@@ -46,6 +46,16 @@ def test_the_loops_are_right():
     (REF.gates[:, ::-1], "y: the choices' gates are swapped"),
     (np.repeat(REF.gates[:, :1], 2, axis=1), "y: every choice gets the first one's gate"),
     (REF.gates * [1, 0], "y: the last choice is left out"),
+    (REF.gates * (EXPERT != 1),
+     f"y lacks the output of {(EXPERT == 1).sum()} of 96 choices of experts, as token"),
+    (REF.gates.ravel()[np.add.outer(np.arange(48), [0, 1])],
+     "y: each gate is read at token + choice, not at token · K + choice"),
+    (np.stack([REF.gates.ravel()[:48], REF.gates.ravel()[48:]], axis=1),
+     "y: the gates, (T, K), are read as if stored (K, T)"),
+    (np.concatenate([REF.gates[:, 0], REF.gates[:, 1]]).reshape(48, 2),
+     "y: the gates, stored (K, T), are read as if (T, K)"),
+    (2.5 * np.take_along_axis(np.exp(REF.logits) / np.exp(REF.logits).sum(axis=0), EXPERT, axis=1),
+     "y: the gates are the softmax over the tokens, not over the experts"),
     (2.5 * BIASED / BIASED.sum(axis=1, keepdims=True),
      "y: the gates are the scores + selection bias, divided by their sum"),
     (2.5 * BIASED, "y: the gates are the scores + selection bias"),
@@ -96,3 +106,56 @@ def test_a_gate_lost_on_the_way_back_is_named(name, power, words):
     report = oracle.compare(ref, y=ref.y, grads={**ref.grads, name: wrong[power]},
                             precision="float32")
     assert report.diagnosis[0] == f"d_{name} {words}"
+
+
+def test_a_shared_gate_on_all_is_named():
+    asked, ref = problem(SwitchConfig.like("qwen2_moe", num_experts=4), precision="float32")
+    gate = 1 / (1 + np.exp(-asked["x"] @ asked["params"]["shared_w_router"]))
+    without = oracle.reference(**asked | {"params": asked["params"] | {
+        "shared_w_out": 0 * asked["params"]["shared_w_out"]}})
+    wrong = ref.y + (gate - 1) * without.y
+    assert oracle.compare(ref, y=wrong.astype(np.float32)).diagnosis[0] == (
+        "y: the shared expert's gate multiplies the routed experts' output too")
+
+
+@pytest.mark.parametrize("order, words", [
+    (np.argsort(EXPERT.ravel(), kind="stable"),
+     "the order of the experts' rows to rows in the tokens' order"),
+    (np.argsort(np.argsort(EXPERT.ravel(), kind="stable")),
+     "the order of the tokens to rows in the experts' order")])
+def test_output_biases_of_other_rows_are_named(order, words):
+    bias = W["b_out"][EXPERT.ravel()[order]].reshape(48, 2, -1)
+    y = routed(REF.gates, 0.0) + np.einsum("tk,tkd->td", REF.gates, bias) + shared(X)
+    assert first_line(y) == f"y: b_out is added in {words}"
+
+
+@pytest.mark.parametrize("bias, slope, words", [
+    (0, 1, "the gates' gradient is taken with outputs that lack b_out"),
+    (1, 0, "the sum that divides the gates is held fixed")])
+def test_a_wrong_gradient_of_the_gates_is_named(bias, slope, words):
+    """d_b_router computed here: that of the gates, of their softmax, and of the losses."""
+    config = SwitchConfig.like("paper", num_experts=4, top_k=2, capacity_factor=None, renorm="pre",
+                               expert_biases=True, router_bias=True)
+    asked, ref = problem(config, 24)
+
+    def gradient(bias, slope):
+        d_logits = np.zeros((24, 4))
+        for t, chosen in enumerate(ref.plan.expert):
+            out = [row_of(asked, t, e) - (1 - bias) * asked["params"]["b_out"][e]
+                   for e in chosen]
+            d_gates, total = out @ asked["d_y"][t], ref.probs[t, chosen].sum()
+            d_probs = np.zeros(4)
+            d_probs[chosen] = (d_gates - slope * d_gates @ ref.gates[t]) / total
+            d_logits[t] = ref.probs[t] * (d_probs - d_probs @ ref.probs[t])
+        return d_logits.sum(axis=0)
+    rest = ref.grads["b_router"] - ref.terms["b_router"]["gate"]
+    np.testing.assert_allclose(rest + gradient(1, 1), ref.grads["b_router"], atol=1e-11)
+    report = oracle.compare(ref, y=ref.y, grads={"b_router": rest + gradient(bias, slope)})
+    assert report.diagnosis == (f"d_b_router: {words}",)
+
+
+def row_of(asked, t, e):
+    """Return the output of expert e for token t."""
+    w_in, b_in, w_out, b_out = (
+        asked["params"][name][e] for name in ("w_in", "b_in", "w_out", "b_out"))
+    return np.maximum(asked["x"][t] @ w_in + b_in, 0) @ w_out + b_out

@@ -59,3 +59,26 @@ def test_the_plain_choice_is_counted_in_a_replayed_plan():
     again = oracle.reference(**asked, plan={"expert": ref.plan.expert})
     assert (again.plan.balance_count == ref.plan.balance_count).all()
     assert np.isclose(again.balance_loss, ref.balance_loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_experts_that_are_never_candidates_are_named(told):
+    asked, ref = problem(SwitchConfig(num_experts=8, top_k=2, capacity_factor=None), T)
+    got = oracle.reference(**asked, plan=best(ref.probs[:, :4]))
+    decided = {"expert": got.plan.expert} if told else {}
+    assert judged(ref, all_of(got) | decided).diagnosis[0] == "only experts 0 to 3 are ever chosen"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_second_choices_that_are_served_first_are_named(told):
+    """Slots given here token by token, second choices first."""
+    asked, ref = problem(SwitchConfig(num_experts=4, top_k=2, capacity_factor=1.2), T)
+    used, kept = np.zeros(4, int), np.zeros((T, 2), bool)
+    for k, t in np.ndindex(2, T):
+        e = ref.plan.expert[t, 1 - k]
+        kept[t, 1 - k] = used[e] < ref.plan.capacity
+        used[e] += 1
+    decided = {"expert": ref.plan.expert, "kept": kept}
+    got = oracle.reference(**asked, plan=decided)
+    report = judged(ref, all_of(got) | (decided if told else {}))
+    assert report.diagnosis[0] == "second choices take slots before first ones"

@@ -15,6 +15,17 @@ MIXTRAL = SwitchConfig.like("hf_mixtral", num_experts=4)
     ("st_moe", {}, {"balance_when": "always"},
      "computed with balance_when='always', want 'training'"),
     ("labml", {}, {"dropped": "zero"}, "computed with dropped='zero', want 'gated_identity'"),
+    ("gpt_oss", {"expert_limit": None}, {"expert_limit": 0.0},
+     "computed with expert_limit=0.0, want None"),
+    ("gpt_oss", {}, {"expert_silu_factor": 1.0},
+     "computed with expert_silu_factor=1.0, want 1.702"),
+    ("hf_mixtral", {}, {"expert_linear_offset": 1.0},
+     "computed with expert_linear_offset=1.0, want 0.0"),
+    ("paper", {"groups": 4}, {"groups": 4, "balance_groups": 1},
+     "computed with balance_groups=1, want 'same'"),
+    ("paper", {}, {"balance_groups": 4}, "computed with balance_groups=4, want 'same'"),
+    ("paper", {"top_k": 2}, {"top_k": 2, "capacity_per_choice": True},
+     "computed with 12 slots per expert, want 6"),
     ("paper", {"capacity": 4}, {"capacity": 5}, "computed with 5 slots per expert, want 4")])
 def test_other_conventions_are_recognised(name, now, other, words):
     batch = {"batch": 2} if name in ("st_moe", "labml") else {}

@@ -1,7 +1,7 @@
 """Rows of dropped tokens."""
 
 import pytest
-from oracle.problems import all_of, judged, problem
+from oracle.problems import DROPS, all_of, judged, problem
 
 from switch_np import SwitchConfig, oracle
 
@@ -13,3 +13,13 @@ def test_a_gradient_of_dropped_tokens_is_named(name):
     roomy = oracle.reference(**asked | {"config": large})
     report = judged(ref, all_of(ref, w_in=roomy.grads["w_in"]))
     assert report.diagnosis == ("d_w_in: dropped choices send a gradient too",)
+
+
+@pytest.mark.parametrize("part", ["experts", "gate"])
+def test_a_part_of_d_x_that_dropped_choices_send_is_named(part):
+    asked, ref = problem(DROPS)
+    roomy = oracle.reference(**asked | {"config": SwitchConfig(
+        num_experts=4, top_k=2, capacity_factor=None)})
+    wrong = ref.grads["x"] + roomy.terms["x"][part] - ref.terms["x"][part]
+    assert judged(ref, all_of(ref, x=wrong)).diagnosis == (
+        "d_x: dropped choices send a gradient too",)

@@ -44,3 +44,13 @@ def test_rows_that_share_buffers_are_drawn_as_rows():
     asked = oracle.draw(CONFIGS["groups of rows"], 12, 6, 7, padding=2)
     assert asked["x"].shape == asked["d_y"].shape == (1, 12, 6)
     assert asked["padding"].shape == (1, 12)
+
+
+def test_a_loss_that_is_constant_has_no_huge_coefficient():
+    """All experts are chosen, so f is 1 and the balance loss E: its gradient is rounding errors."""
+    config = SwitchConfig.like("qwen3_moe", num_experts=4, top_k=4)
+    asked = oracle.draw(config, 24, 8, 12)
+    assert asked["balance_coef"] == 0.5
+    ref = oracle.reference(**asked)
+    report = oracle.compare(ref, grads={"w_router": 1.1 * ref.grads["w_router"]})
+    assert report.verdict == "fail"
