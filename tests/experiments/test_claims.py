@@ -41,6 +41,7 @@ def test_a_sentence_with_another_grade_is_refused():
         experiments.confirm(name, "unheard of", "holds")
 
 
+@pytest.mark.thorough
 def test_arms_of_two_tables_that_are_one_run_have_one_result():
     seen, shared = {}, 0
     for name in experiments.NAMES:

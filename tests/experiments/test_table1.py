@@ -6,6 +6,7 @@ from switch_np.training import corpus as corpora, trainer
 from switch_np.transformer.model_config import ModelConfig
 
 
+@pytest.mark.thorough
 def test_table1_times_each_model_in_both_layouts(monkeypatch):
     monkeypatch.setattr(table1, "WIDE", MODEL)
     runs = {name: trainer.start(config, TRAIN, corpora.load())
