@@ -1,6 +1,8 @@
 """Table 1: timings in both layouts, the widened model, and who is first."""
 
 from experiments.tiny import MODEL, TRAIN, fake
+import pytest
+
 from switch_np.experiments import flops, results, table1
 from switch_np.training import corpus as corpora, trainer
 from switch_np.transformer.model_config import ModelConfig
