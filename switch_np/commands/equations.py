@@ -28,6 +28,7 @@ class Row(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("filters", nargs="*", metavar="WORD", help=(
         "show only the rows that contain every WORD, such as \"equation 3\", combine or plan.py"))
 

@@ -15,6 +15,7 @@ ROW = "{:26} {:58} {}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=(
         "describe these in words; without a NAME, print all as a table"))
 

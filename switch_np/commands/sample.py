@@ -20,6 +20,7 @@ PROMPTS = {"lm": "The ", "span": "The ___ statement is ___.", "pairs": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     add = parser.add_argument
     add("run", metavar="RUN", help=(
         "name of a run below runs/, or the path of its folder; or a folder with a "

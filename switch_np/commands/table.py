@@ -22,6 +22,7 @@ SHOWN = 6              # numbers of a finished run on its line; all are in the C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     add = parser.add_argument
     add("table", metavar="NAME", choices=experiments.NAMES,
         help=f"one of {', '.join(experiments.NAMES)}")

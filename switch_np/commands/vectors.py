@@ -7,6 +7,7 @@ from switch_np.oracle import vectors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for cases and manifest")
     add("--cases", nargs="+", metavar="NAME", help="write only these (default: all)")

@@ -11,6 +11,7 @@ STATUS = {"pass": 0, "fail": 1, "out of range": 3, "undecided": 3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("got", type=Path, metavar="GOT",
                         help="npz or safetensors with some or all of y, balance_loss, z_loss, d_x, "
                              "d_w_router, ..., expert, kept, slot")

@@ -13,13 +13,12 @@ def other_balance_losses(name: str, evidence: Evidence) -> Suspects:
     own = truth.seeds.get("balance", {}).get(name[2:])
     if truth.balance_loss is None or len(plan.balance_count) != 1 or not plan.balance_tokens[0]:
         return
-    padding_T = np.zeros(len(plan.expert), bool) if p.padding_T is None else p.padding_T
-    real_T1 = ~padding_T[:, None]
-    f_E, n = plan.balance_count[0] / plan.balance_tokens[0], real_T1.sum()
-    if not np.allclose(len(f_E) * f_E @ (truth.probs * real_T1).sum(axis=0) / n,
-                       truth.balance_loss):
+    real_T = np.ones(len(plan.expert), bool) if p.padding_T is None else ~p.padding_T
+    share_T1, f_E = real_T[:, None] / real_T.sum(), plan.balance_count[0] / plan.balance_tokens[0]
+    mean_E = (share_T1 * truth.probs).sum(axis=0)
+    if not np.allclose(len(f_E) * f_E @ mean_E, truth.balance_loss):
         return                                              # conventions of another formula
-    for text, value, d_router in _formulas(evidence, f_E, real_T1 / n):
+    for text, value, d_router in _formulas(evidence, f_E, mean_E, share_T1):
         text = f"{name}: {text}"
         if name == "balance_loss":
             yield text, np.asarray(value)
@@ -29,11 +28,11 @@ def other_balance_losses(name: str, evidence: Evidence) -> Suspects:
             yield text, evidence.want[name] - p.balance_coef * own + other
 
 
-def _formulas(evidence: Evidence, f_E: np.ndarray, share_T1: np.ndarray
+def _formulas(evidence: Evidence, f_E: np.ndarray, mean_E: np.ndarray, share_T1: np.ndarray
               ) -> Iterator[tuple[str, float, dict[str, np.ndarray]]]:
     """Yield what is done, the loss, and its gradient with respect to probabilities or logits."""
     truth, expert_TK, e = evidence.truth, evidence.truth.plan.expert, len(f_E)
-    mean_E, chosen_TE = (share_T1 * truth.probs).sum(axis=0), np.zeros_like(truth.probs)
+    chosen_TE = np.zeros_like(truth.probs)
     np.put_along_axis(chosen_TE, expert_TK, 1.0, axis=1)
     yield ("P is the mean of the logits, not of the probabilities",
            e * f_E @ (share_T1 * truth.logits).sum(axis=0), {"d_logits": e * share_T1 * f_E})

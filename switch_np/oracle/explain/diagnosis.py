@@ -19,7 +19,7 @@ from switch_np.oracle.explain.causes import Evidence, Suspects
 from switch_np.oracle.explain.wording import VAGUE, summary
 from switch_np.oracle.judge.judge_choices import Replayed
 from switch_np.oracle.judge.tensor import (
-    LIMIT, TensorVerdict, by_row, describe, deviations, expert_axis, rms_limit, tensor_verdict)
+    TensorVerdict, by_block, by_row, describe, deviations, expert_axis, tensor_verdict)
 from switch_np.oracle.truth.reference import Reference
 from switch_np.oracle.truth.solution import ROWS
 
@@ -80,9 +80,8 @@ def _few_rows(name: str, evidence: Evidence) -> str:
     got, want, sigma = evidence.got[name], evidence.want[name], evidence.sigma[name]
     if name not in ROWS or got.ndim < 2 or by_row(name, evidence.truth):
         return ""
-    z_TD = deviations(got, want, sigma).reshape(-1, got.shape[-1])
-    bad_T = (z_TD.max(axis=1) > LIMIT) | (
-        np.sqrt((z_TD ** 2).mean(axis=1)) > rms_limit(got.shape[-1]))
+    token_TD = np.arange(got[..., 0].size).repeat(got.shape[-1])
+    *_, bad_T = by_block(deviations(got, want, sigma), token_TD, got[..., 0].size)
     rest = np.where(bad_T.reshape(*got.shape[:-1], 1), want, got)
     if not 0 < 4 * bad_T.sum() <= len(bad_T) or not tensor_verdict(
             name, rest, want, sigma, evidence.truth).ok:

@@ -36,8 +36,9 @@ def _orders(ref: Reference) -> list[tuple[str, Plan]]:
         return []
     kept_TK = fill(plan.expert[:, ::-1], plan.load.shape[1], num_groups=len(plan.load),
                    capacity=plan.capacity, padding_T=~p.served_T).kept[:, ::-1]
-    return [("second choices take slots before first ones", planned(p, plan, kept_TK))] * bool(
-        (kept_TK != plan.kept).any())
+    if (kept_TK == plan.kept).all():
+        return []
+    return [("second choices take slots before first ones", planned(p, plan, kept_TK))]
 
 
 def _choices(ref: Reference) -> Iterator[tuple[str, np.ndarray]]:

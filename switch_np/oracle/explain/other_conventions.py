@@ -68,7 +68,7 @@ def changed_problems(ref: Reference) -> Iterator[Change]:
     A parameter mapped to itself has its gradient transposed; one mapped to None is not compared.
     """
     p = ref.problem
-    if not p.alone and p.config.expert_capacity(len(ref.scores), p.training) is not None:
+    if not p.alone and p.limited:
         now, k = ref.plan.capacity, p.config.top_k
         for capacity in (now + 1, now - 1, now * k, now // k):
             if 0 <= capacity != now:

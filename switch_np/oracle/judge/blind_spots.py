@@ -62,10 +62,8 @@ def _nothing(wanted: Mapping[str, np.ndarray]) -> dict[str, str]:
 def unmet_capacity(ref: Reference, names: Iterable[str]) -> dict[str, str]:
     """Return a sentence where no token is dropped, though there is a limit."""
     problem, plan = ref.problem, ref.plan
-    limit = problem.config.expert_capacity(len(plan.group) // max(len(plan.load), 1),
-                                           problem.training)
-    met = limit is None or plan.dropped_fraction or not plan.load.any()
-    if problem.alone or met or not {*names} - {*LOSSES}:
+    could_drop = not problem.alone and problem.limited and plan.load.any()
+    if not could_drop or plan.dropped_fraction or not {*names} - {*LOSSES}:
         return {}
     return {"the capacity": (
         "no token is dropped: another capacity or order of service, or none, would pass; compare "

@@ -56,18 +56,11 @@ def tensor_verdict(name: str, got: np.ndarray, want: np.ndarray, sigma: np.ndarr
         return TensorVerdict(name, True, 0.0, 0.0, (), 0.0, 0.0, "", ())
     z = deviations(got, want, sigma)
     label, names = blocks(name, want.shape, ref)
-    label = np.broadcast_to(label, z.shape).ravel()
-    with np.errstate(over="ignore"):
-        total = np.bincount(label, np.minimum(z, 1e150).ravel() ** 2, len(names))
-        size = np.bincount(label, minlength=len(names))
-        rms = np.sqrt(total / np.maximum(size, 1))
-        worst = np.zeros(len(names))
-        np.maximum.at(worst, label, z.ravel())
-    bad = (worst > LIMIT) | (rms > rms_limit(size))
+    size, rms, bad = by_block(z, np.broadcast_to(label, z.shape), len(names))
     at = tuple(map(int, np.unravel_index(z.argmax(), z.shape)))
     listed = () if bad.sum() == np.count_nonzero(size) else tuple(
         names[b] for b in np.flatnonzero(bad))
-    return TensorVerdict(name, not bad.any(), float(worst.max()), float(rms.max()), at,
+    return TensorVerdict(name, not bad.any(), float(z.max()), float(rms.max()), at,
                          float(got[at]), float(want[at]), _where(name, at, ref), listed)
 
 
@@ -76,6 +69,23 @@ def deviations(got: np.ndarray, want: np.ndarray, sigma: np.ndarray) -> np.ndarr
     error = np.abs(got - want)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(error == 0, 0.0, error / sigma)
+
+
+def by_block(z: np.ndarray, label: np.ndarray, count: int
+             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each block's number of elements, root mean square of z, and whether it fails.
+
+    >>> by_block(np.array([1.0, 1.0, 20.0]), np.array([0, 0, 1]), 2)[2].tolist()
+    [False, True]
+    """
+    label, z = label.ravel(), z.ravel()
+    with np.errstate(over="ignore"):
+        total = np.bincount(label, np.minimum(z, 1e150) ** 2, count)
+    size = np.bincount(label, minlength=count)
+    rms = np.sqrt(total / np.maximum(size, 1))
+    worst = np.zeros(count)
+    np.maximum.at(worst, label, z)
+    return size, rms, (worst > LIMIT) | (rms > rms_limit(size))
 
 
 def rms_limit(size: np.ndarray | int) -> np.ndarray:

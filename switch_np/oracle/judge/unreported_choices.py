@@ -39,9 +39,9 @@ def infer(ref: Reference, y: np.ndarray | None, tau_T: np.ndarray,
         # A right y confirms the experts; with k > 1 it may not tell which came first.
         return ref.plan, bool(len(near)) and ref.plan.expert.shape[1] > 1 and (
             ref.problem.config.conventions.balance_counts == "first" or not ref.plan.kept.all())
-    p, group_size = ref.problem, len(ref.scores) // len(ref.plan.load)
+    p = ref.problem
     # Where nothing is dropped, a token's y depends only on its own choices.
-    alone = p.config.expert_capacity(group_size, p.training) is None
+    alone = not p.limited
     if not len(near) or not own_choices(p.config) or (len(near) > MOST and not alone):
         return ref.plan, bool(len(near))
     # Sigma needs a floor, since a row that is 0 here may not be 0 under other choices.

@@ -59,6 +59,11 @@ class Problem(NamedTuple):
             return np.ones(self.x[..., 0].size, bool)
         return ~self.padding.reshape(-1)
 
+    @property
+    def limited(self) -> bool:
+        """Whether an expert has a limited number of slots."""
+        return self.config.expert_capacity(self.x[..., 0].size, self.training) is not None
+
     def forward(self, plan: Plan | None) -> tuple[LayerOutput, LayerCache]:
         """Return the layer's forward, under a given plan of any capacity or under its own."""
         if self.alone is not None:
