@@ -73,10 +73,13 @@ def number(value: float, form: str) -> str:
     >>> [number(value, "+.2f") for value in (0.25, 0.0, -1e-9, float("nan"))]
     ['+0.25', '0', '≈0', 'NaN']
     """
-    text = f"{value:{form}}"
     if value != value:
         return "NaN"
-    return text if float(text) else "≈0" if value else "0"
+    try:
+        text = f"{value:{form}}"
+        return text if float(text) else "≈0" if value else "0"
+    except ValueError:
+        raise ValueError(f"form must be a format such as '+.2f', got {form!r}") from None
 
 
 def write_numbers(ax: Axes, values: np.ndarray, form: str, dark: np.ndarray, **style: Any) -> None:

@@ -11,6 +11,12 @@ from PIL import Image
 from switch_np import plots
 
 
+@pytest.mark.parametrize("form", ["zz", ".0%"])
+def test_a_format_that_gives_no_number_is_refused(form):
+    with pytest.raises(ValueError, match=rf"^form must be a format such as '\+\.2f', got '{form}'"):
+        plots.number(1.0, form)
+
+
 # Linear red, green and blue as seen without red or green receptors: Machado et al. (2009), table 1.
 SIGHT = {
     "all": np.eye(3),
